@@ -1,0 +1,18 @@
+//! headlight: activation patching on GPT-2, every layer, head and position in one ragged batch.
+//!
+//! Data goes one way:
+//!
+//! ```text
+//! prompts ─ tokenizer ─▶ pairs ─┐
+//! sites × ranges × operators ───┴▶ runs ─ plan (light cone, chunks) ─▶ forward(backend) ─▶ readouts ─▶ table ─▶ files
+//! checkpoint ─ mmap ─▶ weights ───────────────────────────────────────▲
+//! ```
+//!
+//! [`model`] opens a checkpoint, [`sweep`] turns a question into runs, [`plan`] works out what each
+//! run can change, [`forward`] describes GPT-2 once over a [`backend`], and [`report`] writes what
+//! was read.
+
+pub mod error;
+pub mod sweep;
+
+pub use error::Error;

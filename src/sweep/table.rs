@@ -1,0 +1,99 @@
+//! The result table: one row for each (pair, run, target), in that order.
+//!
+//! Every file format writes the same columns under the same names, so a row is defined once, here,
+//! and [`crate::report`] only decides how it is spelt.
+
+/// One target of one run.
+///
+/// A single-valued field (`component` … `sample`) is `Some` where all patches of the run agree on
+/// it and `None` otherwise: null in Parquet, empty in CSV.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Row {
+    /// Index of the prompt pair, from 0.
+    pub pair: u32,
+    /// Index of the run within its pair, from 0.
+    pub run: u32,
+    /// The run's name, where the experiment gave one.
+    pub name: Option<String>,
+    /// Canonical component name, such as `head_value_output`.
+    pub component: Option<String>,
+    /// Layer of the patched site; `None` for global sites too.
+    pub layer: Option<u32>,
+    /// Head of the patched site; `None` for sites without heads too.
+    pub head: Option<u32>,
+    /// Position in the base prompt, from 0.
+    pub position: Option<u32>,
+    /// The base prompt's token at `position`, decoded raw; invalid UTF-8 as `\xNN`.
+    pub token: Option<String>,
+    /// Operator, as `--op` spells it.
+    pub op: Option<String>,
+    /// Layer that the value was read from, for operators that read a source.
+    pub source_layer: Option<u32>,
+    /// Head that the value was read from.
+    pub source_head: Option<u32>,
+    /// Position in the source prompt that the value was read from.
+    pub source_position: Option<u32>,
+    /// Noise sample, from 0.
+    pub sample: Option<u32>,
+    /// The target token, decoded raw.
+    pub target: String,
+    /// The target token's id.
+    pub target_id: u32,
+    /// Probability of the target after the patch, at the readout position.
+    pub prob: f64,
+    /// Natural logarithm of `prob`.
+    pub logprob: f64,
+    /// Logit of the target after the patch.
+    pub logit: f64,
+    /// Probability of the target in the clean base prompt.
+    pub base_prob: f64,
+    /// Probability of the target in the clean source prompt, where the pair has one.
+    pub source_prob: Option<f64>,
+    /// All patches of the run, as a JSON array in the experiment file's spelling.
+    pub patches: String,
+    /// Metric values, in the order of [`Table::metrics`].
+    pub metrics: Vec<f64>,
+}
+
+/// How a result was made: written to the Parquet metadata, or to `F.meta.json` beside CSV and JSONL.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Provenance {
+    /// headlight's version.
+    pub version: String,
+    /// Model as the user named it.
+    pub model: String,
+    /// SHA-256 of the checkpoint's weights, lower-case hexadecimal.
+    pub model_hash: String,
+    /// `cpu` or the GPU's name.
+    pub device: String,
+    /// `f32`, `f64`, …
+    pub precision: String,
+    /// The command line or experiment that was run.
+    pub command: String,
+    /// Every pair: its prompts' token ids and, where there is a tokenizer, their tokens.
+    pub pairs: Vec<PairProvenance>,
+}
+
+/// One prompt pair of a result.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+pub struct PairProvenance {
+    /// Token ids of the base prompt.
+    pub base_ids: Vec<u32>,
+    /// Tokens of the base prompt, decoded raw; empty without a tokenizer.
+    pub base_tokens: Vec<String>,
+    /// Token ids of the source prompt, where there is one.
+    pub source_ids: Option<Vec<u32>>,
+    /// Tokens of the source prompt, decoded raw; empty without a tokenizer or a source.
+    pub source_tokens: Vec<String>,
+}
+
+/// A finished sweep.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Table {
+    /// Names of the metric columns, after the fixed ones.
+    pub metrics: Vec<String>,
+    /// Rows ordered by pair, run, target.
+    pub rows: Vec<Row>,
+    /// How it was made.
+    pub provenance: Provenance,
+}
