@@ -1,0 +1,24 @@
+//! Operators applied to stretches of rows, in place.
+
+use super::real::Real;
+use crate::plan::cell::CellOp;
+
+/// Applies one operator: b is the value that stands, s the operand (empty if there is none).
+#[inline(always)]
+pub fn apply<T: Real>(op: CellOp, b: &mut [T], s: &[T]) {
+    let pairs = |b: &mut [T], f: &dyn Fn(T, T) -> T| b.iter_mut().zip(s).for_each(|(b, s)| *b = f(*b, *s));
+    match op {
+        CellOp::Set => b.copy_from_slice(s),
+        CellOp::Zero => b.fill(T::default()),
+        CellOp::Add => pairs(b, &|b, s| b + s),
+        CellOp::Subtract => pairs(b, &|b, s| b - s),
+        CellOp::Scale(x) => {
+            let x = T::from_f64(x);
+            b.iter_mut().for_each(|b| *b = *b * x);
+        }
+        CellOp::Interpolate(alpha) => {
+            let alpha = T::from_f64(alpha);
+            pairs(b, &|b, s| alpha.mul_add(s - b, b));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Row-wise arithmetic: layer norm, activation functions, sums over a row.
+//!
+//! Sums run over 16 partial sums, element i into partial i mod 16, which are then folded in halves.
+//! That is one order whatever the vector registers, it is fast on all of them, and its rounding
+//! error grows with n/16.
+
+use super::real::Real;
+use crate::model::config::Activation;
+
+const PARTIALS: usize = 16;
+
+#[inline(always)]
+fn fold<T: Real>(mut partial: [T; PARTIALS]) -> T {
+    let mut half = PARTIALS / 2;
+    while half > 0 {
+        for i in 0..half {
+            partial[i] += partial[i + half];
+        }
+        half /= 2;
+    }
+    partial[0]
+}
+
+/// Σ f(i, x_i), partial by partial.
+#[inline(always)]
+fn sum_by<T: Real>(x: &[T], f: impl Fn(usize, T, T) -> T) -> T {
+    let mut partial = [T::default(); PARTIALS];
+    let whole = x.len() / PARTIALS * PARTIALS;
+    for (block, values) in x[..whole].chunks_exact(PARTIALS).enumerate() {
+        for lane in 0..PARTIALS {
+            partial[lane] = f(block * PARTIALS + lane, values[lane], partial[lane]);
+        }
+    }
+    for i in whole..x.len() {
+        partial[i - whole] = f(i, x[i], partial[i - whole]);
+    }
+    fold(partial)
+}
+
+/// Σ x
+#[inline(always)]
+pub fn sum<T: Real>(x: &[T]) -> T {
+    sum_by(x, |_, x, acc| acc + x)
+}
+
+/// Σ x·y
+#[inline(always)]
+pub fn dot<T: Real>(x: &[T], y: &[T]) -> T {
+    let y = &y[..x.len()];
+    sum_by(x, |i, x, acc| x.mul_add(y[i], acc))
+}
+
+/// The mean of a row.
+#[inline(always)]
+pub fn mean<T: Real>(x: &[T]) -> T {
+    sum(x) / T::from_f64(x.len() as f64)
+}
+
+/// sqrt(variance + ε) in two passes: subtracting the square of the mean from the mean of squares
+/// would cancel on GPT-2's outlier dimensions. Returns the mean with it.
+#[inline(always)]
+pub fn scale<T: Real>(x: &[T], epsilon: T) -> (T, T) {
+    let mean = mean(x);
+    let squares = sum_by(x, |_, x, acc| {
+        let centred = x - mean;
+        centred.mul_add(centred, acc)
+    });
+    (mean, (squares / T::from_f64(x.len() as f64) + epsilon).sqrt())
+}
+
+/// (x − mean) / scale, by one reciprocal.
+#[inline(always)]
+pub fn normalize<T: Real>(x: &[T], mean: T, scale: T, out: &mut [T]) {
+    let inverse = T::ONE / scale;
+    out.iter_mut().zip(x).for_each(|(o, x)| *o = (*x - mean) * inverse);
+}
+
+/// x · weight + bias, in place.
+#[inline(always)]
+pub fn affine<T: Real>(weight: &[T], bias: &[T], x: &mut [T]) {
+    x.iter_mut().zip(weight.iter().zip(bias)).for_each(|(x, (w, b))| *x = x.mul_add(*w, *b));
+}
+
+/// 1 / (1 + e⁻ˣ)
+#[inline(always)]
+fn sigmoid<T: Real>(x: T) -> T {
+    T::ONE / (T::ONE + (-x).exp())
+}
+
+/// The checkpoint's activation function, in place.
+///
+/// `gelu_new` is Hendrycks and Gimpel's (2016, §2) tanh form, ½x(1 + tanh u) with
+/// u = √(2/π)(x + 0.044715 x³), written as x·σ(2u), which is the same function and loses no digits
+/// where tanh is near −1.
+#[inline(always)]
+pub fn activate<T: Real>(activation: Activation, x: &mut [T]) {
+    match activation {
+        Activation::GeluNew | Activation::GeluPytorchTanh => {
+            let twice = T::from_f64(2.0 * (2.0 / std::f64::consts::PI).sqrt());
+            let cubic = T::from_f64(0.044715) * twice;
+            x.iter_mut().for_each(|x| {
+                let u = *x * (*x * *x).mul_add(cubic, twice);
+                *x = *x * sigmoid(u);
+            });
+        }
+        Activation::Gelu => {
+            let (half, root) = (T::from_f64(0.5), T::from_f64(std::f64::consts::FRAC_1_SQRT_2));
+            x.iter_mut().for_each(|x| *x = half * *x * (T::ONE + (*x * root).erf()));
+        }
+        Activation::Relu => {
+            x.iter_mut().for_each(|x| if *x < T::default() { *x = T::default() });
+        }
+        Activation::Silu => x.iter_mut().for_each(|x| *x = *x * sigmoid(*x)),
+    }
+}

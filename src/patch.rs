@@ -1,0 +1,158 @@
+//! Operators, and the patches that apply them at sites.
+//!
+//! A [`Patch`] is what a person writes: one operator over lists of heads and positions of one
+//! site. Nothing here knows when a value is read or where it ends up; [`crate::plan`] turns a
+//! run's patches into single cells and decides which of them can change anything.
+//!
+//! Operators follow pyvene's interventions (`models/interventions.py`, 0.1.8): with b the base's
+//! activation and s the source's, interchange is s, zero is 0, addition b + s, subtraction b − s.
+
+use std::sync::Arc;
+
+use crate::site::Component;
+
+/// A constant that an operator writes or adds, with the text that named it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vector {
+    /// How the user named it, such as `directions.safetensors#happy`.
+    pub label: String,
+    /// One row of the component: as wide as one head where the component has heads.
+    pub values: Arc<[f64]>,
+}
+
+/// Prompts over whose positions a mean activation is taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeanOver {
+    /// How the user named them, such as `prompts.txt`.
+    pub label: String,
+    /// Token ids, one list a prompt.
+    pub prompts: Arc<[Vec<u32>]>,
+}
+
+/// What a patch does to the value b that stands at its site.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// s, the source's value.
+    Interchange,
+    /// 0.
+    Zero,
+    /// A constant.
+    Set(Vector),
+    /// The mean of the site's activation over all positions of the given prompts.
+    Mean(MeanOver),
+    /// b + s, or b plus a constant.
+    Add(Option<Vector>),
+    /// b − s, or b minus a constant.
+    Subtract(Option<Vector>),
+    /// x · b.
+    Scale(f64),
+    /// b + α(s − b), exactly b at α = 0 and exactly s at α = 1.
+    Interpolate(f64),
+    /// b + level · N, with N standard normal: a function of the seed, the pair, the site, the
+    /// position, the column and the sample alone.
+    Noise {
+        /// Standard deviation added.
+        level: f64,
+        /// Seed of all noise of an experiment.
+        seed: u64,
+        /// Which of several independent draws, from 0.
+        sample: u32,
+    },
+}
+
+impl Op {
+    /// Whether the operator reads a source prompt.
+    pub fn reads_source(&self) -> bool {
+        matches!(self, Op::Interchange | Op::Add(None) | Op::Subtract(None) | Op::Interpolate(_))
+    }
+
+    /// The operator as `--op` spells it.
+    pub fn label(&self) -> String {
+        match self {
+            Op::Interchange => "interchange".into(),
+            Op::Zero => "zero".into(),
+            Op::Set(v) => format!("set={}", v.label),
+            Op::Mean(m) => format!("mean={}", m.label),
+            Op::Add(None) => "add".into(),
+            Op::Add(Some(v)) => format!("add={}", v.label),
+            Op::Subtract(None) => "subtract".into(),
+            Op::Subtract(Some(v)) => format!("subtract={}", v.label),
+            Op::Scale(x) => format!("scale={x}"),
+            Op::Interpolate(alpha) => format!("interpolate={alpha}"),
+            Op::Noise { level, .. } => format!("noise={level}"),
+        }
+    }
+}
+
+/// Whose clean activations a source-reading operator reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// The pair's source prompt.
+    #[default]
+    Source,
+    /// The pair's own base prompt: writing it downstream of another patch is a *freeze*.
+    Base,
+}
+
+/// One operator over lists of heads and positions of one site; lists mean one patch over all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Patch {
+    /// What is overwritten.
+    pub component: Component,
+    /// Layer from 0; `None` exactly for components outside the layers.
+    pub layer: Option<usize>,
+    /// Heads from 0; empty exactly for components without heads.
+    pub heads: Vec<usize>,
+    /// Positions in the base prompt, from 0 (query positions for scores and pattern).
+    pub positions: Vec<usize>,
+    /// For scores and pattern: the keys to touch; `None` is every key not after the query.
+    pub keys: Option<Vec<usize>>,
+    /// What is done.
+    pub op: Op,
+    /// Whose activations are read.
+    pub origin: Origin,
+    /// Layer that is read; `None` is `layer`.
+    pub source_layer: Option<usize>,
+    /// Heads that are read, one for each of `heads`; `None` is `heads`.
+    pub source_heads: Option<Vec<usize>>,
+    /// Positions that are read, one for each of `positions`; `None` is `positions`.
+    pub source_positions: Option<Vec<usize>>,
+}
+
+impl Patch {
+    /// An interchange with the source prompt at the same place.
+    pub fn interchange(
+        component: Component,
+        layer: Option<usize>,
+        heads: Vec<usize>,
+        positions: Vec<usize>,
+    ) -> Self {
+        Self {
+            component,
+            layer,
+            heads,
+            positions,
+            keys: None,
+            op: Op::Interchange,
+            origin: Origin::Source,
+            source_layer: None,
+            source_heads: None,
+            source_positions: None,
+        }
+    }
+
+    /// The same patch with another operator.
+    pub fn with_op(mut self, op: Op) -> Self {
+        self.op = op;
+        self
+    }
+}
+
+/// A base prompt's run with one or several patches acting together.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Run {
+    /// Name for the result table.
+    pub name: Option<String>,
+    /// Patches, in the order in which overlapping ones act.
+    pub patches: Vec<Patch>,
+}
