@@ -6,4 +6,8 @@
 /// Any error of the library.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {}
+pub enum Error {
+    /// A model that cannot be opened, or text that it has no tokens for.
+    #[error(transparent)]
+    Model(#[from] crate::model::ModelError),
+}

@@ -13,6 +13,7 @@
 //! was read.
 
 pub mod error;
+pub mod model;
 pub mod sweep;
 
 pub use error::Error;

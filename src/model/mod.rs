@@ -1,0 +1,24 @@
+//! A GPT-2 checkpoint, from a name to typed views of its weights.
+//!
+//! [`Checkpoint::resolve`] is the way in: `demo`, a folder in Hugging Face's layout, or a hub id
+//! (which [`Hub`] fetches into the shared cache). What comes out has been checked completely —
+//! configuration, names, shapes, types, every value finite, the tokenizer within the vocabulary — so
+//! that nothing behind it meets a bad file. What is found wrong is a [`ModelError`].
+
+mod byte_level;
+mod checkpoint;
+mod config;
+mod demo;
+mod error;
+mod header;
+mod hub;
+mod shards;
+mod tokenizer;
+mod weights;
+
+pub use checkpoint::Checkpoint;
+pub use config::{Activation, Config};
+pub use error::ModelError;
+pub use hub::Hub;
+pub use tokenizer::Tokenizer;
+pub use weights::{Data, Layer, LayerNorm, Linear, Tensor};

@@ -1,0 +1,476 @@
+//! The weights of one GPT-2: found by name, checked once, handed out as typed views.
+//!
+//! [`Weights`] resolves every tensor that a configuration asks for when it is built, so that access
+//! afterwards is an index and cannot fail. Views borrow the memory map: an F32 checkpoint is never
+//! copied. Everything else in a file (the causal masks that old checkpoints store as `attn.bias`,
+//! heads for other tasks) is left alone.
+
+use std::collections::HashMap;
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::config::Config;
+use super::error::{ModelError, quote};
+use super::shards::{Located, Place, Shards};
+
+/// The elements of a tensor, row-major, in the type that the file stores.
+#[derive(Clone, Copy, Debug)]
+pub enum Data<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// IEEE half precision.
+    F16(&'a [f16]),
+    /// bfloat16.
+    BF16(&'a [bf16]),
+}
+
+/// A view of one tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'a> {
+    /// Rows and columns; a vector of n elements is `[1, n]`.
+    pub shape: [usize; 2],
+    /// `shape[0] * shape[1]` elements, row-major.
+    pub data: Data<'a>,
+}
+
+impl<'a> Tensor<'a> {
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// Columns; the length of a vector.
+    pub fn columns(&self) -> usize {
+        self.shape[1]
+    }
+
+    /// Elements, which are never none.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.shape[0] * self.shape[1]
+    }
+
+    /// The stored type's name: `F32`, `F16` or `BF16`.
+    pub fn dtype(&self) -> &'static str {
+        match self.data {
+            Data::F32(_) => "F32",
+            Data::F16(_) => "F16",
+            Data::BF16(_) => "BF16",
+        }
+    }
+
+    /// The elements in place, where they are stored as F32.
+    pub fn as_f32(&self) -> Option<&'a [f32]> {
+        match self.data {
+            Data::F32(data) => Some(data),
+            Data::F16(_) | Data::BF16(_) => None,
+        }
+    }
+
+    /// One row as a view of shape `[1, columns]`.
+    ///
+    /// # Panics
+    ///
+    /// Where `row` is not below [`Tensor::rows`].
+    pub fn row(&self, row: usize) -> Tensor<'a> {
+        let range = row * self.shape[1]..(row + 1) * self.shape[1];
+        let data = match self.data {
+            Data::F32(data) => Data::F32(&data[range]),
+            Data::F16(data) => Data::F16(&data[range]),
+            Data::BF16(data) => Data::BF16(&data[range]),
+        };
+        Tensor {
+            shape: [1, self.shape[1]],
+            data,
+        }
+    }
+
+    /// All elements as `f32` or `f64`; no value changes, since both hold every stored one.
+    pub fn to_vec<T: From<f32> + Copy + Default + Send>(&self) -> Vec<T> {
+        let mut out = vec![T::default(); self.len()];
+        self.write_to(&mut out);
+        out
+    }
+
+    /// Writes all elements into `out`, as [`Tensor::to_vec`] does.
+    ///
+    /// # Panics
+    ///
+    /// Where `out` does not have [`Tensor::len`] elements.
+    pub fn write_to<T: From<f32> + Send>(&self, out: &mut [T]) {
+        assert_eq!(out.len(), self.len(), "one place for each element");
+        match self.data {
+            Data::F32(data) => convert(data, out, |x| x),
+            Data::F16(data) => convert(data, out, f16::to_f32),
+            Data::BF16(data) => convert(data, out, bf16::to_f32),
+        }
+    }
+}
+
+/// Converts in parallel where there is enough to share out.
+fn convert<S: Copy + Sync, T: From<f32> + Send>(from: &[S], to: &mut [T], f: fn(S) -> f32) {
+    const CHUNK: usize = 1 << 16;
+    let run = |(to, from): (&mut [T], &[S])| {
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = T::from(f(from));
+        }
+    };
+    if from.len() <= CHUNK {
+        run((to, from));
+    } else {
+        to.par_chunks_mut(CHUNK)
+            .zip(from.par_chunks(CHUNK))
+            .for_each(run);
+    }
+}
+
+/// A layer norm's two vectors, `[1, width]` each.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerNorm<'a> {
+    /// What the normalized row is multiplied by.
+    pub weight: Tensor<'a>,
+    /// What is added after that.
+    pub bias: Tensor<'a>,
+}
+
+/// A linear layer in Hugging Face's `Conv1D` layout: output = input · weight + bias.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear<'a> {
+    /// `[in, out]`.
+    pub weight: Tensor<'a>,
+    /// `[1, out]`.
+    pub bias: Tensor<'a>,
+}
+
+/// The weights of one transformer block.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// Before attention.
+    pub ln_1: LayerNorm<'a>,
+    /// `[width, 3 * width]`: queries, keys and values side by side, each head's columns together.
+    pub c_attn: Linear<'a>,
+    /// `[width, width]`: attention's output.
+    pub c_proj: Linear<'a>,
+    /// Before the MLP.
+    pub ln_2: LayerNorm<'a>,
+    /// `[width, inner]`.
+    pub c_fc: Linear<'a>,
+    /// `[inner, width]`: the MLP's `c_proj`.
+    pub mlp_proj: Linear<'a>,
+}
+
+/// Tensors of one layer, in the order in which [`Weights`] stores them.
+const LAYER: [&str; 12] = [
+    "ln_1.weight",
+    "ln_1.bias",
+    "attn.c_attn.weight",
+    "attn.c_attn.bias",
+    "attn.c_proj.weight",
+    "attn.c_proj.bias",
+    "ln_2.weight",
+    "ln_2.bias",
+    "mlp.c_fc.weight",
+    "mlp.c_fc.bias",
+    "mlp.c_proj.weight",
+    "mlp.c_proj.bias",
+];
+const WTE: usize = 0;
+const WPE: usize = 1;
+const LN_F: usize = 2;
+const FIRST_LAYER: usize = 4;
+
+/// Every tensor that a configuration asks for, resolved and checked.
+#[derive(Debug)]
+pub(super) struct Weights {
+    shards: Shards,
+    /// wte, wpe, ln_f's two, twelve a layer, and lm_head where it is untied.
+    tensors: Vec<Located>,
+    tied: bool,
+}
+
+impl Weights {
+    /// Finds and checks what `config` asks for: names, shapes, types, and every value finite.
+    pub(super) fn new(shards: Shards, config: &Config) -> Result<Self, ModelError> {
+        let Config {
+            layers,
+            width: d,
+            inner,
+            vocab,
+            context,
+            tied,
+            ..
+        } = *config;
+        let mut names = Names::new(&shards);
+        names.no_layer_beyond(layers, &shards)?;
+
+        // A tied embedding is stored once, and which of its two names is kept is up to the writer.
+        if tied && !names.has("wte.weight") && names.has("lm_head.weight") {
+            names.rename("lm_head.weight", "wte.weight");
+        }
+        let mut wanted = vec![
+            ("wte.weight".to_owned(), vec![vocab, d]),
+            ("wpe.weight".to_owned(), vec![context, d]),
+            ("ln_f.weight".to_owned(), vec![d]),
+            ("ln_f.bias".to_owned(), vec![d]),
+        ];
+        for l in 0..layers {
+            let shapes: [&[usize]; 12] = [
+                &[d],
+                &[d],
+                &[d, 3 * d],
+                &[3 * d],
+                &[d, d],
+                &[d],
+                &[d],
+                &[d],
+                &[d, inner],
+                &[inner],
+                &[inner, d],
+                &[d],
+            ];
+            let named = LAYER.iter().zip(shapes);
+            wanted.extend(named.map(|(name, shape)| (format!("h.{l}.{name}"), shape.to_vec())));
+        }
+        if !tied {
+            wanted.push(("lm_head.weight".to_owned(), vec![vocab, d]));
+        }
+
+        let mut tensors = Vec::with_capacity(wanted.len());
+        for (name, shape) in &wanted {
+            let stored = names.get(name, &shards)?;
+            tensors.push(shards.locate(stored, shape)?);
+        }
+        let weights = Weights {
+            shards,
+            tensors,
+            tied,
+        };
+        weights.all_finite()?;
+        Ok(weights)
+    }
+
+    pub(super) fn shards(&self) -> &Shards {
+        &self.shards
+    }
+
+    /// Every tensor once.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Tensor<'_>> {
+        (0..self.tensors.len()).map(|i| self.tensor(i))
+    }
+
+    pub(super) fn token_embedding(&self) -> Tensor<'_> {
+        self.tensor(WTE)
+    }
+
+    pub(super) fn position_embedding(&self) -> Tensor<'_> {
+        self.tensor(WPE)
+    }
+
+    pub(super) fn unembedding(&self) -> Tensor<'_> {
+        self.tensor(if self.tied {
+            WTE
+        } else {
+            self.tensors.len() - 1
+        })
+    }
+
+    pub(super) fn ln_f(&self) -> LayerNorm<'_> {
+        self.layer_norm(LN_F)
+    }
+
+    pub(super) fn layer(&self, layer: usize) -> Layer<'_> {
+        let first = FIRST_LAYER + LAYER.len() * layer;
+        Layer {
+            ln_1: self.layer_norm(first),
+            c_attn: self.linear(first + 2),
+            c_proj: self.linear(first + 4),
+            ln_2: self.layer_norm(first + 6),
+            c_fc: self.linear(first + 8),
+            mlp_proj: self.linear(first + 10),
+        }
+    }
+
+    fn layer_norm(&self, at: usize) -> LayerNorm<'_> {
+        LayerNorm {
+            weight: self.tensor(at),
+            bias: self.tensor(at + 1),
+        }
+    }
+
+    fn linear(&self, at: usize) -> Linear<'_> {
+        Linear {
+            weight: self.tensor(at),
+            bias: self.tensor(at + 1),
+        }
+    }
+
+    fn tensor(&self, at: usize) -> Tensor<'_> {
+        self.shards.view(&self.tensors[at])
+    }
+
+    /// Looks for the first NaN or infinity, all tensors in parallel.
+    fn all_finite(&self) -> Result<(), ModelError> {
+        let error = (0..self.tensors.len()).into_par_iter().find_map_first(|i| {
+            let tensor = self.tensor(i);
+            let bad = match tensor.data {
+                Data::F32(data) => first_bad(bytemuck::cast_slice(data), 0x7f80_0000),
+                Data::F16(data) => first_bad(bytemuck::cast_slice(data), 0x7c00u16),
+                Data::BF16(data) => first_bad(bytemuck::cast_slice(data), 0x7f80u16),
+            };
+            let at = bad?;
+            let (row, column) = (at / tensor.columns(), at % tensor.columns());
+            let value = tensor.row(row).to_vec::<f32>()[column];
+            let (file, tensor) = self.shards.describe(self.tensors[i].place);
+            Some(ModelError::NotFinite {
+                file,
+                tensor,
+                row,
+                column,
+                value,
+            })
+        });
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// The index of the first element whose exponent bits are all ones: an infinity or a NaN.
+///
+/// The check of a whole chunk is one OR of compare masks, which the compiler turns into vector
+/// instructions; only a chunk that fails is looked at again. A scan that can stop at every element
+/// runs several times slower, and this one is most of the time that opening a checkpoint takes.
+fn first_bad<T>(bits: &[T], exponent: T) -> Option<usize>
+where
+    T: Copy + Eq + Sync + std::ops::BitAnd<Output = T>,
+{
+    const CHUNK: usize = 1 << 15;
+    let bad = |&x: &T| x & exponent == exponent;
+    bits.par_chunks(CHUNK)
+        .enumerate()
+        .find_map_first(|(i, chunk)| {
+            let any = chunk.iter().fold(false, |any, x| any | bad(x));
+            if any {
+                chunk.iter().position(bad).map(|at| i * CHUNK + at)
+            } else {
+                None
+            }
+        })
+}
+
+/// The tensors' names without the prefix `transformer.`, which checkpoints of the bare model lack.
+struct Names(HashMap<String, Place>);
+
+impl Names {
+    fn new(shards: &Shards) -> Self {
+        let mut names = HashMap::new();
+        for (name, at) in shards.names() {
+            match name.strip_prefix("transformer.") {
+                Some(bare) => drop(names.insert(bare.to_owned(), at)),
+                // Where a file has both, the model with the head is the one that is meant.
+                None => drop(names.entry(name.to_owned()).or_insert(at)),
+            }
+        }
+        Names(names)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        if let Some(at) = self.0.remove(from) {
+            self.0.insert(to.to_owned(), at);
+        }
+    }
+
+    fn get(&self, name: &str, shards: &Shards) -> Result<Place, ModelError> {
+        self.0.get(name).copied().ok_or_else(|| {
+            let near = self
+                .0
+                .keys()
+                .map(|there| (strsim::damerau_levenshtein(&clip(there), name), there))
+                .min()
+                .filter(|(distance, _)| *distance <= name.len() / 3);
+            let hint = near.map_or_else(String::new, |(_, there)| {
+                format!("; the nearest name there is `{}`", quote(there))
+            });
+            ModelError::MissingTensor {
+                file: shards.title(),
+                tensor: name.to_owned(),
+                hint,
+            }
+        })
+    }
+
+    /// A file that holds more layers than the configuration says is not the configuration's file:
+    /// opening it would leave out layers in silence.
+    fn no_layer_beyond(&self, layers: usize, shards: &Shards) -> Result<(), ModelError> {
+        let beyond = self.0.iter().filter_map(|(name, &at)| {
+            let (layer, rest) = name.strip_prefix("h.")?.split_once('.')?;
+            let layer: usize = layer.parse().ok()?;
+            (LAYER.contains(&rest) && layer >= layers).then_some((layer, name, at))
+        });
+        match beyond.min() {
+            None => Ok(()),
+            Some((found, name, at)) => Err(ModelError::ExtraLayer {
+                file: shards.file(at),
+                tensor: quote(name),
+                found,
+                layers,
+            }),
+        }
+    }
+}
+
+/// Distances between long foreign names take quadratic time, and no tensor of GPT-2 is that long.
+fn clip(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bad_value_is_found_wherever_it_lies() {
+        let mut values = vec![1.5f32; 100_000];
+        values[7] = f32::MAX;
+        assert_eq!(
+            first_bad(bytemuck::cast_slice(&values), 0x7f80_0000u32),
+            None
+        );
+        for at in [99_999, 40_000, 32_768, 32_767, 0] {
+            values[at] = if at % 2 == 0 {
+                f32::NAN
+            } else {
+                f32::NEG_INFINITY
+            };
+            assert_eq!(
+                first_bad(bytemuck::cast_slice(&values), 0x7f80_0000u32),
+                Some(at)
+            );
+        }
+        let halves = [f16::MAX, f16::MIN_POSITIVE, f16::NAN];
+        assert_eq!(first_bad(bytemuck::cast_slice(&halves), 0x7c00u16), Some(2));
+        let brains = [bf16::INFINITY, bf16::ONE];
+        assert_eq!(first_bad(bytemuck::cast_slice(&brains), 0x7f80u16), Some(0));
+    }
+
+    #[test]
+    fn conversion_is_exact_and_parallel_conversion_is_the_same() {
+        let halves: Vec<f16> = (0..200_000u32)
+            .map(|i| f16::from_bits(i as u16 & 0x7bff))
+            .collect();
+        let tensor = Tensor {
+            shape: [2, 100_000],
+            data: Data::F16(&halves),
+        };
+        let wide = tensor.to_vec::<f64>();
+        assert!(wide.iter().zip(&halves).all(|(a, b)| *a == b.to_f64()));
+        assert_eq!(tensor.row(1).to_vec::<f64>(), wide[100_000..]);
+        assert_eq!(
+            (tensor.row(1).dtype(), tensor.as_f32().is_none()),
+            ("F16", true)
+        );
+    }
+}
