@@ -12,8 +12,13 @@
 //! run can change, [`forward`] describes GPT-2 once over a [`backend`], and [`report`] writes what
 //! was read.
 
+pub mod backend;
 pub mod error;
+pub mod forward;
 pub mod model;
+pub mod patch;
+pub mod plan;
+pub mod site;
 pub mod sweep;
 
 pub use error::Error;

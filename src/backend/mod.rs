@@ -14,7 +14,7 @@
 
 pub mod cpu;
 
-use crate::model::config::Config;
+use crate::model::Config;
 use crate::plan::chunk::{AttentionRows, Ref, Write};
 
 /// Which row table an embedding reads.
@@ -172,6 +172,9 @@ pub trait Backend: Sync {
 
     /// Changes the number of rows, keeping the allocation where it is large enough.
     fn resize(&self, matrix: &mut Self::Matrix, rows: usize);
+
+    /// Bytes of one number of a matrix.
+    fn value_bytes(&self) -> usize;
 
     /// A one-row matrix of constants, rounded to the stored type.
     fn constants(&self, values: &[f64]) -> Self::Matrix;

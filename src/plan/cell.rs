@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::model::config::Config;
+use crate::model::Config;
 use crate::patch::{MeanOver, Op, Origin, Patch};
 use crate::site::{Component, Stage, Width};
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::config::Config;
+use crate::model::Config;
 use crate::plan::cell::{Cell, CellOp, Value};
 use crate::plan::cone::{Cone, LayerCone, Rows};
 use crate::plan::positions::Positions;
@@ -238,7 +238,7 @@ pub struct Chunk {
 /// A run that is packed.
 pub struct Packed<'a> {
     /// Its light cone.
-    pub cone: Cone,
+    pub cone: &'a Cone,
     /// Its cells.
     pub cells: &'a [Cell],
     /// Token ids of its base prompt.

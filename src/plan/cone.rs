@@ -11,7 +11,7 @@
 //! A clean run, from which traces are kept, is the same thing with every row dirty from the
 //! embedding on and with additional things that see it: the stages that are to be kept.
 
-use crate::model::config::Config;
+use crate::model::Config;
 use crate::plan::cell::Cell;
 use crate::plan::positions::Positions;
 use crate::site::Stage;

@@ -3,7 +3,7 @@
 //! Counted are the multiply-adds of linear layers, attention and unembedding, two operations each,
 //! as in DESIGN's figures; layer norms, activations and softmaxes are a few per cent and are not.
 
-use crate::model::config::Config;
+use crate::model::Config;
 use crate::plan::cone::{Cone, LayerCone};
 
 /// Floating-point operations by kind.

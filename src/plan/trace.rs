@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::model::config::Config;
+use crate::model::Config;
 use crate::plan::positions::Positions;
 use crate::site::Stage;
 

@@ -1,3 +1,6 @@
 //! From a question to runs, and from readouts to a table.
 
+pub mod check;
+pub mod execute;
+pub mod pair;
 pub mod table;

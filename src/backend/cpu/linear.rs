@@ -23,7 +23,7 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::real::{Real, Stored};
-use crate::model::weights::Data;
+use crate::model::Data;
 
 /// Additions of one block of K.
 const BLOCK_K: usize = 256;
@@ -150,7 +150,7 @@ where
     F: Fn(usize, usize, &mut [T]) + Sync,
 {
     #[inline(always)]
-    fn tiles<const MR: usize, const NR: usize>(self) {
+    fn tiles<const MR: usize, const NR: usize>(mut self) {
         let (inputs, width) = (self.weight.inputs, self.columns.len());
         let panels = width.div_ceil(NR);
         self.packed.resize(panels * BLOCK_K * NR, T::default());
@@ -258,7 +258,7 @@ fn pack<T: Real, S: Stored, const NR: usize>(
             for j in 0..NR {
                 let column = if j < wide { &data[(first + j) * weight.stride + first_k..][..k] } else { &[] };
                 for (i, x) in column.iter().enumerate() {
-                    out[i * NR + j] = T::from_f32(x.widen());
+                    out[i * NR + j] = T::from(x.widen());
                 }
                 if j >= wide {
                     (0..k).for_each(|i| out[i * NR + j] = T::default());
@@ -268,7 +268,7 @@ fn pack<T: Real, S: Stored, const NR: usize>(
             for (i, out) in out.chunks_exact_mut(NR).take(k).enumerate() {
                 let row = &data[(first_k + i) * weight.stride + first..][..wide];
                 let (head, tail) = out.split_at_mut(wide);
-                head.iter_mut().zip(row).for_each(|(o, x)| *o = T::from_f32(x.widen()));
+                head.iter_mut().zip(row).for_each(|(o, x)| *o = T::from(x.widen()));
                 tail.fill(T::default());
             }
         }

@@ -21,9 +21,8 @@ pub use self::real::Real;
 use self::linear::{Matrix as Weights, Output};
 use super::{Attention, Backend, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout, ReadoutSpec, Rows, Weight};
 use crate::model::Checkpoint;
-use crate::model::config::{Activation, Config};
-use crate::model::weights::{Data, Tensor};
-use crate::plan::chunk::{Operand, Ref, Write};
+use crate::model::{Activation, Config};
+use crate::plan::chunk::{Operand, Write};
 
 /// Rows that one task of a row-wise operation takes.
 const TASK_ROWS: usize = 8;
@@ -71,16 +70,16 @@ impl<'m, T: Real> Cpu<'m, T> {
         let layers = (0..model.config.layers).map(|l| {
             let layer = model.layer(l);
             LayerVectors {
-                ln_1: [vector(layer.ln_1.weight), vector(layer.ln_1.bias)],
-                ln_2: [vector(layer.ln_2.weight), vector(layer.ln_2.bias)],
-                c_attn: vector(layer.c_attn.bias),
-                c_proj: vector(layer.c_proj.bias),
-                c_fc: vector(layer.c_fc.bias),
-                mlp_proj: vector(layer.mlp_proj.bias),
+                ln_1: [layer.ln_1.weight.to_vec(), layer.ln_1.bias.to_vec()],
+                ln_2: [layer.ln_2.weight.to_vec(), layer.ln_2.bias.to_vec()],
+                c_attn: layer.c_attn.bias.to_vec(),
+                c_proj: layer.c_proj.bias.to_vec(),
+                c_fc: layer.c_fc.bias.to_vec(),
+                mlp_proj: layer.mlp_proj.bias.to_vec(),
             }
         });
         let layers = layers.collect();
-        let ln_f = [vector(model.ln_f().weight), vector(model.ln_f().bias)];
+        let ln_f = [model.ln_f().weight.to_vec(), model.ln_f().bias.to_vec()];
         Self { model, layers, ln_f, arch: Arch::new(), flops: AtomicU64::new(0) }
     }
 
@@ -152,14 +151,6 @@ impl<'m, T: Real> Cpu<'m, T> {
     }
 }
 
-fn vector<T: Real>(tensor: Tensor<'_>) -> Vec<T> {
-    match tensor.data {
-        Data::F32(data) => data.iter().map(|x| T::from_f32(*x)).collect(),
-        Data::F16(data) => data.iter().map(|x| T::from_f32(x.to_f32())).collect(),
-        Data::BF16(data) => data.iter().map(|x| T::from_f32(x.to_f32())).collect(),
-    }
-}
-
 /// A matrix whose rows are written by different threads, each its own stretches.
 struct Shared<T> {
     base: *mut T,
@@ -214,10 +205,17 @@ impl<T: Real> Backend for Cpu<'_, T> {
     }
 
     fn resize(&self, matrix: &mut Buffer<T>, rows: usize) {
-        if rows * matrix.width > matrix.data.len() {
-            matrix.data.resize(rows * matrix.width, T::default());
+        let length = rows * matrix.width;
+        if length > matrix.data.len() {
+            // exactly: doubling would break the memory budget
+            matrix.data.reserve_exact(length - matrix.data.len());
+            matrix.data.resize(length, T::default());
         }
         matrix.rows = rows;
+    }
+
+    fn value_bytes(&self) -> usize {
+        size_of::<T>()
     }
 
     fn constants(&self, values: &[f64]) -> Buffer<T> {
@@ -239,18 +237,8 @@ impl<T: Real> Backend for Cpu<'_, T> {
             Embedding::Token => self.model.token_embedding(),
             Embedding::Position => self.model.position_embedding(),
         };
-        let width = tensor.shape[1];
         self.each_row(index.len(), out, |i, out| {
-            let row = index[i] as usize * width..(index[i] as usize + 1) * width;
-            match tensor.data {
-                Data::F32(data) => out.iter_mut().zip(&data[row]).for_each(|(o, x)| *o = T::from_f32(*x)),
-                Data::F16(data) => {
-                    out.iter_mut().zip(&data[row]).for_each(|(o, x)| *o = T::from_f32(x.to_f32()));
-                }
-                Data::BF16(data) => {
-                    out.iter_mut().zip(&data[row]).for_each(|(o, x)| *o = T::from_f32(x.to_f32()));
-                }
-            }
+            tensor.row(index[i] as usize).write_to(out);
         });
     }
 

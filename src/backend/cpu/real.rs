@@ -24,6 +24,7 @@ pub trait Real:
     + Neg<Output = Self>
     + AddAssign
     + Sum
+    + From<f32>
     + 'static
 {
     /// Numbers in 64 bytes: one AVX-512 register.
@@ -34,8 +35,6 @@ pub trait Real:
     const NEG_INFINITY: Self;
     /// Rounded to nearest.
     fn from_f64(x: f64) -> Self;
-    /// Rounded to nearest.
-    fn from_f32(x: f32) -> Self;
     /// Exact.
     fn to_f64(self) -> f64;
     /// self · a + b, rounded once.
@@ -58,10 +57,6 @@ impl Real for f64 {
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x
-    }
-    #[inline(always)]
-    fn from_f32(x: f32) -> Self {
-        x.into()
     }
     #[inline(always)]
     fn to_f64(self) -> f64 {
@@ -97,10 +92,6 @@ impl Real for f32 {
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x as f32
-    }
-    #[inline(always)]
-    fn from_f32(x: f32) -> Self {
-        x
     }
     #[inline(always)]
     fn to_f64(self) -> f64 {

@@ -5,7 +5,7 @@
 //! error grows with n/16.
 
 use super::real::Real;
-use crate::model::config::Activation;
+use crate::model::Activation;
 
 const PARTIALS: usize = 16;
 

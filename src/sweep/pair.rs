@@ -1,0 +1,37 @@
+//! Prompt pairs, and the questions asked of their next-token distribution.
+
+use std::sync::Arc;
+
+use crate::patch::Run;
+
+/// A base prompt and, where operators read one, a source prompt, as token ids.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pair {
+    /// The prompt that is patched. Never padded; no BOS is added.
+    pub base: Vec<u32>,
+    /// The prompt that activations are taken from.
+    pub source: Option<Vec<u32>>,
+    /// Tokens whose probability is read.
+    pub targets: Vec<u32>,
+    /// Positions of the base that are read out, ascending; empty is the last one.
+    pub readouts: Vec<usize>,
+}
+
+impl Pair {
+    /// The positions that are read out.
+    pub fn readout_positions(&self) -> Vec<usize> {
+        match (&self.readouts[..], self.base.len()) {
+            ([], n) => vec![n.saturating_sub(1)],
+            (positions, _) => positions.to_vec(),
+        }
+    }
+}
+
+/// A pair with its runs.
+#[derive(Debug, Clone)]
+pub struct PairRuns {
+    /// The prompts.
+    pub pair: Pair,
+    /// What is run on them.
+    pub runs: Arc<[Run]>,
+}
