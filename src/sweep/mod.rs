@@ -2,5 +2,7 @@
 
 pub mod check;
 pub mod execute;
+pub mod experiment;
 pub mod pair;
 pub mod table;
+pub mod vector;
