@@ -6,4 +6,8 @@
 /// Any error of the library.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {}
+pub enum Error {
+    /// A result file or a plot.
+    #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
+}

@@ -13,6 +13,7 @@
 //! was read.
 
 pub mod error;
+pub mod report;
 pub mod sweep;
 
 pub use error::Error;
