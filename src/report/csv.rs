@@ -13,6 +13,11 @@ use super::{Provenance, ReportError, Row, Table};
 /// Writes the table, header first. The table has been checked.
 pub(super) fn write(table: &Table, out: &mut dyn Write) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
+    write_records(table, &mut csv).map_err(io_error)?;
+    csv.flush()
+}
+
+fn write_records<W: Write>(table: &Table, csv: &mut csv::Writer<W>) -> csv::Result<()> {
     csv.write_record(columns::names(&table.metrics))?;
     for row in &table.rows {
         for cell in columns::cells(row) {
@@ -25,7 +30,15 @@ pub(super) fn write(table: &Table, out: &mut dyn Write) -> io::Result<()> {
         }
         csv.write_record(None::<&[u8]>)?;
     }
-    csv.flush()
+    Ok(())
+}
+
+/// The system's own error: the crate's conversion would hide that a disk is full or a pipe closed.
+pub(super) fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
 }
 
 /// Reads what [`write`] wrote; `path` is for messages.

@@ -109,7 +109,9 @@ pub enum ReportError {
     NothingToPlot(String),
 
     /// The plot would be too large to draw.
-    #[error("the plot would be {width} × {height} pixels, more than a PNG here may have ({limit} a side); {advice}")]
+    #[error(
+        "the plot would be {width} × {height} pixels, more than a PNG here may have ({limit} a side); {advice}"
+    )]
     TooLarge {
         /// Width in pixels.
         width: u64,
@@ -145,12 +147,15 @@ impl ReportError {
 /// The reason in plain words; the system's own where we have none.
 fn sentence(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::StorageFull => "the disk is full; free some space or write elsewhere".to_owned(),
+        io::ErrorKind::StorageFull => {
+            "the disk is full; free some space or write elsewhere".to_owned()
+        }
         io::ErrorKind::QuotaExceeded => {
             "your quota on that disk is used up; free some space or write elsewhere".to_owned()
         }
         io::ErrorKind::PermissionDenied => {
-            "permission denied; choose a place that you may use, or change its permissions".to_owned()
+            "permission denied; choose a place that you may use, or change its permissions"
+                .to_owned()
         }
         io::ErrorKind::ReadOnlyFilesystem => {
             "that file system is read-only; write elsewhere".to_owned()

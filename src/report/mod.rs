@@ -4,12 +4,24 @@
 //! the same columns under the same names. A [`HeatMap`] is made from a table once and then
 //! drawn on a terminal, as SVG or as PNG. Files appear whole or not at all ([`WholeFile`]).
 
+pub mod colour;
 mod columns;
 mod csv;
 mod error;
+mod figure;
+pub mod heatmap;
 mod jsonl;
+mod labels;
+mod numbers;
 mod parquet;
+mod plot;
+mod png;
 mod provenance;
+mod scene;
+mod strongest;
+mod svg;
+mod terminal;
+mod topk;
 pub mod whole_file;
 
 use std::fs;
@@ -17,7 +29,13 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub use self::error::ReportError;
+pub use self::heatmap::HeatMap;
+pub use self::labels::token_label;
+pub use self::plot::{PlotFormat, check_plot, plot};
 pub use self::provenance::meta_path;
+pub use self::strongest::{strongest, write_strongest};
+pub use self::terminal::render;
+pub use self::topk::{Candidate, TopkFormat, write_topk};
 pub use self::whole_file::WholeFile;
 use crate::sweep::table::{Provenance, Row, Table};
 

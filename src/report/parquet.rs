@@ -41,7 +41,8 @@ pub(super) fn write(table: &Table, out: &mut (dyn Write + Send)) -> io::Result<(
         )]))
         .build();
     let schema = schema(&table.metrics).map_err(io_error)?;
-    let mut file = SerializedFileWriter::new(out, schema, Arc::new(properties)).map_err(io_error)?;
+    let mut file =
+        SerializedFileWriter::new(out, schema, Arc::new(properties)).map_err(io_error)?;
     for rows in table.rows.chunks(ROW_GROUP) {
         let mut group = file.next_row_group().map_err(io_error)?;
         for column in &FIXED {
@@ -247,10 +248,7 @@ fn read_trusting(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
                 Stop::Field(error) => error,
             })?;
             if next != rows.len() {
-                return Err(field(
-                    next,
-                    "shorter than the columns before it".to_owned(),
-                ));
+                return Err(field(next, "shorter than the columns before it".to_owned()));
             }
         }
     }

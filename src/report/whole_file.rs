@@ -72,8 +72,7 @@ impl WholeFile {
     /// Writes `bytes` to `path`, whole or not at all.
     pub fn write(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
         let mut file = Self::create(path)?;
-        file.write_all(bytes)
-            .map_err(ReportError::write_to(path))?;
+        file.write_all(bytes).map_err(ReportError::write_to(path))?;
         file.finish()
     }
 
