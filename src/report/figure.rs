@@ -48,11 +48,22 @@ pub(super) fn scene(map: &HeatMap) -> Scene {
     let room = grid.max(NARROWEST);
 
     let mut y = MARGIN;
-    for (index, line) in map.title.iter().enumerate() {
-        for line in wrap(line, TITLE, room) {
+    let labels = map.title.iter().map(|line| text_width(line.label, TITLE));
+    let indent = labels.fold(0.0, f32::max) + 10.0;
+    for line in &map.title {
+        // Facts without a label need no indent.
+        let (indent, ink) = match line.label {
+            "" => (0.0, SOFT),
+            _ => (indent, INK),
+        };
+        let parts = wrap(&line.text, TITLE, room - indent);
+        for (index, part) in parts.iter().enumerate() {
             y += TITLE;
-            let ink = if index < 2 { INK } else { SOFT };
-            scene.text((MARGIN, y), TITLE, Anchor::Start, ink, line.trim_end());
+            if index == 0 {
+                scene.text((MARGIN, y), TITLE, Anchor::Start, SOFT, line.label);
+            }
+            let place = (MARGIN + indent, y);
+            scene.text(place, TITLE, Anchor::Start, ink, part.trim_end());
             y += 6.0;
         }
     }
@@ -111,7 +122,7 @@ impl Sizes {
             (false, ..=12) => 48.0,
             (false, ..=24) => 38.0,
             (false, ..=48) => 22.0,
-            (true, ..=24) => 30.0,
+            (true, ..=24) => 34.0,
             (true, ..=80) => 14.0,
             (_, ..=200) => 8.0,
             _ => 4.0,
@@ -138,7 +149,7 @@ impl Sizes {
             numbers: digits.map(|digits| (numbers, digits)),
             factor: numbers.factor(),
             left: if heads {
-                left.max(text_width("layer", SMALL) + 8.0)
+                left.max(text_width("head", SMALL) + 8.0)
             } else {
                 left
             },
@@ -282,7 +293,11 @@ fn number(value: f64, decimals: usize) -> String {
     } else if decimals > 5 || value.abs() >= 1e6 {
         format!("{value:.1e}")
     } else {
-        format!("{value:.decimals$}")
+        let text = format!("{value:.decimals$}");
+        match text.contains('.') {
+            true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+            false => text,
+        }
     }
 }
 
@@ -346,9 +361,6 @@ fn draw_facet(
             scene.text((left - 6.0, middle + 4.2), LABEL, Anchor::End, INK, label);
         }
     }
-    if sizes.heads {
-        scene.text((left - 6.0, top - 4.0), SMALL, Anchor::End, SOFT, "layer");
-    }
 
     for row in 0..facet.rows.len() {
         let y = bottom - (row + 1) as f32 * height;
@@ -362,8 +374,7 @@ fn draw_facet(
                     } else {
                         format!(" head {head}")
                     };
-                    let layer = if sizes.heads { "layer " } else { "" };
-                    format!("{layer}{}{head} {}", facet.rows[row], group.label)
+                    format!("{}{head} {}", facet.rows[row], group.label)
                 });
                 draw_cell(scene, facet.cell(row, column), tip, map, sizes, (x, y));
                 column += 1;

@@ -20,7 +20,7 @@ const COMPONENTS_IN_A_FACET: usize = 3;
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
     /// What was patched, one line an entry.
-    pub title: Vec<String>,
+    pub title: Vec<TitleLine>,
     /// What a reader has to know besides, one sentence an entry.
     pub notes: Vec<String>,
     /// What a cell holds: `probability`, or a column's name.
@@ -31,6 +31,15 @@ pub struct HeatMap {
     pub facets: Vec<Facet>,
     /// How many facets belong side by side: the number of targets.
     pub per_row: usize,
+}
+
+/// A line of the title.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TitleLine {
+    /// `base`, `source`, or nothing.
+    pub label: &'static str,
+    /// The prompt, or the other facts.
+    pub text: String,
 }
 
 /// One grid.
@@ -454,7 +463,7 @@ impl Grid {
             }
         }
         let label = |(layer, component): &(Option<u32>, String)| match layer {
-            Some(layer) if self.single && self.side_by_side => layer.to_string(),
+            Some(layer) if self.single && self.side_by_side => format!("L{layer}"),
             layer => site_label(component, *layer),
         };
         let facet = Facet {
@@ -471,7 +480,7 @@ impl Grid {
 }
 
 /// What was done, in one or two lines.
-fn title(table: &Table, ops: &BTreeSet<Option<&str>>, head: Option<u32>) -> Vec<String> {
+fn title(table: &Table, ops: &BTreeSet<Option<&str>>, head: Option<u32>) -> Vec<TitleLine> {
     let made = &table.provenance;
     let prompt = |tokens: &[String], ids: &[u32]| {
         if tokens.is_empty() {
@@ -482,13 +491,11 @@ fn title(table: &Table, ops: &BTreeSet<Option<&str>>, head: Option<u32>) -> Vec<
         }
     };
     let mut lines = Vec::new();
+    let mut line = |label, text| lines.push(TitleLine { label, text });
     if let [pair, ..] = made.pairs.as_slice() {
-        lines.push(format!(
-            "base    {}",
-            prompt(&pair.base_tokens, &pair.base_ids)
-        ));
+        line("base", prompt(&pair.base_tokens, &pair.base_ids));
         if let Some(ids) = &pair.source_ids {
-            lines.push(format!("source  {}", prompt(&pair.source_tokens, ids)));
+            line("source", prompt(&pair.source_tokens, ids));
         }
     }
     let mut facts = Vec::new();
@@ -505,7 +512,7 @@ fn title(table: &Table, ops: &BTreeSet<Option<&str>>, head: Option<u32>) -> Vec<
         facts.push(format!("head {head}"));
     }
     if !facts.is_empty() {
-        lines.push(facts.join(" · "));
+        line("", facts.join(" · "));
     }
     lines
 }

@@ -141,8 +141,10 @@ fn write_column<'a, W: Write + Send>(
 /// Integers may also be 64 bits wide and any column may be nullable, as other tools write them when
 /// they save a result again; what a value then is, is checked row by row.
 pub(super) fn read(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
-    // The crate indexes and asserts its way through damaged files in places, and its only promise
-    // for them is a panic, so the whole reading is fenced. Nothing outlives the fence.
+    // On damaged files the crate returns errors nearly always, but not always: flipping bits in good
+    // files also ends in panics such as "Decoder for dict should have been set" and "column start
+    // and length should not be negative" (version 60.1). Catching them is the only way to refuse
+    // such a file in a sentence; nothing outlives the fence.
     let outcome = fenced(AssertUnwindSafe(|| read_trusting(path, bytes)));
     outcome.unwrap_or_else(|_| {
         Err(ReportError::malformed(

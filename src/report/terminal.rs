@@ -14,6 +14,9 @@ use super::numbers::{Numbers, plain};
 /// The least width that is drawn for; a narrower terminal wraps lines.
 const LEAST: usize = 40;
 
+/// What the axis of heads is called.
+const HEAD: &str = "head";
+
 /// Columns between facets side by side.
 const GUTTER: usize = 3;
 
@@ -22,10 +25,15 @@ const GUTTER: usize = 3;
 pub fn render(map: &HeatMap, columns: usize, colour: bool, out: &mut dyn Write) -> io::Result<()> {
     let columns = columns.max(LEAST);
     let numbers = Numbers::of(map.scale.low, map.scale.high);
-    for line in map.title.iter().chain(&map.notes) {
-        for line in wrap(line, columns) {
-            writeln!(out, "{line}")?;
-        }
+    for line in &map.title {
+        let line = match line.label {
+            "" => line.text.clone(),
+            label => format!("{label:<8}{}", line.text),
+        };
+        write_wrapped(&line, columns, out)?;
+    }
+    for note in &map.notes {
+        write_wrapped(note, columns, out)?;
     }
     let cells = Cells::choose(map, &numbers, columns);
     legend(map, &numbers, &cells, columns, colour).write(out, colour)?;
@@ -34,8 +42,13 @@ pub fn render(map: &HeatMap, columns: usize, colour: bool, out: &mut dyn Write) 
     for facets in map.facets.chunks(per_row) {
         let mut beside: Vec<Canvas> = Vec::new();
         for facet in facets {
-            for part in cells.panels(facet, columns) {
-                let panel = panel(facet, &part, columns, map, &numbers, &cells);
+            for (index, part) in cells.panels(facet, columns).iter().enumerate() {
+                let title = match index {
+                    0 => facet.title.clone(),
+                    _ => format!("{} (continued)", facet.title),
+                };
+                let title = shorten(&title, columns);
+                let panel = panel(facet, &title, part, map, &numbers, &cells);
                 let taken: usize = beside.iter().map(|panel| panel.width() + GUTTER).sum();
                 if !beside.is_empty() && taken + panel.width() > columns {
                     writeln!(out)?;
@@ -50,9 +63,14 @@ pub fn render(map: &HeatMap, columns: usize, colour: bool, out: &mut dyn Write) 
     }
     if let Some(key) = column_key(map, &cells) {
         writeln!(out)?;
-        for line in wrap(&key, columns) {
-            writeln!(out, "{line}")?;
-        }
+        write_wrapped(&key, columns, out)?;
+    }
+    Ok(())
+}
+
+fn write_wrapped(text: &str, columns: usize, out: &mut dyn Write) -> io::Result<()> {
+    for line in wrap(text, columns) {
+        writeln!(out, "{line}")?;
     }
     Ok(())
 }
@@ -71,6 +89,12 @@ impl Cells {
     fn choose(map: &HeatMap, numbers: &Numbers, columns: usize) -> Self {
         let rows = map.facets.iter().flat_map(|facet| &facet.rows);
         let label = rows.map(|row| width(row)).max().unwrap_or(0).min(16);
+        let headed = map.facets.iter().any(|facet| Self::gap(facet) == 1);
+        let label = if headed {
+            label.max(width(HEAD))
+        } else {
+            label
+        };
         let cells = |width, numbered| Self {
             width,
             numbered,
@@ -169,15 +193,15 @@ fn clean(facet: &Facet) -> impl Iterator<Item = (String, f64)> {
 /// Draws some columns of a facet, given as (group, column in it).
 fn panel(
     facet: &Facet,
+    title: &str,
     columns: &[(usize, usize)],
-    page: usize,
     map: &HeatMap,
     numbers: &Numbers,
     cells: &Cells,
 ) -> Canvas {
     let mut canvas = Canvas::default();
     // The heading: what, and the values that mean "no effect" and "all of it".
-    canvas.text(0, 0, &shorten(&facet.title, page), Style::BOLD);
+    canvas.text(0, 0, title, Style::BOLD);
     let mut height = 1;
     if facet.base.is_some() || facet.source.is_some() {
         let mut x = 0;
@@ -218,7 +242,8 @@ fn panel(
         canvas.text(cells.label - width(&label), y, &label, Style::PLAIN);
         for &(group, column, x) in &places {
             let value = facet.cell(row, starts[group] + column);
-            draw_cell(&mut canvas, x, y, value, map, numbers, cells);
+            let text = cell_text(value, facet.base, &map.scale, numbers, cells);
+            draw_cell(&mut canvas, (x, y), value, &text, &map.scale, cells);
             if gap == 1 && column == 0 && x > cells.label + 1 {
                 canvas.text(x - 1, y, "│", Style::DIM);
             }
@@ -228,45 +253,57 @@ fn panel(
     canvas
 }
 
-fn draw_cell(
-    canvas: &mut Canvas,
-    x: usize,
-    y: usize,
+/// What a cell says where there is no colour, or where there is room for a number in it.
+fn cell_text(
     value: Option<f64>,
-    map: &HeatMap,
+    base: Option<f64>,
+    scale: &Scale,
     numbers: &Numbers,
     cells: &Cells,
+) -> String {
+    match value {
+        None => "·".to_owned(),
+        Some(value) if cells.numbered => numbers.cell(value, cells.width - 1),
+        Some(value) if base.is_some_and(|base| (value - base).abs() < unmoved(scale)) => {
+            "-".to_owned()
+        }
+        Some(value) => ((scale.fraction(value) * 10.0) as u8).min(9).to_string(),
+    }
+}
+
+/// Among digits, a cell this close to the clean prompt is drawn as unmoved, so that the cells that
+/// did move stand out: half a digit.
+fn unmoved(scale: &Scale) -> f64 {
+    (scale.high - scale.low) / 20.0
+}
+
+fn draw_cell(
+    canvas: &mut Canvas,
+    (x, y): (usize, usize),
+    value: Option<f64>,
+    text: &str,
+    scale: &Scale,
+    cells: &Cells,
 ) {
-    let Some(value) = value else {
-        canvas.text(x + cells.width / 2, y, "·", Style::DIM);
-        return;
-    };
-    let background = map.scale.colour(value);
-    let (text, plain_only) = if cells.numbered {
-        (numbers.cell(value, cells.width - 1), false)
-    } else {
-        let tenth = ((map.scale.fraction(value) * 10.0) as u8).min(9);
-        (tenth.to_string(), true)
-    };
-    canvas.swatch(x, y, cells.width, background);
-    let free = cells.width.saturating_sub(width(&text));
+    let mut style = Style::DIM;
+    if let Some(value) = value {
+        let background = scale.colour(value);
+        canvas.swatch(x, y, cells.width, background);
+        style = Style {
+            ink: Some(ink_on(background)),
+            ground: Some(background),
+            plain_only: !cells.numbered,
+            ..Style::PLAIN
+        };
+    }
+    let free = cells.width.saturating_sub(width(text));
     // Numbers stand centred, a lone digit to the right so that digits line up with head numbers.
     let before = if cells.numbered {
         free.div_ceil(2)
     } else {
         free
     };
-    canvas.text(
-        x + before,
-        y,
-        &text,
-        Style {
-            ink: Some(ink_on(background)),
-            ground: Some(background),
-            plain_only,
-            ..Style::PLAIN
-        },
-    );
+    canvas.text(x + before, y, text, style);
 }
 
 /// Heads and tokens below the grid.
@@ -299,7 +336,7 @@ fn axis(
                 canvas.text(x + back, y, label, Style::DIM);
             }
         }
-        canvas.text(0, y, &shorten("head", cells.label), Style::DIM);
+        canvas.text(cells.label - width(HEAD), y, HEAD, Style::DIM);
         y += 1;
     }
     // One label below the columns of each group.
@@ -360,22 +397,28 @@ fn legend(map: &HeatMap, numbers: &Numbers, cells: &Cells, columns: usize, colou
     let mut canvas = Canvas::default();
     let factor = numbers.factor();
     let mut line = |y: usize, x: usize, text: &str| canvas.text(x, y, text, Style::PLAIN);
+    let missing = map
+        .facets
+        .iter()
+        .flat_map(|facet| &facet.cells)
+        .any(Option::is_none);
+    let missing = if missing { ", · not run" } else { "" };
     if !colour {
+        let (low, high) = (plain(low), plain(high));
         let text = if cells.numbered {
             format!(
-                "cells: {}{factor}, from {} to {}; · not run",
-                map.value,
-                plain(low),
-                plain(high)
+                "cells: {}{factor}, from {low} to {high}{missing}",
+                map.value
             )
         } else {
-            let step = (high - low) / 10.0;
+            let same = if map.facets.iter().any(|facet| facet.base.is_some()) {
+                format!(", - unchanged within {}", plain(unmoved(&map.scale)))
+            } else {
+                String::new()
+            };
             format!(
-                "cells: {} in tenths of the range, 0 from {} … 9 from {} to {}; · not run",
-                map.value,
-                plain(low),
-                plain(low + 9.0 * step),
-                plain(high)
+                "cells: {} in ten equal steps, 0 from {low}, 9 up to {high}{same}{missing}",
+                map.value
             )
         };
         for (y, text) in wrap(&text, columns).iter().enumerate() {
@@ -391,7 +434,7 @@ fn legend(map: &HeatMap, numbers: &Numbers, cells: &Cells, columns: usize, colou
     if cells.numbered && !factor.is_empty() {
         meaning.push_str(&format!(" (numbers{factor})"));
     }
-    meaning.push_str("; · not run");
+    meaning.push_str(missing);
     let after = width(&left) + bar + width(&right);
     if after + width(&meaning) <= columns {
         line(0, after, &meaning);

@@ -213,13 +213,16 @@ fn damaged_files_never_panic() {
     table.rows.truncate(40);
     table.rows[0].name = Some("a \"name\"\n".to_owned());
     let folder = tempfile::tempdir().unwrap();
+    // `HEADLIGHT_DAMAGE=100000 cargo test` looks further.
+    let tries = std::env::var("HEADLIGHT_DAMAGE").ok();
+    let tries = tries.and_then(|text| text.parse().ok()).unwrap_or(1500);
     let mut damage = Damage(7);
     for ending in ENDINGS {
         let path = folder.path().join(format!("t.{ending}"));
         report::write(&table, &path).unwrap();
         let whole = fs::read(&path).unwrap();
         let mut refused = 0;
-        for _ in 0..1500 {
+        for _ in 0..tries {
             let mut bytes = whole.clone();
             for _ in 0..=damage.below(4) {
                 let at = damage.below(bytes.len());
@@ -239,6 +242,15 @@ fn damaged_files_never_panic() {
         }
         assert!(refused > 100, "{ending}: only {refused} refused");
     }
+}
+
+#[test]
+fn the_fence_around_parquet_lets_other_panics_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.parquet");
+    fs::write(&path, b"PAR1PAR1").unwrap();
+    assert!(report::read(&path).is_err());
+    assert!(std::panic::catch_unwind(|| panic!("said aloud")).is_err());
 }
 
 #[test]

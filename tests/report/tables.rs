@@ -54,8 +54,9 @@ impl Sweep {
                         }
                         for position in 0..if self.together { 1 } else { length } {
                             let depth = f64::from(layer) / f64::from(self.layers.max(2) - 1);
-                            let wave =
-                                (f64::from(layer * 7 + head * 5 + position * 3 + pair) * 0.77).sin();
+                            let wave = (f64::from(layer * 7 + head * 5 + position * 3 + pair)
+                                * 0.77)
+                                .sin();
                             let reach = if position < differs && !self.together {
                                 0.0
                             } else if position == differs {
