@@ -128,9 +128,9 @@ impl Sizes {
             _ => 4.0,
         };
         let height: f32 = match rows {
-            ..=30 if heads => 17.0,
-            ..=30 => 20.0,
-            ..=64 => 13.0,
+            0..=30 if heads => 17.0,
+            0..=30 => 20.0,
+            31..=64 => 13.0,
             _ => 9.0,
         };
         let numbers = Numbers::of(map.scale.low, map.scale.high);
@@ -294,9 +294,10 @@ fn number(value: f64, decimals: usize) -> String {
         format!("{value:.1e}")
     } else {
         let text = format!("{value:.decimals$}");
-        match text.contains('.') {
-            true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-            false => text,
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text
         }
     }
 }

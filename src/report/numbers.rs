@@ -81,7 +81,7 @@ pub(super) fn plain(value: f64) -> String {
         "0".to_owned()
     } else if !value.is_finite() {
         format!("{value}")
-    } else if size < 0.001 || size >= 10_000.0 {
+    } else if !(0.001..10_000.0).contains(&size) {
         format!("{value:.2e}")
     } else if size < 10.0 {
         format!("{value:.4}")

@@ -355,7 +355,7 @@ fn axis(
                 // No token fits: its position, which the key below names.
                 label = group.position.map_or_else(String::new, |p| p.to_string());
                 let every = if width(&label) < room { 1 } else { 5 };
-                if group.position.is_some_and(|p| p as usize % every != 0) {
+                if group.position.is_some_and(|p| p % every != 0) {
                     label.clear();
                 }
             }

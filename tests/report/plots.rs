@@ -59,6 +59,22 @@ fn every_shape_is_drawn() {
     }
 }
 
+/// A plot of a file is the plot of the table that was written to it.
+#[test]
+fn files_plot_like_their_tables() {
+    let scratch = tempfile::tempdir().unwrap();
+    let kept = std::env::var_os("HEADLIGHT_PLOTS");
+    let folder = kept.as_deref().map_or(scratch.path(), Path::new);
+    let table = ALL_HEADS.table();
+    let map = HeatMap::new(&table, "prob").unwrap();
+    for ending in ["csv", "jsonl", "parquet"] {
+        let path = folder.join(format!("all-heads.{ending}"));
+        report::write(&table, &path).unwrap();
+        let back = report::read(&path).unwrap();
+        assert_eq!(HeatMap::new(&back, "prob").unwrap(), map);
+    }
+}
+
 #[test]
 fn the_reference_job_is_one_facet_a_target() {
     let map = HeatMap::new(&REFERENCE.table(), "prob").unwrap();
