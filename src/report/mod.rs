@@ -5,14 +5,17 @@
 //! drawn on a terminal, as SVG or as PNG. Files appear whole or not at all ([`WholeFile`]).
 
 pub mod colour;
+mod colour_bar;
 mod columns;
 mod csv;
 mod error;
 mod figure;
+mod grid;
 pub mod heatmap;
 mod jsonl;
 mod labels;
 mod numbers;
+mod page;
 mod parquet;
 mod plot;
 mod png;
