@@ -54,7 +54,8 @@ pub struct Facet {
     pub rows: Vec<String>,
     /// Columns, left to right.
     pub groups: Vec<Group>,
-    /// Cells row by row, the lowest row first; `None` where nothing was run.
+    /// Cells row by row, the lowest row first; `None` where nothing was run, or nothing came out
+    /// that is a number.
     pub cells: Vec<Option<f64>>,
 }
 

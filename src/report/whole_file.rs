@@ -16,6 +16,8 @@ use super::ReportError;
 #[derive(Debug)]
 pub struct WholeFile {
     path: PathBuf,
+    /// Where the bytes go: `path`, or what it is a link to.
+    target: PathBuf,
     folder: PathBuf,
     out: BufWriter<NamedTempFile>,
 }
@@ -24,7 +26,13 @@ impl WholeFile {
     /// Starts a file at `path`. Everything that can be known to fail now does, so a long
     /// computation can start its output file first.
     pub fn create(path: &Path) -> Result<Self, ReportError> {
-        let folder = match path.parent() {
+        // A link stays a link: a rename onto it would put a file in its place.
+        let target = match fs::symlink_metadata(path) {
+            Ok(standing) if standing.is_symlink() => fs::canonicalize(path),
+            _ => Ok(path.to_owned()),
+        };
+        let target = target.unwrap_or_else(|_| path.to_owned());
+        let folder = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
@@ -64,6 +72,7 @@ impl WholeFile {
             })?;
         Ok(Self {
             path: path.to_owned(),
+            target,
             folder,
             out: BufWriter::with_capacity(1 << 16, file),
         })
@@ -102,6 +111,7 @@ impl WholeFile {
         };
         Ok(Ready {
             path: self.path,
+            target: self.target,
             folder: self.folder,
             file,
         })
@@ -122,6 +132,7 @@ impl Write for WholeFile {
 #[derive(Debug)]
 pub(crate) struct Ready {
     path: PathBuf,
+    target: PathBuf,
     folder: PathBuf,
     file: NamedTempFile,
 }
@@ -130,7 +141,7 @@ impl Ready {
     /// Gives the file its name.
     pub(crate) fn rename(self) -> Result<(), ReportError> {
         self.file
-            .persist(&self.path)
+            .persist(&self.target)
             .map_err(|error| ReportError::write_to(&self.path)(error.error))?;
         // The new name is in the folder, which is on disk only when it says so. Some file systems
         // cannot sync a folder; the file itself is safe either way.
@@ -158,6 +169,18 @@ mod tests {
         WholeFile::write(&path, b"after").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "after");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        fs::write(&real, "before").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        WholeFile::write(&link, b"after").unwrap();
+        assert_eq!(fs::read_to_string(&real).unwrap(), "after");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
 
     #[cfg(unix)]

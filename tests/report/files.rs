@@ -169,7 +169,7 @@ fn rest(table: &Table) -> Table {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn any_table_reads_back(table in table()) {
@@ -215,7 +215,7 @@ fn damaged_files_never_panic() {
     let folder = tempfile::tempdir().unwrap();
     // `HEADLIGHT_DAMAGE=100000 cargo test` looks further.
     let tries = std::env::var("HEADLIGHT_DAMAGE").ok();
-    let tries = tries.and_then(|text| text.parse().ok()).unwrap_or(1500);
+    let tries = tries.and_then(|text| text.parse().ok()).unwrap_or(800);
     let mut damage = Damage(7);
     for ending in ENDINGS {
         let path = folder.path().join(format!("t.{ending}"));
