@@ -10,4 +10,7 @@ pub enum Error {
     /// A model that cannot be opened, or text that it has no tokens for.
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
+    /// A result file or a plot.
+    #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
 }

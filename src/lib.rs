@@ -18,6 +18,7 @@ pub mod forward;
 pub mod model;
 pub mod patch;
 pub mod plan;
+pub mod report;
 pub mod site;
 pub mod sweep;
 

@@ -1,0 +1,168 @@
+//! What can go wrong with result files and plots, each in one sentence: what, where, what would be
+//! right.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An error of [`crate::report`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// The file name does not say which format is meant.
+    #[error("{}: {} are told apart by the file name, which must end in {}", path.display(), what, endings)]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// `results` or `plots`.
+        what: &'static str,
+        /// The endings that are known.
+        endings: &'static str,
+    },
+
+    /// The folder of an output file does not exist.
+    #[error("{}: there is no folder {}; create it first or name another", path.display(), folder.display())]
+    NoFolder {
+        /// The file.
+        path: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
+    },
+
+    /// The output is a folder.
+    #[error("{}: this is a folder; name a file in it", path.display())]
+    IsFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+
+    /// The output file stands and is marked read-only.
+    #[error("{}: this file is read-only; make it writable or name another", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// The system refused to create the file.
+    #[error("{}: cannot create the file: {}", path.display(), sentence(source))]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+
+    /// Writing failed part-way; nothing was left behind.
+    #[error("{}: cannot write: {}", to, sentence(source))]
+    Write {
+        /// The file, or `standard output`.
+        to: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+
+    /// The file could not be read at all.
+    #[error("{}: cannot read the file: {}", path.display(), sentence(source))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+
+    /// The file as a whole is not what its name says.
+    #[error("{}: {}", path.display(), problem)]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was found, and what was expected.
+        problem: String,
+    },
+
+    /// One field of a file is wrong.
+    #[error("{}, {}, column {}: {}", path.display(), place, column, problem)]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// `line 7` (text, from 1) or `row 6` (Parquet, from 0).
+        place: String,
+        /// The column.
+        column: String,
+        /// What was found, and what was expected.
+        problem: String,
+    },
+
+    /// A table that no file can hold: metric names and values do not fit together.
+    #[error("the result table is inconsistent: {0}")]
+    Inconsistent(String),
+
+    /// A plot was asked to show a column that the table does not have.
+    #[error("there is no column {name} to plot; the table has {known}")]
+    NoSuchValue {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+
+    /// The table has no cell that a heat map could place.
+    #[error("nothing to plot: {0}")]
+    NothingToPlot(String),
+
+    /// The plot would be too large to draw.
+    #[error(
+        "the plot would be {width} × {height} pixels, more than a PNG here may have ({limit} a side); {advice}"
+    )]
+    TooLarge {
+        /// Width in pixels.
+        width: u64,
+        /// Height in pixels.
+        height: u64,
+        /// The largest side allowed.
+        limit: u64,
+        /// What to do instead.
+        advice: &'static str,
+    },
+}
+
+impl ReportError {
+    /// Whether the reader of a pipe went away, which is no error of ours.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    pub(crate) fn write_to(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let to = path.display().to_string();
+        move |source| Self::Write { to, source }
+    }
+
+    pub(crate) fn malformed(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Malformed {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// The reason in plain words; the system's own where we have none.
+fn sentence(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::StorageFull => {
+            "the disk is full; free some space or write elsewhere".to_owned()
+        }
+        io::ErrorKind::QuotaExceeded => {
+            "your quota on that disk is used up; free some space or write elsewhere".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; choose a place that you may use, or change its permissions"
+                .to_owned()
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "that file system is read-only; write elsewhere".to_owned()
+        }
+        io::ErrorKind::NotFound => "there is no such file; check the spelling".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a folder; name a file".to_owned(),
+        io::ErrorKind::InvalidFilename => "the name is not one the system accepts".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Result tables in files, and heat maps of them.
+//!
+//! [`write`] and [`read`] know three formats, told apart by the file's ending; every format holds
+//! the same columns under the same names. A [`HeatMap`] is made from a table once and then
+//! drawn on a terminal, as SVG or as PNG. Files appear whole or not at all ([`WholeFile`]).
+
+pub mod colour;
+mod colour_bar;
+mod columns;
+mod csv;
+mod error;
+mod figure;
+mod grid;
+pub mod heatmap;
+mod jsonl;
+mod labels;
+mod numbers;
+mod page;
+mod parquet;
+mod plot;
+mod png;
+mod provenance;
+mod scene;
+mod strongest;
+mod svg;
+mod terminal;
+mod topk;
+pub mod whole_file;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+pub use self::error::ReportError;
+pub use self::heatmap::HeatMap;
+pub use self::labels::token_label;
+pub use self::plot::{PlotFormat, check_plot, plot};
+pub use self::provenance::meta_path;
+pub use self::strongest::{strongest, write_strongest};
+pub use self::terminal::render;
+pub use self::topk::{Candidate, TopkFormat, write_topk};
+pub use self::whole_file::WholeFile;
+use crate::sweep::table::{Provenance, Row, Table};
+
+/// A format of result tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Comma-separated values.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+}
+
+impl Format {
+    /// The format that the ending of `path` names.
+    pub fn of(path: &Path) -> Result<Self, ReportError> {
+        match ending(path).as_str() {
+            "csv" => Ok(Self::Csv),
+            "jsonl" => Ok(Self::Jsonl),
+            "parquet" => Ok(Self::Parquet),
+            _ => Err(ReportError::UnknownFormat {
+                path: path.to_owned(),
+                what: "results",
+                endings: ".csv, .jsonl or .parquet",
+            }),
+        }
+    }
+
+    /// Writes the table's rows to `out`. Of the three, only Parquet includes the provenance.
+    pub fn write(self, table: &Table, out: &mut (dyn Write + Send)) -> io::Result<()> {
+        columns::check(table).map_err(io::Error::other)?;
+        match self {
+            Self::Csv => csv::write(table, out),
+            Self::Jsonl => jsonl::write(table, out),
+            Self::Parquet => parquet::write(table, out),
+        }
+    }
+}
+
+/// The ending of a file name in lower case, without the dot.
+fn ending(path: &Path) -> String {
+    path.extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase())
+        .unwrap_or_default()
+}
+
+/// Writes a table to `path` in the format of its ending, its provenance with it: inside a Parquet
+/// file, in [`meta_path`] beside the others.
+pub fn write(table: &Table, path: &Path) -> Result<(), ReportError> {
+    let format = Format::of(path)?;
+    columns::check(table)?;
+    let mut file = WholeFile::create(path)?;
+    format
+        .write(table, &mut file)
+        .map_err(ReportError::write_to(path))?;
+    if format == Format::Parquet {
+        return file.finish();
+    }
+    let meta = meta_path(path);
+    let mut sidecar = WholeFile::create(&meta)?;
+    provenance::to_json(table)
+        .map_err(io::Error::from)
+        .and_then(|json| sidecar.write_all(&json))
+        .map_err(ReportError::write_to(&meta))?;
+    // Both are on disk before either has its name.
+    let (file, sidecar) = (file.sync()?, sidecar.sync()?);
+    file.rename()?;
+    sidecar.rename()
+}
+
+/// Checks that [`write`] could write to `path`, as far as that can be known: for the start of a
+/// long computation.
+pub fn check_writable(path: &Path) -> Result<(), ReportError> {
+    if Format::of(path)? != Format::Parquet {
+        WholeFile::create(&meta_path(path))?;
+    }
+    WholeFile::create(path).map(drop)
+}
+
+/// Writes a table's rows as CSV to a stream such as standard output, without the provenance.
+pub fn write_csv(table: &Table, mut out: impl Write) -> Result<(), ReportError> {
+    columns::check(table)?;
+    csv::write(table, &mut out).map_err(|source| ReportError::Write {
+        to: "standard output".to_owned(),
+        source,
+    })
+}
+
+/// Reads a result file that [`write`] made. It is strict: what does not fit is an error that names
+/// the file, the place and the column, never a guess.
+pub fn read(path: &Path) -> Result<Table, ReportError> {
+    let format = Format::of(path)?;
+    let bytes = fs::read(path).map_err(|source| ReportError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    if format == Format::Parquet {
+        return parquet::read(path, bytes);
+    }
+    let meta = provenance::read_beside(path)?;
+    let named = meta.as_ref().and_then(|meta| meta.columns.as_deref());
+    let mut table = match format {
+        Format::Csv => csv::read(path, bytes.as_slice())?,
+        _ => jsonl::read(path, bytes.as_slice(), named)?,
+    };
+    if let Some(meta) = meta {
+        table.provenance = meta.provenance;
+    }
+    Ok(table)
+}

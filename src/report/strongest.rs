@@ -1,0 +1,99 @@
+//! The cells that move a target most, as text: the answer of a sweep in a few lines.
+
+use std::io::{self, Write};
+
+use super::labels::{site_label, token_label, width};
+use super::numbers::plain;
+use super::{Row, Table};
+
+/// The `n` rows whose probability is furthest from the clean base prompt's, strongest first; equal
+/// ones in table order. `target` keeps one target's rows.
+#[must_use]
+pub fn strongest<'a>(table: &'a Table, target: Option<&str>, n: usize) -> Vec<&'a Row> {
+    let mut rows = table
+        .rows
+        .iter()
+        .filter(|row| target.is_none_or(|target| row.target == target))
+        .filter(|row| (row.prob - row.base_prob).abs() > 0.0)
+        .collect::<Vec<_>>();
+    let moved = |row: &Row| (row.prob - row.base_prob).abs();
+    rows.sort_by(|a, b| moved(b).total_cmp(&moved(a)));
+    rows.truncate(n);
+    rows
+}
+
+/// Writes rows as aligned lines: site, head, position and token, target, base → patched, change.
+pub fn write_strongest(rows: &[&Row], out: &mut dyn Write) -> io::Result<()> {
+    if rows.is_empty() {
+        return writeln!(out, "no patch changed a target's probability");
+    }
+    let several_pairs = rows.iter().any(|row| row.pair != rows[0].pair);
+    let mut lines = vec![
+        [
+            "site",
+            "head",
+            "position",
+            "target",
+            "base → patched",
+            "change",
+            "pair",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    ];
+    for row in rows {
+        let site = match (&row.name, &row.component) {
+            (Some(name), _) => token_label(name),
+            (None, Some(component)) => site_label(component, row.layer),
+            (None, None) => "several".to_owned(),
+        };
+        let position = match (row.position, &row.token) {
+            (Some(position), Some(token)) => format!("{position} {}", token_label(token)),
+            (Some(position), None) => position.to_string(),
+            (None, _) => "several".to_owned(),
+        };
+        lines.push(vec![
+            site,
+            row.head
+                .map_or_else(|| "–".to_owned(), |head| head.to_string()),
+            position,
+            token_label(&row.target),
+            format!("{} → {}", plain(row.base_prob), plain(row.prob)),
+            signed(row.prob - row.base_prob),
+            format!("pair {}", row.pair),
+        ]);
+    }
+    if !several_pairs {
+        for line in &mut lines {
+            line.pop();
+        }
+    }
+    let columns = lines[0].len();
+    let widths = (0..columns)
+        .map(|column| {
+            lines
+                .iter()
+                .map(|line| width(&line[column]))
+                .max()
+                .unwrap_or(0)
+        })
+        .collect::<Vec<_>>();
+    for line in &lines {
+        let mut text = String::new();
+        for (cell, wide) in line.iter().zip(&widths) {
+            text.push_str(cell);
+            text.push_str(&" ".repeat(wide - width(cell) + 2));
+        }
+        writeln!(out, "{}", text.trim_end())?;
+    }
+    Ok(())
+}
+
+fn signed(change: f64) -> String {
+    let size = plain(change.abs());
+    if change < 0.0 {
+        format!("−{size}")
+    } else {
+        format!("+{size}")
+    }
+}
