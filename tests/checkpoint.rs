@@ -1,7 +1,11 @@
 //! Checkpoints in every layout that is read, and in every state that is refused.
 
+#[path = "checkpoint/fuzz.rs"]
+mod fuzz;
 #[path = "checkpoint/tiny.rs"]
 mod tiny;
+#[path = "checkpoint/tokenizer.rs"]
+mod tokenizer;
 
 use std::path::Path;
 
@@ -388,7 +392,7 @@ fn damaged_safetensors_files() {
     assert!(matches!(error, ModelError::TensorPlace { .. }), "{message}");
     assert!(message.contains("inside `"), "{message}");
     let (error, message) =
-        lie(&|h| h["wte.weight"]["data_offsets"] = json!([1 << 40, (1u64 << 40) + 660]));
+        lie(&|h| h["wte.weight"]["data_offsets"] = json!([1u64 << 40, (1u64 << 40) + 660]));
     assert!(matches!(error, ModelError::TensorPlace { .. }), "{message}");
     let (error, message) = lie(&|h| h["wte.weight"]["shape"] = json!([VOCAB, WIDTH + 1]));
     assert!(matches!(error, ModelError::TensorPlace { .. }), "{message}");
@@ -529,5 +533,5 @@ fn the_demo_opens_and_reads_text() {
         .encode("The capital of Spain is")
         .unwrap();
     demo.check_ids(&ids).unwrap();
-    assert!(!ids.is_empty() && ids.len() <= demo.config.context);
+    assert!(!ids.is_empty());
 }

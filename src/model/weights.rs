@@ -385,9 +385,11 @@ impl Names {
 
     fn get(&self, name: &str, shards: &Shards) -> Result<Place, ModelError> {
         self.0.get(name).copied().ok_or_else(|| {
+            // A name that is right for another place is no misspelling of this one.
             let near = self
                 .0
                 .keys()
+                .filter(|there| layer_of(there).is_none())
                 .map(|there| (strsim::damerau_levenshtein(&clip(there), name), there))
                 .min()
                 .filter(|(distance, _)| *distance <= name.len() / 3);
@@ -406,9 +408,9 @@ impl Names {
     /// opening it would leave out layers in silence.
     fn no_layer_beyond(&self, layers: usize, shards: &Shards) -> Result<(), ModelError> {
         let beyond = self.0.iter().filter_map(|(name, &at)| {
-            let (layer, rest) = name.strip_prefix("h.")?.split_once('.')?;
-            let layer: usize = layer.parse().ok()?;
-            (LAYER.contains(&rest) && layer >= layers).then_some((layer, name, at))
+            layer_of(name)
+                .filter(|&layer| layer >= layers)
+                .map(|layer| (layer, name, at))
         });
         match beyond.min() {
             None => Ok(()),
@@ -420,6 +422,12 @@ impl Names {
             }),
         }
     }
+}
+
+/// The layer whose tensor has this name; `None` for what is not a layer's tensor.
+fn layer_of(name: &str) -> Option<usize> {
+    let (layer, rest) = name.strip_prefix("h.")?.split_once('.')?;
+    layer.parse().ok().filter(|_| LAYER.contains(&rest))
 }
 
 /// Distances between long foreign names take quadratic time, and no tensor of GPT-2 is that long.
