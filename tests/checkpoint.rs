@@ -19,6 +19,11 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
+fn write(dir: &Path, config: &Value, weights: &[u8]) {
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    std::fs::write(dir.join("model.safetensors"), weights).unwrap();
+}
+
 fn same(tensor: Tensor<'_>, name: &str, shape: &[usize]) {
     assert_eq!(tensor.to_vec::<f32>(), values(name, shape), "{name}");
     let flat = if shape.len() == 2 {

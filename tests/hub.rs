@@ -8,7 +8,8 @@
 mod tiny;
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,6 @@ use std::thread::JoinHandle;
 use headlight::model::{Checkpoint, Hub, ModelError};
 use serde_json::json;
 use tiny::{config, safetensors, tensors};
-use tiny_http::{Header, Request, Response, Server, StatusCode};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const ID: &str = "somebody/tiny-gpt2";
@@ -46,33 +46,41 @@ enum Fault {
 }
 
 struct FakeHub {
-    server: Arc<Server>,
+    address: SocketAddr,
     thread: Option<JoinHandle<()>>,
     fault: Arc<Mutex<Fault>>,
-    /// Method, address, range and authorization of every request.
+    /// Address, range and authorization of every request.
     log: Arc<Mutex<Vec<String>>>,
     endpoint: String,
 }
 
 impl FakeHub {
     fn new(id: &'static str, files: Files) -> Self {
-        let server = Arc::new(Server::http("127.0.0.1:0").unwrap());
-        let endpoint = format!("http://{}", server.server_addr().to_ip().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let endpoint = format!("http://{address}");
         let fault = Arc::new(Mutex::new(Fault::None));
         let log = Arc::new(Mutex::new(Vec::new()));
         let thread = {
-            let (server, fault, log) = (server.clone(), fault.clone(), log.clone());
-            let base = endpoint.clone();
+            let (fault, log, base) = (fault.clone(), log.clone(), endpoint.clone());
             std::thread::spawn(move || {
-                for request in server.incoming_requests() {
+                for stream in listener.incoming() {
+                    let mut stream = stream.unwrap();
+                    // A connection without a request is the sign to stop.
+                    let Some(request) = Request::read(&stream) else {
+                        return;
+                    };
                     let fault = *fault.lock().unwrap();
-                    log.lock().unwrap().push(describe(&request));
-                    answer(request, id, &files, fault, &base);
+                    let line = format!("{} {} {}", request.url, request.range, request.token);
+                    log.lock().unwrap().push(line.trim().to_owned());
+                    let answer = answer(&request, id, &files, fault, &base);
+                    // The client may have hung up.
+                    let _ = stream.write_all(&answer);
                 }
             })
         };
         FakeHub {
-            server,
+            address,
             thread: Some(thread),
             fault,
             log,
@@ -101,37 +109,54 @@ impl FakeHub {
 
 impl Drop for FakeHub {
     fn drop(&mut self) {
-        self.server.unblock();
+        drop(TcpStream::connect(self.address));
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
     }
 }
 
-fn field(request: &Request, name: &'static str) -> Option<String> {
-    let found = request.headers().iter().find(|h| h.field.equiv(name))?;
-    Some(found.value.as_str().to_owned())
+struct Request {
+    url: String,
+    range: String,
+    token: String,
 }
 
-fn describe(request: &Request) -> String {
-    let range = field(request, "Range").unwrap_or_default();
-    let token = field(request, "Authorization").unwrap_or_default();
-    format!("{} {range} {token}", request.url())
-        .trim()
-        .to_owned()
-}
-
-fn header(name: &str, value: &str) -> Header {
-    Header::from_bytes(name, value).unwrap()
-}
-
-fn answer(request: Request, id: &str, files: &Files, fault: Fault, base: &str) {
-    if let Fault::Status(code) = fault {
-        return request.respond(Response::empty(code)).unwrap();
+impl Request {
+    fn read(stream: &TcpStream) -> Option<Self> {
+        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+        let url = lines.next()?.split(' ').nth(1)?.to_owned();
+        let mut request = Request {
+            url,
+            range: String::new(),
+            token: String::new(),
+        };
+        for line in lines.take_while(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':')?;
+            match name.to_lowercase().as_str() {
+                "range" => request.range = value.trim().to_owned(),
+                "authorization" => request.token = value.trim().to_owned(),
+                _ => {}
+            }
+        }
+        Some(request)
     }
-    let url = request.url().to_owned();
+}
+
+/// A response of these header lines; without `announced` its end is that of the connection.
+fn response(status: u16, headers: &str, body: &[u8], announced: Option<usize>) -> Vec<u8> {
+    let length = announced.map_or_else(String::new, |n| format!("Content-Length: {n}\r\n"));
+    let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\n{length}{headers}\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+fn answer(request: &Request, id: &str, files: &Files, fault: Fault, base: &str) -> Vec<u8> {
+    let status = |code| response(code, "", b"", Some(0));
+    let url = request.url.as_str();
+    if let Fault::Status(code) = fault {
+        return status(code);
+    }
     if let Some(revision) = url.strip_prefix(&format!("/api/models/{id}/revision/")) {
-        let known = revision == "main" || revision == COMMIT;
         let names: Vec<_> = files
             .keys()
             .map(|name| json!({"rfilename": name}))
@@ -145,69 +170,51 @@ fn answer(request: Request, id: &str, files: &Files, fault: Fault, base: &str) {
             Fault::Garbage => "<html>".to_owned(),
             _ => json!({"sha": commit, "siblings": names, "id": id}).to_string(),
         };
-        let code = StatusCode(if known { 200 } else { 404 });
-        let kind = header("Content-Type", "application/json");
-        return request
-            .respond(
-                Response::from_string(body)
-                    .with_status_code(code)
-                    .with_header(kind),
-            )
-            .unwrap();
+        let code = if revision == "main" || revision == COMMIT {
+            200
+        } else {
+            404
+        };
+        let kind = "Content-Type: application/json\r\n";
+        return response(code, kind, body.as_bytes(), Some(body.len()));
     }
     let name = url
         .strip_prefix(&format!("/{id}/resolve/{COMMIT}/"))
         .or_else(|| url.strip_prefix("/cdn/"))
         .unwrap_or_default();
     let Some(content) = files.get(name) else {
-        return request.respond(Response::empty(404)).unwrap();
+        return status(404);
     };
+    let mut headers = format!("X-Repo-Commit: {COMMIT}\r\n");
     // As the hub does, weights come from another address.
     if name.ends_with(".safetensors") && !url.starts_with("/cdn/") {
-        let response = Response::empty(302)
-            .with_header(header("Location", &format!("{base}/cdn/{name}")))
-            .with_header(header("X-Linked-Etag", &format!("\"etag-{name}\"")))
-            .with_header(header("X-Repo-Commit", COMMIT));
-        return request.respond(response).unwrap();
+        headers += &format!("Location: {base}/cdn/{name}\r\nX-Linked-Etag: \"etag-{name}\"\r\n");
+        return response(302, &headers, b"", Some(0));
     }
-    let range = field(&request, "Range").unwrap_or_default();
-    let (start, end) = range
+    let span = request
+        .range
         .trim_start_matches("bytes=")
         .split_once('-')
         .unwrap_or(("0", ""));
-    let (start, end) = match fault {
-        Fault::Whole if end.is_empty() => (0, content.len()),
-        _ => (
-            start.parse().unwrap(),
-            end.parse().map_or(content.len(), |end: usize| end + 1),
-        ),
+    let (start, end) = match (fault, span) {
+        (Fault::Whole, (_, "")) => (0, content.len()),
+        (_, (start, "")) => (start.parse().unwrap(), content.len()),
+        (_, (start, end)) => (start.parse().unwrap(), end.parse::<usize>().unwrap() + 1),
     };
     if start >= content.len() {
-        return request.respond(Response::empty(416)).unwrap();
+        return status(416);
     }
     let part = &content[start..end.min(content.len())];
-    if url.starts_with("/cdn/") && part.len() > 1 && matches!(fault, Fault::Drop | Fault::Short) {
-        let length = match fault {
-            Fault::Drop => format!("Content-Length: {}\r\n", part.len()),
-            _ => String::new(),
-        };
-        let mut writer = request.into_writer();
-        write!(
-            writer,
-            "HTTP/1.1 206 Partial Content\r\nConnection: close\r\n{length}\r\n"
-        )
-        .unwrap();
-        writer.write_all(&part[..part.len() / 2]).unwrap();
-        return writer.flush().unwrap();
+    let last = start + part.len() - 1;
+    headers += &format!("Content-Range: bytes {start}-{last}/{}\r\n", content.len());
+    headers += &format!("ETag: \"etag-{name}\"\r\n");
+    let large = url.starts_with("/cdn/") && part.len() > 1;
+    match fault {
+        Fault::Drop if large => response(206, &headers, &part[..part.len() / 2], Some(part.len())),
+        Fault::Short if large => response(206, &headers, &part[..part.len() / 2], None),
+        Fault::Headers => response(206, "", part, Some(part.len())),
+        _ => response(206, &headers, part, Some(part.len())),
     }
-    let mut response = Response::from_data(part).with_status_code(206);
-    if fault != Fault::Headers {
-        let span = format!("bytes {start}-{}/{}", start + part.len() - 1, content.len());
-        response.add_header(header("Content-Range", &span));
-        response.add_header(header("ETag", &format!("\"etag-{name}\"")));
-        response.add_header(header("X-Repo-Commit", COMMIT));
-    }
-    request.respond(response).unwrap();
 }
 
 fn plain() -> Files {
@@ -471,29 +478,29 @@ fn hubs_that_answer_nonsense() {
 
 #[test]
 fn repositories_that_hold_something_else() {
+    // Each server has other files under the same commit, and so needs a cache of its own.
+    let caches: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
     let mut files = plain();
     files.insert("config.json".into(), br#"{"model_type": "llama"}"#.to_vec());
-    let cache = tempfile::tempdir().unwrap();
     let server = FakeHub::new(ID, files.clone());
-    let (error, message) = refusal(&server.client(cache.path()));
+    let (error, message) = refusal(&server.client(caches[0].path()));
     assert!(matches!(error, ModelError::NotGpt2 { .. }), "{message}");
     assert!(!server.requests().iter().any(|r| r.contains(WEIGHTS)));
 
     files.insert("config.json".into(), config().to_string().into_bytes());
     files.remove(WEIGHTS);
     let server = FakeHub::new(ID, files.clone());
-    let (error, message) = refusal(&server.client(cache.path()));
+    let (error, message) = refusal(&server.client(caches[1].path()));
     assert!(matches!(error, ModelError::PickledOnly { .. }), "{message}");
     files.remove("pytorch_model.bin");
     let server = FakeHub::new(ID, files.clone());
     assert!(matches!(
-        refusal(&server.client(cache.path())).0,
+        refusal(&server.client(caches[2].path())).0,
         ModelError::HubFile { .. }
     ));
     files.remove("config.json");
-    let cache = tempfile::tempdir().unwrap();
     let server = FakeHub::new(ID, files);
-    let (error, message) = refusal(&server.client(cache.path()));
+    let (error, message) = refusal(&server.client(caches[3].path()));
     assert!(
         matches!(error, ModelError::HubFile { .. }) && message.contains("config.json"),
         "{message}"
