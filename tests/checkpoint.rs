@@ -1,7 +1,13 @@
 //! Checkpoints in every layout that is read, and in every state that is refused.
 
+#[path = "checkpoint/damage.rs"]
+mod damage;
+#[path = "checkpoint/fuzz.rs"]
+mod fuzz;
 #[path = "checkpoint/tiny.rs"]
 mod tiny;
+#[path = "checkpoint/tokenizer.rs"]
+mod tokenizer;
 
 use std::path::Path;
 
@@ -13,6 +19,11 @@ use tiny::*;
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+fn write(dir: &Path, config: &Value, weights: &[u8]) {
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    std::fs::write(dir.join("model.safetensors"), weights).unwrap();
 }
 
 fn same(tensor: Tensor<'_>, name: &str, shape: &[usize]) {
@@ -65,12 +76,6 @@ fn refusal(dir: &Path) -> (ModelError, String) {
     assert!(!message.contains('\n'), "{message}");
     assert!(!message.contains(".."), "{message}");
     (error, message)
-}
-
-fn opens_as(weights: &[u8]) -> (ModelError, String) {
-    let dir = folder();
-    write(dir.path(), &config(), weights);
-    refusal(dir.path())
 }
 
 #[test]
@@ -272,241 +277,6 @@ fn a_broken_index_is_refused() {
 }
 
 #[test]
-fn names_that_are_no_model() {
-    let hub = || -> Result<_, ModelError> { panic!("the hub must not be asked") };
-    for name in [
-        "./nowhere",
-        "nowhere",
-        "/nowhere/at/all",
-        "a/b/c",
-        "",
-        "../x",
-        "a b/c",
-        "~/x",
-    ] {
-        let error = Checkpoint::resolve_with(name, hub).unwrap_err();
-        assert!(
-            matches!(error, ModelError::NoSuchModel { .. }),
-            "{name}: {error}"
-        );
-        assert!(
-            error
-                .to_string()
-                .contains("neither a folder here nor a hub id"),
-            "{error}"
-        );
-    }
-    let dir = folder();
-    let file = dir.path().join("model.safetensors");
-    let (error, _) = refusal(dir.path());
-    assert!(matches!(error, ModelError::NoConfig { .. }), "{error}");
-    std::fs::write(&file, b"x").unwrap();
-    let error = Checkpoint::resolve_with(file.to_str().unwrap(), hub).unwrap_err();
-    assert!(matches!(error, ModelError::NotAFolder { .. }), "{error}");
-}
-
-#[test]
-fn folders_without_weights_that_can_be_read() {
-    let dir = folder();
-    std::fs::write(dir.path().join("config.json"), config().to_string()).unwrap();
-    assert!(matches!(
-        refusal(dir.path()).0,
-        ModelError::NoWeights { .. }
-    ));
-    std::fs::write(dir.path().join("pytorch_model.bin"), b"PK").unwrap();
-    let (error, message) = refusal(dir.path());
-    assert!(matches!(error, ModelError::PickledOnly { .. }), "{message}");
-    assert!(
-        message.contains("pytorch_model.bin") && message.contains("save_pretrained"),
-        "{message}"
-    );
-}
-
-#[test]
-fn other_architectures_and_broken_configurations() {
-    let dir = folder();
-    write(dir.path(), &json!({"model_type": "llama"}), b"");
-    assert!(matches!(refusal(dir.path()).0, ModelError::NotGpt2 { .. }));
-    std::fs::write(dir.path().join("config.json"), b"{\"n_layer\": 2,").unwrap();
-    let (error, message) = refusal(dir.path());
-    assert!(
-        matches!(error, ModelError::ConfigJson { .. }) && message.contains("line 1"),
-        "{message}"
-    );
-}
-
-#[test]
-fn damaged_safetensors_files() {
-    let whole = safetensors(&tensors("F32"), "");
-    let (header, data) = parts(&tensors("F32"), "");
-
-    assert!(matches!(
-        opens_as(&[]).0,
-        ModelError::HeaderTruncated { have: 0, .. }
-    ));
-    assert!(matches!(
-        opens_as(&whole[..5]).0,
-        ModelError::HeaderTruncated { have: 5, .. }
-    ));
-    assert!(matches!(
-        opens_as(&whole[..200]).0,
-        ModelError::HeaderTruncated { have: 200, .. }
-    ));
-    let (error, message) = opens_as(&whole[..whole.len() - 10]);
-    let ModelError::DataLength {
-        expected, found, ..
-    } = error
-    else {
-        panic!("{message}")
-    };
-    assert_eq!((expected - found, expected), (10, data.len() as u64));
-    let (error, message) = opens_as(&[whole.as_slice(), b"more"].concat());
-    assert!(matches!(error, ModelError::DataLength { .. }), "{message}");
-
-    let mut huge = whole.clone();
-    huge[..8].copy_from_slice(&(1u64 << 62).to_le_bytes());
-    assert!(matches!(
-        opens_as(&huge).0,
-        ModelError::HeaderTooLong { .. }
-    ));
-    assert!(matches!(
-        opens_as(&file("{\"a\": ", b"", 0)).0,
-        ModelError::HeaderJson { .. }
-    ));
-    assert!(matches!(
-        opens_as(&file("[]", b"", 0)).0,
-        ModelError::HeaderJson { .. }
-    ));
-
-    let lie = |change: &dyn Fn(&mut Value)| {
-        let mut lying = header.clone();
-        change(&mut lying);
-        opens_as(&file(&lying.to_string(), &data, 0))
-    };
-    let (error, message) =
-        lie(&|h| h["wte.weight"]["data_offsets"] = json!([0, VOCAB * WIDTH * 4]));
-    assert!(matches!(error, ModelError::TensorPlace { .. }), "{message}");
-    assert!(message.contains("inside `"), "{message}");
-    let (error, message) =
-        lie(&|h| h["wte.weight"]["data_offsets"] = json!([1 << 40, (1u64 << 40) + 660]));
-    assert!(matches!(error, ModelError::TensorPlace { .. }), "{message}");
-    let (error, message) = lie(&|h| h["wte.weight"]["shape"] = json!([VOCAB, WIDTH + 1]));
-    assert!(matches!(error, ModelError::TensorPlace { .. }), "{message}");
-    assert!(
-        message.contains("takes 660 bytes, where shape [11, 16] of F32 takes 704"),
-        "{message}"
-    );
-}
-
-#[test]
-fn missing_misnamed_and_misshapen_tensors() {
-    let mut all = tensors("F32");
-    let weight = all.remove("h.1.mlp.c_fc.weight").unwrap();
-    let (error, message) = opens_as(&safetensors(&all, ""));
-    assert!(
-        matches!(error, ModelError::MissingTensor { .. }),
-        "{message}"
-    );
-    assert!(
-        message.contains("no tensor `h.1.mlp.c_fc.weight`"),
-        "{message}"
-    );
-
-    all.insert("h.1.mlp.cfc.weight".into(), weight);
-    let (_, message) = opens_as(&safetensors(&all, "transformer."));
-    assert!(
-        message.contains("the nearest name there is `h.1.mlp.cfc.weight`"),
-        "{message}"
-    );
-
-    let mut turned = tensors("F32");
-    turned
-        .get_mut("h.0.attn.c_attn.weight")
-        .unwrap()
-        .shape
-        .reverse();
-    let (error, message) = opens_as(&safetensors(&turned, "transformer."));
-    assert!(matches!(error, ModelError::Shape { .. }), "{message}");
-    assert!(
-        message.contains("`transformer.h.0.attn.c_attn.weight` has shape [45, 15], and config.json asks for [15, 45]"),
-        "{message}"
-    );
-
-    let mut flat = tensors("F32");
-    flat.get_mut("h.0.ln_1.bias").unwrap().shape = vec![1, WIDTH];
-    assert!(matches!(
-        opens_as(&safetensors(&flat, "")).0,
-        ModelError::Shape { .. }
-    ));
-
-    let dir = folder();
-    let mut fewer = config();
-    fewer["n_layer"] = json!(1);
-    write(dir.path(), &fewer, &safetensors(&tensors("F32"), ""));
-    let (error, message) = refusal(dir.path());
-    assert!(
-        matches!(
-            error,
-            ModelError::ExtraLayer {
-                found: 1,
-                layers: 1,
-                ..
-            }
-        ),
-        "{message}"
-    );
-}
-
-#[test]
-fn types_that_are_not_read() {
-    for (dtype, width) in [("F64", 8), ("I8", 1), ("F8_E4M3", 1), ("F128", 16)] {
-        let mut all = tensors("F32");
-        let tensor = all.get_mut("h.1.ln_2.bias").unwrap();
-        *tensor = Stored {
-            dtype,
-            shape: vec![WIDTH],
-            bytes: vec![0; WIDTH * width],
-        };
-        let (error, message) = opens_as(&safetensors(&all, ""));
-        assert!(matches!(error, ModelError::Dtype { .. }), "{message}");
-        assert!(
-            message.contains(&format!("`h.1.ln_2.bias` is stored as {dtype}")),
-            "{message}"
-        );
-    }
-}
-
-#[test]
-fn weights_that_are_not_finite() {
-    for (dtype, value, shown) in [
-        ("F32", f32::NAN, "NaN"),
-        ("F16", f32::INFINITY, "inf"),
-        ("BF16", f32::NEG_INFINITY, "-inf"),
-    ] {
-        let mut all = tensors(dtype);
-        let shape = [WIDTH, 3 * WIDTH];
-        let mut bad = values("h.1.attn.c_attn.weight", &shape);
-        bad[2 * 3 * WIDTH + 4] = value;
-        bad[600] = value;
-        all.insert("h.1.attn.c_attn.weight".into(), stored(dtype, &shape, &bad));
-        let (error, message) = opens_as(&safetensors(&all, ""));
-        assert!(
-            matches!(
-                error,
-                ModelError::NotFinite {
-                    row: 2,
-                    column: 4,
-                    ..
-                }
-            ),
-            "{message}"
-        );
-        let part = format!("`h.1.attn.c_attn.weight` holds {shown} at row 2, column 4");
-        assert!(message.contains(&part), "{message}");
-    }
-}
-
-#[test]
 fn ids_beyond_the_vocabulary_are_named() {
     let dir = folder();
     write(dir.path(), &config(), &safetensors(&tensors("F32"), ""));
@@ -529,5 +299,5 @@ fn the_demo_opens_and_reads_text() {
         .encode("The capital of Spain is")
         .unwrap();
     demo.check_ids(&ids).unwrap();
-    assert!(!ids.is_empty() && ids.len() <= demo.config.context);
+    assert!(!ids.is_empty());
 }

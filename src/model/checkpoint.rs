@@ -12,8 +12,9 @@ use super::demo;
 use super::error::ModelError;
 use super::hub::Hub;
 use super::shards::Shards;
+use super::tensor::{Data, Tensor};
 use super::tokenizer::Tokenizer;
-use super::weights::{Data, Layer, LayerNorm, Tensor, Weights};
+use super::weights::{Layer, LayerNorm, Weights};
 
 /// A GPT-2 whose files have been checked completely.
 ///

@@ -13,12 +13,15 @@ mod error;
 mod header;
 mod hub;
 mod shards;
+mod tensor;
 mod tokenizer;
+mod vocabulary;
 mod weights;
 
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config};
 pub use error::ModelError;
 pub use hub::Hub;
+pub use tensor::{Data, Tensor};
 pub use tokenizer::Tokenizer;
-pub use weights::{Data, Layer, LayerNorm, Linear, Tensor};
+pub use weights::{Layer, LayerNorm, Linear};

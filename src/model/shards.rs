@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::error::{ModelError, quote};
 use super::header::{self, Entry, show_shape};
-use super::weights::{Data, Tensor};
+use super::tensor::{Data, Tensor};
 
 // The format stores its numbers with the low byte first, and they are used as they lie.
 #[cfg(target_endian = "big")]

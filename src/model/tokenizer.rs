@@ -1,23 +1,16 @@
 //! Text to token ids and back, for byte-level BPE as GPT-2 has it.
 //!
-//! The `tokenizers` crate encodes. It is given only what was checked here first: a merge whose
-//! product is not in the vocabulary, for one, makes it panic, so its own file readers see no foreign
-//! bytes. Both file layouts (`tokenizer.json`; `vocab.json` with `merges.txt`) become a [`Parts`],
-//! and a [`Parts`] a [`Tokenizer`].
+//! The `tokenizers` crate encodes; what it is given has been checked in [`super::vocabulary`].
+//! Decoding is done here, token by token and in bytes, since a token need not be whole UTF-8.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde_json::{Map, Value};
 use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
 
 use super::byte_level;
 use super::error::{ModelError, quote};
-
-/// Beyond every vocabulary there is; the same bound as for the sizes of a configuration.
-const LARGEST_ID: u64 = (1 << 24) - 1;
+use super::vocabulary::Parts;
 
 /// A byte-level BPE tokenizer. No special tokens are added to what it encodes, and no leading space
 /// unless its `tokenizer.json` asks for one.
@@ -89,7 +82,7 @@ impl Tokenizer {
             detail,
         };
         Parts::from_json(json)
-            .and_then(|parts| parts.build(file))
+            .and_then(|parts| Self::build(parts, file))
             .map_err(broken)
     }
 
@@ -109,25 +102,11 @@ impl Tokenizer {
             let file = file.to_owned();
             move |detail| ModelError::Tokenizer { file, detail }
         };
-        let vocab = object(vocab)
-            .and_then(|v| ids(&v))
-            .map_err(broken(vocab_file))?;
-        let merges = merge_lines(merges).map_err(broken(merges_file))?;
-        let end = "<|endoftext|>";
-        let added = vocab
-            .get(end)
-            .map(|&id| (AddedToken::from(end, true).normalized(false), id));
-        let parts = Parts {
-            vocab,
-            merges,
-            added: added.into_iter().collect(),
-            ignore_merges: false,
-            normalizer: None,
-            pre_tokenizer: ByteLevel::new(false, true, true).into(),
-            adds_space: false,
-        };
+        let vocab = Parts::vocab(vocab).map_err(broken(vocab_file))?;
+        let merges = Parts::merges(merges).map_err(broken(merges_file))?;
+        let parts = Parts::original(vocab, merges);
         parts.check_merges().map_err(broken(merges_file))?;
-        parts.build(vocab_file).map_err(broken(vocab_file))
+        Self::build(parts, vocab_file).map_err(broken(vocab_file))
     }
 
     /// The token ids of `text`, none for empty text.
@@ -219,131 +198,12 @@ impl Tokenizer {
             vocab,
         })
     }
-}
 
-/// What both file layouts come down to. Errors inside this type are ends of sentences that begin
-/// with the file.
-struct Parts {
-    vocab: HashMap<String, u32>,
-    merges: Vec<(String, String)>,
-    added: Vec<(AddedToken, u32)>,
-    ignore_merges: bool,
-    normalizer: Option<NormalizerWrapper>,
-    pre_tokenizer: PreTokenizerWrapper,
-    adds_space: bool,
-}
-
-impl Parts {
-    fn from_json(json: &[u8]) -> Result<Self, String> {
-        let mut root = object(json)?;
-        let mut model = match root.remove("model") {
-            Some(Value::Object(model)) => model,
-            _ => return Err("it has no object `model`".to_owned()),
-        };
-        match model.get("type").and_then(Value::as_str) {
-            // Files from before the type was written are BPE where they have merges.
-            Some("BPE") | None => {}
-            Some(other) => return Err(format!("its model is {}, expected BPE", quote(other))),
-        }
-        for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
-            if model
-                .get(key)
-                .and_then(Value::as_str)
-                .is_some_and(|text| !text.is_empty())
-            {
-                return Err(format!(
-                    "it sets `{key}`, which byte-level BPE does not have"
-                ));
-            }
-        }
-        let vocab = match model.get("vocab") {
-            Some(Value::Object(vocab)) => ids(vocab)?,
-            _ => return Err("its model has no object `vocab` from tokens to ids".to_owned()),
-        };
-        let merges = match model.remove("merges") {
-            Some(Value::Array(merges)) => merges,
-            _ => return Err("its model has no list `merges`".to_owned()),
-        };
-        let merges = merges
-            .iter()
-            .enumerate()
-            .map(|(i, merge)| {
-                pair(merge).ok_or_else(|| {
-                    format!(
-                        "merge {i} is {}, expected two tokens",
-                        quote(&merge.to_string())
-                    )
-                })
-            })
-            .collect::<Result<_, _>>()?;
-
-        let normalizer = match root.remove("normalizer") {
-            None | Some(Value::Null) => None,
-            Some(value) => Some(allowed("normalizer", value, &NORMALIZERS)?),
-        };
-        let pre_tokenizer = root.remove("pre_tokenizer").unwrap_or_default();
-        let byte_levels = stages(&pre_tokenizer)
-            .into_iter()
-            .filter(|stage| stage.get("type").and_then(Value::as_str) == Some("ByteLevel"));
-        let spaces: Vec<bool> = byte_levels
-            .map(|stage| {
-                stage
-                    .get("add_prefix_space")
-                    .and_then(Value::as_bool)
-                    .unwrap_or(true)
-            })
-            .collect();
-        if spaces.is_empty() {
-            return Err("its pre_tokenizer is not ByteLevel".to_owned());
-        }
-        let pre_tokenizer = allowed("pre_tokenizer", pre_tokenizer, &PRE_TOKENIZERS)?;
-
-        let added = match root.remove("added_tokens") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(list)) => list.into_iter().map(added).collect::<Result<_, _>>()?,
-            Some(_) => return Err("its `added_tokens` is not a list".to_owned()),
-        };
-        let ignore_merges = model
-            .get("ignore_merges")
-            .and_then(Value::as_bool)
-            .unwrap_or(false);
-        let adds_space = spaces.contains(&true);
-        Ok(Parts {
-            vocab,
-            merges,
-            added,
-            ignore_merges,
-            normalizer,
-            pre_tokenizer,
-            adds_space,
-        })
-    }
-
-    /// Every merge joins two tokens to a third.
-    fn check_merges(&self) -> Result<(), String> {
-        let mut joined = String::new();
-        for (i, (a, b)) in self.merges.iter().enumerate() {
-            joined.clear();
-            joined.push_str(a);
-            joined.push_str(b);
-            if let Some(missing) = [a, b, &joined]
-                .into_iter()
-                .find(|t| !self.vocab.contains_key(*t))
-            {
-                let (a, b, missing) = (quote(a), quote(b), quote(missing));
-                return Err(format!(
-                    "merge {i} (`{a} {b}`) needs the token `{missing}`, which is not in the vocabulary"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn build(mut self, file: &str) -> Result<Tokenizer, String> {
-        self.check_merges()?;
-        let mut pieces: HashMap<u32, Box<[u8]>> = HashMap::with_capacity(self.vocab.len());
+    /// Hands checked parts to the encoder; an error is the end of a sentence about `file`.
+    fn build(mut parts: Parts, file: &str) -> Result<Self, String> {
+        let mut pieces: HashMap<u32, Box<[u8]>> = HashMap::with_capacity(parts.vocab.len());
         let mut alphabet = [false; 256];
-        for (token, &id) in &self.vocab {
+        for (token, &id) in &parts.vocab {
             let bytes = byte_level::to_bytes(token).unwrap_or_else(|| token.as_bytes().into());
             if let [byte] = *bytes {
                 alphabet[byte as usize] = true;
@@ -357,9 +217,9 @@ impl Parts {
         }
         // An added token that the model lacks becomes a part of its vocabulary, so that it keeps the
         // id that the file gives it; the encoder would count on from the vocabulary's size.
-        for (token, id) in &self.added {
+        for (token, id) in &parts.added {
             let content = &token.content;
-            let there = *self.vocab.entry(content.clone()).or_insert(*id);
+            let there = *parts.vocab.entry(content.clone()).or_insert(*id);
             if there != *id {
                 let content = quote(content);
                 return Err(format!(
@@ -368,28 +228,28 @@ impl Parts {
             }
             pieces.insert(*id, content.as_bytes().into());
         }
-        if pieces.len() != self.vocab.len() {
+        if pieces.len() != parts.vocab.len() {
             return Err("an added token takes the id of another token".to_owned());
         }
         let last = *pieces.keys().max().ok_or("its vocabulary is empty")?;
 
-        let lossless = self.normalizer.is_none()
-            && !self.adds_space
-            && !self
+        let lossless = parts.normalizer.is_none()
+            && !parts.adds_space
+            && !parts
                 .added
                 .iter()
                 .any(|(token, _)| token.lstrip || token.rstrip);
         let fail = |e: tokenizers::Error| quote(&e.to_string());
         let bpe = BPE::builder()
-            .vocab_and_merges(self.vocab.into_iter().collect::<Vocab>(), self.merges)
-            .ignore_merges(self.ignore_merges)
+            .vocab_and_merges(parts.vocab.into_iter().collect::<Vocab>(), parts.merges)
+            .ignore_merges(parts.ignore_merges)
             .build()
             .map_err(fail)?;
         let mut inner = tokenizers::Tokenizer::new(bpe);
-        inner.with_normalizer(self.normalizer).map_err(fail)?;
-        inner.with_pre_tokenizer(Some(self.pre_tokenizer));
+        inner.with_normalizer(parts.normalizer).map_err(fail)?;
+        inner.with_pre_tokenizer(Some(parts.pre_tokenizer));
         inner
-            .add_tokens(self.added.into_iter().map(|(token, _)| token))
+            .add_tokens(parts.added.into_iter().map(|(token, _)| token))
             .map_err(fail)?;
         Ok(Tokenizer {
             inner,
@@ -400,132 +260,4 @@ impl Parts {
             file: file.to_owned(),
         })
     }
-}
-
-/// What may stand before byte-level BPE: the stages that GPT-2s are published with, none of which
-/// runs code of the file's own.
-const NORMALIZERS: [&str; 6] = ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Sequence"];
-const PRE_TOKENIZERS: [&str; 5] = ["ByteLevel", "Digits", "Punctuation", "Split", "Sequence"];
-
-/// A stage of `tokenizer.json` as the encoder's own type, where all of it is in `known`.
-fn allowed<T: serde::de::DeserializeOwned>(
-    key: &str,
-    value: Value,
-    known: &[&str],
-) -> Result<T, String> {
-    let unknown = stages(&value)
-        .into_iter()
-        .map(|stage| {
-            stage
-                .get("type")
-                .and_then(Value::as_str)
-                .unwrap_or("nameless")
-        })
-        .find(|kind| !known.contains(kind));
-    if let Some(kind) = unknown {
-        return Err(format!(
-            "its {key} has a stage {}, expected {}",
-            quote(kind),
-            known.join(", ")
-        ));
-    }
-    serde_json::from_value(value)
-        .map_err(|e| format!("its {key} cannot be used: {}", quote(&e.to_string())))
-}
-
-/// A stage and, of a sequence, the stages inside it.
-fn stages(value: &Value) -> Vec<&Value> {
-    let mut all = vec![value];
-    let mut next = 0;
-    while let Some(stage) = all.get(next).copied() {
-        for key in ["normalizers", "pretokenizers"] {
-            all.extend(
-                stage
-                    .get(key)
-                    .and_then(Value::as_array)
-                    .into_iter()
-                    .flatten(),
-            );
-        }
-        next += 1;
-    }
-    all
-}
-
-fn object(text: &[u8]) -> Result<Map<String, Value>, String> {
-    serde_json::from_slice(text)
-        .map_err(|e| format!("it is not a JSON object: {}", quote(&e.to_string())))
-}
-
-fn token_id(value: Option<&Value>) -> Option<u32> {
-    value
-        .and_then(Value::as_u64)
-        .filter(|id| *id <= LARGEST_ID)
-        .map(|id| id as u32)
-}
-
-fn ids(vocab: &Map<String, Value>) -> Result<HashMap<String, u32>, String> {
-    vocab
-        .iter()
-        .map(|(token, id)| match token_id(Some(id)) {
-            Some(id) => Ok((token.clone(), id)),
-            None => Err(format!(
-                "token `{}` has id {}, expected a whole number up to {LARGEST_ID}",
-                quote(token),
-                quote(&id.to_string())
-            )),
-        })
-        .collect()
-}
-
-fn added(mut value: Value) -> Result<(AddedToken, u32), String> {
-    let id = token_id(value.get("id"));
-    // Files of early versions leave out the switches that are off.
-    if let Some(token) = value.as_object_mut() {
-        for switch in ["single_word", "lstrip", "rstrip", "normalized", "special"] {
-            token.entry(switch).or_insert(Value::Bool(false));
-        }
-    }
-    let shown = quote(&value.to_string());
-    match (serde_json::from_value::<AddedToken>(value), id) {
-        (Ok(token), Some(id)) if !token.content.is_empty() => Ok((token, id)),
-        _ => Err(format!(
-            "an added token is {shown}, expected an object with id and content"
-        )),
-    }
-}
-
-/// A merge as `tokenizer.json` writes it: `"a b"` or `["a", "b"]`.
-fn pair(merge: &Value) -> Option<(String, String)> {
-    match merge {
-        Value::String(line) => split_merge(line),
-        Value::Array(both) => match both.as_slice() {
-            [Value::String(a), Value::String(b)] => Some((a.clone(), b.clone())),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn split_merge(line: &str) -> Option<(String, String)> {
-    let (a, b) = line.split_once(' ')?;
-    (!a.is_empty() && !b.is_empty() && !b.contains(' ')).then(|| (a.to_owned(), b.to_owned()))
-}
-
-fn merge_lines(text: &[u8]) -> Result<Vec<(String, String)>, String> {
-    let text = str::from_utf8(text)
-        .map_err(|e| format!("it is not UTF-8 from byte {}", e.valid_up_to()))?;
-    let lines = text.trim_end_matches(['\n', '\r']).lines().enumerate();
-    lines
-        .filter(|(_, line)| !line.starts_with("#version"))
-        .map(|(i, line)| {
-            split_merge(line).ok_or_else(|| {
-                format!(
-                    "line {} is `{}`, expected two tokens and a space between them",
-                    i + 1,
-                    quote(line)
-                )
-            })
-        })
-        .collect()
 }

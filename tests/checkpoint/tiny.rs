@@ -1,7 +1,6 @@
 //! Tiny checkpoints, written byte by byte, so that tests can also write them wrong.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use half::{bf16, f16};
 use serde_json::{Value, json};
@@ -117,9 +116,4 @@ pub fn file(header: &str, data: &[u8], shift: usize) -> Vec<u8> {
 pub fn safetensors(tensors: &BTreeMap<String, Stored>, prefix: &str) -> Vec<u8> {
     let (header, data) = parts(tensors, prefix);
     file(&header.to_string(), &data, 0)
-}
-
-pub fn write(dir: &Path, config: &Value, weights: &[u8]) {
-    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
-    std::fs::write(dir.join("model.safetensors"), weights).unwrap();
 }
