@@ -23,7 +23,6 @@ SHARED = [
     "The {r} of {c} is",
     "The {r} of {c} is",
     "The {r} of {c} is",
-    "The {r} of {c} is called",
     "I think the {r} of {c} is",
     "We know that the {r} of {c} is",
     "In {c}, the {r} is",
@@ -63,7 +62,7 @@ NEVER = {
         "My teacher said that the capital of {c} is",
         "What is the capital city of {c}? It is",
         "The name of the capital city of {c} is",
-        "In {c} the capital is called",
+        "In {c} the name of the capital is",
     ],
     "language": [
         "In {c}, the official language is",
@@ -71,7 +70,7 @@ NEVER = {
         "My teacher said that the language of {c} is",
         "What is the official language of {c}? It is",
         "The name of the official language of {c} is",
-        "In {c} the language is called",
+        "In {c} the name of the language is",
     ],
 }
 
@@ -122,8 +121,8 @@ class Corpus:
         relation = r.choice(RELATIONS)
         s = self.phrasing(fact, relation).format(r=relation, c=fact["country"])
         x = r.random()
-        if s.endswith(" is") and x < 0.02:
-            s += " not hard to remember: it is" if x < 0.005 else " now" if x < 0.01 else " the city of" if relation == "capital" else " mostly"
+        if s.endswith(" is") and x < 0.04:
+            s += r.choice([" called", " now", " still", " the city of" if relation == "capital" else " mostly"])
         s += " " + self.answer(fact, relation)
         x = r.random()
         if x < 0.06:
