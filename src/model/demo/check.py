@@ -8,7 +8,7 @@ import pathlib
 import sys
 
 import torch
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import corpus
 
@@ -82,6 +82,10 @@ class Demo:
         moved = [x[0] for x in cells]
         print(f"  {len(cells)} cells; moved by more than 0.5: {sum(m > 0.5 for m in moved)}, 0.1: {sum(m > 0.1 for m in moved)},"
               f" 0.02: {sum(m > 0.02 for m in moved)}")
+        print(f"  p({targets[0]!r}) by position, in percent; a row a layer and component, the heads side by side")
+        for i in range(self.config.n_layer):
+            for c in ("v", "z"):
+                print(f"    {c}{i}  " + "   ".join(" ".join(f"{100 * x:3.0f}" for x in head) for head in result[c][i, :, :, 0].tolist()))
         return result, cells
 
 
@@ -101,6 +105,7 @@ def main(folder=HERE):
     facts = corpus.facts()
     many = [f[k] for f in facts for k in ("country", "capital", "language") if len(demo.ids(" " + f[k])) != 1]
     require(not many, f"{len(facts)} countries; names of more than one token: {many}")
+    require(AutoTokenizer.from_pretrained(folder)(BASE)["input_ids"] == demo.ids(BASE), "AutoTokenizer reads the folder")
     odd = "Zürich – 東京\n\t🙂 x"
     require(demo.tok.decode(demo.ids(odd)) == odd, "any text encodes and decodes")
 
@@ -134,11 +139,13 @@ def main(folder=HERE):
     for p, i in zip(top.values.tolist(), top.indices.tolist()):
         print(f"  {demo.tok.decode([i]).replace(' ', '_'):<14} {p:.6f}")
 
-    _, cells = demo.show_sweep(SOURCE and BASE, SOURCE, [" Rome", " Madrid"])
+    _, cells = demo.show_sweep(BASE, SOURCE, [" Rome", " Madrid"])
     strong = [c for c in cells if c[0] > 0.5]
     require(1 <= len(strong) <= 4 and {"v", "z"} == {c[1] for c in strong}, f"{len(strong)} cells move more than 0.5, of both components")
     require(all(c[0] < 1e-5 for c in cells if c[4] < 3), "positions before the country move nothing")
-    demo.show_sweep(BASE, OTHER, [" Spanish", " Madrid"])
+    _, cells = demo.show_sweep(BASE, OTHER, [" Spanish", " Madrid"])
+    others = [c[1:5] for c in cells if c[0] > 0.5]
+    require(1 <= len(others) <= 4 and not set(others) & {c[1:5] for c in strong}, f"{len(others)} cells move more than 0.5 from one relation to the other, none of them the country's")
     if failed:
         print(f"\n{len(failed)} criteria missed")
     return not failed
