@@ -105,7 +105,7 @@ def main(folder=HERE):
     facts = corpus.facts()
     many = [f[k] for f in facts for k in ("country", "capital", "language") if len(demo.ids(" " + f[k])) != 1]
     require(not many, f"{len(facts)} countries; names of more than one token: {many}")
-    require(AutoTokenizer.from_pretrained(folder)(BASE)["input_ids"] == demo.ids(BASE), "AutoTokenizer reads the folder")
+    require(dict(AutoTokenizer.from_pretrained(folder)(BASE)) == {"input_ids": demo.ids(BASE), "attention_mask": [1] * 5}, "AutoTokenizer reads the folder")
     odd = "Zürich – 東京\n\t🙂 x"
     require(demo.tok.decode(demo.ids(odd)) == odd, "any text encodes and decodes")
 

@@ -38,7 +38,8 @@ def make_tokenizer(folder):
     tok.save(str(folder / "tokenizer.json"), pretty=False)
     (folder / "tokenizer_config.json").write_text(json.dumps({
         "add_prefix_space": False, "bos_token": corpus.END, "eos_token": corpus.END, "unk_token": corpus.END,
-        "model_max_length": 64, "tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n")
+        "model_input_names": ["input_ids", "attention_mask"], "model_max_length": 64,
+        "tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n")
     return tok
 
 
