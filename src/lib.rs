@@ -13,6 +13,7 @@
 //! was read.
 
 pub mod backend;
+pub mod cli;
 pub mod error;
 pub mod forward;
 pub mod model;

@@ -1,0 +1,9 @@
+use std::process::ExitCode;
+use clap::Args;
+use super::Global;
+use crate::error::Error;
+#[derive(Debug, Args)]
+pub struct Verify {}
+impl Verify {
+    pub fn run(self, _global: &Global) -> Result<ExitCode, Error> { Ok(ExitCode::SUCCESS) }
+}
