@@ -31,7 +31,7 @@ impl<'a, T> Pair<'a, T> {
 }
 
 /// Attention of one row of z, all heads.
-pub struct Row<'a, T, S, W> {
+pub struct Row<'a, T> {
     pub query: Pair<'a, T>,
     pub key: Pair<'a, T>,
     pub value: Pair<'a, T>,
@@ -40,15 +40,15 @@ pub struct Row<'a, T, S, W> {
     pub heads: usize,
     pub scale: T,
     /// Overwrites and keeps one head's scores.
-    pub scores: S,
+    pub scores: &'a dyn Fn(usize, &mut [T]),
     /// Overwrites and keeps one head's pattern.
-    pub pattern: W,
+    pub pattern: &'a dyn Fn(usize, &mut [T]),
     /// Scratch for one head's scores.
     pub weights: &'a mut Vec<T>,
     pub out: &'a mut [T],
 }
 
-impl<T: Real, S: Fn(usize, &mut [T]), W: Fn(usize, &mut [T])> NullaryFnOnce for Row<'_, T, S, W> {
+impl<T: Real> NullaryFnOnce for Row<'_, T> {
     type Output = ();
 
     #[inline(always)]
