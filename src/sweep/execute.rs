@@ -336,7 +336,8 @@ impl<'a, B: Backend> Group<'a, B> {
             let (Some(matrix), true) = (self.traces.get(stage, layer), cell.position < rows) else { return false };
             let there = (matrix, layout.prompts[place.base].offset + cell.position, column);
             let constant = |values: &[f64]| {
-                self.backend.same((&self.backend.constants(values), 0, 0), there, cell.length)
+                let matrix = self.backend.upload(1, values.len(), values);
+                self.backend.same((&matrix, 0, 0), there, cell.length)
             };
             return match &cell.value {
                 Value::None => constant(&vec![0.0; cell.length]),

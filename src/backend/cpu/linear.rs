@@ -106,7 +106,7 @@ fn tile_columns<T: Real>(arch: Arch) -> usize {
     if wide(arch) { 3 * T::LANES } else { 3 * T::LANES / 2 }
 }
 
-fn wide(arch: Arch) -> bool {
+pub(super) fn wide(arch: Arch) -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     return matches!(arch, Arch::V4(_));
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]

@@ -6,6 +6,7 @@
 //! on the machine either. (Without FMA hardware the fused operation is emulated, and slow.)
 
 mod attention;
+pub mod limits;
 mod linear;
 mod overwrite;
 mod readout;
@@ -241,9 +242,10 @@ impl<T: Real> Backend for Cpu<'_, T> {
         size_of::<T>()
     }
 
-    fn constants(&self, values: &[f64]) -> Buffer<T> {
+    fn upload(&self, rows: usize, width: usize, values: &[f64]) -> Buffer<T> {
         let data: Vec<T> = values.iter().map(|x| T::from_f64(*x)).collect();
-        Buffer { rows: 1, width: data.len(), data }
+        assert_eq!(data.len(), rows * width, "as many values as the matrix has");
+        Buffer { rows, width, data }
     }
 
     fn read(&self, matrix: &Buffer<T>) -> Vec<f64> {
