@@ -106,7 +106,7 @@ fn tile_columns<T: Real>(arch: Arch) -> usize {
     if wide(arch) { 3 * T::LANES } else { 3 * T::LANES / 2 }
 }
 
-pub(super) fn wide(arch: Arch) -> bool {
+fn wide(arch: Arch) -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     return matches!(arch, Arch::V4(_));
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
@@ -270,6 +270,21 @@ impl<T: Real> Panel<'_, T> {
         }
         tiles!(8 4 2 1);
     }
+}
+
+/// Runs the register tile on operands that stay in the first-level cache; how many operations.
+pub(super) fn tile_in_cache<T: Real>(arch: Arch, repeats: usize) -> f64 {
+    const K: usize = 64;
+    let (rows, tile) = (if wide(arch) { 8 } else { 4 }, tile_columns::<T>(arch));
+    let (a, b) = (vec![T::ONE; rows * K], vec![T::ONE; K * tile]);
+    let a: Vec<&[T]> = a.chunks_exact(K).collect();
+    let mut sums = vec![T::default(); rows * tile];
+    for _ in 0..repeats {
+        let panel = Panel { wide: wide(arch), a: &a, b: std::hint::black_box(&b), k: K, sums: &mut sums };
+        arch.dispatch(panel);
+        std::hint::black_box(&mut sums);
+    }
+    2.0 * (rows * tile * K * repeats) as f64
 }
 
 /// The register tile: `sums[m][n] = Σ_k a[m][k] · b[k][n]`, k ascending, fused.
