@@ -263,6 +263,10 @@ impl Slots {
     }
 
     fn get(&self, run: usize, position: usize) -> Option<usize> {
+        // a patch may stand after everything that is read: no run has a row there
+        if position >= self.stride {
+            return None;
+        }
         let slot = self.of[run * self.stride + position];
         (slot != NONE).then_some(slot as usize)
     }
