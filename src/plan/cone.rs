@@ -11,6 +11,8 @@
 //! A clean run, from which traces are kept, is the same thing with every row dirty from the
 //! embedding on and with additional things that see it: the stages that are to be kept.
 
+use std::collections::BTreeSet;
+
 use crate::model::Config;
 use crate::plan::cell::Cell;
 use crate::plan::positions::Positions;
@@ -124,8 +126,8 @@ struct LayerDirt {
     mlp_output: Dirt,
     /// After the layer's output and the next layer's input were patched.
     out: Dirt,
-    /// Live head-input cells: which projection, position.
-    head_inputs: Vec<(Stage, usize)>,
+    /// Rows that read a residual of their own: which projection, position, head.
+    head_inputs: BTreeSet<(Stage, usize, usize)>,
 }
 
 impl LayerDirt {
@@ -145,7 +147,7 @@ impl LayerDirt {
             activation: all(),
             mlp_output: all(),
             out: all(),
-            head_inputs: Vec::new(),
+            head_inputs: BTreeSet::new(),
         }
     }
 }
@@ -259,10 +261,11 @@ pub fn of_whole(config: &Config, cells: &[Cell], length: usize, readouts: &Posit
     backward(config, 0, Dirt::everywhere(&rows), dirt.collect(), readouts.clone(), &seen, live)
 }
 
-/// The head-input cells among some: which projection, which position.
-fn head_inputs<'c>(cells: impl Iterator<Item = &'c Cell>) -> Vec<(Stage, usize)> {
+/// The rows at which some cells give a head an input of its own, once each however many cells meet
+/// there: which projection, position, head.
+fn head_inputs<'c>(cells: impl Iterator<Item = &'c Cell>) -> BTreeSet<(Stage, usize, usize)> {
     let own = [Stage::QueryInput, Stage::KeyInput, Stage::ValueInput];
-    cells.filter(|c| own.contains(&c.stage)).map(|c| (c.stage, c.position)).collect()
+    cells.filter(|c| own.contains(&c.stage)).map(|c| (c.stage, c.position, c.head)).collect()
 }
 
 fn forward(walk: &mut Walk<'_>, layer: usize, input: Positions) -> LayerDirt {
@@ -383,14 +386,14 @@ fn backward(
             query.computed.union(&key.computed).union(&value.computed),
             |w, s| w.union(&see(*s)),
         );
-        let with_own_input = |(stage, position): &&(Stage, usize)| match stage {
+        let with_own_input = |(stage, position, _): &&(Stage, usize, usize)| match stage {
             Stage::QueryInput => query.all.contains(*position),
             Stage::KeyInput => key.all.contains(*position),
             _ => value.all.contains(*position),
         };
         let own: Vec<_> = d.head_inputs.iter().filter(with_own_input).collect();
         let head_inputs = own.len();
-        let own: Positions = own.iter().map(|(_, position)| *position).collect();
+        let own: Positions = own.iter().map(|(_, position, _)| *position).collect();
         needed = ln_1.union(&mid.computed).union(&own).union(&see(Stage::BlockInput));
         layers.push(LayerCone {
             ln_1,
