@@ -212,7 +212,8 @@ fn layout(pairs: &[PairRuns], first: usize, config: &crate::model::Config) -> (T
         let mut base_length = readouts.last().map_or(0, |r| r + 1);
         for run in runs.iter() {
             let run_cells = cells(&run.patches, (first + p) as u32, config);
-            let start = run_cells.first().map(|c| c.layer);
+            let first = run_cells.first().map(|c| (c.layer, c.stage));
+            let start = first.map(|(layer, _)| layer);
             for cell in &run_cells {
                 sites.insert((cell.layer, cell.stage));
                 if let Value::Clean { origin, stage, layer, position, .. } = &cell.value {
@@ -222,7 +223,7 @@ fn layout(pairs: &[PairRuns], first: usize, config: &crate::model::Config) -> (T
                     }
                 }
                 // a freeze can leave a branch clean under a dirty residual stream
-                if start < Some(cell.layer) && cell.stage <= Stage::Z && cell.layer < config.layers {
+                if first < Some((cell.layer, cell.stage)) && cell.stage <= Stage::Z && cell.layer < config.layers {
                     layout.keep(Stage::AttentionOutput, cell.layer);
                 }
             }
