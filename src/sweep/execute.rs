@@ -6,7 +6,7 @@
 //!
 //! Groups and chunks bound memory and nothing else: no result depends on where they are cut.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use crate::backend::{Backend, Readout, ReadoutSpec};
 use crate::forward::{Buffers, Interrupted, Traces, forward};
 use crate::patch::{Op, Run};
-use crate::plan::cell::{Cell, CellOp, Value, cells, kept};
+use crate::plan::cell::{Cell, CellOp, Value, cells, kept, layer_of};
 use crate::plan::chunk::{Builder, Packed};
 use crate::plan::cone::{self, Cone, Question};
 use crate::plan::cost::{Flops, flops, layer_values};
@@ -135,6 +135,12 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
     let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
     for prompt in &layout.prompts {
         plan.clean += flops(&cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read), config);
+    }
+    for MeanTrace { layout, .. } in mean_traces(pairs, config) {
+        let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
+        for prompt in &layout.prompts {
+            plan.clean += flops(&cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read), config);
+        }
     }
     for (p, (PairRuns { pair, runs }, _)) in pairs.iter().zip(&places).enumerate() {
         let readouts: Positions = pair.readout_positions().into_iter().collect();
@@ -538,32 +544,12 @@ fn means<B: Backend>(
     outcome: &mut Outcome,
 ) -> Result<HashMap<(String, Stage, usize), Vec<f64>>, ExecuteError> {
     let config = backend.config();
-    type Wanted = (Arc<[Vec<u32>]>, BTreeSet<(Stage, usize)>);
-    let mut wanted: HashMap<String, Wanted> = HashMap::new();
-    for patch in pairs.iter().flat_map(|p| p.runs.iter()).flat_map(|r| &r.patches) {
-        if let Op::Mean(over) = &patch.op {
-            let entry = wanted.entry(over.label.clone());
-            let (_, sites) = entry.or_insert_with(|| (over.prompts.clone(), BTreeSet::new()));
-            let layer = patch.source_layer.or(patch.layer);
-            sites.insert(kept(patch.component.stage(), cell_layer(patch, layer, config)));
-        }
-    }
     let mut means = HashMap::new();
-    for (label, (prompts, sites)) in wanted {
-        let mut layout = TraceLayout::default();
-        // equal prompts would be merged, and then count once: keep them apart by running one of
-        // each and weighing it
-        let mut weights: Vec<f64> = Vec::new();
-        for ids in prompts.iter() {
-            let prompt = layout.prompt(ids, &Positions::none());
-            weights.resize(layout.prompts.len(), 0.0);
-            weights[prompt] += 1.0;
-        }
-        sites.iter().for_each(|(stage, layer)| layout.keep(*stage, *layer));
+    for MeanTrace { label, layout, weights } in mean_traces(pairs, config) {
         let mut traces = Traces::new(backend, layout);
         let none = vec![Vec::new(); weights.len()];
         clean(backend, &mut traces, buffers, &none, limits, outcome)?;
-        for (stage, layer) in sites {
+        for &(stage, layer) in traces.layout.slots.keys() {
             let Some(matrix) = traces.get(stage, layer) else { continue };
             let width = traces.layout.width(stage, config);
             let values = backend.read(matrix);
@@ -583,6 +569,38 @@ fn means<B: Backend>(
     Ok(means)
 }
 
-fn cell_layer(patch: &crate::patch::Patch, layer: Option<usize>, config: &crate::model::Config) -> usize {
-    crate::plan::cell::layer_of(patch.component, layer, config)
+/// The clean runs of one set of prompts over which means are taken.
+struct MeanTrace {
+    /// The text that names the prompts.
+    label: String,
+    /// Every distinct prompt, and what is kept of it.
+    layout: TraceLayout,
+    /// How often each prompt counts.
+    weights: Vec<f64>,
+}
+
+fn mean_traces(pairs: &[PairRuns], config: &crate::model::Config) -> Vec<MeanTrace> {
+    type Wanted = (Arc<[Vec<u32>]>, BTreeSet<(Stage, usize)>);
+    let mut wanted: BTreeMap<&str, Wanted> = BTreeMap::new();
+    for patch in pairs.iter().flat_map(|p| p.runs.iter()).flat_map(|r| &r.patches) {
+        if let Op::Mean(over) = &patch.op {
+            let entry = wanted.entry(&over.label);
+            let (_, sites) = entry.or_insert_with(|| (over.prompts.clone(), BTreeSet::new()));
+            let layer = layer_of(patch.component, patch.source_layer.or(patch.layer), config);
+            sites.insert(kept(patch.component.stage(), layer));
+        }
+    }
+    let trace = |(label, (prompts, sites)): (&str, Wanted)| {
+        let mut layout = TraceLayout::default();
+        // equal prompts are run once and weighed
+        let mut weights: Vec<f64> = Vec::new();
+        for ids in prompts.iter() {
+            let prompt = layout.prompt(ids, &Positions::none());
+            weights.resize(layout.prompts.len(), 0.0);
+            weights[prompt] += 1.0;
+        }
+        sites.iter().for_each(|(stage, layer)| layout.keep(*stage, *layer));
+        MeanTrace { label: label.to_owned(), layout, weights }
+    };
+    wanted.into_iter().map(trace).collect()
 }
