@@ -86,7 +86,8 @@ struct Frozen {
     live: PatchSpec,
     /// Component, layers after the live patch's, first position, head by head or all together.
     freezes: Vec<(Component, usize, usize, bool)>,
-    also: Option<PatchSpec>,
+    /// Patches among the freezes: how many layers after the live one.
+    also: Vec<(PatchSpec, usize)>,
 }
 
 fn frozen() -> impl Strategy<Value = Frozen> {
@@ -105,7 +106,10 @@ fn frozen() -> impl Strategy<Value = Frozen> {
         Just(Component::HeadAttentionValueOutput),
         Just(Component::AttentionOutput),
         Just(Component::BlockMid),
+        Just(Component::Ln1Normalized),
         Just(Component::MlpResidualInput),
+        Just(Component::Ln2Normalized),
+        Just(Component::LnFNormalized),
         Just(Component::MlpInput),
         Just(Component::MlpPre),
         Just(Component::MlpActivation),
@@ -115,7 +119,8 @@ fn frozen() -> impl Strategy<Value = Frozen> {
     ];
     let first = prop_oneof![2 => Just(0usize), 1 => 0usize..8];
     let freezes = proptest::collection::vec((component, 0usize..3, first, any::<bool>()), 1..5);
-    (common::runs::patch(), freezes, proptest::option::of(common::runs::patch()))
+    let also = proptest::collection::vec((common::runs::patch(), 0usize..3), 0..3);
+    (common::runs::patch(), freezes, also)
         .prop_map(|(live, freezes, also)| Frozen { live, freezes, also })
 }
 
@@ -138,7 +143,10 @@ impl Frozen {
                 false => patches.push(freeze(heads)),
             }
         }
-        patches.extend(self.also.iter().map(|p| p.resolve(pair, config)));
+        for (patch, after) in &self.also {
+            let layer = (from + after).min(config.layers - 1);
+            patches.push(PatchSpec { layer, ..patch.clone() }.resolve(pair, config));
+        }
         Run { name: None, patches }
     }
 }
