@@ -180,10 +180,11 @@ impl<'a> Walk<'a> {
                 && row.iter().all(|c| c.op.replaces())
                 && covers(row.iter().map(|c| (c.column, c.length)), whole);
             if before.contains(position) {
+                // live even where it is a freeze, from which on the row is the base's: a patch after
+                // it in the same layer norm has the row computed, and then it must be written
+                self.live[first..self.next].fill(true);
                 if covered && same.iter().all(|s| *s) {
-                    after.remove(position); // a freeze: from here on the row is the base's
-                } else {
-                    self.live[first..self.next].fill(true);
+                    after.remove(position);
                 }
             } else if let Some(live) = same.iter().position(|s| !s) {
                 self.live[first + live..self.next].fill(true);
