@@ -266,6 +266,10 @@ impl Slots {
     }
 
     fn get(&self, run: usize, position: usize) -> Option<usize> {
+        // a patch may stand after everything that is read: no run has a row there
+        if position >= self.stride {
+            return None;
+        }
         let slot = self.of[run * self.stride + position];
         (slot != NONE).then_some(slot as usize)
     }
@@ -316,7 +320,8 @@ impl<'a> Builder<'a> {
         self.chunk.input = table;
         let mut tables = LayerTables::default();
         for stage in [Stage::TokenEmbedding, Stage::PositionEmbedding, Stage::BlockInput] {
-            self.touch(&mut tables, runs, stage, start, &stream);
+            let rows = if stage == Stage::BlockInput { self.chunk.input.len() } else { self.chunk.input.computed };
+            self.touch(&mut tables, runs, stage, start, (&stream, rows));
         }
         self.chunk.input_tables = tables;
 
@@ -334,7 +339,7 @@ impl<'a> Builder<'a> {
             self.chunk.readout_of.push((i as u32, p as u32));
         });
         for stage in [Stage::LnFScale, Stage::LnFNormalized, Stage::FinalOutput] {
-            self.touch(&mut tables, runs, stage, config.layers, &slots);
+            self.touch(&mut tables, runs, stage, config.layers, (&slots, self.chunk.readout.len()));
         }
         self.chunk.final_tables = tables;
         self.chunk
@@ -360,7 +365,7 @@ impl<'a> Builder<'a> {
             tables.ln_1.push(reference(stream, runs, i, p));
         });
         for stage in [Stage::Ln1Scale, Stage::Ln1Normalized, Stage::AttentionInput] {
-            self.touch(tables, runs, stage, layer, &ln_1);
+            self.touch(tables, runs, stage, layer, (&ln_1, tables.ln_1.len()));
         }
 
         let project = |rows: fn(&LayerCone) -> &Rows| {
@@ -375,13 +380,13 @@ impl<'a> Builder<'a> {
         tables.key = projection;
         let (projection, value) = project(|c| &c.value);
         tables.value = projection;
-        for (own, stage, projected) in [
-            (Stage::QueryInput, Stage::Query, &query),
-            (Stage::KeyInput, Stage::Key, &key),
-            (Stage::ValueInput, Stage::Value, &value),
+        for (own, stage, projected, rows) in [
+            (Stage::QueryInput, Stage::Query, &query, tables.query.rows.len()),
+            (Stage::KeyInput, Stage::Key, &key, tables.key.rows.len()),
+            (Stage::ValueInput, Stage::Value, &value, tables.value.rows.len()),
         ] {
             self.head_inputs(tables, runs, own, layer, stream, projected);
-            self.touch(tables, runs, stage, layer, projected);
+            self.touch(tables, runs, stage, layer, (projected, rows));
         }
 
         let (table, z) = assign(runs, stride, |i| &cones[i].z);
@@ -401,17 +406,18 @@ impl<'a> Builder<'a> {
             attention.first.push(firsts[i]);
             attention.count.push(p as u32 + 1);
         });
-        for stage in [Stage::Scores, Stage::Weight, Stage::Z] {
-            self.touch(tables, runs, stage, layer, &z);
+        let (computed, all) = (tables.z.computed, tables.z.len());
+        for (stage, rows) in [(Stage::Scores, computed), (Stage::Weight, computed), (Stage::Z, all)] {
+            self.touch(tables, runs, stage, layer, (&z, rows));
         }
 
         let (table, attention_output) = assign(runs, stride, |i| &cones[i].attention_output);
         tables.attention_output = table;
         tables.c_proj = rows_of(runs, &z, |i| cones[i].attention_output.computed.clone());
-        self.touch(tables, runs, Stage::AttentionOutput, layer, &attention_output);
+        self.touch(tables, runs, Stage::AttentionOutput, layer, (&attention_output, tables.attention_output.len()));
         let mid;
         (tables.mid, mid) = sum(runs, stride, |i| &cones[i].mid, stream, &attention_output, tables.attention_output.computed);
-        self.touch(tables, runs, Stage::BlockMid, layer, &mid);
+        self.touch(tables, runs, Stage::BlockMid, layer, (&mid, tables.mid.rows.len()));
 
         let (table, pre) = assign(runs, stride, |i| &cones[i].mlp_pre);
         tables.mlp_pre = table;
@@ -419,16 +425,17 @@ impl<'a> Builder<'a> {
         for stage in
             [Stage::MlpResidualInput, Stage::Ln2Scale, Stage::Ln2Normalized, Stage::MlpInput, Stage::MlpPre]
         {
-            self.touch(tables, runs, stage, layer, &pre);
+            let rows = if stage == Stage::MlpPre { tables.mlp_pre.len() } else { tables.mlp_pre.computed };
+            self.touch(tables, runs, stage, layer, (&pre, rows));
         }
         let (table, activation) = assign(runs, stride, |i| &cones[i].mlp_activation);
         tables.mlp_activation = table;
         tables.activate = rows_of(runs, &pre, |i| cones[i].mlp_activation.computed.clone());
-        self.touch(tables, runs, Stage::MlpActivation, layer, &activation);
+        self.touch(tables, runs, Stage::MlpActivation, layer, (&activation, tables.mlp_activation.len()));
         let (table, mlp_output) = assign(runs, stride, |i| &cones[i].mlp_output);
         tables.mlp_output = table;
         tables.mlp_proj = rows_of(runs, &activation, |i| cones[i].mlp_output.computed.clone());
-        self.touch(tables, runs, Stage::MlpOutput, layer, &mlp_output);
+        self.touch(tables, runs, Stage::MlpOutput, layer, (&mlp_output, tables.mlp_output.len()));
 
         // a run that starts at the next layer brings its patched input rows along
         let outs: Vec<&Rows> = runs
@@ -438,8 +445,9 @@ impl<'a> Builder<'a> {
             .collect();
         let out;
         (tables.out, out) = sum(runs, stride, |i| outs[i], &mid, &mlp_output, tables.mlp_output.computed);
-        self.touch(tables, runs, Stage::BlockOutput, layer, &out);
-        self.touch(tables, runs, Stage::BlockInput, layer + 1, &out);
+        for (stage, layer) in [(Stage::BlockOutput, layer), (Stage::BlockInput, layer + 1)] {
+            self.touch(tables, runs, stage, layer, (&out, tables.out.rows.len()));
+        }
         out
     }
 
@@ -476,19 +484,21 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Overwrites and keeps of one stage, whose rows stand at `slots`.
+    /// Overwrites and keeps of one stage, whose rows stand at `slots`: the first `rows` of them.
+    /// What stands in no buffer is there for computed rows alone; behind them are the gathered
+    /// rows of the stage that gives the slots, which are overwritten whole and need none of it.
     fn touch(
         &mut self,
         tables: &mut LayerTables,
         runs: &[Packed<'_>],
         stage: Stage,
         layer: usize,
-        slots: &Slots,
+        (slots, rows): (&Slots, usize),
     ) {
         let mut writes = Vec::new();
         for (i, run) in runs.iter().enumerate() {
             for cell in at(run, layer, stage) {
-                if let Some(row) = slots.get(i, cell.position) {
+                if let Some(row) = slots.get(i, cell.position).filter(|row| *row < rows) {
                     writes.push(self.write(cell, run, row));
                 }
             }

@@ -11,6 +11,8 @@
 //! A clean run, from which traces are kept, is the same thing with every row dirty from the
 //! embedding on and with additional things that see it: the stages that are to be kept.
 
+use std::collections::BTreeSet;
+
 use crate::model::Config;
 use crate::plan::cell::Cell;
 use crate::plan::positions::Positions;
@@ -102,6 +104,12 @@ struct Dirt {
     replaced: Positions,
 }
 
+impl Dirt {
+    fn everywhere(rows: &Positions) -> Self {
+        Self { before: rows.clone(), after: rows.clone(), replaced: Positions::none() }
+    }
+}
+
 #[derive(Default)]
 struct LayerDirt {
     input: Positions,
@@ -118,8 +126,30 @@ struct LayerDirt {
     mlp_output: Dirt,
     /// After the layer's output and the next layer's input were patched.
     out: Dirt,
-    /// Live head-input cells: which projection, position.
-    head_inputs: Vec<(Stage, usize)>,
+    /// Rows that read a residual of their own: which projection, position, head.
+    head_inputs: BTreeSet<(Stage, usize, usize)>,
+}
+
+impl LayerDirt {
+    fn everywhere(rows: &Positions) -> Self {
+        let all = || Dirt::everywhere(rows);
+        Self {
+            input: rows.clone(),
+            ln_1: rows.clone(),
+            query: all(),
+            key: all(),
+            value: all(),
+            z: all(),
+            attention_output: all(),
+            mid: all(),
+            ln_2: rows.clone(),
+            pre: all(),
+            activation: all(),
+            mlp_output: all(),
+            out: all(),
+            head_inputs: BTreeSet::new(),
+        }
+    }
 }
 
 /// Walks a run's cells in the order of computation.
@@ -150,10 +180,11 @@ impl<'a> Walk<'a> {
                 && row.iter().all(|c| c.op.replaces())
                 && covers(row.iter().map(|c| (c.column, c.length)), whole);
             if before.contains(position) {
+                // live even where it is a freeze, from which on the row is the base's: a patch after
+                // it in the same layer norm has the row computed, and then it must be written
+                self.live[first..self.next].fill(true);
                 if covered && same.iter().all(|s| *s) {
-                    after.remove(position); // a freeze: from here on the row is the base's
-                } else {
-                    self.live[first..self.next].fill(true);
+                    after.remove(position);
                 }
             } else if let Some(live) = same.iter().position(|s| !s) {
                 self.live[first + live..self.next].fill(true);
@@ -210,25 +241,32 @@ pub fn of_clean(
     kept: &dyn Fn(Stage, usize) -> bool,
 ) -> Cone {
     let rows = Positions::range(0, length);
-    let all = || Dirt { before: rows.clone(), after: rows.clone(), replaced: Positions::none() };
-    let dirt = (0..config.layers).map(|_| LayerDirt {
-        input: rows.clone(),
-        ln_1: rows.clone(),
-        query: all(),
-        key: all(),
-        value: all(),
-        z: all(),
-        attention_output: all(),
-        mid: all(),
-        ln_2: rows.clone(),
-        pre: all(),
-        activation: all(),
-        mlp_output: all(),
-        out: all(),
-        head_inputs: Vec::new(),
-    });
+    let dirt = (0..config.layers).map(|_| LayerDirt::everywhere(&rows));
     let seen = |stage, layer| if kept(stage, layer) { rows.clone() } else { Positions::none() };
-    backward(config, 0, all(), dirt.collect(), readouts.clone(), &seen, Vec::new())
+    backward(config, 0, Dirt::everywhere(&rows), dirt.collect(), readouts.clone(), &seen, Vec::new())
+}
+
+/// A run of `length` rows with no light cone at all, for verification: every row is computed at
+/// every stage of every layer and every cell is applied, so nothing is read from the base's trace
+/// but what operators read. A run's readouts must be the same, bit for bit, as through [`of_run`].
+pub fn of_whole(config: &Config, cells: &[Cell], length: usize, readouts: &Positions) -> Cone {
+    let rows = Positions::range(0, length);
+    let dirt = (0..config.layers).map(|layer| LayerDirt {
+        head_inputs: head_inputs(cells.iter().filter(|c| c.layer == layer && c.position < length)),
+        ..LayerDirt::everywhere(&rows)
+    });
+    // the final layer norm and the unembedding are wanted at readout rows only
+    let finals = [Stage::LnFScale, Stage::LnFNormalized, Stage::FinalOutput];
+    let seen = |stage, _| if finals.contains(&stage) { Positions::none() } else { rows.clone() };
+    let live = vec![true; cells.len()];
+    backward(config, 0, Dirt::everywhere(&rows), dirt.collect(), readouts.clone(), &seen, live)
+}
+
+/// The rows at which some cells give a head an input of its own, once each however many cells meet
+/// there: which projection, position, head.
+fn head_inputs<'c>(cells: impl Iterator<Item = &'c Cell>) -> BTreeSet<(Stage, usize, usize)> {
+    let own = [Stage::QueryInput, Stage::KeyInput, Stage::ValueInput];
+    cells.filter(|c| own.contains(&c.stage)).map(|c| (c.stage, c.position, c.head)).collect()
 }
 
 fn forward(walk: &mut Walk<'_>, layer: usize, input: Positions) -> LayerDirt {
@@ -238,19 +276,14 @@ fn forward(walk: &mut Walk<'_>, layer: usize, input: Positions) -> LayerDirt {
     let normalized = at(Stage::Ln1Normalized, scale, width).after;
     let ln_1 = at(Stage::AttentionInput, normalized, width).after;
 
-    let mut head_inputs = Vec::new();
     let mut own_input = |stage| {
         let dirty = at(stage, ln_1.clone(), 0).after;
         (stage, dirty)
     };
     let inputs = [Stage::QueryInput, Stage::KeyInput, Stage::ValueInput].map(&mut own_input);
-    let cells = walk.question.cells;
-    for (i, cell) in cells.iter().enumerate().take(walk.next) {
-        let head_input = matches!(cell.stage, Stage::QueryInput | Stage::KeyInput | Stage::ValueInput);
-        if cell.layer == layer && head_input && walk.live[i] {
-            head_inputs.push((cell.stage, cell.position));
-        }
-    }
+    let cells = walk.question.cells.iter().zip(&walk.live).take(walk.next);
+    let live = cells.filter(|(cell, live)| cell.layer == layer && **live);
+    let head_inputs = head_inputs(live.map(|(cell, _)| cell));
     let [(_, q), (_, k), (_, v)] = inputs;
     let mut at = |stage, before, whole| walk.stage(layer, stage, before, whole);
     let query = at(Stage::Query, q, width);
@@ -354,14 +387,14 @@ fn backward(
             query.computed.union(&key.computed).union(&value.computed),
             |w, s| w.union(&see(*s)),
         );
-        let with_own_input = |(stage, position): &&(Stage, usize)| match stage {
+        let with_own_input = |(stage, position, _): &&(Stage, usize, usize)| match stage {
             Stage::QueryInput => query.all.contains(*position),
             Stage::KeyInput => key.all.contains(*position),
             _ => value.all.contains(*position),
         };
         let own: Vec<_> = d.head_inputs.iter().filter(with_own_input).collect();
         let head_inputs = own.len();
-        let own: Positions = own.iter().map(|(_, position)| *position).collect();
+        let own: Positions = own.iter().map(|(_, position, _)| *position).collect();
         needed = ln_1.union(&mid.computed).union(&own).union(&see(Stage::BlockInput));
         layers.push(LayerCone {
             ln_1,

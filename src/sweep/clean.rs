@@ -1,10 +1,11 @@
 //! Clean runs: prompts without patches, from which activations are kept.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::backend::{Backend, Readout, ReadoutSpec};
 use crate::forward::{Buffers, Traces, forward};
+use crate::model::Config;
 use crate::patch::Op;
 use crate::plan::cell::{kept, layer_of};
 use crate::plan::chunk::{Builder, Means, Packed};
@@ -82,32 +83,12 @@ pub(super) fn means<B: Backend>(
     planned: &mut Flops,
 ) -> Result<Means, ExecuteError> {
     let config = backend.config();
-    type Wanted = (Arc<[Vec<u32>]>, BTreeSet<(Stage, usize)>);
-    let mut wanted: HashMap<String, Wanted> = HashMap::new();
-    for patch in pairs.iter().flat_map(|p| p.runs.iter()).flat_map(|r| &r.patches) {
-        if let Op::Mean(over) = &patch.op {
-            let entry = wanted.entry(over.label.clone());
-            let (_, sites) = entry.or_insert_with(|| (over.prompts.clone(), BTreeSet::new()));
-            let layer = patch.source_layer.or(patch.layer);
-            sites.insert(kept(patch.component.stage(), layer_of(patch.component, layer, config)));
-        }
-    }
     let mut means = HashMap::new();
-    for (label, (prompts, sites)) in wanted {
-        let mut layout = TraceLayout::default();
-        // equal prompts would be merged, and then count once: keep them apart by running one of
-        // each and weighing it
-        let mut weights: Vec<f64> = Vec::new();
-        for ids in prompts.iter() {
-            let prompt = layout.prompt(ids, &Positions::none());
-            weights.resize(layout.prompts.len(), 0.0);
-            weights[prompt] += 1.0;
-        }
-        sites.iter().for_each(|(stage, layer)| layout.keep(*stage, *layer));
+    for MeanTrace { label, layout, weights } in mean_traces(pairs, config) {
         let mut traces = Traces::new(backend, layout);
         let none = vec![Vec::new(); weights.len()];
         clean(backend, &mut traces, buffers, &none, limits, planned)?;
-        for (stage, layer) in sites {
+        for &(stage, layer) in traces.layout.slots.keys() {
             let Some(matrix) = traces.get(stage, layer) else { continue };
             let width = traces.layout.width(stage, config);
             let values = backend.read(matrix);
@@ -125,4 +106,40 @@ pub(super) fn means<B: Backend>(
         }
     }
     Ok(means)
+}
+
+/// The clean runs of one set of prompts over which means are taken.
+pub(super) struct MeanTrace {
+    /// The text that names the prompts.
+    pub label: String,
+    /// Every distinct prompt, and what is kept of it.
+    pub layout: TraceLayout,
+    /// How often each prompt counts.
+    pub weights: Vec<f64>,
+}
+
+pub(super) fn mean_traces(pairs: &[PairRuns], config: &Config) -> Vec<MeanTrace> {
+    type Wanted = (Arc<[Vec<u32>]>, BTreeSet<(Stage, usize)>);
+    let mut wanted: BTreeMap<&str, Wanted> = BTreeMap::new();
+    for patch in pairs.iter().flat_map(|p| p.runs.iter()).flat_map(|r| &r.patches) {
+        if let Op::Mean(over) = &patch.op {
+            let entry = wanted.entry(&over.label);
+            let (_, sites) = entry.or_insert_with(|| (over.prompts.clone(), BTreeSet::new()));
+            let layer = layer_of(patch.component, patch.source_layer.or(patch.layer), config);
+            sites.insert(kept(patch.component.stage(), layer));
+        }
+    }
+    let trace = |(label, (prompts, sites)): (&str, Wanted)| {
+        let mut layout = TraceLayout::default();
+        // equal prompts are run once and weighed
+        let mut weights: Vec<f64> = Vec::new();
+        for ids in prompts.iter() {
+            let prompt = layout.prompt(ids, &Positions::none());
+            weights.resize(layout.prompts.len(), 0.0);
+            weights[prompt] += 1.0;
+        }
+        sites.iter().for_each(|(stage, layer)| layout.keep(*stage, *layer));
+        MeanTrace { label: label.to_owned(), layout, weights }
+    };
+    wanted.into_iter().map(trace).collect()
 }

@@ -23,7 +23,7 @@ use crate::plan::trace::TraceLayout;
 use crate::site::Stage;
 use crate::model::Config;
 use crate::sweep::check::{CheckError, check_pair, check_patch};
-use crate::sweep::clean::{clean, means};
+use crate::sweep::clean::{MeanTrace, clean, mean_traces, means};
 use crate::sweep::pair::{Pair, PairRuns};
 
 /// What can go wrong between a question and its readouts.
@@ -137,6 +137,12 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
     for prompt in &layout.prompts {
         plan.clean += flops(&cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read), config);
     }
+    for MeanTrace { layout, .. } in mean_traces(pairs, config) {
+        let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
+        for prompt in &layout.prompts {
+            plan.clean += flops(&cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read), config);
+        }
+    }
     for (p, (PairRuns { pair, runs }, _)) in pairs.iter().zip(&places).enumerate() {
         let readouts: Positions = pair.readout_positions().into_iter().collect();
         let common = common_prefix(pair);
@@ -213,7 +219,8 @@ fn layout(pairs: &[PairRuns], first: usize, config: &Config) -> (TraceLayout, Ve
         let mut base_length = readouts.last().map_or(0, |r| r + 1);
         for run in runs.iter() {
             let run_cells = cells(&run.patches, (first + p) as u32, config);
-            let start = run_cells.first().map(|c| c.layer);
+            let first = run_cells.first().map(|c| (c.layer, c.stage));
+            let start = first.map(|(layer, _)| layer);
             for cell in &run_cells {
                 sites.insert((cell.layer, cell.stage));
                 if let Value::Clean { origin, stage, layer, position, .. } = &cell.value {
@@ -223,7 +230,7 @@ fn layout(pairs: &[PairRuns], first: usize, config: &Config) -> (TraceLayout, Ve
                     }
                 }
                 // a freeze can leave a branch clean under a dirty residual stream
-                if start < Some(cell.layer) && cell.stage <= Stage::Z && cell.layer < config.layers {
+                if first < Some((cell.layer, cell.stage)) && cell.stage <= Stage::Z && cell.layer < config.layers {
                     layout.keep(Stage::AttentionOutput, cell.layer);
                 }
             }

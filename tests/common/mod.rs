@@ -1,0 +1,77 @@
+//! Random models, pairs and runs, and the reference that they are checked against: every run
+//! computed whole, alone, with everything traced that can be.
+//!
+//! Specifications are plain numbers that are folded into range when they meet a model, so that
+//! proptest can shrink each of them without knowing the others.
+
+#![allow(dead_code)] // each test file uses its part
+
+pub mod model;
+pub mod reference;
+pub mod runs;
+
+use std::sync::atomic::AtomicBool;
+
+use headlight::backend::{Backend, Readout};
+use headlight::sweep::execute::{Limits, Outcome, execute};
+use headlight::sweep::pair::PairRuns;
+
+pub const PLENTY: u64 = 1 << 32;
+
+/// Splitmix64 (Steele et al. 2014).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    /// Nearly normal: a sum of four uniforms, variance 1.
+    pub fn normal(&mut self) -> f64 {
+        let uniform = |x: u64| (x >> 11) as f64 / (1u64 << 53) as f64;
+        let sum: f64 = (0..4).map(|_| uniform(self.bits())).sum();
+        (sum - 2.0) * 3f64.sqrt()
+    }
+}
+
+/// Executes, and checks that exactly what was planned was executed.
+pub fn run<B: Backend>(backend: &B, pairs: &[PairRuns], memory: u64) -> Outcome {
+    try_run(backend, pairs, memory).unwrap()
+}
+
+pub fn try_run<B: Backend>(
+    backend: &B,
+    pairs: &[PairRuns],
+    memory: u64,
+) -> Result<Outcome, headlight::sweep::execute::ExecuteError> {
+    let stop = AtomicBool::new(false);
+    let limits = Limits { memory, top: 3, top_of_runs: 3, stop: &stop };
+    let before = backend.executed_flops();
+    let outcome = execute(backend, pairs, &limits)?;
+    let executed = backend.executed_flops() - before;
+    assert_eq!(executed, outcome.plan.flops(), "executed operations differ from the plan's");
+    Ok(outcome)
+}
+
+/// Every bit of a readout. NaN is NaN: its sign and payload are no part of a result.
+pub fn bits(readout: &Readout) -> Vec<u64> {
+    let bits = |x: f64| if x.is_nan() { u64::MAX } else { x.to_bits() };
+    let mut all = vec![bits(readout.log_sum_exp)];
+    all.extend(readout.logits.iter().map(|x| bits(*x)));
+    if !readout.log_sum_exp.is_nan() {
+        all.extend(readout.top.iter().flat_map(|(id, x)| [u64::from(*id), bits(*x)]));
+    }
+    all
+}
+
+pub fn same(a: &[Readout], b: &[Readout]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| bits(a) == bits(b))
+}

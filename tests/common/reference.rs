@@ -1,0 +1,139 @@
+//! Runs computed whole: no light cone, nothing shared, nothing left out of the trace.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+
+use headlight::backend::{Backend, Readout, ReadoutSpec};
+use headlight::forward::{Buffers, Traces, forward};
+use headlight::patch::{Op, Patch, Run};
+use headlight::plan::cell::{cells, kept, layer_of};
+use headlight::plan::chunk::{Builder, Chunk, Packed};
+use headlight::plan::cone;
+use headlight::plan::positions::Positions;
+use headlight::plan::trace::TraceLayout;
+use headlight::site::{Component, Stage};
+use headlight::sweep::pair::Pair;
+
+/// The clean runs of a pair, with every activation of every layer kept.
+pub struct Reference<'a, B: Backend> {
+    backend: &'a B,
+    pair: &'a Pair,
+    readouts: Positions,
+    traces: Traces<B::Matrix>,
+    /// Rows of the traces at which base and source begin.
+    offsets: [usize; 2],
+    /// The clean base run's readouts.
+    pub base: Vec<Readout>,
+}
+
+/// Keeps everything.
+fn keep_all(layout: &mut TraceLayout, layers: usize) {
+    for stage in Component::all().map(Component::stage) {
+        match stage {
+            Stage::TokenEmbedding | Stage::PositionEmbedding => layout.keep(stage, 0),
+            Stage::LnFScale | Stage::LnFNormalized | Stage::FinalOutput => layout.keep(stage, layers),
+            _ => (0..layers).map(|l| kept(stage, l)).for_each(|(stage, layer)| layout.keep(stage, layer)),
+        }
+    }
+}
+
+fn go<B: Backend>(backend: &B, chunk: &Chunk, traces: &mut Traces<B::Matrix>, ids: &[u32]) -> Vec<Readout> {
+    let mut spec = ReadoutSpec { first: vec![0], top: 3, ..ReadoutSpec::default() };
+    for _ in &chunk.readout_of {
+        spec.ids.extend(ids);
+        spec.first.push(spec.ids.len());
+    }
+    let stop = AtomicBool::new(false);
+    forward(backend, chunk, &mut Buffers::new(backend), traces, &spec, &stop).unwrap()
+}
+
+/// Runs one prompt clean into its rows of the traces.
+fn trace<B: Backend>(
+    backend: &B,
+    traces: &mut Traces<B::Matrix>,
+    prompt: usize,
+    readouts: &Positions,
+    targets: &[u32],
+) -> Vec<Readout> {
+    let config = backend.config();
+    let (ids, offset) = (traces.layout.prompts[prompt].ids.clone(), traces.layout.prompts[prompt].offset);
+    let cone = cone::of_clean(config, ids.len(), readouts, &|_, _| true);
+    let packed = Packed { cone: &cone, cells: &[], ids: &ids, offset, source_offset: 0 };
+    let chunk = Builder::new(config, &traces.layout, &HashMap::new(), true).build(&[packed]);
+    let all = go(backend, &chunk, traces, targets);
+    let wanted = chunk.readout_of.iter().zip(all).filter(|((_, p), _)| readouts.contains(*p as usize));
+    wanted.map(|(_, readout)| readout).collect()
+}
+
+impl<'a, B: Backend> Reference<'a, B> {
+    pub fn new(backend: &'a B, pair: &'a Pair) -> Self {
+        let config = backend.config();
+        let readouts: Positions = pair.readout_positions().into_iter().collect();
+        let mut layout = TraceLayout::default();
+        let base = layout.prompt(&pair.base, &readouts);
+        let source = layout.prompt(pair.source.as_ref().unwrap_or(&pair.base), &Positions::none());
+        keep_all(&mut layout, config.layers);
+        let offsets = [layout.prompts[base].offset, layout.prompts[source].offset];
+        let mut traces = Traces::new(backend, layout);
+        if source != base {
+            trace(backend, &mut traces, source, &Positions::none(), &[]);
+        }
+        let base = trace(backend, &mut traces, base, &readouts, &pair.targets);
+        Self { backend, pair, readouts, traces, offsets, base }
+    }
+
+    /// One row of the clean base run, of all heads.
+    pub fn base_row(&self, stage: Stage, layer: usize, position: usize) -> Vec<f64> {
+        let (stage, layer) = kept(stage, layer);
+        let width = self.traces.layout.width(stage, self.backend.config());
+        let all = self.backend.read(self.traces.get(stage, layer).unwrap());
+        all[(self.offsets[0] + position) * width..][..width].to_vec()
+    }
+
+    /// A run's readouts; `pair` is its pair's index, which seeds noise.
+    pub fn run(&mut self, run: &Run, pair: u32) -> Vec<Readout> {
+        let config = self.backend.config();
+        let mut means = HashMap::new();
+        for patch in &run.patches {
+            self.mean(patch, &mut means);
+        }
+        let cells = cells(&run.patches, pair, config);
+        let cone = cone::of_whole(config, &cells, self.pair.base.len(), &self.readouts);
+        let [offset, source_offset] = self.offsets;
+        let packed = Packed { cone: &cone, cells: &cells, ids: &self.pair.base, offset, source_offset };
+        let chunk = Builder::new(config, &self.traces.layout, &means, false).build(&[packed]);
+        go(self.backend, &chunk, &mut self.traces, &self.pair.targets)
+    }
+
+    fn mean(&self, patch: &Patch, means: &mut HashMap<(String, Stage, usize), Vec<f64>>) {
+        let Op::Mean(over) = &patch.op else { return };
+        let config = self.backend.config();
+        let layer = layer_of(patch.component, patch.source_layer.or(patch.layer), config);
+        let (stage, layer) = kept(patch.component.stage(), layer);
+        // equal prompts are run once and weighed: the order of the sum is part of the result
+        let mut distinct: Vec<(&[u32], f64)> = Vec::new();
+        for ids in over.prompts.iter() {
+            match distinct.iter_mut().find(|(known, _)| known == ids) {
+                Some((_, weight)) => *weight += 1.0,
+                None => distinct.push((ids, 1.0)),
+            }
+        }
+        let mut mean = Vec::new();
+        let mut count = 0.0;
+        for (ids, weight) in distinct {
+            let mut layout = TraceLayout::default();
+            layout.prompt(ids, &Positions::none());
+            keep_all(&mut layout, config.layers);
+            let width = layout.width(stage, config);
+            let mut traces = Traces::new(self.backend, layout);
+            trace(self.backend, &mut traces, 0, &Positions::none(), &[]);
+            mean.resize(width, 0.0);
+            for row in self.backend.read(traces.get(stage, layer).unwrap()).chunks_exact(width) {
+                mean.iter_mut().zip(row).for_each(|(m, x)| *m += weight * x);
+                count += weight;
+            }
+        }
+        mean.iter_mut().for_each(|m| *m /= count);
+        means.insert((over.label.clone(), stage, layer), mean);
+    }
+}
