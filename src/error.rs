@@ -10,6 +10,9 @@ pub enum Error {
     /// A model that cannot be opened, or text that it has no tokens for.
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
+    /// A prompt or target on the command line that does not fit the model.
+    #[error(transparent)]
+    Check(#[from] crate::sweep::check::CheckError),
     /// A sweep's flags.
     #[error(transparent)]
     Grid(#[from] crate::sweep::grid::GridError),

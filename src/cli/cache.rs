@@ -9,13 +9,15 @@ use safetensors::tensor::TensorView;
 use safetensors::Dtype;
 
 use super::setup::Setup;
-use super::{Global, Precision};
+use super::{Global, Precision, note};
 use crate::backend::cpu::Cpu;
 use crate::error::Error;
 use crate::report::WholeFile;
-use crate::site::Site;
+use crate::site::{Component, Site};
 use crate::sweep::activations::activations;
-use crate::sweep::grid::Span;
+use crate::sweep::check::check_pair;
+use crate::sweep::grid::{Span, by_layer};
+use crate::sweep::pair::Pair;
 
 /// Flags of `cache`.
 #[derive(Debug, Args)]
@@ -44,24 +46,18 @@ impl Cache {
             return Err(Error::Usage(format!("`{out}` does not end in .safetensors: activations are written as that")));
         }
         drop(WholeFile::create(&self.out)?);
-        let setup = Setup::new(global)?;
+        let sites = self.component.iter().map(|name| name.parse::<Site>()).collect::<Result<Vec<_>, _>>()?;
+        let setup = Setup::quiet(global)?;
         let ids = match (&self.prompt, &self.ids) {
             (Some(prompt), _) => setup.model.text()?.encode(prompt)?,
             (None, ids) => ids.clone().unwrap_or_default(),
         };
-        let layers = self.layers.of(setup.model.config.layers, "layer")?;
-        let mut sites = Vec::new();
-        for name in &self.component {
-            let site: Site = name.parse()?;
-            match (site.component.is_global(), site.layer) {
-                (true, _) => sites.push((site.component, None)),
-                (false, Some(layer)) => {
-                    Span::Some(vec![layer]).of(setup.model.config.layers, "layer")?;
-                    sites.push((site.component, Some(layer)));
-                }
-                (false, None) => sites.extend(layers.iter().map(|l| (site.component, Some(*l)))),
-            }
-        }
+        check_pair(&Pair { base: ids.clone(), ..Pair::default() }, &setup.model.config)?;
+        let sites: Vec<(Component, Option<usize>)> = by_layer(&sites, &self.layers, &setup.model.config)?
+            .into_iter()
+            .flat_map(|(component, layers)| layers.into_iter().map(move |layer| (component, layer)))
+            .collect();
+        setup.announce();
         let kept = match setup.precision {
             Precision::F64 => activations(&Cpu::<f64>::new(&setup.model), &ids, &sites, &setup.limits()),
             _ => activations(&Cpu::<f32>::new(&setup.model), &ids, &sites, &setup.limits()),
@@ -82,7 +78,7 @@ impl Cache {
         ]);
         let file = safetensors::serialize(views, Some(about)).map_err(unwritable(&self.out))?;
         WholeFile::write(&self.out, &file)?;
-        eprintln!("wrote {} tensors to {}", kept.len(), self.out.display());
+        note(format_args!("wrote {} tensors to {}", kept.len(), self.out.display()));
         Ok(ExitCode::SUCCESS)
     }
 }

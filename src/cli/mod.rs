@@ -44,8 +44,8 @@ pub struct Global {
     #[arg(long, global = true, value_enum, default_value_t = Precision::F32)]
     precision: Precision,
     /// Threads; all cores unless given
-    #[arg(long, global = true, value_name = "N")]
-    threads: Option<std::num::NonZeroUsize>,
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Memory for activations, such as 512M or 2G; a quarter of what is free unless given
     #[arg(long, global = true, value_name = "SIZE")]
     memory: Option<Bytes>,
@@ -134,6 +134,11 @@ struct Prompts {
     /// Let a target of several tokens count as its first
     #[arg(long)]
     first_token: bool,
+}
+
+/// Says something on standard error. Nobody may be listening, which is no reason to stop.
+fn note(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Writes through a function and turns its I/O errors into [`Error::Output`].

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::note;
 use crate::error::Error;
 use crate::report::{self, HeatMap};
 
@@ -26,7 +27,7 @@ impl Plot {
         report::check_plot(&self.out)?;
         let table = report::read(&self.file)?;
         report::plot(&HeatMap::new(&table, &self.value)?, &self.out)?;
-        eprintln!("wrote {}", self.out.display());
+        note(format_args!("wrote {}", self.out.display()));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -9,6 +9,7 @@ use super::Global;
 use super::setup::Setup;
 use super::sweep::Output;
 use crate::error::Error;
+use crate::sweep::execute;
 use crate::sweep::experiment::Experiment;
 
 /// Flags of `run`.
@@ -27,9 +28,12 @@ impl RunFile {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.output.check()?;
         let experiment = Experiment::open(&self.file)?;
-        let setup = Setup::new(global)?;
+        let setup = Setup::quiet(global)?;
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let pairs = experiment.resolve(&setup.model, folder, self.first_token)?;
+        execute::check(&pairs, &setup.model.config)?;
+        self.output.check_plot(&setup, &pairs)?;
+        setup.announce();
         let (outcome, time) = setup.execute(&pairs, 10)?;
         self.output.write(&setup, &pairs, &outcome, time)
     }

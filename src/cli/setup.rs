@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Global, Precision, Prompts};
+use super::{Global, Precision, Prompts, note};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::error::Error;
@@ -48,6 +48,8 @@ pub struct Setup {
     memory: u64,
     stop: Arc<AtomicBool>,
     interactive: bool,
+    threads: usize,
+    why: &'static str,
 }
 
 /// Which device runs, and why not the other, in one line.
@@ -75,7 +77,7 @@ pub fn device(global: &Global) -> Result<&'static str, Error> {
 pub fn threads(global: &Global) -> usize {
     if let Some(threads) = global.threads {
         // fails only if a pool exists already, which then keeps its size
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
     }
     rayon::current_num_threads()
 }
@@ -83,11 +85,22 @@ pub fn threads(global: &Global) -> usize {
 impl Setup {
     /// Opens the model and says on standard error where it will run.
     pub fn new(global: &Global) -> Result<Self, Error> {
+        let setup = Self::quiet(global)?;
+        setup.announce();
+        Ok(setup)
+    }
+
+    /// Says on standard error where it will run. Called once everything typed has been checked.
+    pub fn announce(&self) {
+        let instructions = Cpu::<f32>::new(&self.model).instructions();
+        note(format_args!("device: cpu, {} threads, {instructions} ({})", self.threads, self.why));
+    }
+
+    /// Opens the model.
+    pub fn quiet(global: &Global) -> Result<Self, Error> {
         let why = device(global)?;
         let threads = threads(global);
         let model = Checkpoint::resolve(&global.model)?;
-        let instructions = Cpu::<f32>::new(&model).instructions();
-        eprintln!("device: cpu, {threads} threads, {instructions} ({why})");
         let memory = global.memory.map_or_else(free_memory, |bytes| bytes.0);
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
@@ -100,7 +113,7 @@ impl Setup {
         // fails only if a handler exists already, as in a test that sets up twice
         let _ = ctrlc::set_handler(handler);
         let interactive = std::io::stderr().is_terminal();
-        Ok(Self { model, precision: global.precision, memory, stop, interactive })
+        Ok(Self { model, precision: global.precision, memory, stop, interactive, threads, why })
     }
 
     /// The pair that prompts on the command line describe; without targets, none yet.
@@ -130,8 +143,6 @@ impl Setup {
             targets.push(self.model.text()?.target(text, prompts.first_token)?);
         }
         targets.extend(&prompts.target_ids);
-        let mut seen = std::collections::HashSet::new();
-        targets.retain(|t| seen.insert(*t));
         Ok(targets)
     }
 

@@ -12,14 +12,16 @@ use super::topk::candidates;
 use super::{Global, Prompts, print};
 use crate::error::Error;
 use crate::patch::{Op, Run};
-use crate::report::{self, HeatMap, TopkFormat, strongest, write_strongest, write_topk};
+use crate::backend::Readout;
+use crate::report::{self, HeatMap, ReportError, TopkFormat, strongest, write_strongest, write_topk};
 use crate::site::Site;
-use crate::sweep::execute::Outcome;
+use crate::sweep::check::{check_pair, check_patch};
+use crate::sweep::execute::{Outcome, PairOutcome};
 use crate::sweep::experiment::mean_over;
 use crate::sweep::grid::{Grid, OpText, Span};
 use crate::sweep::pair::{Pair, PairRuns};
 use crate::sweep::results::table;
-use crate::sweep::table::Table;
+use crate::sweep::table::{Provenance, Table};
 use crate::sweep::vector::read_vector;
 
 /// Flags of `sweep`.
@@ -42,9 +44,9 @@ pub struct Sweep {
     /// interchange, zero, add, subtract, set=F#T, add=F#T, mean=FILE, scale=x, interpolate=α, noise=level
     #[arg(long, default_value = "interchange", value_name = "OP")]
     op: OpText,
-    /// Seed of noise
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Seed of noise; 0 unless given
+    #[arg(long)]
+    seed: Option<u64>,
     #[command(flatten)]
     output: Output,
 }
@@ -75,7 +77,11 @@ const REFERENCE: [&str; 2] = ["The capital of Spain is", "The capital of Italy i
 impl Sweep {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.output.check()?;
-        let setup = Setup::new(global)?;
+        if self.seed.is_some() && !matches!(self.op, OpText::Ready(Op::Noise { .. })) {
+            return Err(Error::Usage("--seed is for --op noise=level: leave it out".into()));
+        }
+        let (sites, spans) = (self.sites()?, self.spans()?);
+        let setup = Setup::quiet(global)?;
         let mut pair = match setup.pair(&self.prompts)? {
             Some(pair) => pair,
             None if global.model == "demo" => {
@@ -86,41 +92,55 @@ impl Sweep {
             }
             None => return Err(Error::Usage("no prompts: give --base and --source".into())),
         };
-        let grid = self.grid(&setup)?;
+        check_pair(&pair, &setup.model.config)?;
+        let grid = self.grid(&setup, sites, spans)?;
         if pair.source.is_none() && grid.op.reads_source() {
             let op = grid.op.label();
             return Err(Error::Usage(format!("`{op}` reads a source prompt: give --source too")));
         }
         let runs: Vec<Run> = grid.runs(&setup.model.config, pair.base.len())?;
+        for patch in runs.iter().flat_map(|r| &r.patches) {
+            check_patch(patch, &pair, &setup.model.config)?;
+        }
+        setup.announce();
         if pair.targets.is_empty() {
             pair.targets = default_targets(&setup, &pair)?;
         }
         let pairs = [PairRuns { pair, runs: runs.into() }];
+        self.output.check_plot(&setup, &pairs)?;
         let (outcome, time) = setup.execute(&pairs, 10)?;
         self.output.write(&setup, &pairs, &outcome, time)
     }
 
-    fn grid(&self, setup: &Setup) -> Result<Grid, Error> {
+    fn sites(&self) -> Result<Vec<Site>, Error> {
+        if self.component.is_empty() {
+            return Ok(Grid::default_sites());
+        }
+        Ok(self.component.iter().map(|name| name.parse::<Site>()).collect::<Result<_, _>>()?)
+    }
+
+    /// Heads and positions, and whether together.
+    fn spans(&self) -> Result<[(Span, bool); 2], Error> {
+        let span = |flag: &str, text: &str| match text {
+            "together" => Ok((Span::All, true)),
+            range => range.parse().map(|span| (span, false)).map_err(|e| Error::Usage(format!("--{flag}: {e}, or together"))),
+        };
+        Ok([span("heads", &self.heads)?, span("positions", &self.positions)?])
+    }
+
+    fn grid(&self, setup: &Setup, sites: Vec<Site>, spans: [(Span, bool); 2]) -> Result<Grid, Error> {
         let folder = Path::new("");
         let op = match &self.op {
-            OpText::Ready(Op::Noise { level, .. }) => Op::Noise { level: *level, seed: self.seed, sample: 0 },
+            OpText::Ready(Op::Noise { level, .. }) => Op::Noise { level: *level, seed: self.seed.unwrap_or(0), sample: 0 },
             OpText::Ready(op) => op.clone(),
             OpText::Set(file) => Op::Set(read_vector(file, folder)?),
             OpText::Add(file) => Op::Add(Some(read_vector(file, folder)?)),
             OpText::Subtract(file) => Op::Subtract(Some(read_vector(file, folder)?)),
             OpText::Mean(file) => Op::Mean(mean_over(file, &setup.model, folder)?),
         };
-        let sites = self.component.iter().map(|name| name.parse::<Site>()).collect::<Result<Vec<_>, _>>()?;
-        let span = |text: &str| -> Result<(Span, bool), Error> {
-            match text {
-                "together" => Ok((Span::All, true)),
-                range => Ok((range.parse()?, false)),
-            }
-        };
-        let ((heads, heads_together), (positions, positions_together)) =
-            (span(&self.heads)?, span(&self.positions)?);
+        let [(heads, heads_together), (positions, positions_together)] = spans;
         Ok(Grid {
-            sites: if sites.is_empty() { Grid::default_sites() } else { sites },
+            sites,
             layers: self.layers.clone(),
             heads,
             positions,
@@ -155,6 +175,22 @@ impl Output {
         Ok(())
     }
 
+    /// Refuses a plot of runs that have no place in one, before anything is computed.
+    pub fn check_plot(&self, setup: &Setup, pairs: &[PairRuns]) -> Result<(), Error> {
+        if self.plot.is_none() {
+            return Ok(());
+        }
+        let nothing = |pair: &Pair| vec![Readout { logits: vec![0.0; pair.targets.len()], ..Readout::default() }];
+        let read = |PairRuns { pair, runs }: &PairRuns| PairOutcome {
+            base: nothing(pair),
+            source: None,
+            runs: vec![nothing(pair); runs.len()],
+        };
+        let outcome = Outcome { pairs: pairs.iter().map(read).collect(), ..Outcome::default() };
+        HeatMap::new(&table(&setup.model, pairs, &outcome, Provenance::default()), "prob")?;
+        Ok(())
+    }
+
     /// Writes files, and the same for people.
     pub fn write(
         &self,
@@ -168,14 +204,21 @@ impl Output {
         let provenance =
             if self.out.is_some() { setup.provenance(pairs) } else { setup.provenance_without_hash(pairs) };
         let table = table(&setup.model, pairs, outcome, provenance);
-        match self.out.as_deref() {
-            Some(_) if to_stdout => report::write_csv(&table, std::io::stdout().lock())?,
-            Some(path) => report::write(&table, path)?,
-            None => {}
+        if let Some(path) = self.out.as_deref().filter(|_| !to_stdout) {
+            report::write(&table, path)?;
         }
-        let map = (!table.rows.is_empty()).then(|| HeatMap::new(&table, "prob")).transpose()?;
+        let map = match HeatMap::new(&table, "prob") {
+            Ok(map) => Some(map),
+            // runs of several patches have no place in a grid; only who asked for a plot minds
+            Err(ReportError::NothingToPlot(_)) if self.plot.is_none() => None,
+            Err(error) => return Err(error.into()),
+        };
         if let (Some(path), Some(map)) = (&self.plot, &map) {
             report::plot(map, path)?;
+        }
+        // the reader of a pipe may go away; files stand by then
+        if to_stdout {
+            report::write_csv(&table, std::io::stdout().lock())?;
         }
         let (mut stdout, mut stderr) = (std::io::stdout().lock(), std::io::stderr().lock());
         let terminal = if to_stdout { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
@@ -192,6 +235,11 @@ impl Output {
                 report::render(map, columns(), colour, out)?;
                 writeln!(out, "\nstrongest")?;
                 write_strongest(&strongest(&table, None, 10), out)?;
+            }
+            let lost = table.rows.iter().filter(|row| !row.logprob.is_finite()).count();
+            if lost > 0 {
+                let all = table.rows.len();
+                writeln!(out, "\n{lost} of {all} rows are not finite: what their patches wrote overflowed or divided by zero")?;
             }
             writeln!(out)?;
             let (runs, copied) = (outcome.plan.count, outcome.plan.copied);

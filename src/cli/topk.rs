@@ -10,6 +10,7 @@ use crate::backend::Readout;
 use crate::error::Error;
 use crate::model::Checkpoint;
 use crate::report::{Candidate, TopkFormat, write_topk};
+use crate::sweep::check::check_pair;
 use crate::sweep::pair::{Pair, PairRuns};
 
 /// Flags of `topk`.
@@ -22,8 +23,8 @@ pub struct Topk {
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     ids: Option<Vec<u32>>,
     /// How many tokens
-    #[arg(short = 'n', long, default_value_t = 10)]
-    number: usize,
+    #[arg(short = 'n', long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    number: u32,
     /// How they are written
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -38,13 +39,16 @@ enum Format {
 
 impl Topk {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        let setup = Setup::new(global)?;
+        let setup = Setup::quiet(global)?;
         let base = match (&self.prompt, self.ids) {
             (Some(prompt), _) => setup.model.text()?.encode(prompt)?,
             (None, ids) => ids.unwrap_or_default(),
         };
-        let pairs = [PairRuns { pair: Pair { base, ..Pair::default() }, runs: [].into() }];
-        let number = self.number.min(setup.model.config.vocab);
+        let pair = Pair { base, ..Pair::default() };
+        check_pair(&pair, &setup.model.config)?;
+        setup.announce();
+        let pairs = [PairRuns { pair, runs: [].into() }];
+        let number = (self.number as usize).min(setup.model.config.vocab);
         let (outcome, _) = setup.execute(&pairs, number)?;
         let format = match self.format {
             Format::Table => TopkFormat::Table,

@@ -1,5 +1,6 @@
 //! A sweep as typed: components × layers × heads × positions, one run a cell.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -36,6 +37,24 @@ pub enum GridError {
         value: usize,
         /// The largest that exists.
         last: usize,
+    },
+    /// A range of what no component has.
+    #[error("--{flag} {given} applies to nothing here: {reason}; leave it out")]
+    Idle {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// Its value.
+        given: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// One component of one layer, twice.
+    #[error("{component}{} is named twice: name each component once", layer.map_or(String::new(), |l| format!(" of layer {l}")))]
+    Twice {
+        /// The component.
+        component: Component,
+        /// Its layer, for components within the layers.
+        layer: Option<usize>,
     },
     /// Not an operator.
     #[error("unknown operator `{text}`: use interchange, zero, add, subtract, set=F#tensor, add=F#tensor, mean=PROMPTS.txt, scale=x, interpolate=α or noise=level")]
@@ -78,7 +97,7 @@ impl FromStr for Span {
                 None => list.push(number(part)?),
             }
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         list.retain(|n| seen.insert(*n));
         Ok(Span::Some(list))
     }
@@ -189,20 +208,17 @@ impl Grid {
     ///
     /// # Errors
     ///
-    /// [`GridError::OutOfRange`].
+    /// [`GridError`]: a range beyond what there is, or of what no component has; a component twice.
     pub fn runs(&self, config: &Config, positions: usize) -> Result<Vec<Run>, GridError> {
+        if self.sites.iter().all(|s| !s.component.has_heads()) && (self.heads_together || self.heads != Span::All) {
+            let given = if self.heads_together { "together".into() } else { self.heads.to_string() };
+            return Err(GridError::Idle { flag: "heads", given, reason: "the components have no heads" });
+        }
         let positions = self.positions.of(positions, "position")?;
         let positions = split(&positions, self.positions_together);
         let mut runs = Vec::new();
-        for site in &self.sites {
-            let layers = match (site.component.is_global(), site.layer) {
-                (true, _) => vec![None],
-                (false, Some(layer)) => {
-                    Span::Some(vec![layer]).of(config.layers, "layer")?.into_iter().map(Some).collect()
-                }
-                (false, None) => self.layers.of(config.layers, "layer")?.into_iter().map(Some).collect(),
-            };
-            let heads = if site.component.has_heads() {
+        for (component, layers) in by_layer(&self.sites, &self.layers, config)? {
+            let heads = if component.has_heads() {
                 split(&self.heads.of(config.heads, "head")?, self.heads_together)
             } else {
                 vec![Vec::new()]
@@ -211,7 +227,7 @@ impl Grid {
                 for heads in &heads {
                     for positions in &positions {
                         let patch =
-                            Patch::interchange(site.component, *layer, heads.clone(), positions.clone());
+                            Patch::interchange(component, *layer, heads.clone(), positions.clone());
                         runs.push(Run { name: None, patches: vec![patch.with_op(self.op.clone())] });
                     }
                 }
@@ -219,6 +235,39 @@ impl Grid {
         }
         Ok(runs)
     }
+}
+
+/// A component with the layers that it is asked of; the one outside the layers is `None`.
+pub type Layers = (Component, Vec<Option<usize>>);
+
+/// Every site with its layers: the one in its name, or else those of `layers`.
+///
+/// # Errors
+///
+/// [`GridError`] for a layer that does not exist, a site named twice, and layers that apply to none.
+pub fn by_layer(sites: &[Site], layers: &Span, config: &Config) -> Result<Vec<Layers>, GridError> {
+    let open = |site: &Site| !site.component.is_global() && site.layer.is_none();
+    if *layers != Span::All && !sites.iter().any(open) {
+        let reason = "the components stand outside the layers, or name their own";
+        return Err(GridError::Idle { flag: "layers", given: layers.to_string(), reason });
+    }
+    let mut seen = HashSet::new();
+    let mut all = Vec::with_capacity(sites.len());
+    for site in sites {
+        let component = site.component;
+        let own: Vec<Option<usize>> = match (component.is_global(), site.layer) {
+            (true, _) => vec![None],
+            (false, Some(layer)) => {
+                Span::Some(vec![layer]).of(config.layers, "layer")?.into_iter().map(Some).collect()
+            }
+            (false, None) => layers.of(config.layers, "layer")?.into_iter().map(Some).collect(),
+        };
+        if let Some(&layer) = own.iter().find(|l| !seen.insert((component, **l))) {
+            return Err(GridError::Twice { component, layer });
+        }
+        all.push((component, own));
+    }
+    Ok(all)
 }
 
 fn split(list: &[usize], together: bool) -> Vec<Vec<usize>> {
