@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::setup::{device, threads};
 use super::{Global, print};
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::Instructions;
 use crate::error::Error;
 use crate::model::Checkpoint;
 
@@ -12,7 +12,6 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
     let why = device(global)?;
     let threads = threads(global);
     let model = Checkpoint::resolve(&global.model)?;
-    let cpu = Cpu::<f32>::new(&model);
     let c = &model.config;
     print(&mut std::io::stdout().lock(), |out| {
         writeln!(out, "model      {}", model.name)?;
@@ -35,7 +34,7 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
             format!("{} tokens", t.tokens())
         });
         writeln!(out, "tokenizer  {tokenizer}")?;
-        writeln!(out, "cpu        {threads} threads, {}", cpu.instructions())?;
+        writeln!(out, "cpu        {threads} threads, {}", Instructions::best().name())?;
         writeln!(out, "gpu        none: this version has no GPU backend")?;
         writeln!(out, "would use  cpu ({why})")
     })?;

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Global, Precision, Prompts, note};
 use crate::backend::Backend;
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::{Cpu, Instructions};
 use crate::error::Error;
 use crate::model::Checkpoint;
 use crate::sweep::execute::{self, Limits, Outcome};
