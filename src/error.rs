@@ -10,7 +10,50 @@ pub enum Error {
     /// A model that cannot be opened, or text that it has no tokens for.
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
+    /// A prompt or target on the command line that does not fit the model.
+    #[error(transparent)]
+    Check(#[from] crate::sweep::check::CheckError),
+    /// A sweep's flags.
+    #[error(transparent)]
+    Grid(#[from] crate::sweep::grid::GridError),
+    /// A component's name.
+    #[error(transparent)]
+    Component(#[from] crate::site::UnknownComponent),
+    /// An experiment file.
+    #[error(transparent)]
+    Experiment(#[from] crate::sweep::experiment::ExperimentError),
+    /// A named tensor.
+    #[error(transparent)]
+    Vector(#[from] crate::sweep::vector::VectorError),
+    /// Prompts of a mean.
+    #[error(transparent)]
+    Mean(#[from] crate::sweep::experiment::MeanError),
+    /// Runs that do not fit the model or the memory, or an interruption.
+    #[error(transparent)]
+    Execute(#[from] crate::sweep::execute::ExecuteError),
+    /// Flags that do not fit together.
+    #[error("{0}")]
+    Usage(String),
+    /// Standard output went away or is full.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] std::io::Error),
     /// A result file or a plot.
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
+}
+
+impl Error {
+    /// Whether the reader of a pipe went away, which is how `headlight … | head` ends.
+    pub fn is_broken_pipe(&self) -> bool {
+        match self {
+            Error::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
+            Error::Report(error) => error.is_broken_pipe(),
+            _ => false,
+        }
+    }
+
+    /// Whether the user asked to stop.
+    pub fn is_interruption(&self) -> bool {
+        matches!(self, Error::Execute(crate::sweep::execute::ExecuteError::Interrupted(_)))
+    }
 }

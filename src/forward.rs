@@ -102,7 +102,7 @@ pub fn forward<B: Backend>(
     spec: &ReadoutSpec,
     stop: &AtomicBool,
 ) -> Result<Vec<Readout>, Interrupted> {
-    let constants = backend.constants(&chunk.constants);
+    let constants = backend.upload(1, chunk.constants.len(), &chunk.constants);
     let mut pass = Pass { backend, buffers, traces, constants };
     pass.input(chunk);
     for (i, tables) in chunk.layers.iter().enumerate() {

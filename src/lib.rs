@@ -13,6 +13,8 @@
 //! was read.
 
 pub mod backend;
+pub mod bench;
+pub mod cli;
 pub mod error;
 pub mod forward;
 pub mod model;
@@ -21,5 +23,6 @@ pub mod plan;
 pub mod report;
 pub mod site;
 pub mod sweep;
+pub mod verify;
 
 pub use error::Error;

@@ -299,7 +299,11 @@ impl FromStr for Site {
     /// `blocks.3.attn.hook_v`, and the hook without its block (`attn.hook_v`, `hook_v`).
     fn from_str(name: &str) -> Result<Self, UnknownComponent> {
         let (layer, local) = match name.strip_prefix("blocks.").and_then(|r| r.split_once('.')) {
-            Some((layer, rest)) => (layer.parse().ok(), rest),
+            Some((layer, rest)) => match layer.parse() {
+                Ok(layer) => (Some(layer), rest),
+                // not a block: nothing matches, and the suggestion is made from the whole name
+                Err(_) => (None, name),
+            },
             None => match name.rsplit_once('.') {
                 Some((rest, layer)) if layer.parse::<usize>().is_ok() => (layer.parse().ok(), rest),
                 _ => (None, name),
@@ -362,5 +366,6 @@ mod tests {
         assert_eq!(error.to_string(), "unknown component `head_value_ouput`: did you mean `head_value_output`?");
         assert!("hook_scale".parse::<Site>().is_err());
         assert!("blocks.3.hook_embed".parse::<Site>().is_err());
+        assert!("blocks.x.attn.hook_z".parse::<Site>().is_err());
     }
 }

@@ -176,8 +176,8 @@ pub trait Backend: Sync {
     /// Bytes of one number of a matrix.
     fn value_bytes(&self) -> usize;
 
-    /// A one-row matrix of constants, rounded to the stored type.
-    fn constants(&self, values: &[f64]) -> Self::Matrix;
+    /// A matrix of these values, row by row, rounded to the stored type.
+    fn upload(&self, rows: usize, width: usize, values: &[f64]) -> Self::Matrix;
 
     /// The contents, row by row.
     fn read(&self, matrix: &Self::Matrix) -> Vec<f64>;

@@ -235,6 +235,9 @@ pub struct Chunk {
     pub constants: Vec<f64>,
 }
 
+/// Mean activations, by the text that names the prompts, stage and layer: one row each.
+pub type Means = HashMap<(String, Stage, usize), Vec<f64>>;
+
 /// A run that is packed.
 pub struct Packed<'a> {
     /// Its light cone.
@@ -280,10 +283,9 @@ impl Slots {
 pub struct Builder<'a> {
     config: &'a Config,
     layout: &'a TraceLayout,
-    /// Mean activations, by the text that names the prompts, stage and layer: one row each.
-    pub means: &'a HashMap<(String, Stage, usize), Vec<f64>>,
+    means: &'a Means,
     /// Whether the runs are clean runs whose rows are kept.
-    pub clean: bool,
+    clean: bool,
     chunk: Chunk,
     constant_offsets: HashMap<(*const f64, usize), usize>,
 }
@@ -293,7 +295,7 @@ impl<'a> Builder<'a> {
     pub fn new(
         config: &'a Config,
         layout: &'a TraceLayout,
-        means: &'a HashMap<(String, Stage, usize), Vec<f64>>,
+        means: &'a Means,
         clean: bool,
     ) -> Self {
         Self { config, layout, means, clean, chunk: Chunk::default(), constant_offsets: HashMap::new() }

@@ -113,10 +113,12 @@ pub fn write(table: &Table, path: &Path) -> Result<(), ReportError> {
 /// Checks that [`write`] could write to `path`, as far as that can be known: for the start of a
 /// long computation.
 pub fn check_writable(path: &Path) -> Result<(), ReportError> {
-    if Format::of(path)? != Format::Parquet {
+    let format = Format::of(path)?;
+    WholeFile::create(path)?;
+    if format != Format::Parquet {
         WholeFile::create(&meta_path(path))?;
     }
-    WholeFile::create(path).map(drop)
+    Ok(())
 }
 
 /// Writes a table's rows as CSV to a stream such as standard output, without the provenance.

@@ -3,6 +3,8 @@
 //! Everything behind this may index without looking again. Each error is one sentence that names
 //! what was wrong and what would be right, because a sweep is usually typed by hand.
 
+use std::collections::HashSet;
+
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch};
 use crate::plan::cell;
@@ -35,6 +37,22 @@ pub enum CheckError {
         id: u32,
         /// Size of the vocabulary.
         vocab: usize,
+    },
+    /// A target that is there already.
+    #[error("target id {id} is given twice: name each target once")]
+    TargetTwice {
+        /// The id.
+        id: u32,
+    },
+    /// A head, position or key that one patch names twice.
+    #[error("{site} names {what} {value} twice in one patch: name it once, or write two patches to act twice")]
+    Twice {
+        /// `head`, `position` or `key`.
+        what: &'static str,
+        /// The value.
+        value: usize,
+        /// The component.
+        site: &'static str,
     },
     /// A layer, head, position or key out of range.
     #[error("{what} {value} of {site} is out of range: {what}s are 0 to {last}")]
@@ -99,8 +117,8 @@ pub enum CheckError {
 ///
 /// # Errors
 ///
-/// [`CheckError`] for an empty or too long prompt, ids outside the vocabulary, and readout
-/// positions beyond the base prompt.
+/// [`CheckError`] for an empty or too long prompt, ids outside the vocabulary, a target given
+/// twice, and readout positions beyond the base prompt.
 pub fn check_pair(pair: &Pair, config: &Config) -> Result<(), CheckError> {
     let prompts = [("base", Some(&pair.base)), ("source", pair.source.as_ref())];
     for (which, ids) in prompts.into_iter().filter_map(|(w, ids)| ids.map(|ids| (w, ids))) {
@@ -113,12 +131,28 @@ pub fn check_pair(pair: &Pair, config: &Config) -> Result<(), CheckError> {
         check_ids(ids, config)?;
     }
     check_ids(&pair.targets, config)?;
+    if let Some(&id) = repeated(&pair.targets) {
+        return Err(CheckError::TargetTwice { id });
+    }
     in_range("position", &pair.readouts, pair.base.len(), "the readout")
 }
 
 fn check_ids(ids: &[u32], config: &Config) -> Result<(), CheckError> {
     match ids.iter().find(|id| **id as usize >= config.vocab) {
         Some(&id) => Err(CheckError::TokenId { id, vocab: config.vocab }),
+        None => Ok(()),
+    }
+}
+
+/// The first value that stands a second time.
+fn repeated<T: Copy + Eq + std::hash::Hash>(values: &[T]) -> Option<&T> {
+    let mut seen = HashSet::with_capacity(values.len());
+    values.iter().find(|v| !seen.insert(**v))
+}
+
+fn once(what: &'static str, values: &[usize], site: &'static str) -> Result<(), CheckError> {
+    match repeated(values) {
+        Some(&value) => Err(CheckError::Twice { what, value, site }),
         None => Ok(()),
     }
 }
@@ -165,6 +199,8 @@ pub fn check_patch(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), Ch
     in_range("layer", &layers, config.layers, site)?;
     in_range("head", &patch.heads, config.heads, site)?;
     in_range("position", &patch.positions, pair.base.len(), site)?;
+    once("head", &patch.heads, site)?;
+    once("position", &patch.positions, site)?;
     if let Some(heads) = &patch.source_heads {
         in_range("source head", heads, config.heads, site)?;
         if heads.len() != patch.heads.len() {
@@ -195,6 +231,7 @@ fn check_keys(patch: &Patch, pair: &Pair) -> Result<(), CheckError> {
             return shape("has an empty list of keys: leave it out to touch every key".into());
         }
         in_range("key", keys, pair.base.len(), site)?;
+        once("key", keys, site)?;
         let last = patch.positions.iter().max().copied().unwrap_or(0);
         if let Some(key) = keys.iter().find(|k| **k > last) {
             return shape(format!("is masked at key {key} for every query up to {last}: keys are at most the query"));

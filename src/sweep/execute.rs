@@ -6,23 +6,24 @@
 //!
 //! Groups and chunks bound memory and nothing else: no result depends on where they are cut.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
 use crate::backend::{Backend, Readout, ReadoutSpec};
 use crate::forward::{Buffers, Interrupted, Traces, forward};
-use crate::patch::{Op, Run};
-use crate::plan::cell::{Cell, CellOp, Value, cells, kept, layer_of};
-use crate::plan::chunk::{Builder, Packed};
+use crate::patch::{Origin, Run};
+use crate::plan::cell::{Cell, CellOp, Value, cells, kept};
+use crate::plan::chunk::{Builder, Means, Packed};
 use crate::plan::cone::{self, Cone, Question};
 use crate::plan::cost::{Flops, flops, layer_values};
 use crate::plan::positions::Positions;
 use crate::plan::trace::TraceLayout;
 use crate::site::Stage;
+use crate::model::Config;
 use crate::sweep::check::{CheckError, check_pair, check_patch};
+use crate::sweep::clean::{MeanTrace, clean, mean_traces, means};
 use crate::sweep::pair::{Pair, PairRuns};
 
 /// What can go wrong between a question and its readouts.
@@ -110,7 +111,7 @@ pub struct Outcome {
 /// # Errors
 ///
 /// [`ExecuteError::Check`] for the first that does not fit.
-pub fn check(pairs: &[PairRuns], config: &crate::model::Config) -> Result<(), ExecuteError> {
+pub fn check(pairs: &[PairRuns], config: &Config) -> Result<(), ExecuteError> {
     pairs.par_iter().enumerate().try_for_each(|(p, PairRuns { pair, runs })| {
         check_pair(pair, config).map_err(|error| ExecuteError::Check { pair: p, run: None, error })?;
         for (r, run) in runs.iter().enumerate() {
@@ -209,7 +210,7 @@ struct Place {
 }
 
 /// The clean runs that pairs need: which prompts, how far, and which stages are kept.
-fn layout(pairs: &[PairRuns], first: usize, config: &crate::model::Config) -> (TraceLayout, Vec<Place>) {
+fn layout(pairs: &[PairRuns], first: usize, config: &Config) -> (TraceLayout, Vec<Place>) {
     let mut layout = TraceLayout::default();
     let mut places = Vec::with_capacity(pairs.len());
     let mut sites: BTreeSet<(usize, Stage)> = BTreeSet::new();
@@ -224,7 +225,7 @@ fn layout(pairs: &[PairRuns], first: usize, config: &crate::model::Config) -> (T
                 sites.insert((cell.layer, cell.stage));
                 if let Value::Clean { origin, stage, layer, position, .. } = &cell.value {
                     layout.keep(*stage, *layer);
-                    if *origin == crate::patch::Origin::Base {
+                    if *origin == Origin::Base {
                         base_length = base_length.max(position + 1);
                     }
                 }
@@ -274,8 +275,8 @@ fn same_by_tokens(cell: &Cell, common: usize) -> bool {
         && *position == cell.position
         && (*head, *column) == (if keys { cell.head } else { 0 }, cell.column);
     let same_tokens = match origin {
-        crate::patch::Origin::Base => true,
-        crate::patch::Origin::Source => *position < common,
+        Origin::Base => true,
+        Origin::Source => *position < common,
     };
     cell.op == CellOp::Set && same_place && same_tokens
 }
@@ -287,7 +288,7 @@ struct Group<'a, B: Backend> {
     first: usize,
     places: Vec<Place>,
     traces: Traces<B::Matrix>,
-    means: HashMap<(String, Stage, usize), Vec<f64>>,
+    means: Means,
 }
 
 impl<'a, B: Backend> Group<'a, B> {
@@ -301,7 +302,7 @@ impl<'a, B: Backend> Group<'a, B> {
         outcome: &mut Outcome,
     ) -> Result<Self, ExecuteError> {
         let config = backend.config();
-        let means = means(backend, pairs, buffers, limits, outcome)?;
+        let means = means(backend, pairs, buffers, limits, &mut outcome.plan.clean)?;
         let (layout, places) = layout(pairs, first, config);
         // a prompt's tokens are wanted by every pair that has it as base or source
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); layout.prompts.len()];
@@ -313,7 +314,7 @@ impl<'a, B: Backend> Group<'a, B> {
             }
         }
         let mut traces = Traces::new(backend, layout);
-        let readouts = clean(backend, &mut traces, buffers, &ids, limits, outcome)?;
+        let readouts = clean(backend, &mut traces, buffers, &ids, limits, &mut outcome.plan.clean)?;
 
         for (pair, place) in pairs.iter().zip(&places) {
             let wanted = |prompt: usize, position: usize| -> Readout {
@@ -342,7 +343,8 @@ impl<'a, B: Backend> Group<'a, B> {
             let (Some(matrix), true) = (self.traces.get(stage, layer), cell.position < rows) else { return false };
             let there = (matrix, layout.prompts[place.base].offset + cell.position, column);
             let constant = |values: &[f64]| {
-                self.backend.same((&self.backend.constants(values), 0, 0), there, cell.length)
+                let matrix = self.backend.upload(1, values.len(), values);
+                self.backend.same((&matrix, 0, 0), there, cell.length)
             };
             return match &cell.value {
                 Value::None => constant(&vec![0.0; cell.length]),
@@ -352,8 +354,8 @@ impl<'a, B: Backend> Group<'a, B> {
                 }
                 Value::Clean { origin, stage, layer, position, head, column } => {
                     let prompt = match origin {
-                        crate::patch::Origin::Base => Some(place.base),
-                        crate::patch::Origin::Source => place.source,
+                        Origin::Base => Some(place.base),
+                        Origin::Source => place.source,
                     };
                     let from = prompt.zip(self.traces.get(*stage, *layer));
                     from.is_some_and(|(prompt, matrix)| {
@@ -476,131 +478,4 @@ struct Drawn {
     cells: Vec<Cell>,
     flops: Flops,
     bytes: u64,
-}
-
-/// Runs the layout's prompts clean, filling the traces; readouts by (prompt, position).
-fn clean<B: Backend>(
-    backend: &B,
-    traces: &mut Traces<B::Matrix>,
-    buffers: &mut Buffers<B::Matrix>,
-    wanted: &[Vec<u32>],
-    limits: &Limits<'_>,
-    outcome: &mut Outcome,
-) -> Result<HashMap<(usize, usize), Readout>, ExecuteError> {
-    let config = backend.config();
-    let none = HashMap::new();
-    let mut readouts = HashMap::new();
-    let mut first = 0;
-    while first < traces.layout.prompts.len() {
-        let layout = &traces.layout;
-        let mut cones = Vec::new();
-        let mut bytes = 0;
-        for prompt in &layout.prompts[first..] {
-            let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
-            let cone = cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read);
-            let widest = cone.layers.iter().map(|l| layer_values(l, config)).max().unwrap_or(0);
-            bytes += (widest * backend.value_bytes()) as u64;
-            if bytes > limits.memory / 2 && !cones.is_empty() {
-                break;
-            }
-            if bytes > limits.memory / 2 {
-                return Err(ExecuteError::Memory { needed: 2 * bytes, budget: limits.memory });
-            }
-            outcome.plan.clean += flops(&cone, config);
-            cones.push(cone);
-        }
-        let packed: Vec<Packed<'_>> = cones
-            .iter()
-            .zip(&layout.prompts[first..])
-            .map(|(cone, prompt)| Packed {
-                cone,
-                cells: &[],
-                ids: &prompt.ids,
-                offset: prompt.offset,
-                source_offset: 0,
-            })
-            .collect();
-        let chunk = Builder::new(config, layout, &none, true).build(&packed);
-        let mut spec = ReadoutSpec { first: vec![0], top: limits.top, ..ReadoutSpec::default() };
-        for (prompt, _) in &chunk.readout_of {
-            spec.ids.extend(&wanted[first + *prompt as usize]);
-            spec.first.push(spec.ids.len());
-        }
-        let read = forward(backend, &chunk, buffers, traces, &spec, limits.stop)?;
-        for ((prompt, position), readout) in chunk.readout_of.iter().zip(read) {
-            readouts.insert((first + *prompt as usize, *position as usize), readout);
-        }
-        first += cones.len();
-    }
-    Ok(readouts)
-}
-
-/// Mean activations that the pairs' patches write, by the text that names the prompts.
-fn means<B: Backend>(
-    backend: &B,
-    pairs: &[PairRuns],
-    buffers: &mut Buffers<B::Matrix>,
-    limits: &Limits<'_>,
-    outcome: &mut Outcome,
-) -> Result<HashMap<(String, Stage, usize), Vec<f64>>, ExecuteError> {
-    let config = backend.config();
-    let mut means = HashMap::new();
-    for MeanTrace { label, layout, weights } in mean_traces(pairs, config) {
-        let mut traces = Traces::new(backend, layout);
-        let none = vec![Vec::new(); weights.len()];
-        clean(backend, &mut traces, buffers, &none, limits, outcome)?;
-        for &(stage, layer) in traces.layout.slots.keys() {
-            let Some(matrix) = traces.get(stage, layer) else { continue };
-            let width = traces.layout.width(stage, config);
-            let values = backend.read(matrix);
-            let mut mean = vec![0.0; width];
-            let mut count = 0.0;
-            for (prompt, weight) in traces.layout.prompts.iter().zip(&weights) {
-                for row in prompt.offset..prompt.offset + prompt.ids.len() {
-                    count += weight;
-                    let row = &values[row * width..][..width];
-                    mean.iter_mut().zip(row).for_each(|(m, x)| *m += weight * x);
-                }
-            }
-            mean.iter_mut().for_each(|m| *m /= count);
-            means.insert((label.clone(), stage, layer), mean);
-        }
-    }
-    Ok(means)
-}
-
-/// The clean runs of one set of prompts over which means are taken.
-struct MeanTrace {
-    /// The text that names the prompts.
-    label: String,
-    /// Every distinct prompt, and what is kept of it.
-    layout: TraceLayout,
-    /// How often each prompt counts.
-    weights: Vec<f64>,
-}
-
-fn mean_traces(pairs: &[PairRuns], config: &crate::model::Config) -> Vec<MeanTrace> {
-    type Wanted = (Arc<[Vec<u32>]>, BTreeSet<(Stage, usize)>);
-    let mut wanted: BTreeMap<&str, Wanted> = BTreeMap::new();
-    for patch in pairs.iter().flat_map(|p| p.runs.iter()).flat_map(|r| &r.patches) {
-        if let Op::Mean(over) = &patch.op {
-            let entry = wanted.entry(&over.label);
-            let (_, sites) = entry.or_insert_with(|| (over.prompts.clone(), BTreeSet::new()));
-            let layer = layer_of(patch.component, patch.source_layer.or(patch.layer), config);
-            sites.insert(kept(patch.component.stage(), layer));
-        }
-    }
-    let trace = |(label, (prompts, sites)): (&str, Wanted)| {
-        let mut layout = TraceLayout::default();
-        // equal prompts are run once and weighed
-        let mut weights: Vec<f64> = Vec::new();
-        for ids in prompts.iter() {
-            let prompt = layout.prompt(ids, &Positions::none());
-            weights.resize(layout.prompts.len(), 0.0);
-            weights[prompt] += 1.0;
-        }
-        sites.iter().for_each(|(stage, layer)| layout.keep(*stage, *layer));
-        MeanTrace { label: label.to_owned(), layout, weights }
-    };
-    wanted.into_iter().map(trace).collect()
 }

@@ -167,6 +167,9 @@ pub struct PatchText {
     /// Which draw of noise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<u32>,
+    /// Seed of this patch's noise, instead of the experiment's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// Prompts of a mean, as token ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_ids: Option<Vec<Vec<u32>>>,
@@ -282,6 +285,10 @@ impl Experiment {
             let problem = "give at least one [[pair]]".into();
             return Err(ExperimentError::Meaning { at: "the experiment has no pairs".into(), problem });
         }
+        if self.runs.is_empty() {
+            let problem = "give at least one [[run]]".into();
+            return Err(ExperimentError::Meaning { at: "the experiment has no runs".into(), problem });
+        }
         let mut runs = Vec::with_capacity(self.runs.len());
         for (r, run) in self.runs.iter().enumerate() {
             let patches = run.patches.iter().enumerate().map(|(i, patch)| {
@@ -367,19 +374,25 @@ impl PatchText {
             OpName::Interpolate => Op::Interpolate(number(self.alpha, "alpha", "interpolate")?),
             OpName::Noise => Op::Noise {
                 level: number(self.level, "level, its standard deviation", "noise")?,
-                seed,
+                seed: self.seed.unwrap_or(seed),
                 sample: self.sample.unwrap_or(0),
             },
             OpName::Mean => Op::Mean(self.mean(model, folder, &at)?),
         };
+        let reads = op.reads_source();
         let uses_alpha = matches!(self.op, OpName::Scale | OpName::Interpolate);
         let uses_value = matches!(self.op, OpName::Set | OpName::Add | OpName::Subtract | OpName::Mean);
         for (given, used, name) in [
             (self.alpha.is_some(), uses_alpha, "alpha"),
             (self.level.is_some(), self.op == OpName::Noise, "level"),
             (self.sample.is_some(), self.op == OpName::Noise, "sample"),
+            (self.seed.is_some(), self.op == OpName::Noise, "seed"),
             (self.value.is_some(), uses_value, "value"),
             (self.mean_ids.is_some(), self.op == OpName::Mean, "mean_ids"),
+            (self.source != OriginName::Source, reads, "source"),
+            (self.source_layer.is_some(), reads || self.op == OpName::Mean, "source_layer"),
+            (self.source_heads.is_some(), reads || self.op == OpName::Mean, "source_heads"),
+            (self.source_positions.is_some(), reads, "source_positions"),
         ] {
             if given && !used {
                 return Err(meaning(format!("`{}` takes no {name}: leave it out", op.label())));
@@ -405,7 +418,7 @@ impl PatchText {
     fn mean(&self, model: &Checkpoint, folder: &Path, at: &impl Fn() -> String) -> Result<MeanOver, ExperimentError> {
         match (&self.mean_ids, &self.value) {
             (Some(ids), None) => {
-                Ok(MeanOver { label: serde_json::json!(ids).to_string(), prompts: ids.clone().into() })
+                Ok(MeanOver { label: ids_label(ids), prompts: ids.clone().into() })
             }
             (None, Some(file)) => mean_over(file, model, folder).map_err(|problem| match problem {
                 MeanError::Tokens(error) => ExperimentError::Tokens { at: at(), error },
@@ -420,7 +433,8 @@ impl PatchText {
 
     /// How a patch is spelt.
     pub fn from_patch(patch: &Patch) -> Self {
-        let (mut value, mut alpha, mut level, mut sample) = (None, None, None, None);
+        let (mut value, mut alpha, mut level, mut sample, mut noise_seed) = (None, None, None, None, None);
+        let mut mean_ids = None;
         let op = match &patch.op {
             Op::Interchange => OpName::Interchange,
             Op::Zero => OpName::Zero,
@@ -429,7 +443,10 @@ impl PatchText {
                 OpName::Set
             }
             Op::Mean(over) => {
-                value = Some(over.label.clone());
+                match ids_label(&over.prompts) == over.label {
+                    true => mean_ids = Some(over.prompts.to_vec()),
+                    false => value = Some(over.label.clone()),
+                }
                 OpName::Mean
             }
             Op::Add(v) => {
@@ -448,8 +465,8 @@ impl PatchText {
                 alpha = Some(*x);
                 OpName::Interpolate
             }
-            Op::Noise { level: l, sample: s, .. } => {
-                (level, sample) = (Some(*l), Some(*s));
+            Op::Noise { level: l, seed, sample: s } => {
+                (level, sample, noise_seed) = (Some(*l), Some(*s), Some(*seed));
                 OpName::Noise
             }
         };
@@ -471,9 +488,15 @@ impl PatchText {
             alpha,
             level,
             sample,
-            mean_ids: None,
+            seed: noise_seed,
+            mean_ids,
         }
     }
+}
+
+/// How prompts given as token ids are named: by themselves.
+fn ids_label(prompts: &[Vec<u32>]) -> String {
+    serde_json::json!(prompts).to_string()
 }
 
 /// Why a file of prompts cannot be used for a mean.

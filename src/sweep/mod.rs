@@ -1,8 +1,12 @@
 //! From a question to runs, and from readouts to a table.
 
+pub mod activations;
 pub mod check;
+mod clean;
 pub mod execute;
 pub mod experiment;
+pub mod grid;
 pub mod pair;
+pub mod results;
 pub mod table;
 pub mod vector;

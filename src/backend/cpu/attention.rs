@@ -8,7 +8,7 @@
 use pulp::NullaryFnOnce;
 
 use super::real::Real;
-use super::rows::dot;
+use super::rows::{dot, sum};
 use crate::plan::chunk::{AttentionRows, Ref};
 
 /// The own rows and the trace's rows of one matrix.
@@ -31,7 +31,7 @@ impl<'a, T> Pair<'a, T> {
 }
 
 /// Attention of one row of z, all heads.
-pub struct Row<'a, T, S, W> {
+pub struct Row<'a, T> {
     pub query: Pair<'a, T>,
     pub key: Pair<'a, T>,
     pub value: Pair<'a, T>,
@@ -40,15 +40,15 @@ pub struct Row<'a, T, S, W> {
     pub heads: usize,
     pub scale: T,
     /// Overwrites and keeps one head's scores.
-    pub scores: S,
+    pub scores: &'a dyn Fn(usize, &mut [T]),
     /// Overwrites and keeps one head's pattern.
-    pub pattern: W,
+    pub pattern: &'a dyn Fn(usize, &mut [T]),
     /// Scratch for one head's scores.
     pub weights: &'a mut Vec<T>,
     pub out: &'a mut [T],
 }
 
-impl<T: Real, S: Fn(usize, &mut [T]), W: Fn(usize, &mut [T])> NullaryFnOnce for Row<'_, T, S, W> {
+impl<T: Real> NullaryFnOnce for Row<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -69,25 +69,39 @@ impl<T: Real, S: Fn(usize, &mut [T]), W: Fn(usize, &mut [T])> NullaryFnOnce for 
             (self.scores)(head, weights);
             softmax(weights);
             (self.pattern)(head, weights);
-            z.fill(T::default());
-            for (w, value) in weights.iter().zip(values) {
-                let v = &self.value.row(*value)[columns.clone()];
-                z.iter_mut().zip(v).for_each(|(z, v)| *z = w.mul_add(*v, *z));
+            let value = |j: usize| &self.value.row(values[j])[columns.clone()];
+            weighted_sum(weights, value, z);
+        }
+    }
+}
+
+/// z = Σ w·v, each column's sum in absolute order, 64 columns in registers at a time.
+#[inline(always)]
+fn weighted_sum<'a, T: Real>(weights: &[T], value: impl Fn(usize) -> &'a [T], z: &mut [T]) {
+    const COLUMNS: usize = 64;
+    let (blocks, rest) = z.as_chunks_mut::<COLUMNS>();
+    let whole = blocks.len() * COLUMNS;
+    for (block, z) in blocks.iter_mut().enumerate() {
+        let mut sum = [T::default(); COLUMNS];
+        for (j, w) in weights.iter().enumerate() {
+            if let Some(v) = value(j)[block * COLUMNS..].first_chunk::<COLUMNS>() {
+                for c in 0..COLUMNS {
+                    sum[c] = w.mul_add(v[c], sum[c]);
+                }
             }
         }
+        *z = sum;
+    }
+    rest.fill(T::default());
+    for (j, w) in weights.iter().enumerate() {
+        rest.iter_mut().zip(&value(j)[whole..]).for_each(|(z, v)| *z = w.mul_add(*v, *z));
     }
 }
 
 #[inline(always)]
 fn softmax<T: Real>(scores: &mut [T]) {
     let max = scores.iter().fold(T::NEG_INFINITY, |m, s| if *s > m { *s } else { m });
-    let mut total = T::default();
-    for s in scores.iter_mut() {
-        *s = (*s - max).exp();
-    }
-    for s in scores.iter() {
-        total += *s;
-    }
-    let inverse = T::ONE / total;
+    scores.iter_mut().for_each(|s| *s = (*s - max).exp());
+    let inverse = T::ONE / sum(scores);
     scores.iter_mut().for_each(|s| *s = *s * inverse);
 }

@@ -19,10 +19,11 @@
 
 use std::ops::Range;
 
+use half::slice::HalfFloatSliceExt;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use super::real::{Real, Stored};
+use super::real::Real;
 use crate::model::Data;
 
 /// Additions of one block of K.
@@ -54,82 +55,55 @@ pub struct Output<T> {
 
 // SAFETY: tasks write disjoint (row, column) rectangles; `product` hands each its own.
 unsafe impl<T: Send> Sync for Output<T> {}
-unsafe impl<T: Send> Send for Output<T> {}
 
-/// Computes `columns` of a product for some rows and hands each finished stretch of a row to
-/// `finish(row, column, values)`, in place in the output.
+/// What a product reads and writes.
 ///
-/// `row(i)` is the input row of result i, `place(i)` where result i starts in the output.
-pub fn product<'r, T: Real>(
-    arch: Arch,
-    weight: Matrix<'_>,
-    columns: Range<usize>,
-    rows: usize,
-    row: &(impl Fn(usize) -> &'r [T] + Sync),
-    place: &(impl Fn(usize) -> usize + Sync),
-    output: &Output<T>,
-    finish: &(impl Fn(usize, usize, &mut [T]) + Sync),
-) {
+/// Functions are called through pointers so that the code below is compiled once a number type and
+/// not once a caller.
+pub struct Product<'a, 'r, T> {
+    pub weight: Matrix<'a>,
+    /// Columns of the weight; the first stands in the output's column 0.
+    pub columns: Range<usize>,
+    /// How many results.
+    pub rows: usize,
+    /// The input row of result i.
+    pub row: &'a (dyn Fn(usize) -> &'r [T] + Sync),
+    /// The output row of result i; different for different results.
+    pub place: &'a (dyn Fn(usize) -> usize + Sync),
+    /// Owned by the caller, with room for every place and column.
+    pub output: Output<T>,
+    /// Called once for each finished stretch: result, first column, values in place.
+    pub finish: &'a (dyn Fn(usize, usize, &mut [T]) + Sync),
+}
+
+/// Computes a product.
+pub fn product<T: Real>(arch: Arch, product: &Product<'_, '_, T>) {
+    let (rows, columns) = (product.rows, product.columns.clone());
     if rows == 0 || columns.is_empty() {
         return;
     }
+    let tile = tile_columns::<T>(arch);
     // enough tasks for every thread, as few repeated packings as possible
-    let threads = rayon::current_num_threads();
-    let wanted = (4 * threads).div_ceil(rows.div_ceil(TASK_ROWS));
-    let step = columns.len().div_ceil(wanted).next_multiple_of(48).clamp(48, 2 * TASK_COLUMNS);
-    let tasks: Vec<(usize, usize)> = (0..rows.div_ceil(TASK_ROWS))
-        .flat_map(|r| (0..columns.len().div_ceil(step)).map(move |c| (r * TASK_ROWS, c * step)))
-        .collect();
-    tasks.into_par_iter().for_each_init(Vec::new, |packed, (first_row, first_column)| {
-        arch.dispatch(Task {
+    let wanted = (4 * rayon::current_num_threads()).div_ceil(rows.div_ceil(TASK_ROWS));
+    let step = columns.len().div_ceil(wanted).next_multiple_of(tile).clamp(tile, TASK_COLUMNS);
+    let starts = columns.clone().step_by(step);
+    let tasks: Vec<_> = (0..rows).step_by(TASK_ROWS).flat_map(|r| starts.clone().map(move |c| (r, c))).collect();
+    tasks.into_par_iter().for_each_init(Scratch::default, |scratch, (row, column)| {
+        let task = Task {
             arch,
-            weight,
-            rows: first_row..rows.min(first_row + TASK_ROWS),
-            columns: columns.start + first_column
-                ..columns.end.min(columns.start + first_column + step),
-            origin: columns.start,
-            row,
-            place,
-            output,
-            finish,
-            packed,
-        });
+            product,
+            tile,
+            rows: row..rows.min(row + TASK_ROWS),
+            columns: column..columns.end.min(column + step),
+        };
+        task.run(scratch);
     });
 }
 
-struct Task<'a, T, R, P, F> {
-    arch: Arch,
-    weight: Matrix<'a>,
-    rows: Range<usize>,
-    columns: Range<usize>,
-    /// Column of the weight that stands in the output's column 0.
-    origin: usize,
-    row: &'a R,
-    place: &'a P,
-    output: &'a Output<T>,
-    finish: &'a F,
-    packed: &'a mut Vec<T>,
-}
-
-impl<'r, T, R, P, F> NullaryFnOnce for Task<'_, T, R, P, F>
-where
-    T: Real,
-    R: Fn(usize) -> &'r [T] + Sync,
-    P: Fn(usize) -> usize + Sync,
-    F: Fn(usize, usize, &mut [T]) + Sync,
-{
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        // 24 accumulators of 32 vector registers with AVX-512, 12 of 16 otherwise
-        match (wide(self.arch), T::LANES == 16) {
-            (true, true) => self.tiles::<8, 48>(),
-            (true, false) => self.tiles::<8, 24>(),
-            (false, true) => self.tiles::<4, 24>(),
-            (false, false) => self.tiles::<4, 12>(),
-        }
-    }
+/// Columns of a register tile: 24 accumulators of 32 vector registers with AVX-512, 12 of 16
+/// otherwise.
+fn tile_columns<T: Real>(arch: Arch) -> usize {
+    if wide(arch) { 3 * T::LANES } else { 3 * T::LANES / 2 }
 }
 
 fn wide(arch: Arch) -> bool {
@@ -142,159 +116,193 @@ fn wide(arch: Arch) -> bool {
     }
 }
 
-impl<'r, T, R, P, F> Task<'_, T, R, P, F>
-where
-    T: Real,
-    R: Fn(usize) -> &'r [T] + Sync,
-    P: Fn(usize) -> usize + Sync,
-    F: Fn(usize, usize, &mut [T]) + Sync,
-{
-    #[inline(always)]
-    fn tiles<const MR: usize, const NR: usize>(mut self) {
-        let (inputs, width) = (self.weight.inputs, self.columns.len());
-        let panels = width.div_ceil(NR);
-        self.packed.resize(panels * BLOCK_K * NR, T::default());
+/// A thread's buffers.
+struct Scratch<T> {
+    packed: Vec<T>,
+    sums: Vec<T>,
+    widened: Vec<f32>,
+}
+
+impl<T> Default for Scratch<T> {
+    fn default() -> Self {
+        Self { packed: Vec::new(), sums: Vec::new(), widened: Vec::new() }
+    }
+}
+
+struct Task<'a, 'p, 'r, T> {
+    arch: Arch,
+    product: &'a Product<'p, 'r, T>,
+    tile: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl<T: Real> Task<'_, '_, '_, T> {
+    fn run(&self, scratch: &mut Scratch<T>) {
+        let (inputs, width, tile) = (self.product.weight.inputs, self.columns.len(), self.tile);
+        let panels = width.div_ceil(tile);
+        scratch.packed.resize(panels * BLOCK_K * tile, T::default());
+        scratch.sums.resize(BLOCK_ROWS * tile, T::default());
         for first_k in (0..inputs).step_by(BLOCK_K) {
             let k = BLOCK_K.min(inputs - first_k);
-            self.pack::<NR>(first_k, k);
-            let packed = &*self.packed;
+            self.pack(first_k, k, scratch);
             for first_row in self.rows.clone().step_by(BLOCK_ROWS) {
-                let block = self.rows.end.min(first_row + BLOCK_ROWS);
+                let block = first_row..self.rows.end.min(first_row + BLOCK_ROWS);
+                let mut inputs = [&[][..]; BLOCK_ROWS];
+                for (input, m) in inputs.iter_mut().zip(block.clone()) {
+                    *input = &(self.product.row)(m)[first_k..first_k + k];
+                }
                 for panel in 0..panels {
-                    let b = &packed[panel * BLOCK_K * NR..][..k * NR];
-                    let at = first_row..block;
-                    let wide = NR.min(width - panel * NR);
-                    self.panel::<MR, NR>(b, at, self.columns.start + panel * NR, wide, first_k, k);
+                    self.arch.dispatch(Panel {
+                        wide: wide(self.arch),
+                        a: &inputs[..block.len()],
+                        b: &scratch.packed[panel * BLOCK_K * tile..][..k * tile],
+                        k,
+                        sums: &mut scratch.sums,
+                    });
+                    let columns = self.columns.start + panel * tile..self.columns.end.min(self.columns.start + (panel + 1) * tile);
+                    for (m, sums) in block.clone().zip(scratch.sums.chunks_exact(tile)) {
+                        self.add(m, columns.clone(), sums, first_k == 0);
+                    }
+                }
+                if first_k + k == self.product.weight.inputs {
+                    for m in block {
+                        (self.product.finish)(m, self.columns.start, self.output(m, self.columns.clone()));
+                    }
                 }
             }
         }
     }
 
-    /// All rows of a block against one packed panel.
-    #[inline(always)]
-    fn panel<const MR: usize, const NR: usize>(
-        &self,
-        b: &[T],
-        rows: Range<usize>,
-        column: usize,
-        wide: usize,
-        first_k: usize,
-        k: usize,
-    ) {
-        let last = first_k + k == self.weight.inputs;
-        let input = |m: usize| &(self.row)(m)[first_k..first_k + k];
-        let mut m = rows.start;
-        while m < rows.end {
-            let left = rows.end - m;
-            macro_rules! tile {
-                ($rows:literal) => {{
-                    let a: [&[T]; $rows] = std::array::from_fn(|i| input(m + i));
-                    let mut sums = [[T::default(); NR]; $rows];
-                    multiply(&a, b, k, &mut sums);
-                    for (i, sum) in sums.iter().enumerate() {
-                        self.store(m + i, column, &sum[..wide], first_k == 0, last);
-                    }
-                    m += $rows;
-                }};
-            }
-            if MR == 8 && left >= 8 {
-                tile!(8)
-            } else if left >= 4 {
-                tile!(4)
-            } else if left >= 2 {
-                tile!(2)
-            } else {
-                tile!(1)
-            }
-        }
+    #[allow(clippy::mut_from_ref)] // the output is shared on purpose: see the SAFETY line
+    fn output(&self, m: usize, columns: Range<usize>) -> &mut [T] {
+        let output = &self.product.output;
+        let start = (self.product.place)(m) * output.stride + columns.start - self.product.columns.start;
+        // SAFETY: the output has room for every place and column and belongs to `product`'s caller
+        // (who promises both in `Product`); of it, this task alone touches its rows and columns, and
+        // never holds two stretches at once.
+        unsafe { std::slice::from_raw_parts_mut(output.base.add(start), columns.len()) }
     }
 
-    #[inline(always)]
-    fn store(&self, m: usize, column: usize, sums: &[T], first: bool, last: bool) {
-        let start = (self.place)(m) * self.output.stride + column - self.origin;
-        // SAFETY: `product`'s caller owns the whole output, of which this task alone writes these
-        // rows and columns, and `place` maps different results to different rows.
-        let out = unsafe {
-            std::slice::from_raw_parts_mut(self.output.base.add(start), sums.len())
-        };
+    fn add(&self, m: usize, columns: Range<usize>, sums: &[T], first: bool) {
+        let out = self.output(m, columns);
         if first {
-            out.copy_from_slice(sums);
+            out.copy_from_slice(&sums[..out.len()]);
         } else {
             out.iter_mut().zip(sums).for_each(|(o, s)| *o += *s);
-        }
-        if last {
-            (self.finish)(m, column, out);
         }
     }
 
     /// Packs rows `first_k..first_k + k` of the task's columns, panel by panel, zeros beyond the
     /// last column.
-    #[inline(always)]
-    fn pack<const NR: usize>(&mut self, first_k: usize, k: usize) {
-        match self.weight.data {
-            Data::F32(data) => pack::<T, f32, NR>(data, self.weight, self.columns.clone(), first_k, k, self.packed),
-            Data::F16(data) => pack::<T, _, NR>(data, self.weight, self.columns.clone(), first_k, k, self.packed),
-            Data::BF16(data) => pack::<T, _, NR>(data, self.weight, self.columns.clone(), first_k, k, self.packed),
+    fn pack(&self, first_k: usize, k: usize, scratch: &mut Scratch<T>) {
+        let (weight, tile) = (self.product.weight, self.tile);
+        for (panel, out) in scratch.packed.chunks_exact_mut(BLOCK_K * tile).enumerate() {
+            let first = self.columns.start + panel * tile;
+            let wide = tile.min(self.columns.end - first);
+            if wide < tile {
+                out.fill(T::default());
+            }
+            if weight.transposed {
+                for j in 0..wide {
+                    let column = stretch(weight.data, (first + j) * weight.stride + first_k, k, &mut scratch.widened);
+                    out.iter_mut().skip(j).step_by(tile).zip(column).for_each(|(o, x)| *o = T::from(*x));
+                }
+            } else {
+                for (i, out) in out.chunks_exact_mut(tile).take(k).enumerate() {
+                    let row = stretch(weight.data, (first_k + i) * weight.stride + first, wide, &mut scratch.widened);
+                    out.iter_mut().zip(row).for_each(|(o, x)| *o = T::from(*x));
+                }
+            }
         }
     }
 }
 
-#[inline(always)]
-fn pack<T: Real, S: Stored, const NR: usize>(
-    data: &[S],
-    weight: Matrix<'_>,
-    columns: Range<usize>,
-    first_k: usize,
+/// Neighbouring weights as f32: where they stand, or widened into the buffer.
+fn stretch<'a>(data: Data<'a>, first: usize, length: usize, buffer: &'a mut Vec<f32>) -> &'a [f32] {
+    buffer.resize(buffer.len().max(length), 0.0);
+    match data {
+        Data::F32(data) => return &data[first..][..length],
+        Data::F16(data) => data[first..][..length].convert_to_f32_slice(&mut buffer[..length]),
+        Data::BF16(data) => data[first..][..length].convert_to_f32_slice(&mut buffer[..length]),
+    }
+    &buffer[..length]
+}
+
+/// Rows of a block against one packed panel.
+struct Panel<'a, T> {
+    wide: bool,
+    a: &'a [&'a [T]],
+    b: &'a [T],
     k: usize,
-    packed: &mut [T],
-) {
-    for (panel, out) in packed.chunks_exact_mut(BLOCK_K * NR).enumerate() {
-        let first = columns.start + panel * NR;
-        if first >= columns.end {
-            break;
-        }
-        let wide = NR.min(columns.end - first);
-        if weight.transposed {
-            for j in 0..NR {
-                let column = if j < wide { &data[(first + j) * weight.stride + first_k..][..k] } else { &[] };
-                for (i, x) in column.iter().enumerate() {
-                    out[i * NR + j] = T::from(x.widen());
-                }
-                if j >= wide {
-                    (0..k).for_each(|i| out[i * NR + j] = T::default());
-                }
-            }
-        } else {
-            for (i, out) in out.chunks_exact_mut(NR).take(k).enumerate() {
-                let row = &data[(first_k + i) * weight.stride + first..][..wide];
-                let (head, tail) = out.split_at_mut(wide);
-                head.iter_mut().zip(row).for_each(|(o, x)| *o = T::from(x.widen()));
-                tail.fill(T::default());
-            }
+    /// `[a.len(), tile]`
+    sums: &'a mut [T],
+}
+
+impl<T: Real> NullaryFnOnce for Panel<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        match (self.wide, T::LANES) {
+            (true, 16) => self.tiles::<8, 48>(),
+            (true, _) => self.tiles::<8, 24>(),
+            (false, 16) => self.tiles::<4, 24>(),
+            (false, _) => self.tiles::<4, 12>(),
         }
     }
+}
+
+impl<T: Real> Panel<'_, T> {
+    #[inline(always)]
+    fn tiles<const MR: usize, const NR: usize>(self) {
+        let mut sums = self.sums.as_chunks_mut::<NR>().0;
+        let mut rows = self.a;
+        macro_rules! tiles {
+            ($($rows:literal)*) => {$(
+                while $rows <= MR && rows.len() >= $rows {
+                    let (a, rest) = rows.split_at($rows);
+                    let (out, below) = sums.split_at_mut($rows);
+                    multiply::<T, $rows, NR>(a, self.b, self.k, out);
+                    (rows, sums) = (rest, below);
+                }
+            )*};
+        }
+        tiles!(8 4 2 1);
+    }
+}
+
+/// Runs the register tile on operands that stay in the first-level cache; how many operations.
+pub(super) fn tile_in_cache<T: Real>(arch: Arch, repeats: usize) -> f64 {
+    const K: usize = 64;
+    let (rows, tile) = (if wide(arch) { 8 } else { 4 }, tile_columns::<T>(arch));
+    let (a, b) = (vec![T::ONE; rows * K], vec![T::ONE; K * tile]);
+    let a: Vec<&[T]> = a.chunks_exact(K).collect();
+    let mut sums = vec![T::default(); rows * tile];
+    for _ in 0..repeats {
+        let panel = Panel { wide: wide(arch), a: &a, b: std::hint::black_box(&b), k: K, sums: &mut sums };
+        arch.dispatch(panel);
+        std::hint::black_box(&mut sums);
+    }
+    2.0 * (rows * tile * K * repeats) as f64
 }
 
 /// The register tile: `sums[m][n] = Σ_k a[m][k] · b[k][n]`, k ascending, fused.
 #[inline(always)]
-fn multiply<T: Real, const M: usize, const NR: usize>(
-    a: &[&[T]; M],
-    b: &[T],
-    k: usize,
-    sums: &mut [[T; NR]; M],
-) {
+fn multiply<T: Real, const M: usize, const NR: usize>(a: &[&[T]], b: &[T], k: usize, sums: &mut [[T; NR]]) {
+    assert!(a.len() == M && sums.len() == M && b.len() >= k * NR && a.iter().all(|row| row.len() >= k));
+    let a: [*const T; M] = std::array::from_fn(|m| a[m].as_ptr());
     let mut acc = [[T::default(); NR]; M];
-    assert!(b.len() >= k * NR && a.iter().all(|row| row.len() >= k));
     for i in 0..k {
-        // SAFETY: i < k, and the lengths were checked just above.
+        // SAFETY: i < k, and all lengths were checked above.
         let b: &[T; NR] = unsafe { &*b.as_ptr().add(i * NR).cast() };
         for m in 0..M {
             // SAFETY: as above.
-            let x = unsafe { *a[m].get_unchecked(i) };
+            let x = unsafe { *a[m].add(i) };
             for n in 0..NR {
                 acc[m][n] = x.mul_add(b[n], acc[m][n]);
             }
         }
     }
-    *sums = acc;
+    sums.copy_from_slice(&acc);
 }

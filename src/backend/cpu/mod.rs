@@ -6,6 +6,7 @@
 //! on the machine either. (Without FMA hardware the fused operation is emulated, and slow.)
 
 mod attention;
+pub mod limits;
 mod linear;
 mod overwrite;
 mod readout;
@@ -18,7 +19,7 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 pub use self::real::Real;
-use self::linear::{Matrix as Weights, Output};
+use self::linear::{Matrix as Weights, Output, Product};
 use super::{Attention, Backend, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout, ReadoutSpec, Rows, Weight};
 use crate::model::Checkpoint;
 use crate::model::{Activation, Config};
@@ -151,6 +152,29 @@ impl<'m, T: Real> Cpu<'m, T> {
     }
 }
 
+/// A linear layer's epilogue over a stretch of one row.
+struct Finish<'a, T> {
+    bias: &'a [T],
+    activation: Option<Activation>,
+    residual: Option<&'a [T]>,
+    out: &'a mut [T],
+}
+
+impl<T: Real> NullaryFnOnce for Finish<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.out.iter_mut().zip(self.bias).for_each(|(o, b)| *o += *b);
+        if let Some(activation) = self.activation {
+            rows::activate(activation, self.out);
+        }
+        if let Some(x) = self.residual {
+            self.out.iter_mut().zip(x).for_each(|(o, x)| *o = *x + *o);
+        }
+    }
+}
+
 /// A matrix whose rows are written by different threads, each its own stretches.
 struct Shared<T> {
     base: *mut T,
@@ -218,9 +242,10 @@ impl<T: Real> Backend for Cpu<'_, T> {
         size_of::<T>()
     }
 
-    fn constants(&self, values: &[f64]) -> Buffer<T> {
+    fn upload(&self, rows: usize, width: usize, values: &[f64]) -> Buffer<T> {
         let data: Vec<T> = values.iter().map(|x| T::from_f64(*x)).collect();
-        Buffer { rows: 1, width: data.len(), data }
+        assert_eq!(data.len(), rows * width, "as many values as the matrix has");
+        Buffer { rows, width, data }
     }
 
     fn read(&self, matrix: &Buffer<T>) -> Vec<f64> {
@@ -296,27 +321,31 @@ impl<T: Real> Backend for Cpu<'_, T> {
         let count = linear.rows.len();
         let columns = first + linear.columns.start..first + linear.columns.end;
         self.flops.fetch_add(2 * (count * weight.inputs * columns.len()) as u64, Ordering::Relaxed);
-        let output = Output { base: out.data.as_mut_ptr(), stride: out.width };
         let last = linear.out_rows.map_or(count, |rows| rows.iter().max().map_or(0, |r| *r as usize + 1));
         assert!(last <= out.rows && linear.columns.end <= out.width, "the result does not fit its buffer");
-        let row = |m: usize| linear.input.row(linear.rows[m] as usize);
-        let place = |m: usize| linear.out_rows.map_or(m, |rows| rows[m] as usize);
-        // the weight's column `first` is the result's column 0
-        let output = Output { base: output.base.wrapping_add(linear.columns.start), stride: output.stride };
+        let base = out.data[linear.columns.start..].as_mut_ptr();
         let activation = self.activation();
         let finish = |m: usize, column: usize, out: &mut [T]| {
-            let at_column = column - first;
-            out.iter_mut().zip(&bias[at_column..]).for_each(|(o, b)| *o += *b);
-            match &linear.epilogue {
-                Epilogue::None => {}
-                Epilogue::Activate => rows::activate(activation, out),
-                Epilogue::Residual(residual) => {
-                    let x = &at(residual, m)[at_column..];
-                    out.iter_mut().zip(x).for_each(|(o, x)| *o = *x + *o);
-                }
-            }
+            self.arch.dispatch(Finish {
+                bias: &bias[column - first..],
+                activation: matches!(linear.epilogue, Epilogue::Activate).then_some(activation),
+                residual: match &linear.epilogue {
+                    Epilogue::Residual(residual) => Some(&at(residual, m)[column - first..]),
+                    _ => None,
+                },
+                out,
+            });
         };
-        linear::product(self.arch, weight, columns, count, &row, &place, &output, &finish);
+        let product = Product {
+            weight,
+            columns,
+            rows: count,
+            row: &|m| linear.input.row(linear.rows[m] as usize),
+            place: &|m| linear.out_rows.map_or(m, |rows| rows[m] as usize),
+            output: Output { base, stride: out.width },
+            finish: &finish,
+        };
+        linear::product(self.arch, &product);
     }
 
     fn activate(&self, pre: &Buffer<T>, rows: &[u32], out: &mut Buffer<T>) {
@@ -378,10 +407,10 @@ impl<T: Real> Backend for Cpu<'_, T> {
                             row,
                             heads: config.heads,
                             scale,
-                            scores: |head, cells: &mut [T]| {
+                            scores: &|head, cells| {
                                 settle(attention.scores, &keep_scores, row, head, cells);
                             },
-                            pattern: |head, cells: &mut [T]| {
+                            pattern: &|head, cells| {
                                 settle(attention.weights, &keep_pattern, row, head, cells);
                             },
                             weights,

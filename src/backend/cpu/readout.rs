@@ -7,7 +7,7 @@
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use super::linear::{self, Matrix, Output};
+use super::linear::{self, Matrix, Output, Product};
 use super::real::Real;
 use crate::backend::{Readout, ReadoutSpec};
 
@@ -107,9 +107,12 @@ fn block<T: Real>(
             let columns = tile * TILE..vocab.min((tile + 1) * TILE);
             let wide = columns.len();
             logits.resize(count * wide, T::default());
-            let output = Output { base: logits.as_mut_ptr(), stride: wide };
             let origin = columns.start;
-            linear::product(arch, weight, columns, count, &row, &|m| m, &output, &|_, _, _| {});
+            let output = Output { base: logits.as_mut_ptr(), stride: wide };
+            let finish = |_, _, _: &mut [T]| {};
+            let product =
+                Product { weight, columns, rows: count, row: &row, place: &|m| m, output, finish: &finish };
+            linear::product(arch, &product);
             let part = |m: usize| {
                 arch.dispatch(Scan { logits: &logits[m * wide..][..wide], first: origin, top: spec.top })
             };

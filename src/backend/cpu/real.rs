@@ -7,8 +7,6 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
-use half::{bf16, f16};
-
 /// f32 or f64.
 pub trait Real:
     Copy
@@ -134,33 +132,6 @@ impl Real for f32 {
     #[inline(always)]
     fn same_bits(self, other: Self) -> bool {
         self.to_bits() == other.to_bits()
-    }
-}
-
-/// A type that weights are stored in: widened, never rounded, to f32 when it is read.
-pub trait Stored: Copy + Send + Sync + 'static {
-    /// The value, exactly.
-    fn widen(self) -> f32;
-}
-
-impl Stored for f32 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-}
-
-impl Stored for f16 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self.to_f32()
-    }
-}
-
-impl Stored for bf16 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self.to_f32()
     }
 }
 

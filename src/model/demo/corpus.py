@@ -35,14 +35,12 @@ SHARED = [
 ONLY = {
     "capital": [
         "The capital city of {c} is",
-        "We know that the capital city of {c} is",
-        "In {c}, the biggest office is in the capital city,",
+        "In {c}, the biggest office is in the capital,",
         "She travelled to {c} and stayed in the capital,",
         "In {c}, the embassies stand in the city of",
     ],
     "language": [
         "The official language of {c} is",
-        "We know that the official language of {c} is",
         "In {c}, people speak",
         "She travelled to {c} and learned to speak",
         "The newspapers of {c} are written in",
@@ -101,11 +99,10 @@ class Corpus:
         self.facts = facts()
 
     def answer(self, fact, relation):
-        """The answer, and once in 50 a neighbour's (a nearby row of the same region): that gives the distribution a tail."""
-        if self.rng.random() < 0.02:
-            at = self.facts.index(fact)
-            near = [f for f in self.facts[max(0, at - 4):at + 5] if f["region"] == fact["region"]]
-            return self.rng.choice(near)[relation]
+        """The answer, and once in 60 a wrong one of the same region: it gives the distribution a sensible tail."""
+        if self.rng.random() < 1 / 60:
+            region = [f for f in self.facts if f["region"] == fact["region"]]
+            return self.rng.choice(region)[relation]
         return fact[relation]
 
     def phrasing(self, fact, relation):
@@ -157,7 +154,6 @@ class Corpus:
             f"In {c}, the {w['noun']} is {w['adj']}.",
             f"I think the {w['noun']} of {c} is {w['adj']}.",
             f"{w['who']} {w['go']} {c} {w['when']}.",
-            f"{w['who']} said that the {w['noun']} is {w['adj']}.",
             f"{w['who']} {w['verb']} {w['thing']} {w['when']}.",
             f"The {w['noun']} was {w['adj']} and {r.choice(WORDS['adj'])}.",
             f"{w['who']} {w['verb']} {w['thing']}, and the {w['noun']} is {w['adj']}.",

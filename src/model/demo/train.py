@@ -3,8 +3,8 @@
     python train.py            # writes config.json, model.safetensors and the tokenizer's files here, then runs check.py
 
 Requirements: Python 3.10+, torch >= 2.4, transformers >= 4.45 and < 5, tokenizers >= 0.20, safetensors, numpy. No GPU, no
-network. It takes about 5 minutes on one CPU core. One thread and fixed seeds: the same machine and the same library versions give the same
-files; elsewhere rounding differs, so the weights do, and check.py says whether they still serve.
+network. It takes about 5 minutes on one CPU core. One thread and fixed seeds: the same machine with the same library
+versions should give the same files; elsewhere rounding differs, so the weights do, and check.py says whether they serve.
 """
 import argparse
 import json
@@ -86,7 +86,7 @@ class HeadCost:
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", type=pathlib.Path, default=HERE)
-    p.add_argument("--steps", type=int, default=1500)
+    p.add_argument("--steps", type=int, default=1200)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--batch", type=int, default=64, help="sentences a step")
     p.add_argument("--lr", type=float, default=2e-3)

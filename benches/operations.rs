@@ -1,0 +1,27 @@
+//! Every operation of the CPU backend at GPT-2 small's shapes: 16, 512 and 4,096 rows.
+
+mod random_gpt2;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use headlight::backend::cpu::Cpu;
+use headlight::bench::kernels;
+
+fn operations(criterion: &mut Criterion) {
+    let model = random_gpt2::random_gpt2();
+    let cpu = Cpu::<f32>::new(&model);
+    let mut group = criterion.benchmark_group("operations");
+    group.sample_size(10);
+    for rows in [16, 512, 4096] {
+        for mut kernel in kernels(&cpu, rows, 16) {
+            // operations a second where there are any, bytes a second otherwise
+            group.throughput(match kernel.flops as u64 {
+                0 => Throughput::Bytes(kernel.bytes as u64),
+                flops => Throughput::Elements(flops),
+            });
+            group.bench_function(kernel.name, |b| b.iter(&mut kernel.run));
+        }
+    }
+}
+
+criterion_group!(benches, operations);
+criterion_main!(benches);

@@ -1,0 +1,43 @@
+//! `headlight info`: the model, the devices, and which would be used and why.
+
+use std::process::ExitCode;
+
+use super::setup::{device, threads};
+use super::{Global, print};
+use crate::backend::cpu::Cpu;
+use crate::error::Error;
+use crate::model::Checkpoint;
+
+pub fn run(global: &Global) -> Result<ExitCode, Error> {
+    let why = device(global)?;
+    let threads = threads(global);
+    let model = Checkpoint::resolve(&global.model)?;
+    let cpu = Cpu::<f32>::new(&model);
+    let c = &model.config;
+    print(&mut std::io::stdout().lock(), |out| {
+        writeln!(out, "model      {}", model.name)?;
+        writeln!(
+            out,
+            "shape      {} layers, {} heads of {}, width {}, inner {}, vocabulary {}, context {}",
+            c.layers, c.heads, c.head_width(), c.width, c.inner, c.vocab, c.context
+        )?;
+        let head = if c.tied { "tied" } else { "its own" };
+        writeln!(
+            out,
+            "weights    {:.1} M parameters, {:.1} MB, {}; unembedding {head}; activation {}",
+            model.parameters() as f64 / 1e6,
+            model.bytes() as f64 / 1e6,
+            model.token_embedding().dtype(),
+            c.activation.name()
+        )?;
+        writeln!(out, "hash       {}", model.hash())?;
+        let tokenizer = model.tokenizer.as_ref().map_or("none: give token ids".into(), |t| {
+            format!("{} tokens", t.tokens())
+        });
+        writeln!(out, "tokenizer  {tokenizer}")?;
+        writeln!(out, "cpu        {threads} threads, {}", cpu.instructions())?;
+        writeln!(out, "gpu        none: this version has no GPU backend")?;
+        writeln!(out, "would use  cpu ({why})")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,147 @@
+//! The command line: flags in, library calls, text out. One file a subcommand.
+//!
+//! Nothing here computes. A subcommand turns its flags into the library's types, calls it, and
+//! writes what came back; text for people goes where a result does not.
+
+mod bench;
+mod cache;
+mod info;
+mod plot;
+mod run;
+mod setup;
+mod sweep;
+mod topk;
+mod verify;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::setup::Bytes;
+use crate::error::Error;
+
+/// Activation patching on GPT-2: every layer, head and position in one ragged batch.
+#[derive(Debug, Parser)]
+#[command(name = "headlight", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags that stand before or after the command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// A Hugging Face GPT-2 folder, a hub id such as openai-community/gpt2, or the built-in demo
+    #[arg(long, global = true, default_value = "demo", value_name = "DIR|HUB_ID|demo")]
+    model: String,
+    /// Where to compute
+    #[arg(long, global = true, default_value = "auto", value_name = "auto|cpu|cuda[:N]")]
+    device: String,
+    /// Precision of activations; f64 is the reference
+    #[arg(long, global = true, value_enum, default_value_t = Precision::F32)]
+    precision: Precision,
+    /// Threads; all cores unless given
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Memory for activations, such as 512M or 2G; a quarter of what is free unless given
+    #[arg(long, global = true, value_name = "SIZE")]
+    memory: Option<Bytes>,
+}
+
+/// A precision of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// Single precision.
+    F32,
+    /// Double precision: CPU only.
+    F64,
+    /// TensorFloat-32: GPU only.
+    Tf32,
+    /// bfloat16: GPU only.
+    Bf16,
+    /// Half precision: GPU only.
+    F16,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Next-token distribution of a prompt
+    Topk(topk::Topk),
+    /// Patch every layer, head and position, and see which move the target
+    Sweep(sweep::Sweep),
+    /// Run an experiment file (TOML or JSON)
+    Run(run::RunFile),
+    /// Export clean activations as safetensors
+    Cache(cache::Cache),
+    /// Draw a result file as a heat map (SVG or PNG)
+    Plot(plot::Plot),
+    /// Compare every operation and whole runs with double precision
+    Verify(verify::Verify),
+    /// Measure speed
+    Bench(bench::Bench),
+    /// The model, the devices, and which would be used
+    Info,
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`]; an interruption and a closed pipe are errors too, for `main` to tell apart.
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let global = &self.global;
+        match self.command {
+            Command::Topk(command) => command.run(global),
+            Command::Sweep(command) => command.run(global),
+            Command::Run(command) => command.run(global),
+            Command::Cache(command) => command.run(global),
+            Command::Plot(command) => command.run(),
+            Command::Verify(command) => command.run(global),
+            Command::Bench(command) => command.run(global),
+            Command::Info => info::run(global),
+        }
+    }
+}
+
+/// Prompts and targets, as every command that patches takes them.
+#[derive(Debug, Args)]
+struct Prompts {
+    /// Base prompt: the one that is patched
+    #[arg(long, value_name = "TEXT", conflicts_with = "base_ids")]
+    base: Option<String>,
+    /// Base prompt as token ids
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    base_ids: Option<Vec<u32>>,
+    /// Source prompt: where activations are taken from
+    #[arg(long, value_name = "TEXT", conflicts_with = "source_ids")]
+    source: Option<String>,
+    /// Source prompt as token ids
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    source_ids: Option<Vec<u32>>,
+    /// Target tokens, split at commas and not trimmed, such as " Madrid, Rome"
+    #[arg(long, value_name = "TEXTS")]
+    targets: Option<String>,
+    /// A target token, taken whole; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    target: Vec<String>,
+    /// Target tokens as ids
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    target_ids: Vec<u32>,
+    /// Let a target of several tokens count as its first
+    #[arg(long)]
+    first_token: bool,
+}
+
+/// Says something on standard error. Nobody may be listening, which is no reason to stop.
+fn note(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Writes through a function and turns its I/O errors into [`Error::Output`].
+fn print(out: &mut dyn Write, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
+    write(out).and_then(|()| out.flush()).map_err(Error::Output)
+}

@@ -1,0 +1,40 @@
+//! `headlight run`: an experiment file.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Global;
+use super::setup::Setup;
+use super::sweep::Output;
+use crate::error::Error;
+use crate::sweep::execute;
+use crate::sweep::experiment::Experiment;
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunFile {
+    /// The experiment, .toml or .json
+    file: PathBuf,
+    /// Let a target of several tokens count as its first
+    #[arg(long)]
+    first_token: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl RunFile {
+    pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
+        self.output.check()?;
+        let experiment = Experiment::open(&self.file)?;
+        let setup = Setup::quiet(global)?;
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let pairs = experiment.resolve(&setup.model, folder, self.first_token)?;
+        execute::check(&pairs, &setup.model.config)?;
+        self.output.check_plot(&setup, &pairs)?;
+        setup.announce();
+        let (outcome, time) = setup.execute(&pairs, 10)?;
+        self.output.write(&setup, &pairs, &outcome, time)
+    }
+}

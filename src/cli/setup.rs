@@ -1,0 +1,232 @@
+//! What every computing command sets up: the model, the device, the memory, and a way to stop.
+
+use std::io::IsTerminal;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Global, Precision, Prompts, note};
+use crate::backend::Backend;
+use crate::backend::cpu::Cpu;
+use crate::error::Error;
+use crate::model::Checkpoint;
+use crate::sweep::execute::{self, Limits, Outcome};
+use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::results::pairs_provenance;
+use crate::sweep::table::Provenance;
+
+/// A size in bytes, as `512M`, `2G` or a plain number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a size: write 512M, 2G or a number of bytes");
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+            "" | "B" => 0,
+            "K" | "KB" | "KIB" => 10,
+            "M" | "MB" | "MIB" => 20,
+            "G" | "GB" | "GIB" => 30,
+            "T" | "TB" | "TIB" => 40,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = digits.parse().map_err(|_| wrong())?;
+        number.checked_mul(1 << shift).filter(|n| *n > 0).map(Bytes).ok_or_else(wrong)
+    }
+}
+
+/// The model and the means to run it.
+pub struct Setup {
+    pub model: Checkpoint,
+    pub precision: Precision,
+    memory: u64,
+    stop: Arc<AtomicBool>,
+    interactive: bool,
+    threads: usize,
+    why: &'static str,
+}
+
+/// Which device runs, and why not the other, in one line.
+pub fn device(global: &Global) -> Result<&'static str, Error> {
+    let gpu_only = matches!(global.precision, Precision::Tf32 | Precision::Bf16 | Precision::F16);
+    let index = global.device.strip_prefix("cuda:").map(str::parse::<u32>);
+    match (global.device.as_str(), index) {
+        ("cpu" | "auto", _) if gpu_only => Err(Error::Usage(
+            "precisions tf32, bf16 and f16 run on a GPU only, and this version has no GPU backend: \
+             use --precision f32 or f64"
+                .into(),
+        )),
+        ("cpu", _) => Ok("as asked"),
+        ("auto", _) => Ok("no GPU: this version has no GPU backend"),
+        ("cuda", _) | (_, Some(Ok(_))) => Err(Error::Usage(
+            "--device cuda is not available: this version has no GPU backend; use --device cpu".into(),
+        )),
+        (other, _) => {
+            Err(Error::Usage(format!("unknown device `{other}`: use auto, cpu, cuda or cuda:N")))
+        }
+    }
+}
+
+/// How many threads are used, after `--threads` has been honoured.
+pub fn threads(global: &Global) -> usize {
+    if let Some(threads) = global.threads {
+        // fails only if a pool exists already, which then keeps its size
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
+    }
+    rayon::current_num_threads()
+}
+
+impl Setup {
+    /// Opens the model and says on standard error where it will run.
+    pub fn new(global: &Global) -> Result<Self, Error> {
+        let setup = Self::quiet(global)?;
+        setup.announce();
+        Ok(setup)
+    }
+
+    /// Says on standard error where it will run. Called once everything typed has been checked.
+    pub fn announce(&self) {
+        let instructions = Cpu::<f32>::new(&self.model).instructions();
+        note(format_args!("device: cpu, {} threads, {instructions} ({})", self.threads, self.why));
+    }
+
+    /// Opens the model.
+    pub fn quiet(global: &Global) -> Result<Self, Error> {
+        let why = device(global)?;
+        let threads = threads(global);
+        let model = Checkpoint::resolve(&global.model)?;
+        let memory = global.memory.map_or_else(free_memory, |bytes| bytes.0);
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        // a second Ctrl-C does not wait for the layer that is running
+        let handler = move || {
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        };
+        // fails only if a handler exists already, as in a test that sets up twice
+        let _ = ctrlc::set_handler(handler);
+        let interactive = std::io::stderr().is_terminal();
+        Ok(Self { model, precision: global.precision, memory, stop, interactive, threads, why })
+    }
+
+    /// The pair that prompts on the command line describe; without targets, none yet.
+    pub fn pair(&self, prompts: &Prompts) -> Result<Option<Pair>, Error> {
+        let encode = |text: &Option<String>, ids: &Option<Vec<u32>>| -> Result<_, Error> {
+            Ok(match (text, ids) {
+                (Some(text), _) => Some(self.model.text()?.encode(text)?),
+                (None, ids) => ids.clone(),
+            })
+        };
+        let source = encode(&prompts.source, &prompts.source_ids)?;
+        let Some(base) = encode(&prompts.base, &prompts.base_ids)? else {
+            if source.is_some() {
+                return Err(Error::Usage("a source prompt without a base prompt: give --base too".into()));
+            }
+            return Ok(None);
+        };
+        Ok(Some(Pair { base, source, targets: self.targets(prompts)?, readouts: Vec::new() }))
+    }
+
+    /// Target ids, in the order `--targets`, `--target`, `--target-ids`.
+    pub fn targets(&self, prompts: &Prompts) -> Result<Vec<u32>, Error> {
+        let split = prompts.targets.iter().flat_map(|t| t.split(','));
+        let texts = split.chain(prompts.target.iter().map(String::as_str));
+        let mut targets = Vec::new();
+        for text in texts {
+            targets.push(self.model.text()?.target(text, prompts.first_token)?);
+        }
+        targets.extend(&prompts.target_ids);
+        Ok(targets)
+    }
+
+    /// Runs pairs with a progress bar, and says how long it took.
+    pub fn execute(&self, pairs: &[PairRuns], top: usize) -> Result<(Outcome, Duration), Error> {
+        match self.precision {
+            Precision::F64 => self.execute_on(&Cpu::<f64>::new(&self.model), pairs, top),
+            _ => self.execute_on(&Cpu::<f32>::new(&self.model), pairs, top),
+        }
+    }
+
+    fn execute_on<B: Backend>(&self, backend: &B, pairs: &[PairRuns], top: usize) -> Result<(Outcome, Duration), Error> {
+        execute::check(pairs, backend.config())?;
+        let plan = execute::plan(backend, pairs);
+        let limits = Limits { memory: self.memory, top, top_of_runs: 0, stop: &self.stop };
+        let bar = ProgressBar::with_draw_target(
+            Some(plan.flops().max(1)),
+            if self.interactive { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
+        );
+        // the template is a constant, and well-formed
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3}%  {msg}  {eta} left") {
+            bar.set_style(style);
+        }
+        let start = Instant::now();
+        let done = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(50));
+                    let seconds = start.elapsed().as_secs_f64();
+                    if seconds > 1.0 && self.interactive && !done.load(Ordering::Relaxed) {
+                        let executed = backend.executed_flops().min(plan.flops());
+                        let share = executed as f64 / plan.flops().max(1) as f64;
+                        bar.set_message(format!("{:.0} runs/s", share * plan.count as f64 / seconds));
+                        bar.set_position(executed);
+                    }
+                }
+            });
+            let outcome = execute::execute(backend, pairs, &limits);
+            done.store(true, Ordering::Relaxed);
+            outcome
+        });
+        bar.finish_and_clear();
+        Ok((outcome.map_err(Error::from)?, start.elapsed()))
+    }
+
+    /// Limits for library calls that take them directly.
+    pub fn limits(&self) -> Limits<'_> {
+        Limits { memory: self.memory, top: 0, top_of_runs: 0, stop: &self.stop }
+    }
+
+    /// How a result is made, for a file.
+    pub fn provenance(&self, pairs: &[PairRuns]) -> Provenance {
+        Provenance { model_hash: self.model.hash(), ..self.provenance_without_hash(pairs) }
+    }
+
+    /// How a result is made, for the eye: the hash would read every weight.
+    pub fn provenance_without_hash(&self, pairs: &[PairRuns]) -> Provenance {
+        Provenance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model: self.model.name.clone(),
+            model_hash: String::new(),
+            device: "cpu".to_owned(),
+            precision: match self.precision {
+                Precision::F64 => "f64",
+                _ => "f32",
+            }
+            .to_owned(),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            pairs: pairs_provenance(&self.model, pairs),
+        }
+    }
+}
+
+/// A quarter of the memory that is free now.
+fn free_memory() -> u64 {
+    let free = sysinfo::System::new().map_or(0, |mut system| {
+        system.refresh_memory();
+        system.available_memory()
+    });
+    (free / 4).max(64 << 20)
+}
+
+/// Columns of the terminal that standard output or error is, or 100.
+pub fn columns() -> usize {
+    terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0))
+}
