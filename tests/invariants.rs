@@ -151,6 +151,54 @@ impl Frozen {
     }
 }
 
+/// Patches that meet: a live one somewhere, then several at neighbouring stages of one layer, all
+/// at one position, and most of them freezes.
+#[derive(Debug, Clone)]
+struct Meeting {
+    live: PatchSpec,
+    /// The first of four neighbouring components.
+    around: usize,
+    /// Which of the four, and what is done there.
+    patches: Vec<(usize, PatchSpec)>,
+    layer: usize,
+    position: usize,
+}
+
+fn meeting() -> impl Strategy<Value = Meeting> {
+    let frozen = (common::runs::patch(), proptest::bool::weighted(0.6)).prop_map(|(patch, freeze)| match freeze {
+        true => PatchSpec {
+            op: common::runs::OpSpec::Interchange,
+            base: true,
+            heads: 0,
+            keys: None,
+            source_layer: None,
+            source_heads: None,
+            source_positions: None,
+            ..patch
+        },
+        false => patch,
+    });
+    let patches = proptest::collection::vec((0usize..4, frozen), 1..6);
+    (common::runs::patch(), 0usize..32, patches, 0usize..4, any::<usize>()).prop_map(
+        |(live, around, patches, layer, position)| Meeting { live, around, patches, layer, position },
+    )
+}
+
+impl Meeting {
+    fn resolve(&self, pair: &Pair, checkpoint: &Checkpoint) -> Run {
+        let config = &checkpoint.config;
+        let count = Component::all().count();
+        let mut patches = vec![self.live.resolve(pair, config)];
+        for (near, patch) in &self.patches {
+            let component = (self.around + near).min(count - 1);
+            let positions = Places::One(self.position);
+            let patch = PatchSpec { component, layer: self.layer, positions, ..patch.clone() };
+            patches.push(patch.resolve(pair, config));
+        }
+        Run { name: None, patches }
+    }
+}
+
 proptest! {
     #![proptest_config(cases(256))]
 
@@ -173,6 +221,19 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(cases(1024))]
+
+    #[test]
+    fn patches_that_meet_equal_the_whole_run(spec in model(), pair in pair(4), runs in proptest::collection::vec(meeting(), 1..9)) {
+        in_both(&spec, |c| {
+            let pair = pair.resolve(&c.config);
+            let runs = runs.iter().map(|m| m.resolve(&pair, c)).collect();
+            vec![PairRuns { pair, runs }]
+        })?;
+    }
+}
+
+proptest! {
     #![proptest_config(cases(24))]
 
     #[test]
@@ -185,6 +246,72 @@ proptest! {
         let spec = ModelSpec { layers: spec.layers.min(2), heads: spec.heads.min(2), ..spec };
         let pair = PairSpec { length: pair.length.max(64), shared: pair.shared.saturating_mul(9), ..pair };
         in_both(&spec, |c| vec![resolve(&pair, &runs, &c.config), resolve(&short, &of_short, &c.config)])?;
+    }
+}
+
+/// Runs that were once planned wrongly, each the smallest of its kind.
+#[test]
+fn runs_that_were_planned_wrongly_equal_the_whole_run() {
+    use Component as C;
+    let spec = ModelSpec {
+        layers: 3,
+        heads: 2,
+        head_width: 5,
+        inner: 33,
+        vocab: 17,
+        activation: "gelu_new",
+        tied: true,
+        by_layer: false,
+        scaled: true,
+        dtype: "F32",
+        seed: 5,
+    };
+    let at = |component: Component, layer: usize, positions: &[usize]| {
+        let heads = if component.has_heads() { vec![0, 1] } else { vec![] };
+        let layer = (!component.is_global()).then_some(layer);
+        Patch::interchange(component, layer, heads, positions.to_vec())
+    };
+    let freeze = |component, layer, positions: &[usize]| Patch { origin: Origin::Base, ..at(component, layer, positions) };
+    let add = |component, layer, positions: &[usize]| at(component, layer, positions).with_op(Op::Add(None));
+    let runs = [
+        // after everything that is read, in the last run of a chunk and before another's rows
+        vec![at(C::BlockInput, 0, &[1]), at(C::BlockInput, 0, &[6]), add(C::Ln1Scale, 1, &[6])],
+        // one head's input, twice
+        vec![at(C::AttentionQueryInput, 1, &[3]), add(C::AttentionQueryInput, 1, &[3])],
+        // a freeze of the whole branch in the live patch's own layer
+        vec![at(C::BlockInput, 1, &[3]), freeze(C::AttentionInput, 1, &[3])],
+        // a row overwritten whole behind patches on what has no buffer of its own
+        vec![at(C::TokenEmbedding, 0, &[2]), at(C::BlockInput, 0, &[2])],
+        vec![at(C::MlpInput, 1, &[2, 3]), at(C::MlpPre, 1, &[2])],
+        vec![add(C::AttentionScores, 1, &[2, 3]), at(C::AttentionValueOutput, 1, &[2])],
+        vec![add(C::AttentionWeight, 1, &[1])],
+        // a freeze inside a layer norm, and a patch behind it there
+        vec![at(C::BlockInput, 1, &[3]), freeze(C::Ln1Normalized, 2, &[3]), add(C::AttentionInput, 2, &[3])],
+        vec![at(C::BlockInput, 1, &[3]), freeze(C::MlpResidualInput, 2, &[3]), add(C::Ln2Normalized, 2, &[3])],
+        vec![at(C::BlockInput, 1, &[3]), freeze(C::LnFNormalized, 3, &[3]), add(C::FinalOutput, 3, &[3])],
+        // a head's own input where the shared one is frozen
+        vec![
+            at(C::BlockInput, 1, &[3]),
+            freeze(C::AttentionInput, 2, &[3]),
+            freeze(C::AttentionQueryInput, 2, &[3]),
+            add(C::AttentionQueryInput, 2, &[3]),
+        ],
+        vec![at(C::BlockInput, 1, &[7])],
+    ];
+    let runs = runs.map(|patches| Run { name: None, patches });
+    let checkpoint = spec.open();
+    for readouts in [vec![3], vec![2, 3], vec![0, 5], vec![]] {
+        let pair = Pair {
+            base: vec![1, 2, 3, 4, 5, 6, 7, 8],
+            source: Some(vec![8, 1, 9, 2, 4, 6, 3, 1]),
+            targets: (0..17).collect(),
+            readouts,
+        };
+        for runs in [runs.to_vec(), runs.iter().rev().cloned().collect()] {
+            let pairs = [PairRuns { pair: pair.clone(), runs: runs.into() }];
+            cone_equals_whole::<f32>(&checkpoint, &pairs).unwrap();
+            cone_equals_whole::<f64>(&checkpoint, &pairs).unwrap();
+        }
     }
 }
 

@@ -276,15 +276,18 @@ fn forward(walk: &mut Walk<'_>, layer: usize, input: Positions) -> LayerDirt {
     let normalized = at(Stage::Ln1Normalized, scale, width).after;
     let ln_1 = at(Stage::AttentionInput, normalized, width).after;
 
-    let mut own_input = |stage| {
-        let dirty = at(stage, ln_1.clone(), 0).after;
-        (stage, dirty)
-    };
-    let inputs = [Stage::QueryInput, Stage::KeyInput, Stage::ValueInput].map(&mut own_input);
+    // where a head has an input of its own, that is the residual, not what ln_1 made of it
+    for stage in [Stage::QueryInput, Stage::KeyInput, Stage::ValueInput] {
+        walk.stage(layer, stage, input.union(&ln_1), 0);
+    }
     let cells = walk.question.cells.iter().zip(&walk.live).take(walk.next);
     let live = cells.filter(|(cell, live)| cell.layer == layer && **live);
     let head_inputs = head_inputs(live.map(|(cell, _)| cell));
-    let [(_, q), (_, k), (_, v)] = inputs;
+    let read = |own| {
+        let rows = head_inputs.iter().filter(|(stage, _, _)| *stage == own);
+        rows.map(|(_, position, _)| *position).collect::<Positions>().union(&ln_1)
+    };
+    let [q, k, v] = [Stage::QueryInput, Stage::KeyInput, Stage::ValueInput].map(read);
     let mut at = |stage, before, whole| walk.stage(layer, stage, before, whole);
     let query = at(Stage::Query, q, width);
     let key = at(Stage::Key, k, width);
