@@ -18,7 +18,13 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
         writeln!(
             out,
             "shape      {} layers, {} heads of {}, width {}, inner {}, vocabulary {}, context {}",
-            c.layers, c.heads, c.head_width(), c.width, c.inner, c.vocab, c.context
+            c.layers,
+            c.heads,
+            c.head_width(),
+            c.width,
+            c.inner,
+            c.vocab,
+            c.context
         )?;
         let head = if c.tied { "tied" } else { "its own" };
         writeln!(
@@ -30,9 +36,12 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
             c.activation.name()
         )?;
         writeln!(out, "hash       {}", model.hash())?;
-        let tokenizer = model.tokenizer.as_ref().map_or("none: give token ids".into(), |t| {
-            format!("{} tokens", t.tokens())
-        });
+        let tokenizer = model
+            .tokenizer
+            .as_ref()
+            .map_or("none: give token ids".into(), |t| {
+                format!("{} tokens", t.tokens())
+            });
         writeln!(out, "tokenizer  {tokenizer}")?;
         writeln!(out, "cpu        {threads} threads, {}", Instructions::best().name())?;
         writeln!(out, "gpu        none: this version has no GPU backend")?;
