@@ -101,7 +101,7 @@ impl Setup {
 
     /// Says on standard error where it will run. Called once everything typed has been checked.
     pub fn announce(&self) {
-        let instructions = Cpu::<f32>::new(&self.model).instructions();
+        let instructions = Instructions::best().name();
         note(format_args!(
             "device: cpu, {} threads, {instructions} ({})",
             self.threads, self.why
