@@ -326,7 +326,12 @@ impl FromStr for Site {
 }
 
 fn nearest(name: &str) -> String {
-    let known = NAMES.iter().flat_map(|(_, canonical, hook)| [Some(*canonical), *hook]).flatten();
+    // a hook's last part is a name too, except where three layer norms share it
+    let short = |hook: &'static str| hook.rsplit('.').next().filter(|h| !matches!(*h, "hook_scale" | "hook_normalized"));
+    let known = NAMES
+        .iter()
+        .flat_map(|(_, canonical, hook)| [Some(*canonical), *hook, hook.and_then(short)])
+        .flatten();
     known
         .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
         .unwrap_or("head_value_output")

@@ -331,11 +331,12 @@ fn no_ops<B: Backend>(
         let layers: Vec<Option<usize>> =
             if component.is_global() { vec![None] } else { (0..config.layers).map(Some).collect() };
         for layer in layers {
-            let positions = match random.below(3) {
+            let mut positions: Vec<usize> = match random.below(3) {
                 0 => (0..length).collect(),
                 1 => vec![random.below(length), random.below(length)],
                 _ => vec![random.below(length)],
             };
+            positions.dedup();
             let heads: Vec<usize> = match (component.has_heads(), random.below(2)) {
                 (false, _) => Vec::new(),
                 (true, 0) => (0..config.heads).collect(),

@@ -176,6 +176,7 @@ impl PatchSpec {
         let positions: Vec<usize> = match self.positions {
             Places::All => (0..length).collect(),
             Places::One(p) => vec![p % length],
+            Places::Two(p, q) if p % length == q % length => vec![p % length],
             Places::Two(p, q) => vec![p % length, q % length],
             Places::From(p) => (p % length..length).collect(),
         };
@@ -228,9 +229,12 @@ impl PatchSpec {
             source_positions,
             heads,
         };
-        // keys beyond every query are refused
+        // keys beyond every query are refused, and so is a key named twice
         let last = patch.positions.iter().copied().max().unwrap_or(0);
-        let keys = patch.keys.map(|keys| keys.into_iter().filter(|k| *k <= last).collect());
+        let keys = patch.keys.map(|keys| {
+            let mut seen = std::collections::BTreeSet::new();
+            keys.into_iter().filter(|k| *k <= last && seen.insert(*k)).collect()
+        });
         let patch = Patch { keys, ..patch };
         check_patch(&patch, pair, config).unwrap();
         patch
