@@ -54,6 +54,9 @@ impl Error {
 
     /// Whether the user asked to stop.
     pub fn is_interruption(&self) -> bool {
-        matches!(self, Error::Execute(crate::sweep::execute::ExecuteError::Interrupted(_)))
+        matches!(
+            self,
+            Error::Execute(crate::sweep::execute::ExecuteError::Interrupted(_))
+        )
     }
 }

@@ -26,3 +26,8 @@ pub mod sweep;
 pub mod verify;
 
 pub use error::Error;
+
+// the README's library example is compiled and run with the documentation tests
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -31,12 +31,20 @@ fn usage(error: &clap::Error) -> ExitCode {
             let _ = error.print();
             ExitCode::from(2)
         }
-        ErrorKind::InvalidUtf8 => fail("an argument is not UTF-8: give text as UTF-8, or token ids", 2),
+        ErrorKind::InvalidUtf8 => fail(
+            "an argument is not UTF-8: give text as UTF-8, or token ids",
+            2,
+        ),
         _ => {
             let text = error.to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text);
-            let said = text.lines().take_while(|l| !l.starts_with("Usage: ") && !l.starts_with("For more"));
-            let said: Vec<&str> = said.map(str::trim).filter(|line| !line.is_empty()).collect();
+            let said = text
+                .lines()
+                .take_while(|l| !l.starts_with("Usage: ") && !l.starts_with("For more"));
+            let said: Vec<&str> = said
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .collect();
             fail(&said.join(" "), 2)
         }
     }
@@ -46,7 +54,13 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn fail(sentence: &str, code: u8) -> ExitCode {
     let line: String = sentence
         .chars()
-        .map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() })
+        .map(|c| {
+            if c.is_control() {
+                c.escape_debug().to_string()
+            } else {
+                c.to_string()
+            }
+        })
         .collect();
     // nobody may be listening
     let _ = writeln!(std::io::stderr(), "headlight: {line}");

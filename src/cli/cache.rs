@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use safetensors::tensor::TensorView;
 use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 
 use super::setup::Setup;
 use super::{Global, Precision, note};
@@ -43,33 +43,66 @@ impl Cache {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         if self.out.extension().and_then(|e| e.to_str()) != Some("safetensors") {
             let out = self.out.display();
-            return Err(Error::Usage(format!("`{out}` does not end in .safetensors: activations are written as that")));
+            return Err(Error::Usage(format!(
+                "`{out}` does not end in .safetensors: activations are written as that"
+            )));
         }
         drop(WholeFile::create(&self.out)?);
-        let sites = self.component.iter().map(|name| name.parse::<Site>()).collect::<Result<Vec<_>, _>>()?;
+        let sites = self
+            .component
+            .iter()
+            .map(|name| name.parse::<Site>())
+            .collect::<Result<Vec<_>, _>>()?;
         let setup = Setup::quiet(global)?;
         let ids = match (&self.prompt, &self.ids) {
             (Some(prompt), _) => setup.model.text()?.encode(prompt)?,
             (None, ids) => ids.clone().unwrap_or_default(),
         };
-        check_pair(&Pair { base: ids.clone(), ..Pair::default() }, &setup.model.config)?;
-        let sites: Vec<(Component, Option<usize>)> = by_layer(&sites, &self.layers, &setup.model.config)?
-            .into_iter()
-            .flat_map(|(component, layers)| layers.into_iter().map(move |layer| (component, layer)))
-            .collect();
+        check_pair(
+            &Pair {
+                base: ids.clone(),
+                ..Pair::default()
+            },
+            &setup.model.config,
+        )?;
+        let sites: Vec<(Component, Option<usize>)> =
+            by_layer(&sites, &self.layers, &setup.model.config)?
+                .into_iter()
+                .flat_map(|(component, layers)| {
+                    layers.into_iter().map(move |layer| (component, layer))
+                })
+                .collect();
         setup.announce();
         let kept = match setup.precision {
-            Precision::F64 => activations(&Cpu::<f64>::new(&setup.model), &ids, &sites, &setup.limits()),
-            _ => activations(&Cpu::<f32>::new(&setup.model), &ids, &sites, &setup.limits()),
+            Precision::F64 => activations(
+                &Cpu::<f64>::new(&setup.model),
+                &ids,
+                &sites,
+                &setup.limits(),
+            ),
+            _ => activations(
+                &Cpu::<f32>::new(&setup.model),
+                &ids,
+                &sites,
+                &setup.limits(),
+            ),
         }?;
         let bytes: Vec<Vec<u8>> = kept
             .iter()
-            .map(|a| a.values.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect())
+            .map(|a| {
+                a.values
+                    .iter()
+                    .flat_map(|x| (*x as f32).to_le_bytes())
+                    .collect()
+            })
             .collect();
         let mut views = Vec::new();
         for (activation, bytes) in kept.iter().zip(&bytes) {
             let view = TensorView::new(Dtype::F32, activation.shape.clone(), bytes);
-            views.push((activation.name.clone(), view.map_err(unwritable(&self.out))?));
+            views.push((
+                activation.name.clone(),
+                view.map_err(unwritable(&self.out))?,
+            ));
         }
         let about = HashMap::from([
             ("format".to_owned(), "pt".to_owned()),
@@ -78,7 +111,11 @@ impl Cache {
         ]);
         let file = safetensors::serialize(views, Some(about)).map_err(unwritable(&self.out))?;
         WholeFile::write(&self.out, &file)?;
-        note(format_args!("wrote {} tensors to {}", kept.len(), self.out.display()));
+        note(format_args!(
+            "wrote {} tensors to {}",
+            kept.len(),
+            self.out.display()
+        ));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::setup::{device, threads};
 use super::{Global, print};
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::Instructions;
 use crate::error::Error;
 use crate::model::Checkpoint;
 
@@ -12,14 +12,19 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
     let why = device(global)?;
     let threads = threads(global);
     let model = Checkpoint::resolve(&global.model)?;
-    let cpu = Cpu::<f32>::new(&model);
     let c = &model.config;
     print(&mut std::io::stdout().lock(), |out| {
         writeln!(out, "model      {}", model.name)?;
         writeln!(
             out,
             "shape      {} layers, {} heads of {}, width {}, inner {}, vocabulary {}, context {}",
-            c.layers, c.heads, c.head_width(), c.width, c.inner, c.vocab, c.context
+            c.layers,
+            c.heads,
+            c.head_width(),
+            c.width,
+            c.inner,
+            c.vocab,
+            c.context
         )?;
         let head = if c.tied { "tied" } else { "its own" };
         writeln!(
@@ -31,11 +36,14 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
             c.activation.name()
         )?;
         writeln!(out, "hash       {}", model.hash())?;
-        let tokenizer = model.tokenizer.as_ref().map_or("none: give token ids".into(), |t| {
-            format!("{} tokens", t.tokens())
-        });
+        let tokenizer = model
+            .tokenizer
+            .as_ref()
+            .map_or("none: give token ids".into(), |t| {
+                format!("{} tokens", t.tokens())
+            });
         writeln!(out, "tokenizer  {tokenizer}")?;
-        writeln!(out, "cpu        {threads} threads, {}", cpu.instructions())?;
+        writeln!(out, "cpu        {threads} threads, {}", Instructions::best().name())?;
         writeln!(out, "gpu        none: this version has no GPU backend")?;
         writeln!(out, "would use  cpu ({why})")
     })?;

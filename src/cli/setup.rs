@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Global, Precision, Prompts, note};
 use crate::backend::Backend;
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::{Cpu, Instructions};
 use crate::error::Error;
 use crate::model::Checkpoint;
 use crate::sweep::execute::{self, Limits, Outcome};
@@ -37,7 +37,11 @@ impl FromStr for Bytes {
             _ => return Err(wrong()),
         };
         let number: u64 = digits.parse().map_err(|_| wrong())?;
-        number.checked_mul(1 << shift).filter(|n| *n > 0).map(Bytes).ok_or_else(wrong)
+        number
+            .checked_mul(1 << shift)
+            .filter(|n| *n > 0)
+            .map(Bytes)
+            .ok_or_else(wrong)
     }
 }
 
@@ -54,7 +58,10 @@ pub struct Setup {
 
 /// Which device runs, and why not the other, in one line.
 pub fn device(global: &Global) -> Result<&'static str, Error> {
-    let gpu_only = matches!(global.precision, Precision::Tf32 | Precision::Bf16 | Precision::F16);
+    let gpu_only = matches!(
+        global.precision,
+        Precision::Tf32 | Precision::Bf16 | Precision::F16
+    );
     let index = global.device.strip_prefix("cuda:").map(str::parse::<u32>);
     match (global.device.as_str(), index) {
         ("cpu" | "auto", _) if gpu_only => Err(Error::Usage(
@@ -77,7 +84,9 @@ pub fn device(global: &Global) -> Result<&'static str, Error> {
 pub fn threads(global: &Global) -> usize {
     if let Some(threads) = global.threads {
         // fails only if a pool exists already, which then keeps its size
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
+        let _ = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global();
     }
     rayon::current_num_threads()
 }
@@ -92,8 +101,11 @@ impl Setup {
 
     /// Says on standard error where it will run. Called once everything typed has been checked.
     pub fn announce(&self) {
-        let instructions = Cpu::<f32>::new(&self.model).instructions();
-        note(format_args!("device: cpu, {} threads, {instructions} ({})", self.threads, self.why));
+        let instructions = Instructions::best().name();
+        note(format_args!(
+            "device: cpu, {} threads, {instructions} ({})",
+            self.threads, self.why
+        ));
     }
 
     /// Opens the model.
@@ -113,7 +125,15 @@ impl Setup {
         // fails only if a handler exists already, as in a test that sets up twice
         let _ = ctrlc::set_handler(handler);
         let interactive = std::io::stderr().is_terminal();
-        Ok(Self { model, precision: global.precision, memory, stop, interactive, threads, why })
+        Ok(Self {
+            model,
+            precision: global.precision,
+            memory,
+            stop,
+            interactive,
+            threads,
+            why,
+        })
     }
 
     /// The pair that prompts on the command line describe; without targets, none yet.
@@ -127,11 +147,18 @@ impl Setup {
         let source = encode(&prompts.source, &prompts.source_ids)?;
         let Some(base) = encode(&prompts.base, &prompts.base_ids)? else {
             if source.is_some() {
-                return Err(Error::Usage("a source prompt without a base prompt: give --base too".into()));
+                return Err(Error::Usage(
+                    "a source prompt without a base prompt: give --base too".into(),
+                ));
             }
             return Ok(None);
         };
-        Ok(Some(Pair { base, source, targets: self.targets(prompts)?, readouts: Vec::new() }))
+        Ok(Some(Pair {
+            base,
+            source,
+            targets: self.targets(prompts)?,
+            readouts: Vec::new(),
+        }))
     }
 
     /// Target ids, in the order `--targets`, `--target`, `--target-ids`.
@@ -154,16 +181,31 @@ impl Setup {
         }
     }
 
-    fn execute_on<B: Backend>(&self, backend: &B, pairs: &[PairRuns], top: usize) -> Result<(Outcome, Duration), Error> {
+    fn execute_on<B: Backend>(
+        &self,
+        backend: &B,
+        pairs: &[PairRuns],
+        top: usize,
+    ) -> Result<(Outcome, Duration), Error> {
         execute::check(pairs, backend.config())?;
         let plan = execute::plan(backend, pairs);
-        let limits = Limits { memory: self.memory, top, top_of_runs: 0, stop: &self.stop };
+        let limits = Limits {
+            memory: self.memory,
+            top,
+            top_of_runs: 0,
+            stop: &self.stop,
+        };
         let bar = ProgressBar::with_draw_target(
             Some(plan.flops().max(1)),
-            if self.interactive { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
+            if self.interactive {
+                ProgressDrawTarget::stderr()
+            } else {
+                ProgressDrawTarget::hidden()
+            },
         );
         // the template is a constant, and well-formed
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3}%  {msg}  {eta} left") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3}%  {msg}  {eta} left")
+        {
             bar.set_style(style);
         }
         let start = Instant::now();
@@ -176,7 +218,10 @@ impl Setup {
                     if seconds > 1.0 && self.interactive && !done.load(Ordering::Relaxed) {
                         let executed = backend.executed_flops().min(plan.flops());
                         let share = executed as f64 / plan.flops().max(1) as f64;
-                        bar.set_message(format!("{:.0} runs/s", share * plan.count as f64 / seconds));
+                        bar.set_message(format!(
+                            "{:.0} runs/s",
+                            share * plan.count as f64 / seconds
+                        ));
                         bar.set_position(executed);
                     }
                 }
@@ -191,12 +236,20 @@ impl Setup {
 
     /// Limits for library calls that take them directly.
     pub fn limits(&self) -> Limits<'_> {
-        Limits { memory: self.memory, top: 0, top_of_runs: 0, stop: &self.stop }
+        Limits {
+            memory: self.memory,
+            top: 0,
+            top_of_runs: 0,
+            stop: &self.stop,
+        }
     }
 
     /// How a result is made, for a file.
     pub fn provenance(&self, pairs: &[PairRuns]) -> Provenance {
-        Provenance { model_hash: self.model.hash(), ..self.provenance_without_hash(pairs) }
+        Provenance {
+            model_hash: self.model.hash(),
+            ..self.provenance_without_hash(pairs)
+        }
     }
 
     /// How a result is made, for the eye: the hash would read every weight.
@@ -211,7 +264,11 @@ impl Setup {
                 _ => "f32",
             }
             .to_owned(),
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            // a path need not be UTF-8
+            command: std::env::args_os()
+                .map(|a| a.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" "),
             pairs: pairs_provenance(&self.model, pairs),
         }
     }

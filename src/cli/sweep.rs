@@ -10,10 +10,12 @@ use clap::{Args, ValueEnum};
 use super::setup::{Setup, columns};
 use super::topk::candidates;
 use super::{Global, Prompts, print};
+use crate::backend::Readout;
 use crate::error::Error;
 use crate::patch::{Op, Run};
-use crate::backend::Readout;
-use crate::report::{self, HeatMap, ReportError, TopkFormat, strongest, write_strongest, write_topk};
+use crate::report::{
+    self, HeatMap, ReportError, TopkFormat, strongest, write_strongest, write_topk,
+};
 use crate::site::Site;
 use crate::sweep::check::{check_pair, check_patch};
 use crate::sweep::execute::{Outcome, PairOutcome};
@@ -78,7 +80,9 @@ impl Sweep {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.output.check()?;
         if self.seed.is_some() && !matches!(self.op, OpText::Ready(Op::Noise { .. })) {
-            return Err(Error::Usage("--seed is for --op noise=level: leave it out".into()));
+            return Err(Error::Usage(
+                "--seed is for --op noise=level: leave it out".into(),
+            ));
         }
         let (sites, spans) = (self.sites()?, self.spans()?);
         let setup = Setup::quiet(global)?;
@@ -88,7 +92,12 @@ impl Sweep {
                 let text = setup.model.text()?;
                 let [base, source] = REFERENCE.map(|prompt| text.encode(prompt));
                 let targets = setup.targets(&self.prompts)?;
-                Pair { base: base?, source: Some(source?), targets, readouts: Vec::new() }
+                Pair {
+                    base: base?,
+                    source: Some(source?),
+                    targets,
+                    readouts: Vec::new(),
+                }
             }
             None => return Err(Error::Usage("no prompts: give --base and --source".into())),
         };
@@ -96,7 +105,9 @@ impl Sweep {
         let grid = self.grid(&setup, sites, spans)?;
         if pair.source.is_none() && grid.op.reads_source() {
             let op = grid.op.label();
-            return Err(Error::Usage(format!("`{op}` reads a source prompt: give --source too")));
+            return Err(Error::Usage(format!(
+                "`{op}` reads a source prompt: give --source too"
+            )));
         }
         let runs: Vec<Run> = grid.runs(&setup.model.config, pair.base.len())?;
         for patch in runs.iter().flat_map(|r| &r.patches) {
@@ -106,7 +117,10 @@ impl Sweep {
         if pair.targets.is_empty() {
             pair.targets = default_targets(&setup, &pair)?;
         }
-        let pairs = [PairRuns { pair, runs: runs.into() }];
+        let pairs = [PairRuns {
+            pair,
+            runs: runs.into(),
+        }];
         self.output.check_plot(&setup, &pairs)?;
         let (outcome, time) = setup.execute(&pairs, 10)?;
         self.output.write(&setup, &pairs, &outcome, time)
@@ -116,22 +130,41 @@ impl Sweep {
         if self.component.is_empty() {
             return Ok(Grid::default_sites());
         }
-        Ok(self.component.iter().map(|name| name.parse::<Site>()).collect::<Result<_, _>>()?)
+        Ok(self
+            .component
+            .iter()
+            .map(|name| name.parse::<Site>())
+            .collect::<Result<_, _>>()?)
     }
 
     /// Heads and positions, and whether together.
     fn spans(&self) -> Result<[(Span, bool); 2], Error> {
         let span = |flag: &str, text: &str| match text {
             "together" => Ok((Span::All, true)),
-            range => range.parse().map(|span| (span, false)).map_err(|e| Error::Usage(format!("--{flag}: {e}, or together"))),
+            range => range
+                .parse()
+                .map(|span| (span, false))
+                .map_err(|e| Error::Usage(format!("--{flag}: {e}, or together"))),
         };
-        Ok([span("heads", &self.heads)?, span("positions", &self.positions)?])
+        Ok([
+            span("heads", &self.heads)?,
+            span("positions", &self.positions)?,
+        ])
     }
 
-    fn grid(&self, setup: &Setup, sites: Vec<Site>, spans: [(Span, bool); 2]) -> Result<Grid, Error> {
+    fn grid(
+        &self,
+        setup: &Setup,
+        sites: Vec<Site>,
+        spans: [(Span, bool); 2],
+    ) -> Result<Grid, Error> {
         let folder = Path::new("");
         let op = match &self.op {
-            OpText::Ready(Op::Noise { level, .. }) => Op::Noise { level: *level, seed: self.seed.unwrap_or(0), sample: 0 },
+            OpText::Ready(Op::Noise { level, .. }) => Op::Noise {
+                level: *level,
+                seed: self.seed.unwrap_or(0),
+                sample: 0,
+            },
             OpText::Ready(op) => op.clone(),
             OpText::Set(file) => Op::Set(read_vector(file, folder)?),
             OpText::Add(file) => Op::Add(Some(read_vector(file, folder)?)),
@@ -155,9 +188,22 @@ impl Sweep {
 fn default_targets(setup: &Setup, pair: &Pair) -> Result<Vec<u32>, Error> {
     let mut targets = Vec::new();
     for base in std::iter::once(&pair.base).chain(&pair.source) {
-        let clean = Pair { base: base.clone(), ..Pair::default() };
-        let (outcome, _) = setup.execute(&[PairRuns { pair: clean, runs: [].into() }], 1)?;
-        let top = outcome.pairs.first().and_then(|p| p.base.first()).and_then(|r| r.top.first());
+        let clean = Pair {
+            base: base.clone(),
+            ..Pair::default()
+        };
+        let (outcome, _) = setup.execute(
+            &[PairRuns {
+                pair: clean,
+                runs: [].into(),
+            }],
+            1,
+        )?;
+        let top = outcome
+            .pairs
+            .first()
+            .and_then(|p| p.base.first())
+            .and_then(|r| r.top.first());
         targets.extend(top.map(|(id, _)| *id).filter(|id| !targets.contains(id)));
     }
     Ok(targets)
@@ -180,14 +226,25 @@ impl Output {
         if self.plot.is_none() {
             return Ok(());
         }
-        let nothing = |pair: &Pair| vec![Readout { logits: vec![0.0; pair.targets.len()], ..Readout::default() }];
+        let nothing = |pair: &Pair| {
+            vec![Readout {
+                logits: vec![0.0; pair.targets.len()],
+                ..Readout::default()
+            }]
+        };
         let read = |PairRuns { pair, runs }: &PairRuns| PairOutcome {
             base: nothing(pair),
             source: None,
             runs: vec![nothing(pair); runs.len()],
         };
-        let outcome = Outcome { pairs: pairs.iter().map(read).collect(), ..Outcome::default() };
-        HeatMap::new(&table(&setup.model, pairs, &outcome, Provenance::default()), "prob")?;
+        let outcome = Outcome {
+            pairs: pairs.iter().map(read).collect(),
+            ..Outcome::default()
+        };
+        HeatMap::new(
+            &table(&setup.model, pairs, &outcome, Provenance::default()),
+            "prob",
+        )?;
         Ok(())
     }
 
@@ -201,8 +258,11 @@ impl Output {
     ) -> Result<ExitCode, Error> {
         let to_stdout = self.out.as_deref() == Some(Path::new("-"));
         // the hash reads every weight: only a file needs it
-        let provenance =
-            if self.out.is_some() { setup.provenance(pairs) } else { setup.provenance_without_hash(pairs) };
+        let provenance = if self.out.is_some() {
+            setup.provenance(pairs)
+        } else {
+            setup.provenance_without_hash(pairs)
+        };
         let table = table(&setup.model, pairs, outcome, provenance);
         if let Some(path) = self.out.as_deref().filter(|_| !to_stdout) {
             report::write(&table, path)?;
@@ -221,7 +281,11 @@ impl Output {
             report::write_csv(&table, std::io::stdout().lock())?;
         }
         let (mut stdout, mut stderr) = (std::io::stdout().lock(), std::io::stderr().lock());
-        let terminal = if to_stdout { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+        let terminal = if to_stdout {
+            std::io::stderr().is_terminal()
+        } else {
+            std::io::stdout().is_terminal()
+        };
         let out: &mut dyn Write = if to_stdout { &mut stderr } else { &mut stdout };
         let colour = match self.colour {
             Colour::Always => true,
@@ -236,10 +300,17 @@ impl Output {
                 writeln!(out, "\nstrongest")?;
                 write_strongest(&strongest(&table, None, 10), out)?;
             }
-            let lost = table.rows.iter().filter(|row| !row.logprob.is_finite()).count();
+            let lost = table
+                .rows
+                .iter()
+                .filter(|row| !row.logprob.is_finite())
+                .count();
             if lost > 0 {
                 let all = table.rows.len();
-                writeln!(out, "\n{lost} of {all} rows are not finite: what their patches wrote overflowed or divided by zero")?;
+                writeln!(
+                    out,
+                    "\n{lost} of {all} rows are not finite: what their patches wrote overflowed or divided by zero"
+                )?;
             }
             writeln!(out)?;
             let (runs, copied) = (outcome.plan.count, outcome.plan.copied);
@@ -250,7 +321,11 @@ impl Output {
                 runs as f64 / time.as_secs_f64(),
                 outcome.plan.flops() as f64 / time.as_secs_f64() / 1e9,
             )?;
-            for path in [&self.out, &self.plot].into_iter().flatten().filter(|p| **p != Path::new("-")) {
+            for path in [&self.out, &self.plot]
+                .into_iter()
+                .flatten()
+                .filter(|p| **p != Path::new("-"))
+            {
                 writeln!(out, "wrote {}", path.display())?;
             }
             Ok(())
@@ -269,10 +344,15 @@ fn say(
 ) -> std::io::Result<()> {
     const SHOWN: usize = 3;
     let text = |ids: &[u32]| match &setup.model.tokenizer {
-        Some(tokenizer) => ids.iter().map(|id| tokenizer.decode_raw(*id)).collect::<String>(),
+        Some(tokenizer) => ids
+            .iter()
+            .map(|id| tokenizer.decode_raw(*id))
+            .collect::<String>(),
         None => format!("{ids:?}"),
     };
-    for (i, (PairRuns { pair, .. }, read)) in pairs.iter().zip(&outcome.pairs).take(SHOWN).enumerate() {
+    for (i, (PairRuns { pair, .. }, read)) in
+        pairs.iter().zip(&outcome.pairs).take(SHOWN).enumerate()
+    {
         if i > 0 {
             writeln!(out)?;
         }
@@ -286,7 +366,12 @@ fn say(
         }
     }
     if pairs.len() > SHOWN {
-        writeln!(out, "\n… and {} more pairs, {} rows in all", pairs.len() - SHOWN, table.rows.len())?;
+        writeln!(
+            out,
+            "\n… and {} more pairs, {} rows in all",
+            pairs.len() - SHOWN,
+            table.rows.len()
+        )?;
     }
     Ok(())
 }

@@ -44,10 +44,16 @@ impl Topk {
             (Some(prompt), _) => setup.model.text()?.encode(prompt)?,
             (None, ids) => ids.unwrap_or_default(),
         };
-        let pair = Pair { base, ..Pair::default() };
+        let pair = Pair {
+            base,
+            ..Pair::default()
+        };
         check_pair(&pair, &setup.model.config)?;
         setup.announce();
-        let pairs = [PairRuns { pair, runs: [].into() }];
+        let pairs = [PairRuns {
+            pair,
+            runs: [].into(),
+        }];
         let number = (self.number as usize).min(setup.model.config.vocab);
         let (outcome, _) = setup.execute(&pairs, number)?;
         let format = match self.format {
@@ -57,7 +63,9 @@ impl Topk {
         };
         let list = outcome.pairs.first().and_then(|p| p.base.first());
         let list = list.map_or(Vec::new(), |readout| candidates(&setup.model, readout));
-        print(&mut std::io::stdout().lock(), |out| write_topk(&list, format, out))?;
+        print(&mut std::io::stdout().lock(), |out| {
+            write_topk(&list, format, out)
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -66,8 +74,17 @@ impl Topk {
 pub fn candidates(model: &Checkpoint, readout: &Readout) -> Vec<Candidate> {
     let candidate = |(id, logit): &(u32, f64)| {
         let logprob = readout.log_probability(*logit);
-        let token = model.tokenizer.as_ref().map_or_else(|| format!("[{id}]"), |t| t.decode_raw(*id));
-        Candidate { id: *id, token, prob: logprob.exp(), logprob, logit: *logit }
+        let token = model
+            .tokenizer
+            .as_ref()
+            .map_or_else(|| format!("[{id}]"), |t| t.decode_raw(*id));
+        Candidate {
+            id: *id,
+            token,
+            prob: logprob.exp(),
+            logprob,
+            logit: *logit,
+        }
     };
     readout.top.iter().map(candidate).collect()
 }

@@ -45,7 +45,9 @@ pub enum CheckError {
         id: u32,
     },
     /// A head, position or key that one patch names twice.
-    #[error("{site} names {what} {value} twice in one patch: name it once, or write two patches to act twice")]
+    #[error(
+        "{site} names {what} {value} twice in one patch: name it once, or write two patches to act twice"
+    )]
     Twice {
         /// `head`, `position` or `key`.
         what: &'static str,
@@ -121,12 +123,19 @@ pub enum CheckError {
 /// twice, and readout positions beyond the base prompt.
 pub fn check_pair(pair: &Pair, config: &Config) -> Result<(), CheckError> {
     let prompts = [("base", Some(&pair.base)), ("source", pair.source.as_ref())];
-    for (which, ids) in prompts.into_iter().filter_map(|(w, ids)| ids.map(|ids| (w, ids))) {
+    for (which, ids) in prompts
+        .into_iter()
+        .filter_map(|(w, ids)| ids.map(|ids| (w, ids)))
+    {
         if ids.is_empty() {
             return Err(CheckError::EmptyPrompt { which });
         }
         if ids.len() > config.context {
-            return Err(CheckError::PromptTooLong { which, tokens: ids.len(), context: config.context });
+            return Err(CheckError::PromptTooLong {
+                which,
+                tokens: ids.len(),
+                context: config.context,
+            });
         }
         check_ids(ids, config)?;
     }
@@ -139,7 +148,10 @@ pub fn check_pair(pair: &Pair, config: &Config) -> Result<(), CheckError> {
 
 fn check_ids(ids: &[u32], config: &Config) -> Result<(), CheckError> {
     match ids.iter().find(|id| **id as usize >= config.vocab) {
-        Some(&id) => Err(CheckError::TokenId { id, vocab: config.vocab }),
+        Some(&id) => Err(CheckError::TokenId {
+            id,
+            vocab: config.vocab,
+        }),
         None => Ok(()),
     }
 }
@@ -157,9 +169,19 @@ fn once(what: &'static str, values: &[usize], site: &'static str) -> Result<(), 
     }
 }
 
-fn in_range(what: &'static str, values: &[usize], end: usize, site: &'static str) -> Result<(), CheckError> {
+fn in_range(
+    what: &'static str,
+    values: &[usize],
+    end: usize,
+    site: &'static str,
+) -> Result<(), CheckError> {
     match values.iter().find(|v| **v >= end) {
-        Some(&value) => Err(CheckError::OutOfRange { what, value, site, last: end.saturating_sub(1) }),
+        Some(&value) => Err(CheckError::OutOfRange {
+            what,
+            value,
+            site,
+            last: end.saturating_sub(1),
+        }),
         None => Ok(()),
     }
 }
@@ -176,7 +198,10 @@ pub fn check_patch(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), Ch
     match patch.layer {
         Some(_) if is_global => return shape("stands outside the layers: give no layer".into()),
         None if !is_global => {
-            return shape(format!("needs a layer: layers are 0 to {}", config.layers - 1));
+            return shape(format!(
+                "needs a layer: layers are 0 to {}",
+                config.layers - 1
+            ));
         }
         _ => {}
     }
@@ -193,7 +218,10 @@ pub fn check_patch(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), Ch
         return shape(format!("has no heads{headed}"));
     }
     if patch.positions.is_empty() {
-        return shape(format!("needs positions: positions are 0 to {}", pair.base.len() - 1));
+        return shape(format!(
+            "needs positions: positions are 0 to {}",
+            pair.base.len() - 1
+        ));
     }
     let layers: Vec<usize> = patch.layer.into_iter().chain(patch.source_layer).collect();
     in_range("layer", &layers, config.layers, site)?;
@@ -204,7 +232,11 @@ pub fn check_patch(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), Ch
     if let Some(heads) = &patch.source_heads {
         in_range("source head", heads, config.heads, site)?;
         if heads.len() != patch.heads.len() {
-            return shape(format!("has {} heads but {} source_heads: give one for each", patch.heads.len(), heads.len()));
+            return shape(format!(
+                "has {} heads but {} source_heads: give one for each",
+                patch.heads.len(),
+                heads.len()
+            ));
         }
     }
     if let Some(positions) = &patch.source_positions
@@ -225,7 +257,9 @@ fn check_keys(patch: &Patch, pair: &Pair) -> Result<(), CheckError> {
     let shape = |problem: String| Err(CheckError::Shape { site, problem });
     if let Some(keys) = &patch.keys {
         if !patch.component.has_keys() {
-            return shape("has no keys: give no keys, or patch attention_scores or attention_weight".into());
+            return shape(
+                "has no keys: give no keys, or patch attention_scores or attention_weight".into(),
+            );
         }
         if keys.is_empty() {
             return shape("has an empty list of keys: leave it out to touch every key".into());
@@ -234,12 +268,20 @@ fn check_keys(patch: &Patch, pair: &Pair) -> Result<(), CheckError> {
         once("key", keys, site)?;
         let last = patch.positions.iter().max().copied().unwrap_or(0);
         if let Some(key) = keys.iter().find(|k| **k > last) {
-            return shape(format!("is masked at key {key} for every query up to {last}: keys are at most the query"));
+            return shape(format!(
+                "is masked at key {key} for every query up to {last}: keys are at most the query"
+            ));
         }
     }
-    let equal = patch.source_positions.as_ref().is_none_or(|s| *s == patch.positions);
+    let equal = patch
+        .source_positions
+        .as_ref()
+        .is_none_or(|s| *s == patch.positions);
     if patch.component.has_keys() && patch.op.reads_source() && !equal {
-        return shape("can only be read from the same query position, since other rows have other keys".into());
+        return shape(
+            "can only be read from the same query position, since other rows have other keys"
+                .into(),
+        );
     }
     Ok(())
 }
@@ -250,34 +292,65 @@ fn check_operand(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), Chec
         let length = match (patch.origin, &pair.source) {
             (Origin::Base, _) => pair.base.len(),
             (Origin::Source, Some(source)) => source.len(),
-            (Origin::Source, None) => return Err(CheckError::NoSource { op: patch.op.label(), site }),
+            (Origin::Source, None) => {
+                return Err(CheckError::NoSource {
+                    op: patch.op.label(),
+                    site,
+                });
+            }
         };
         let read = patch.source_positions.as_ref().unwrap_or(&patch.positions);
         if let Some(&position) = read.iter().find(|p| **p >= length) {
             let (op, base) = (patch.op.label(), pair.base.len());
-            return Err(CheckError::SourceTooShort { op, site, position, length, base });
+            return Err(CheckError::SourceTooShort {
+                op,
+                site,
+                position,
+                length,
+                base,
+            });
         }
     }
-    let shape = |problem: &str| Err(CheckError::Shape { site, problem: problem.into() });
+    let shape = |problem: &str| {
+        Err(CheckError::Shape {
+            site,
+            problem: problem.into(),
+        })
+    };
     match &patch.op {
         Op::Set(v) | Op::Add(Some(v)) | Op::Subtract(Some(v)) => {
             if patch.component.has_keys() {
-                return shape("has rows of different lengths, so no constant fits it: use zero or scale");
+                return shape(
+                    "has rows of different lengths, so no constant fits it: use zero or scale",
+                );
             }
             let expected = cell::columns(patch.component, config);
             let every_head = patch.component.has_heads() && v.values.len() == config.width;
             if v.values.len() != expected && !every_head {
                 let (label, found) = (v.label.clone(), v.values.len());
-                return Err(CheckError::VectorLength { label, found, site, expected });
+                return Err(CheckError::VectorLength {
+                    label,
+                    found,
+                    site,
+                    expected,
+                });
             }
         }
         Op::Mean(_) if patch.component.has_keys() => {
-            return shape("has rows of different lengths, so it has no mean row: use zero or scale");
+            return shape(
+                "has rows of different lengths, so it has no mean row: use zero or scale",
+            );
         }
         Op::Mean(over) => {
             for ids in over.prompts.iter() {
                 let base = ids.clone();
-                check_pair(&Pair { base, ..Pair::default() }, config)?;
+                check_pair(
+                    &Pair {
+                        base,
+                        ..Pair::default()
+                    },
+                    config,
+                )?;
             }
             if over.prompts.is_empty() {
                 return shape("needs at least one prompt to take a mean over");

@@ -224,15 +224,22 @@ impl Experiment {
     pub fn open(path: &Path) -> Result<Self, ExperimentError> {
         let read = || {
             let bytes = std::fs::read(path)?;
-            String::from_utf8(bytes).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e))
+            String::from_utf8(bytes)
+                .map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e))
         };
         match path.extension().and_then(|e| e.to_str()) {
             Some("toml") => {
-                let text = read().map_err(|error| ExperimentError::Read { path: path.into(), error })?;
+                let text = read().map_err(|error| ExperimentError::Read {
+                    path: path.into(),
+                    error,
+                })?;
                 Self::from_toml(&text, path)
             }
             Some("json") => {
-                let text = read().map_err(|error| ExperimentError::Read { path: path.into(), error })?;
+                let text = read().map_err(|error| ExperimentError::Read {
+                    path: path.into(),
+                    error,
+                })?;
                 Self::from_json(&text, path)
             }
             _ => Err(ExperimentError::Extension { path: path.into() }),
@@ -251,7 +258,12 @@ impl Experiment {
             let line = before.matches('\n').count() + 1;
             let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
             let message = error.message().lines().collect::<Vec<_>>().join(" ");
-            ExperimentError::Syntax { path: path.into(), line, column, message }
+            ExperimentError::Syntax {
+                path: path.into(),
+                line,
+                column,
+                message,
+            }
         })
     }
 
@@ -263,9 +275,17 @@ impl Experiment {
     pub fn from_json(text: &str, path: &Path) -> Result<Self, ExperimentError> {
         serde_json::from_str(text).map_err(|error| {
             let whole = error.to_string();
-            let message = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(m, _)| m).to_owned();
+            let message = whole
+                .rsplit_once(" at line ")
+                .map_or(whole.as_str(), |(m, _)| m)
+                .to_owned();
             let (line, column) = (error.line(), error.column());
-            ExperimentError::Syntax { path: path.into(), line, column, message }
+            ExperimentError::Syntax {
+                path: path.into(),
+                line,
+                column,
+                message,
+            }
         })
     }
 
@@ -283,31 +303,60 @@ impl Experiment {
     ) -> Result<Vec<PairRuns>, ExperimentError> {
         if self.pairs.is_empty() {
             let problem = "give at least one [[pair]]".into();
-            return Err(ExperimentError::Meaning { at: "the experiment has no pairs".into(), problem });
+            return Err(ExperimentError::Meaning {
+                at: "the experiment has no pairs".into(),
+                problem,
+            });
         }
         if self.runs.is_empty() {
             let problem = "give at least one [[run]]".into();
-            return Err(ExperimentError::Meaning { at: "the experiment has no runs".into(), problem });
+            return Err(ExperimentError::Meaning {
+                at: "the experiment has no runs".into(),
+                problem,
+            });
         }
         let mut runs = Vec::with_capacity(self.runs.len());
         for (r, run) in self.runs.iter().enumerate() {
             let patches = run.patches.iter().enumerate().map(|(i, patch)| {
-                let name = run.name.as_ref().map_or(String::new(), |n| format!(" ({n})"));
-                patch.resolve(model, folder, self.seed, || format!("run {r}{name}, patch {i}"))
+                let name = run
+                    .name
+                    .as_ref()
+                    .map_or(String::new(), |n| format!(" ({n})"));
+                patch.resolve(model, folder, self.seed, || {
+                    format!("run {r}{name}, patch {i}")
+                })
             });
-            runs.push(Run { name: run.name.clone(), patches: patches.collect::<Result<_, _>>()? });
+            runs.push(Run {
+                name: run.name.clone(),
+                patches: patches.collect::<Result<_, _>>()?,
+            });
         }
         let runs: Arc<[Run]> = runs.into();
         let pairs = self.pairs.iter().enumerate().map(|(p, text)| {
             let pair = self.pair(text, model, first_token, &format!("pair {p}"))?;
-            Ok(PairRuns { pair, runs: runs.clone() })
+            Ok(PairRuns {
+                pair,
+                runs: runs.clone(),
+            })
         });
         pairs.collect()
     }
 
-    fn pair(&self, text: &PairText, model: &Checkpoint, first_token: bool, at: &str) -> Result<Pair, ExperimentError> {
-        let meaning = |problem: &str| ExperimentError::Meaning { at: at.into(), problem: problem.into() };
-        let tokens = |error: ModelError| ExperimentError::Tokens { at: at.into(), error };
+    fn pair(
+        &self,
+        text: &PairText,
+        model: &Checkpoint,
+        first_token: bool,
+        at: &str,
+    ) -> Result<Pair, ExperimentError> {
+        let meaning = |problem: &str| ExperimentError::Meaning {
+            at: at.into(),
+            problem: problem.into(),
+        };
+        let tokens = |error: ModelError| ExperimentError::Tokens {
+            at: at.into(),
+            error,
+        };
         let encode = |text: &str| model.text().and_then(|t| t.encode(text)).map_err(tokens);
         let base = match (&text.base, &text.base_ids) {
             (Some(base), None) => encode(base)?,
@@ -321,17 +370,30 @@ impl Experiment {
             _ => return Err(meaning("give either source or source_ids, not both")),
         };
         let own = !(text.targets.is_empty() && text.target_ids.is_empty());
-        let (texts, ids) =
-            if own { (&text.targets, &text.target_ids) } else { (&self.targets, &self.target_ids) };
+        let (texts, ids) = if own {
+            (&text.targets, &text.target_ids)
+        } else {
+            (&self.targets, &self.target_ids)
+        };
         let mut targets = Vec::new();
         for text in texts {
-            targets.push(model.text().and_then(|t| t.target(text, first_token)).map_err(tokens)?);
+            targets.push(
+                model
+                    .text()
+                    .and_then(|t| t.target(text, first_token))
+                    .map_err(tokens)?,
+            );
         }
         targets.extend(ids);
         if targets.is_empty() {
             return Err(meaning("has no targets: give targets or target_ids"));
         }
-        Ok(Pair { base, source, targets, readouts: Vec::new() })
+        Ok(Pair {
+            base,
+            source,
+            targets,
+            readouts: Vec::new(),
+        })
     }
 }
 
@@ -351,37 +413,45 @@ impl PatchText {
         let meaning = |problem: String| ExperimentError::Meaning { at: at(), problem };
         let layer = match (self.component.layer, self.layer) {
             (Some(a), Some(b)) if a != b => {
-                return Err(meaning(format!("names layer {a} in its component and {b} as its layer")));
+                return Err(meaning(format!(
+                    "names layer {a} in its component and {b} as its layer"
+                )));
             }
             (a, b) => a.or(b),
         };
         let vector = || {
             let text = self.value.as_deref();
-            text.map(|text| read_vector(text, folder)).transpose().map_err(|error| ExperimentError::Vector { at: at(), error })
+            text.map(|text| read_vector(text, folder))
+                .transpose()
+                .map_err(|error| ExperimentError::Vector { at: at(), error })
         };
         let number = |value: Option<f64>, name: &str, op: &str| {
             value.ok_or_else(|| meaning(format!("`{op}` needs {name}")))
         };
-        let op = match self.op {
-            OpName::Interchange => Op::Interchange,
-            OpName::Zero => Op::Zero,
-            OpName::Set => Op::Set(vector()?.ok_or_else(|| {
-                meaning("`set` needs value = \"F.safetensors#tensor\"".into())
-            })?),
-            OpName::Add => Op::Add(vector()?),
-            OpName::Subtract => Op::Subtract(vector()?),
-            OpName::Scale => Op::Scale(number(self.alpha, "alpha, its factor", "scale")?),
-            OpName::Interpolate => Op::Interpolate(number(self.alpha, "alpha", "interpolate")?),
-            OpName::Noise => Op::Noise {
-                level: number(self.level, "level, its standard deviation", "noise")?,
-                seed: self.seed.unwrap_or(seed),
-                sample: self.sample.unwrap_or(0),
-            },
-            OpName::Mean => Op::Mean(self.mean(model, folder, &at)?),
-        };
+        let op =
+            match self.op {
+                OpName::Interchange => Op::Interchange,
+                OpName::Zero => Op::Zero,
+                OpName::Set => Op::Set(vector()?.ok_or_else(|| {
+                    meaning("`set` needs value = \"F.safetensors#tensor\"".into())
+                })?),
+                OpName::Add => Op::Add(vector()?),
+                OpName::Subtract => Op::Subtract(vector()?),
+                OpName::Scale => Op::Scale(number(self.alpha, "alpha, its factor", "scale")?),
+                OpName::Interpolate => Op::Interpolate(number(self.alpha, "alpha", "interpolate")?),
+                OpName::Noise => Op::Noise {
+                    level: number(self.level, "level, its standard deviation", "noise")?,
+                    seed: self.seed.unwrap_or(seed),
+                    sample: self.sample.unwrap_or(0),
+                },
+                OpName::Mean => Op::Mean(self.mean(model, folder, &at)?),
+            };
         let reads = op.reads_source();
         let uses_alpha = matches!(self.op, OpName::Scale | OpName::Interpolate);
-        let uses_value = matches!(self.op, OpName::Set | OpName::Add | OpName::Subtract | OpName::Mean);
+        let uses_value = matches!(
+            self.op,
+            OpName::Set | OpName::Add | OpName::Subtract | OpName::Mean
+        );
         for (given, used, name) in [
             (self.alpha.is_some(), uses_alpha, "alpha"),
             (self.level.is_some(), self.op == OpName::Noise, "level"),
@@ -390,12 +460,23 @@ impl PatchText {
             (self.value.is_some(), uses_value, "value"),
             (self.mean_ids.is_some(), self.op == OpName::Mean, "mean_ids"),
             (self.source != OriginName::Source, reads, "source"),
-            (self.source_layer.is_some(), reads || self.op == OpName::Mean, "source_layer"),
-            (self.source_heads.is_some(), reads || self.op == OpName::Mean, "source_heads"),
+            (
+                self.source_layer.is_some(),
+                reads || self.op == OpName::Mean,
+                "source_layer",
+            ),
+            (
+                self.source_heads.is_some(),
+                reads || self.op == OpName::Mean,
+                "source_heads",
+            ),
             (self.source_positions.is_some(), reads, "source_positions"),
         ] {
             if given && !used {
-                return Err(meaning(format!("`{}` takes no {name}: leave it out", op.label())));
+                return Err(meaning(format!(
+                    "`{}` takes no {name}: leave it out",
+                    op.label()
+                )));
             }
         }
         Ok(Patch {
@@ -415,11 +496,17 @@ impl PatchText {
         })
     }
 
-    fn mean(&self, model: &Checkpoint, folder: &Path, at: &impl Fn() -> String) -> Result<MeanOver, ExperimentError> {
+    fn mean(
+        &self,
+        model: &Checkpoint,
+        folder: &Path,
+        at: &impl Fn() -> String,
+    ) -> Result<MeanOver, ExperimentError> {
         match (&self.mean_ids, &self.value) {
-            (Some(ids), None) => {
-                Ok(MeanOver { label: ids_label(ids), prompts: ids.clone().into() })
-            }
+            (Some(ids), None) => Ok(MeanOver {
+                label: ids_label(ids),
+                prompts: ids.clone().into(),
+            }),
             (None, Some(file)) => mean_over(file, model, folder).map_err(|problem| match problem {
                 MeanError::Tokens(error) => ExperimentError::Tokens { at: at(), error },
                 MeanError::Read(problem) => ExperimentError::Meaning { at: at(), problem },
@@ -433,7 +520,8 @@ impl PatchText {
 
     /// How a patch is spelt.
     pub fn from_patch(patch: &Patch) -> Self {
-        let (mut value, mut alpha, mut level, mut sample, mut noise_seed) = (None, None, None, None, None);
+        let (mut value, mut alpha, mut level, mut sample, mut noise_seed) =
+            (None, None, None, None, None);
         let mut mean_ids = None;
         let op = match &patch.op {
             Op::Interchange => OpName::Interchange,
@@ -465,13 +553,20 @@ impl PatchText {
                 alpha = Some(*x);
                 OpName::Interpolate
             }
-            Op::Noise { level: l, seed, sample: s } => {
+            Op::Noise {
+                level: l,
+                seed,
+                sample: s,
+            } => {
                 (level, sample, noise_seed) = (Some(*l), Some(*s), Some(*seed));
                 OpName::Noise
             }
         };
         Self {
-            component: Site { component: patch.component, layer: None },
+            component: Site {
+                component: patch.component,
+                layer: None,
+            },
             layer: patch.layer,
             heads: patch.heads.clone(),
             positions: patch.positions.clone(),
@@ -517,14 +612,26 @@ pub enum MeanError {
 /// [`MeanError`] for a file that cannot be read, is not UTF-8 or has no prompt.
 pub fn mean_over(file: &str, model: &Checkpoint, folder: &Path) -> Result<MeanOver, MeanError> {
     let path = folder.join(file);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|e| MeanError::Read(format!("cannot read the prompts in {}: {e}", path.display())))?;
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        MeanError::Read(format!(
+            "cannot read the prompts in {}: {e}",
+            path.display()
+        ))
+    })?;
     let lines = text.lines().filter(|line| !line.is_empty());
-    let prompts = lines.map(|line| model.text()?.encode(line)).collect::<Result<Vec<_>, _>>()?;
+    let prompts = lines
+        .map(|line| model.text()?.encode(line))
+        .collect::<Result<Vec<_>, _>>()?;
     if prompts.is_empty() {
-        return Err(MeanError::Read(format!("{} has no prompts: give one a line", path.display())));
+        return Err(MeanError::Read(format!(
+            "{} has no prompts: give one a line",
+            path.display()
+        )));
     }
-    Ok(MeanOver { label: file.to_owned(), prompts: prompts.into() })
+    Ok(MeanOver {
+        label: file.to_owned(),
+        prompts: prompts.into(),
+    })
 }
 
 /// The component of a site text, for callers that need no layer.

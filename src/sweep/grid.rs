@@ -57,7 +57,9 @@ pub enum GridError {
         layer: Option<usize>,
     },
     /// Not an operator.
-    #[error("unknown operator `{text}`: use interchange, zero, add, subtract, set=F#tensor, add=F#tensor, mean=PROMPTS.txt, scale=x, interpolate=α or noise=level")]
+    #[error(
+        "unknown operator `{text}`: use interchange, zero, add, subtract, set=F#tensor, add=F#tensor, mean=PROMPTS.txt, scale=x, interpolate=α or noise=level"
+    )]
     Op {
         /// As given.
         text: String,
@@ -82,10 +84,18 @@ impl FromStr for Span {
         if text == "all" {
             return Ok(Span::All);
         }
-        let wrong = || GridError::Span { text: text.to_owned() };
+        let wrong = || GridError::Span {
+            text: text.to_owned(),
+        };
         let mut list = Vec::new();
         for part in text.split(',') {
-            let number = |s: &str| s.trim().parse::<usize>().ok().filter(|n| *n < LONGEST).ok_or_else(wrong);
+            let number = |s: &str| {
+                s.trim()
+                    .parse::<usize>()
+                    .ok()
+                    .filter(|n| *n < LONGEST)
+                    .ok_or_else(wrong)
+            };
             match part.split_once('-') {
                 Some((from, to)) => {
                     let (from, to) = (number(from)?, number(to)?);
@@ -125,7 +135,11 @@ impl Span {
         match self {
             Span::All => Ok((0..count).collect()),
             Span::Some(list) => match list.iter().find(|v| **v >= count) {
-                Some(&value) => Err(GridError::OutOfRange { what, value, last: count.saturating_sub(1) }),
+                Some(&value) => Err(GridError::OutOfRange {
+                    what,
+                    value,
+                    last: count.saturating_sub(1),
+                }),
                 None => Ok(list.clone()),
             },
         }
@@ -153,7 +167,10 @@ impl FromStr for OpText {
     fn from_str(text: &str) -> Result<Self, GridError> {
         let number = |op: &str, value: &str| {
             let parsed = value.parse::<f64>().ok().filter(|x| x.is_finite());
-            parsed.ok_or_else(|| GridError::Number { op: op.to_owned(), text: value.to_owned() })
+            parsed.ok_or_else(|| GridError::Number {
+                op: op.to_owned(),
+                text: value.to_owned(),
+            })
         };
         Ok(match text.split_once('=') {
             None => match text {
@@ -161,7 +178,11 @@ impl FromStr for OpText {
                 "zero" => OpText::Ready(Op::Zero),
                 "add" => OpText::Ready(Op::Add(None)),
                 "subtract" => OpText::Ready(Op::Subtract(None)),
-                _ => return Err(GridError::Op { text: text.to_owned() }),
+                _ => {
+                    return Err(GridError::Op {
+                        text: text.to_owned(),
+                    });
+                }
             },
             Some(("set", file)) => OpText::Set(file.to_owned()),
             Some(("add", file)) => OpText::Add(file.to_owned()),
@@ -169,10 +190,16 @@ impl FromStr for OpText {
             Some(("mean", file)) => OpText::Mean(file.to_owned()),
             Some(("scale", x)) => OpText::Ready(Op::Scale(number("scale", x)?)),
             Some(("interpolate", x)) => OpText::Ready(Op::Interpolate(number("interpolate", x)?)),
-            Some(("noise", x)) => {
-                OpText::Ready(Op::Noise { level: number("noise", x)?, seed: 0, sample: 0 })
+            Some(("noise", x)) => OpText::Ready(Op::Noise {
+                level: number("noise", x)?,
+                seed: 0,
+                sample: 0,
+            }),
+            Some(_) => {
+                return Err(GridError::Op {
+                    text: text.to_owned(),
+                });
             }
-            Some(_) => return Err(GridError::Op { text: text.to_owned() }),
         })
     }
 }
@@ -199,9 +226,15 @@ pub struct Grid {
 impl Grid {
     /// The reference job's components: z and v of every head.
     pub fn default_sites() -> Vec<Site> {
-        [Component::HeadAttentionValueOutput, Component::HeadValueOutput]
-            .map(|component| Site { component, layer: None })
-            .to_vec()
+        [
+            Component::HeadAttentionValueOutput,
+            Component::HeadValueOutput,
+        ]
+        .map(|component| Site {
+            component,
+            layer: None,
+        })
+        .to_vec()
     }
 
     /// One run a cell, by component, layer, head, position.
@@ -210,9 +243,19 @@ impl Grid {
     ///
     /// [`GridError`]: a range beyond what there is, or of what no component has; a component twice.
     pub fn runs(&self, config: &Config, positions: usize) -> Result<Vec<Run>, GridError> {
-        if self.sites.iter().all(|s| !s.component.has_heads()) && (self.heads_together || self.heads != Span::All) {
-            let given = if self.heads_together { "together".into() } else { self.heads.to_string() };
-            return Err(GridError::Idle { flag: "heads", given, reason: "the components have no heads" });
+        if self.sites.iter().all(|s| !s.component.has_heads())
+            && (self.heads_together || self.heads != Span::All)
+        {
+            let given = if self.heads_together {
+                "together".into()
+            } else {
+                self.heads.to_string()
+            };
+            return Err(GridError::Idle {
+                flag: "heads",
+                given,
+                reason: "the components have no heads",
+            });
         }
         let positions = self.positions.of(positions, "position")?;
         let positions = split(&positions, self.positions_together);
@@ -228,7 +271,10 @@ impl Grid {
                     for positions in &positions {
                         let patch =
                             Patch::interchange(component, *layer, heads.clone(), positions.clone());
-                        runs.push(Run { name: None, patches: vec![patch.with_op(self.op.clone())] });
+                        runs.push(Run {
+                            name: None,
+                            patches: vec![patch.with_op(self.op.clone())],
+                        });
                     }
                 }
             }
@@ -249,7 +295,11 @@ pub fn by_layer(sites: &[Site], layers: &Span, config: &Config) -> Result<Vec<La
     let open = |site: &Site| !site.component.is_global() && site.layer.is_none();
     if *layers != Span::All && !sites.iter().any(open) {
         let reason = "the components stand outside the layers, or name their own";
-        return Err(GridError::Idle { flag: "layers", given: layers.to_string(), reason });
+        return Err(GridError::Idle {
+            flag: "layers",
+            given: layers.to_string(),
+            reason,
+        });
     }
     let mut seen = HashSet::new();
     let mut all = Vec::with_capacity(sites.len());
@@ -257,10 +307,16 @@ pub fn by_layer(sites: &[Site], layers: &Span, config: &Config) -> Result<Vec<La
         let component = site.component;
         let own: Vec<Option<usize>> = match (component.is_global(), site.layer) {
             (true, _) => vec![None],
-            (false, Some(layer)) => {
-                Span::Some(vec![layer]).of(config.layers, "layer")?.into_iter().map(Some).collect()
-            }
-            (false, None) => layers.of(config.layers, "layer")?.into_iter().map(Some).collect(),
+            (false, Some(layer)) => Span::Some(vec![layer])
+                .of(config.layers, "layer")?
+                .into_iter()
+                .map(Some)
+                .collect(),
+            (false, None) => layers
+                .of(config.layers, "layer")?
+                .into_iter()
+                .map(Some)
+                .collect(),
         };
         if let Some(&layer) = own.iter().find(|l| !seen.insert((component, **l))) {
             return Err(GridError::Twice { component, layer });
@@ -271,7 +327,11 @@ pub fn by_layer(sites: &[Site], layers: &Span, config: &Config) -> Result<Vec<La
 }
 
 fn split(list: &[usize], together: bool) -> Vec<Vec<usize>> {
-    if together { vec![list.to_vec()] } else { list.iter().map(|x| vec![*x]).collect() }
+    if together {
+        vec![list.to_vec()]
+    } else {
+        list.iter().map(|x| vec![*x]).collect()
+    }
 }
 
 #[cfg(test)]
@@ -287,7 +347,10 @@ mod tests {
         assert_eq!(of("0,4").unwrap(), [0, 4]);
         assert_eq!(of("2-5").unwrap(), [2, 3, 4, 5]);
         assert_eq!(of("5,2-3,3").unwrap(), [5, 2, 3]);
-        assert_eq!(of("8").unwrap_err().to_string(), "layer 8 is out of range: layers are 0 to 7");
+        assert_eq!(
+            of("8").unwrap_err().to_string(),
+            "layer 8 is out of range: layers are 0 to 7"
+        );
         for wrong in ["", "a", "3-", "-3", "5-2", "1,,2", "99999999999999999999"] {
             assert!(wrong.parse::<Span>().is_err(), "{wrong}");
         }

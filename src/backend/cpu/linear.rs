@@ -33,7 +33,7 @@ const BLOCK_ROWS: usize = 96;
 /// Fewest columns worth a task of their own: one packed register tile.
 const TASK_COLUMNS: usize = 192;
 /// Rows in one task.
-const TASK_ROWS: usize = 2048;
+const TASK_ROWS: usize = 8192;
 
 /// A weight as stored: `[K, N]` (in, out), or transposed `[N, K]` as the unembedding is.
 #[derive(Clone, Copy)]
@@ -89,14 +89,14 @@ pub fn product<T: Real>(arch: Arch, product: &Product<'_, '_, T>) {
     let starts = columns.clone().step_by(step);
     let tasks: Vec<_> = (0..rows).step_by(TASK_ROWS).flat_map(|r| starts.clone().map(move |c| (r, c))).collect();
     tasks.into_par_iter().for_each_init(Scratch::default, |scratch, (row, column)| {
-        let task = Task {
-            arch,
+        arch.dispatch(Task {
+            wide: wide(arch),
             product,
             tile,
             rows: row..rows.min(row + TASK_ROWS),
             columns: column..columns.end.min(column + step),
-        };
-        task.run(scratch);
+            scratch,
+        });
     });
 }
 
@@ -130,14 +130,27 @@ impl<T> Default for Scratch<T> {
 }
 
 struct Task<'a, 'p, 'r, T> {
-    arch: Arch,
+    wide: bool,
     product: &'a Product<'p, 'r, T>,
     tile: usize,
     rows: Range<usize>,
     columns: Range<usize>,
+    scratch: &'a mut Scratch<T>,
+}
+
+impl<T: Real> NullaryFnOnce for Task<'_, '_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let mut scratch = std::mem::take(self.scratch);
+        self.run(&mut scratch);
+        *self.scratch = scratch;
+    }
 }
 
 impl<T: Real> Task<'_, '_, '_, T> {
+    #[inline(always)]
     fn run(&self, scratch: &mut Scratch<T>) {
         let (inputs, width, tile) = (self.product.weight.inputs, self.columns.len(), self.tile);
         let panels = width.div_ceil(tile);
@@ -153,14 +166,16 @@ impl<T: Real> Task<'_, '_, '_, T> {
                     *input = &(self.product.row)(m)[first_k..first_k + k];
                 }
                 for panel in 0..panels {
-                    self.arch.dispatch(Panel {
-                        wide: wide(self.arch),
+                    Panel {
+                        wide: self.wide,
                         a: &inputs[..block.len()],
                         b: &scratch.packed[panel * BLOCK_K * tile..][..k * tile],
                         k,
                         sums: &mut scratch.sums,
-                    });
-                    let columns = self.columns.start + panel * tile..self.columns.end.min(self.columns.start + (panel + 1) * tile);
+                    }
+                    .call();
+                    let first = self.columns.start + panel * tile;
+                    let columns = first..self.columns.end.min(first + tile);
                     for (m, sums) in block.clone().zip(scratch.sums.chunks_exact(tile)) {
                         self.add(m, columns.clone(), sums, first_k == 0);
                     }
@@ -174,6 +189,7 @@ impl<T: Real> Task<'_, '_, '_, T> {
         }
     }
 
+    #[inline(always)]
     #[allow(clippy::mut_from_ref)] // the output is shared on purpose: see the SAFETY line
     fn output(&self, m: usize, columns: Range<usize>) -> &mut [T] {
         let output = &self.product.output;
@@ -184,6 +200,7 @@ impl<T: Real> Task<'_, '_, '_, T> {
         unsafe { std::slice::from_raw_parts_mut(output.base.add(start), columns.len()) }
     }
 
+    #[inline(always)]
     fn add(&self, m: usize, columns: Range<usize>, sums: &[T], first: bool) {
         let out = self.output(m, columns);
         if first {
@@ -195,6 +212,7 @@ impl<T: Real> Task<'_, '_, '_, T> {
 
     /// Packs rows `first_k..first_k + k` of the task's columns, panel by panel, zeros beyond the
     /// last column.
+    #[inline(always)]
     fn pack(&self, first_k: usize, k: usize, scratch: &mut Scratch<T>) {
         let (weight, tile) = (self.product.weight, self.tile);
         for (panel, out) in scratch.packed.chunks_exact_mut(BLOCK_K * tile).enumerate() {
@@ -219,6 +237,7 @@ impl<T: Real> Task<'_, '_, '_, T> {
 }
 
 /// Neighbouring weights as f32: where they stand, or widened into the buffer.
+#[inline(always)]
 fn stretch<'a>(data: Data<'a>, first: usize, length: usize, buffer: &'a mut Vec<f32>) -> &'a [f32] {
     buffer.resize(buffer.len().max(length), 0.0);
     match data {

@@ -6,6 +6,7 @@
 //! on the machine either. (Without FMA hardware the fused operation is emulated, and slow.)
 
 mod attention;
+mod instructions;
 pub mod limits;
 mod linear;
 mod overwrite;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
+pub use self::instructions::Instructions;
 pub use self::real::Real;
 use self::linear::{Matrix as Weights, Output, Product};
 use super::{Attention, Backend, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout, ReadoutSpec, Rows, Weight};
@@ -66,8 +68,18 @@ pub struct Cpu<'m, T> {
 }
 
 impl<'m, T: Real> Cpu<'m, T> {
-    /// A backend over a checkpoint. Only vectors (biases, layer norms) are copied.
+    /// A backend over a checkpoint, with the best instructions of this machine. Only vectors
+    /// (biases, layer norms) are copied.
     pub fn new(model: &'m Checkpoint) -> Self {
+        Self::on(model, Arch::new())
+    }
+
+    /// The same with other instructions; `None` if this machine lacks them.
+    pub fn with_instructions(model: &'m Checkpoint, instructions: Instructions) -> Option<Self> {
+        Some(Self::on(model, instructions.arch()?))
+    }
+
+    fn on(model: &'m Checkpoint, arch: Arch) -> Self {
         let layers = (0..model.config.layers).map(|l| {
             let layer = model.layer(l);
             LayerVectors {
@@ -81,16 +93,7 @@ impl<'m, T: Real> Cpu<'m, T> {
         });
         let layers = layers.collect();
         let ln_f = [model.ln_f().weight.to_vec(), model.ln_f().bias.to_vec()];
-        Self { model, layers, ln_f, arch: Arch::new(), flops: AtomicU64::new(0) }
-    }
-
-    /// The vector instructions in use: `avx512`, `avx2` or `baseline`.
-    pub fn instructions(&self) -> &'static str {
-        match format!("{:?}", self.arch).as_str() {
-            name if name.contains("V4") => "avx512",
-            name if name.contains("V3") => "avx2",
-            _ => "baseline",
-        }
+        Self { model, layers, ln_f, arch, flops: AtomicU64::new(0) }
     }
 
     fn norm(&self, norm: Norm) -> (&[T], &[T]) {

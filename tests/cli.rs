@@ -1,0 +1,20 @@
+//! The command line as a contract: what scripts may rely on, and how bad input is refused.
+
+#[path = "cli/cache.rs"]
+mod cache;
+#[path = "cli/errors.rs"]
+mod errors;
+#[path = "cli/exit.rs"]
+mod exit;
+#[path = "cli/lab.rs"]
+mod lab;
+#[path = "cli/models.rs"]
+mod models;
+#[path = "cli/ops.rs"]
+mod ops;
+#[path = "cli/run.rs"]
+mod run;
+#[path = "cli/sweep.rs"]
+mod sweep;
+#[path = "cli/topk.rs"]
+mod topk;

@@ -1,0 +1,165 @@
+//! How a command ends: pipes, interruptions, full disks.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::lab::{BASE, Lab};
+use crate::models::{self, Size};
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let lab = Lab::new();
+    let ends = |args: &[&str], stderr: bool| {
+        let mut child = lab
+            .command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        if stderr {
+            // a reader of both, as in `2>&1 | head`
+            drop(child.stderr.take());
+        }
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut first)
+            .unwrap();
+        let mut rest = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            stderr.read_to_string(&mut rest).unwrap();
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{args:?}: {rest}");
+        assert!(!rest.contains("panicked"), "{rest}");
+        first
+    };
+    // far more than a pipe holds
+    let first = ends(
+        &[
+            "sweep",
+            "--out",
+            "-",
+            "--component",
+            "hook_z,hook_v,hook_q,hook_k",
+        ],
+        false,
+    );
+    assert!(first.starts_with("pair,run,name,component,"), "{first}");
+    assert!(ends(&["topk", BASE, "-n", "1234"], false).starts_with("_Madrid"));
+    assert!(ends(&["topk", BASE, "-n", "1234"], true).starts_with("_Madrid"));
+    ends(&["sweep"], true);
+    ends(&["info"], true);
+    // files are written whatever becomes of the pipe
+    ends(&["sweep", "--out", "-", "--plot", "m.svg"], false);
+    assert!(lab.read("m.svg").starts_with("<svg") || lab.read("m.svg").starts_with("<?xml"));
+}
+
+#[test]
+fn a_full_device_is_an_error() {
+    let lab = Lab::new();
+    for args in [
+        &["topk", BASE][..],
+        &["info"],
+        &["sweep"],
+        &["sweep", "--out", "-"],
+    ] {
+        let Ok(full) = File::options().write(true).open("/dev/full") else {
+            return;
+        };
+        let output = lab.command(args).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        let last = said.lines().last().unwrap();
+        assert!(
+            last.starts_with("headlight: ") && last.contains("standard output"),
+            "{args:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn an_interruption_leaves_nothing_behind() {
+    let lab = Lab::new();
+    let size = Size {
+        layers: 6,
+        heads: 8,
+        width: 256,
+        vocab: 3000,
+        context: 64,
+    };
+    models::write(
+        &lab.path("big"),
+        &models::config(size),
+        &models::file(&models::weights(size, 0.05)),
+    );
+    let before = lab.files();
+    let ids: Vec<String> = (0..64).map(|i| (i * 37 % 3000).to_string()).collect();
+    let other: Vec<String> = (0..64).map(|i| (i * 41 % 3000).to_string()).collect();
+    let (ids, other) = (ids.join(","), other.join(","));
+    let args = [
+        "sweep",
+        "--model",
+        "big",
+        "--base-ids",
+        &ids,
+        "--source-ids",
+        &other,
+        "--threads",
+        "1",
+        "--memory",
+        "256M",
+        "--component",
+        "hook_z,hook_v,hook_q,hook_k",
+        "--target-ids",
+        "1",
+        "--precision",
+        "f64",
+        "--out",
+        "t.csv",
+    ];
+    let mut child = lab
+        .command(&args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with("device: "), "{line}");
+    std::thread::sleep(Duration::from_millis(300));
+    let asked = Instant::now();
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(
+        asked.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert_eq!(rest, "headlight: interrupted; nothing was written\n");
+    assert_eq!(lab.files(), before);
+}
+
+#[test]
+fn help_and_versions_are_no_errors() {
+    let lab = Lab::new();
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["sweep", "--help"],
+        &["help", "run"],
+    ] {
+        let said = lab.ok(args);
+        assert!(!said.out.is_empty() && said.err.is_empty(), "{said:?}");
+    }
+    assert_eq!(lab.run::<&str>(&[]).code, Some(2));
+    lab.refused(&["swep"], &["'swep'", "'sweep'"]);
+    lab.refused(&["sweep", "--layer", "3"], &["'--layer'", "'--layers'"]);
+}

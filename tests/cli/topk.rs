@@ -1,0 +1,137 @@
+//! `headlight topk` and `headlight info`.
+
+use crate::lab::{BASE, Lab, fixture};
+use crate::models::{self, SMALL};
+use serde_json::Value;
+
+#[test]
+fn prints_one_token_a_line_and_the_device_elsewhere() {
+    let lab = Lab::new();
+    let said = lab.ok(&["topk", BASE]);
+    assert_eq!(said.out.lines().count(), 10);
+    assert!(
+        said.out.starts_with("_Madrid              0.98"),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.err.starts_with("device: cpu, ") && said.err.lines().count() == 1,
+        "{}",
+        said.err
+    );
+    assert_eq!(lab.ok(&["topk", BASE, "-n", "3"]).out.lines().count(), 3);
+    // more than there are is all there are
+    assert_eq!(
+        lab.ok(&["topk", BASE, "-n", "100000"]).out.lines().count(),
+        1234
+    );
+}
+
+#[test]
+fn csv_and_json_hold_the_same_list() {
+    let lab = Lab::new();
+    let csv = lab.ok(&["topk", BASE, "-n", "5", "--format", "csv"]).out;
+    let json = lab.ok(&["topk", BASE, "-n", "5", "--format", "json"]).out;
+    let mut csv = csv::Reader::from_reader(csv.as_bytes());
+    let header = csv.headers().unwrap().clone();
+    let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let list = json.as_array().unwrap();
+    assert_eq!((rows.len(), list.len()), (5, 5));
+    for (row, object) in rows.iter().zip(list) {
+        for (name, field) in header.iter().zip(row) {
+            let same = match &object[name] {
+                Value::String(text) => text == field,
+                number => number.as_f64() == field.parse().ok(),
+            };
+            assert!(same, "{name}: {field} in CSV, {} in JSON", object[name]);
+        }
+    }
+    assert_eq!(list[0]["token"], " Madrid");
+    let probs: Vec<f64> = list.iter().map(|c| c["prob"].as_f64().unwrap()).collect();
+    assert!(probs.is_sorted_by(|a, b| a >= b), "{probs:?}");
+}
+
+#[test]
+fn ids_are_the_prompt_without_a_tokenizer() {
+    let lab = Lab::new();
+    let text = lab.ok(&["topk", BASE]).out;
+    assert_eq!(lab.ok(&["topk", "--ids", "279,285,263,700,261"]).out, text);
+    for model in ["tied", "odd_untied", "bare_bf16", "silu_f16", "sharded"] {
+        let said = lab.ok(&[
+            "topk",
+            "--ids",
+            "1,2,3",
+            "--model",
+            &fixture(model),
+            "-n",
+            "4",
+        ]);
+        assert_eq!(said.out.lines().count(), 4, "{model}");
+        assert!(said.out.starts_with('['), "{model}: {}", said.out);
+    }
+    lab.refused(
+        &["topk", "hello", "--model", &fixture("tied")],
+        &["has no tokenizer", "token ids"],
+    );
+}
+
+#[test]
+fn ties_go_to_the_lower_id() {
+    let lab = Lab::new();
+    models::write(
+        &lab.path("flat"),
+        &models::config(SMALL),
+        &models::file(&models::weights(SMALL, 0.0)),
+    );
+    let said = lab.ok(&["topk", "--ids", "3,1", "--model", "flat", "-n", "4"]);
+    let names: Vec<&str> = said
+        .out
+        .lines()
+        .map(|l| l.split_whitespace().next().unwrap())
+        .collect();
+    assert_eq!(names, ["[0]", "[1]", "[2]", "[3]"]);
+    assert!(
+        said.out.lines().all(|l| l.contains("0.0909")),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn one_prompt_and_a_count() {
+    let lab = Lab::new();
+    lab.refused(
+        &["topk", "x", "--ids", "1"],
+        &["cannot be used with", "--ids"],
+    );
+    lab.refused(&["topk"], &["PROMPT"]);
+    lab.refused(&["topk", ""], &["the base prompt is empty"]);
+    lab.refused(&["topk", "x", "-n", "0"], &["'0'", "--number"]);
+    lab.refused(&["topk", "--ids", "1,,2"], &["--ids"]);
+    lab.refused(
+        &["topk", "--ids", "1,99999"],
+        &["99999", "ids are 0 to 1233"],
+    );
+}
+
+#[test]
+fn info_names_the_model_and_the_devices() {
+    let lab = Lab::new();
+    let said = lab.ok(&["info"]);
+    for line in [
+        "model      demo",
+        "shape      5 layers, 4 heads of 32",
+        "hash ",
+        "tokenizer  1234 tokens",
+        "would use  cpu",
+    ] {
+        assert!(said.out.contains(line), "{line}: {}", said.out);
+    }
+    let said = lab.ok(&["--model", &fixture("tied"), "info"]);
+    assert!(
+        said.out.contains("tokenizer  none: give token ids"),
+        "{}",
+        said.out
+    );
+}
