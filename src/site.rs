@@ -320,7 +320,7 @@ impl FromStr for Site {
             Some((component, _, _)) if !(component.is_global() && layer.is_some()) => {
                 Ok(Site { component: *component, layer })
             }
-            _ => Err(UnknownComponent { name: name.to_owned(), nearest: nearest(local) }),
+            _ => Err(UnknownComponent { name: name.to_owned(), nearest: nearest(&local.to_lowercase()) }),
         }
     }
 }

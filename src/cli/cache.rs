@@ -51,7 +51,7 @@ impl Cache {
         let sites = self
             .component
             .iter()
-            .map(|name| name.parse::<Site>())
+            .map(|name| name.trim().parse::<Site>())
             .collect::<Result<Vec<_>, _>>()?;
         let setup = Setup::quiet(global)?;
         let ids = match (&self.prompt, &self.ids) {

@@ -71,7 +71,7 @@ enum Command {
     /// Next-token distribution of a prompt
     Topk(topk::Topk),
     /// Patch every layer, head and position, and see which move the target
-    Sweep(sweep::Sweep),
+    Sweep(Box<sweep::Sweep>),
     /// Run an experiment file (TOML or JSON)
     Run(run::RunFile),
     /// Export clean activations as safetensors

@@ -133,7 +133,7 @@ impl Sweep {
         Ok(self
             .component
             .iter()
-            .map(|name| name.parse::<Site>())
+            .map(|name| name.trim().parse::<Site>())
             .collect::<Result<_, _>>()?)
     }
 

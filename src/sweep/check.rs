@@ -158,6 +158,10 @@ fn check_ids(ids: &[u32], config: &Config) -> Result<(), CheckError> {
 
 /// The first value that stands a second time.
 fn repeated<T: Copy + Eq + std::hash::Hash>(values: &[T]) -> Option<&T> {
+    // nearly every patch of a sweep names one head and one position
+    if values.len() < 2 {
+        return None;
+    }
     let mut seen = HashSet::with_capacity(values.len());
     values.iter().find(|v| !seen.insert(**v))
 }
@@ -208,7 +212,7 @@ pub fn check_patch(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), Ch
     if has_heads && patch.heads.is_empty() {
         return shape(format!("needs heads: heads are 0 to {}", config.heads - 1));
     }
-    if !has_heads && !(patch.heads.is_empty() && patch.source_heads.is_none()) {
+    if !has_heads && (!patch.heads.is_empty() || patch.source_heads.is_some()) {
         let headed = match site {
             "query_output" | "key_output" | "value_output" | "attention_value_output" => {
                 format!(": give no heads, or name head_{site}")

@@ -59,7 +59,7 @@ pub enum ExperimentError {
         /// `pair 2`, …
         at: String,
         /// Why.
-        error: ModelError,
+        error: Box<ModelError>,
     },
     /// A named tensor cannot be read.
     #[error("{at}: {error}")]
@@ -355,7 +355,7 @@ impl Experiment {
         };
         let tokens = |error: ModelError| ExperimentError::Tokens {
             at: at.into(),
-            error,
+            error: error.into(),
         };
         let encode = |text: &str| model.text().and_then(|t| t.encode(text)).map_err(tokens);
         let base = match (&text.base, &text.base_ids) {
@@ -508,7 +508,10 @@ impl PatchText {
                 prompts: ids.clone().into(),
             }),
             (None, Some(file)) => mean_over(file, model, folder).map_err(|problem| match problem {
-                MeanError::Tokens(error) => ExperimentError::Tokens { at: at(), error },
+                MeanError::Tokens(error) => ExperimentError::Tokens {
+                    at: at(),
+                    error: error.into(),
+                },
                 MeanError::Read(problem) => ExperimentError::Meaning { at: at(), problem },
             }),
             _ => Err(ExperimentError::Meaning {

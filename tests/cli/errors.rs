@@ -78,6 +78,7 @@ fn components_and_ranges() {
         &["--component", "head_value_ouput"],
         &["`head_value_ouput`", "`head_value_output`"],
     );
+    refused(&["--component", "HOOK_Z"], &["`HOOK_Z`", "hook_z`"]);
     refused(&["--component", "hook_zz"], &["`hook_zz`", "hook_z"]);
     refused(
         &["--component", "blocks.x.attn.hook_z"],

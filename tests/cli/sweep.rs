@@ -192,6 +192,10 @@ fn components_have_two_names() {
         sweep("head_value_output.3", &[]),
         sweep("hook_v", &["--layers", "3"])
     );
+    assert_eq!(
+        sweep("hook_z, hook_v", &["--layers", "1"]),
+        sweep("hook_z,hook_v", &["--layers", "1"])
+    );
     let both = sweep(
         "hook_resid_post,final_output",
         &["--positions", "4", "--layers", "0"],
