@@ -12,7 +12,7 @@ mod common;
 
 use common::model::{ModelSpec, generic_model, model};
 use common::reference::Reference;
-use common::runs::{PairSpec, PatchSpec, Places, pair, resolve, runs};
+use common::runs::{PairSpec, PatchSpec, Places, distinct, pair, resolve, runs};
 use common::{PLENTY, Random, bits, run, same, try_run};
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::backend::{Backend, Readout};
@@ -28,8 +28,16 @@ use proptest::test_runner::TestCaseResult;
 /// Cases are independent of each other and small: many. Failures are reported with the seed's
 /// minimal case and not written to a file.
 fn cases(cases: u32) -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
-    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 4096, ..ProptestConfig::default() }
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(cases);
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+
+        ..ProptestConfig::default()
+    }
 }
 
 fn equal(what: &str, got: &[Readout], want: &[Readout]) -> TestCaseResult {
@@ -49,7 +57,13 @@ fn equal(what: &str, got: &[Readout], want: &[Readout]) -> TestCaseResult {
 /// Everything that was read, run by run.
 fn everything(outcome: &Outcome) -> Vec<&[Readout]> {
     let pairs = outcome.pairs.iter();
-    pairs.flat_map(|p| [&p.base[..], p.source.as_slice()].into_iter().chain(p.runs.iter().map(Vec::as_slice))).collect()
+    pairs
+        .flat_map(|p| {
+            [&p.base[..], p.source.as_slice()]
+                .into_iter()
+                .chain(p.runs.iter().map(Vec::as_slice))
+        })
+        .collect()
 }
 
 // 1. The light cone.
@@ -58,8 +72,16 @@ fn cone_equals_whole<T: Real>(checkpoint: &Checkpoint, pairs: &[PairRuns]) -> Te
     let cpu = Cpu::<T>::new(checkpoint);
     let bound = plan(&cpu, pairs);
     let outcome = run(&cpu, pairs, PLENTY);
-    prop_assert!(bound.runs.linear >= outcome.plan.runs.linear, "{bound:?} {:?}", outcome.plan);
-    prop_assert!(bound.runs.attention >= outcome.plan.runs.attention, "{bound:?} {:?}", outcome.plan);
+    prop_assert!(
+        bound.runs.linear >= outcome.plan.runs.linear,
+        "{bound:?} {:?}",
+        outcome.plan
+    );
+    prop_assert!(
+        bound.runs.attention >= outcome.plan.runs.attention,
+        "{bound:?} {:?}",
+        outcome.plan
+    );
     prop_assert_eq!(bound.clean, outcome.plan.clean);
     prop_assert_eq!(bound.count, outcome.plan.count);
     prop_assert!(bound.copied <= outcome.plan.copied);
@@ -67,7 +89,11 @@ fn cone_equals_whole<T: Real>(checkpoint: &Checkpoint, pairs: &[PairRuns]) -> Te
         let mut reference = Reference::new(&cpu, pair);
         equal("the clean base run", &got.base, &reference.base)?;
         for (run, got) in runs.iter().zip(&got.runs) {
-            equal(&format!("pair {p}, {run:#?}"), got, &reference.run(run, p as u32))?;
+            equal(
+                &format!("pair {p}, {run:#?}"),
+                got,
+                &reference.run(run, p as u32),
+            )?;
         }
     }
     Ok(())
@@ -120,8 +146,11 @@ fn frozen() -> impl Strategy<Value = Frozen> {
     let first = prop_oneof![2 => Just(0usize), 1 => 0usize..8];
     let freezes = proptest::collection::vec((component, 0usize..3, first, any::<bool>()), 1..5);
     let also = proptest::collection::vec((common::runs::patch(), 0usize..3), 0..3);
-    (common::runs::patch(), freezes, also)
-        .prop_map(|(live, freezes, also)| Frozen { live, freezes, also })
+    (common::runs::patch(), freezes, also).prop_map(|(live, freezes, also)| Frozen {
+        live,
+        freezes,
+        also,
+    })
 }
 
 impl Frozen {
@@ -133,7 +162,11 @@ impl Frozen {
         for &(component, after, first, apart) in &self.freezes {
             let layer = (!component.is_global()).then_some((from + after).min(config.layers - 1));
             let positions: Vec<usize> = (first % pair.base.len()..pair.base.len()).collect();
-            let heads: Vec<usize> = if component.has_heads() { (0..config.heads).collect() } else { Vec::new() };
+            let heads: Vec<usize> = if component.has_heads() {
+                (0..config.heads).collect()
+            } else {
+                Vec::new()
+            };
             let freeze = |heads| Patch {
                 origin: Origin::Base,
                 ..Patch::interchange(component, layer, heads, positions.clone())
@@ -145,9 +178,18 @@ impl Frozen {
         }
         for (patch, after) in &self.also {
             let layer = (from + after).min(config.layers - 1);
-            patches.push(PatchSpec { layer, ..patch.clone() }.resolve(pair, config));
+            patches.push(
+                PatchSpec {
+                    layer,
+                    ..patch.clone()
+                }
+                .resolve(pair, config),
+            );
         }
-        Run { name: None, patches }
+        Run {
+            name: None,
+            patches,
+        }
     }
 }
 
@@ -165,23 +207,37 @@ struct Meeting {
 }
 
 fn meeting() -> impl Strategy<Value = Meeting> {
-    let frozen = (common::runs::patch(), proptest::bool::weighted(0.6)).prop_map(|(patch, freeze)| match freeze {
-        true => PatchSpec {
-            op: common::runs::OpSpec::Interchange,
-            base: true,
-            heads: 0,
-            keys: None,
-            source_layer: None,
-            source_heads: None,
-            source_positions: None,
-            ..patch
-        },
-        false => patch,
-    });
+    let frozen =
+        (common::runs::patch(), proptest::bool::weighted(0.6)).prop_map(|(patch, freeze)| {
+            match freeze {
+                true => PatchSpec {
+                    op: common::runs::OpSpec::Interchange,
+                    base: true,
+                    heads: 0,
+                    keys: None,
+                    source_layer: None,
+                    source_heads: None,
+                    source_positions: None,
+                    ..patch
+                },
+                false => patch,
+            }
+        });
     let patches = proptest::collection::vec((0usize..4, frozen), 1..6);
-    (common::runs::patch(), 0usize..32, patches, 0usize..4, any::<usize>()).prop_map(
-        |(live, around, patches, layer, position)| Meeting { live, around, patches, layer, position },
+    (
+        common::runs::patch(),
+        0usize..32,
+        patches,
+        0usize..4,
+        any::<usize>(),
     )
+        .prop_map(|(live, around, patches, layer, position)| Meeting {
+            live,
+            around,
+            patches,
+            layer,
+            position,
+        })
 }
 
 impl Meeting {
@@ -192,10 +248,18 @@ impl Meeting {
         for (near, patch) in &self.patches {
             let component = (self.around + near).min(count - 1);
             let positions = Places::One(self.position);
-            let patch = PatchSpec { component, layer: self.layer, positions, ..patch.clone() };
+            let patch = PatchSpec {
+                component,
+                layer: self.layer,
+                positions,
+                ..patch.clone()
+            };
             patches.push(patch.resolve(pair, config));
         }
-        Run { name: None, patches }
+        Run {
+            name: None,
+            patches,
+        }
     }
 }
 
@@ -267,28 +331,62 @@ fn runs_that_were_planned_wrongly_equal_the_whole_run() {
         seed: 5,
     };
     let at = |component: Component, layer: usize, positions: &[usize]| {
-        let heads = if component.has_heads() { vec![0, 1] } else { vec![] };
+        let heads = if component.has_heads() {
+            vec![0, 1]
+        } else {
+            vec![]
+        };
         let layer = (!component.is_global()).then_some(layer);
         Patch::interchange(component, layer, heads, positions.to_vec())
     };
-    let freeze = |component, layer, positions: &[usize]| Patch { origin: Origin::Base, ..at(component, layer, positions) };
-    let add = |component, layer, positions: &[usize]| at(component, layer, positions).with_op(Op::Add(None));
+    let freeze = |component, layer, positions: &[usize]| Patch {
+        origin: Origin::Base,
+        ..at(component, layer, positions)
+    };
+    let add = |component, layer, positions: &[usize]| {
+        at(component, layer, positions).with_op(Op::Add(None))
+    };
     let runs = [
         // after everything that is read, in the last run of a chunk and before another's rows
-        vec![at(C::BlockInput, 0, &[1]), at(C::BlockInput, 0, &[6]), add(C::Ln1Scale, 1, &[6])],
+        vec![
+            at(C::BlockInput, 0, &[1]),
+            at(C::BlockInput, 0, &[6]),
+            add(C::Ln1Scale, 1, &[6]),
+        ],
         // one head's input, twice
-        vec![at(C::AttentionQueryInput, 1, &[3]), add(C::AttentionQueryInput, 1, &[3])],
+        vec![
+            at(C::AttentionQueryInput, 1, &[3]),
+            add(C::AttentionQueryInput, 1, &[3]),
+        ],
         // a freeze of the whole branch in the live patch's own layer
-        vec![at(C::BlockInput, 1, &[3]), freeze(C::AttentionInput, 1, &[3])],
+        vec![
+            at(C::BlockInput, 1, &[3]),
+            freeze(C::AttentionInput, 1, &[3]),
+        ],
         // a row overwritten whole behind patches on what has no buffer of its own
         vec![at(C::TokenEmbedding, 0, &[2]), at(C::BlockInput, 0, &[2])],
         vec![at(C::MlpInput, 1, &[2, 3]), at(C::MlpPre, 1, &[2])],
-        vec![add(C::AttentionScores, 1, &[2, 3]), at(C::AttentionValueOutput, 1, &[2])],
+        vec![
+            add(C::AttentionScores, 1, &[2, 3]),
+            at(C::AttentionValueOutput, 1, &[2]),
+        ],
         vec![add(C::AttentionWeight, 1, &[1])],
         // a freeze inside a layer norm, and a patch behind it there
-        vec![at(C::BlockInput, 1, &[3]), freeze(C::Ln1Normalized, 2, &[3]), add(C::AttentionInput, 2, &[3])],
-        vec![at(C::BlockInput, 1, &[3]), freeze(C::MlpResidualInput, 2, &[3]), add(C::Ln2Normalized, 2, &[3])],
-        vec![at(C::BlockInput, 1, &[3]), freeze(C::LnFNormalized, 3, &[3]), add(C::FinalOutput, 3, &[3])],
+        vec![
+            at(C::BlockInput, 1, &[3]),
+            freeze(C::Ln1Normalized, 2, &[3]),
+            add(C::AttentionInput, 2, &[3]),
+        ],
+        vec![
+            at(C::BlockInput, 1, &[3]),
+            freeze(C::MlpResidualInput, 2, &[3]),
+            add(C::Ln2Normalized, 2, &[3]),
+        ],
+        vec![
+            at(C::BlockInput, 1, &[3]),
+            freeze(C::LnFNormalized, 3, &[3]),
+            add(C::FinalOutput, 3, &[3]),
+        ],
         // a head's own input where the shared one is frozen
         vec![
             at(C::BlockInput, 1, &[3]),
@@ -298,7 +396,10 @@ fn runs_that_were_planned_wrongly_equal_the_whole_run() {
         ],
         vec![at(C::BlockInput, 1, &[7])],
     ];
-    let runs = runs.map(|patches| Run { name: None, patches });
+    let runs = runs.map(|patches| Run {
+        name: None,
+        patches,
+    });
     let checkpoint = spec.open();
     for readouts in [vec![3], vec![2, 3], vec![0, 5], vec![]] {
         let pair = Pair {
@@ -308,7 +409,10 @@ fn runs_that_were_planned_wrongly_equal_the_whole_run() {
             readouts,
         };
         for runs in [runs.to_vec(), runs.iter().rev().cloned().collect()] {
-            let pairs = [PairRuns { pair: pair.clone(), runs: runs.into() }];
+            let pairs = [PairRuns {
+                pair: pair.clone(),
+                runs: runs.into(),
+            }];
             cone_equals_whole::<f32>(&checkpoint, &pairs).unwrap();
             cone_equals_whole::<f64>(&checkpoint, &pairs).unwrap();
         }
@@ -328,29 +432,41 @@ fn no_ops<B: Backend>(
     let length = pair.base.len();
     let mut patches = Vec::new();
     for component in Component::all() {
-        let layers: Vec<Option<usize>> =
-            if component.is_global() { vec![None] } else { (0..config.layers).map(Some).collect() };
+        let layers: Vec<Option<usize>> = if component.is_global() {
+            vec![None]
+        } else {
+            (0..config.layers).map(Some).collect()
+        };
         for layer in layers {
-            let mut positions: Vec<usize> = match random.below(3) {
+            let positions = match random.below(3) {
                 0 => (0..length).collect(),
-                1 => vec![random.below(length), random.below(length)],
+                1 => distinct(vec![random.below(length), random.below(length)]),
                 _ => vec![random.below(length)],
             };
-            positions.dedup();
             let heads: Vec<usize> = match (component.has_heads(), random.below(2)) {
                 (false, _) => Vec::new(),
                 (true, 0) => (0..config.heads).collect(),
                 (true, _) => vec![random.below(config.heads)],
             };
             let keys = (component.has_keys() && random.below(2) == 0).then(|| vec![0]);
-            let there = Patch { keys, ..Patch::interchange(component, layer, heads, positions) };
-            patches.push(Patch { origin: Origin::Base, ..there.clone() });
+            let there = Patch {
+                keys,
+                ..Patch::interchange(component, layer, heads, positions)
+            };
+            patches.push(Patch {
+                origin: Origin::Base,
+                ..there.clone()
+            });
             for op in [
                 Op::Interchange,
                 Op::Interpolate(0.0),
                 Op::Interpolate(1.0),
                 Op::Scale(1.0),
-                Op::Noise { level: 0.0, seed: 1, sample: 0 },
+                Op::Noise {
+                    level: 0.0,
+                    seed: 1,
+                    sample: 0,
+                },
             ] {
                 patches.push(there.clone().with_op(op));
             }
@@ -363,14 +479,32 @@ fn no_ops<B: Backend>(
                 let row = reference.base_row(component.stage(), at, position);
                 let wide = columns(component, config);
                 let of_head = component.has_heads() && wide < row.len();
-                let values = if of_head { row[head * wide..][..wide].to_vec() } else { row };
-                let heads = if component.has_heads() { vec![head] } else { Vec::new() };
-                let set = Op::Set(Vector { label: "there".into(), values: values.into() });
-                patches.push(Patch::interchange(component, layer, heads, vec![position]).with_op(set));
+                let values = if of_head {
+                    row[head * wide..][..wide].to_vec()
+                } else {
+                    row
+                };
+                let heads = if component.has_heads() {
+                    vec![head]
+                } else {
+                    Vec::new()
+                };
+                let set = Op::Set(Vector {
+                    label: "there".into(),
+                    values: values.into(),
+                });
+                patches
+                    .push(Patch::interchange(component, layer, heads, vec![position]).with_op(set));
             }
         }
     }
-    patches.into_iter().map(|p| Run { name: None, patches: vec![p] }).collect()
+    patches
+        .into_iter()
+        .map(|p| Run {
+            name: None,
+            patches: vec![p],
+        })
+        .collect()
 }
 
 fn no_ops_are_free<T: Real>(checkpoint: &Checkpoint, pair: &PairSpec) -> TestCaseResult {
@@ -380,12 +514,23 @@ fn no_ops_are_free<T: Real>(checkpoint: &Checkpoint, pair: &PairSpec) -> TestCas
     let mut reference = Reference::new(&cpu, &pair);
     let mut random = Random(pair.base.iter().fold(1, |h, t| 31 * h + u64::from(*t)));
     let runs = no_ops(&cpu, &reference, &pair, &mut random);
-    let outcome = run(&cpu, &[PairRuns { pair: pair.clone(), runs: runs.clone().into() }], PLENTY);
+    let outcome = run(
+        &cpu,
+        &[PairRuns {
+            pair: pair.clone(),
+            runs: runs.clone().into(),
+        }],
+        PLENTY,
+    );
     equal("base", &outcome.pairs[0].base, &reference.base)?;
     for (run, got) in runs.iter().zip(&outcome.pairs[0].runs) {
         equal(&format!("{run:?}"), got, &reference.base)?;
         // not only planned away: writing it changes no bit either
-        equal(&format!("whole: {run:?}"), &reference.run(run, 0), &reference.base)?;
+        equal(
+            &format!("whole: {run:?}"),
+            &reference.run(run, 0),
+            &reference.base,
+        )?;
     }
     prop_assert_eq!(outcome.plan.runs.total(), 0);
     prop_assert_eq!(outcome.plan.copied, runs.len());
@@ -417,33 +562,67 @@ fn least<B: Backend>(backend: &B, pairs: &[PairRuns]) -> u64 {
     }
 }
 
-fn batch_invariant<T: Real>(checkpoint: &Checkpoint, pairs: &[PairRuns], seed: u64) -> TestCaseResult {
+fn batch_invariant<T: Real>(
+    checkpoint: &Checkpoint,
+    pairs: &[PairRuns],
+    seed: u64,
+) -> TestCaseResult {
     let cpu = Cpu::<T>::new(checkpoint);
     let mut random = Random(seed);
     let whole = run(&cpu, pairs, PLENTY);
     let agree = |what: &str, other: &Outcome| {
         let (want, got) = (everything(&whole), everything(other));
         prop_assert_eq!(want.len(), got.len());
-        want.iter().zip(&got).try_for_each(|(want, got)| equal(what, got, want))
+        want.iter()
+            .zip(&got)
+            .try_for_each(|(want, got)| equal(what, got, want))
     };
 
     let least = least(&cpu, pairs);
-    for memory in [least, least + least / 7, least + least / 2, 2 * least, 3 * least, 5 * least] {
+    for memory in [
+        least,
+        least + least / 7,
+        least + least / 2,
+        2 * least,
+        3 * least,
+        5 * least,
+    ] {
         let cut = run(&cpu, pairs, memory);
         agree(&format!("memory {memory}, at least {least}"), &cut)?;
         prop_assert_eq!(cut.plan.runs, whole.plan.runs);
     }
     for threads in [1, 2, 3, 5] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        agree(&format!("{threads} threads"), &pool.install(|| run(&cpu, pairs, PLENTY)))?;
-        agree(&format!("{threads} threads, cut"), &pool.install(|| run(&cpu, pairs, 2 * least)))?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        agree(
+            &format!("{threads} threads"),
+            &pool.install(|| run(&cpu, pairs, PLENTY)),
+        )?;
+        agree(
+            &format!("{threads} threads, cut"),
+            &pool.install(|| run(&cpu, pairs, 2 * least)),
+        )?;
     }
 
     for (p, PairRuns { pair, runs }) in pairs.iter().enumerate() {
         // noise is seeded by the pair's index: keep it, with pairs of no runs before
         let alone = |runs: Vec<Run>| -> Outcome {
-            let mut list = vec![PairRuns { pair: Pair { base: vec![0], ..Pair::default() }, runs: [].into() }; p];
-            list.push(PairRuns { pair: pair.clone(), runs: runs.into() });
+            let mut list = vec![
+                PairRuns {
+                    pair: Pair {
+                        base: vec![0],
+                        ..Pair::default()
+                    },
+                    runs: [].into()
+                };
+                p
+            ];
+            list.push(PairRuns {
+                pair: pair.clone(),
+                runs: runs.into(),
+            });
             run(&cpu, &list, PLENTY)
         };
         let together = &whole.pairs[p].runs;
@@ -453,12 +632,24 @@ fn batch_invariant<T: Real>(checkpoint: &Checkpoint, pairs: &[PairRuns], seed: u
         }
         let shuffled = alone(order.iter().map(|r| runs[*r].clone()).collect());
         for (at, r) in order.iter().enumerate() {
-            equal("shuffled, one pair", &shuffled.pairs[p].runs[at], &together[*r])?;
+            equal(
+                "shuffled, one pair",
+                &shuffled.pairs[p].runs[at],
+                &together[*r],
+            )?;
         }
         for (r, run) in runs.iter().enumerate() {
             let got = alone(vec![run.clone()]);
-            equal(&format!("alone: {run:?}"), &got.pairs[p].runs[0], &together[r])?;
-            equal("base beside one run", &got.pairs[p].base, &whole.pairs[p].base)?;
+            equal(
+                &format!("alone: {run:?}"),
+                &got.pairs[p].runs[0],
+                &together[r],
+            )?;
+            equal(
+                "base beside one run",
+                &got.pairs[p].base,
+                &whole.pairs[p].base,
+            )?;
         }
     }
     Ok(())
@@ -499,10 +690,28 @@ fn identities<T: Real>(checkpoint: &Checkpoint, pair: &PairSpec, seed: u64) -> T
     let mut random = Random(seed);
     let mut pair = pair.resolve(config);
     pair.readouts = (0..pair.base.len()).collect();
-    let read = pair.base.len().min(pair.source.as_ref().map_or(usize::MAX, Vec::len));
+    let read = pair
+        .base
+        .len()
+        .min(pair.source.as_ref().map_or(usize::MAX, Vec::len));
     let go = |pair: &Pair, patches: Vec<Vec<Patch>>| {
-        let runs = patches.into_iter().map(|patches| Run { name: None, patches }).collect();
-        run(&cpu, &[PairRuns { pair: pair.clone(), runs }], PLENTY).pairs.remove(0)
+        let runs = patches
+            .into_iter()
+            .map(|patches| Run {
+                name: None,
+                patches,
+            })
+            .collect();
+        run(
+            &cpu,
+            &[PairRuns {
+                pair: pair.clone(),
+                runs,
+            }],
+            PLENTY,
+        )
+        .pairs
+        .remove(0)
     };
     let heads: Vec<usize> = (0..config.heads).collect();
 
@@ -510,16 +719,32 @@ fn identities<T: Real>(checkpoint: &Checkpoint, pair: &PairSpec, seed: u64) -> T
     let mut patches = Vec::new();
     for component in Component::all() {
         let layer = (!component.is_global()).then(|| random.below(config.layers));
-        let heads = if component.has_heads() { heads.clone() } else { Vec::new() };
-        patches.push(Patch::interchange(component, layer, heads, vec![random.below(read)]));
+        let heads = if component.has_heads() {
+            heads.clone()
+        } else {
+            Vec::new()
+        };
+        patches.push(Patch::interchange(
+            component,
+            layer,
+            heads,
+            vec![random.below(read)],
+        ));
     }
     let each = || patches.iter().map(|p| vec![p.clone()]).collect::<Vec<_>>();
     let from_source = go(&pair, each());
     for (patch, got) in patches.iter().zip(&from_source.runs) {
         let before = patch.positions[0];
-        equal(&format!("before {patch:?}"), &got[..before], &from_source.base[..before])?;
+        equal(
+            &format!("before {patch:?}"),
+            &got[..before],
+            &from_source.base[..before],
+        )?;
     }
-    let to_itself = Pair { source: Some(pair.base.clone()), ..pair.clone() };
+    let to_itself = Pair {
+        source: Some(pair.base.clone()),
+        ..pair.clone()
+    };
     let from_base = go(&to_itself, each());
     for (patch, got) in patches.iter().zip(&from_base.runs) {
         equal(&format!("source = base: {patch:?}"), got, &from_base.base)?;
@@ -534,10 +759,24 @@ fn identities<T: Real>(checkpoint: &Checkpoint, pair: &PairSpec, seed: u64) -> T
             let mut same = vec![vec![
                 vec![at(Component::AttentionValueOutput, &[], layer).with_op(Op::Zero)],
                 vec![at(Component::HeadAttentionValueOutput, &heads, layer).with_op(Op::Zero)],
-                heads.iter().map(|h| at(Component::HeadAttentionValueOutput, &[*h], layer).with_op(Op::Zero)).collect(),
+                heads
+                    .iter()
+                    .map(|h| {
+                        at(Component::HeadAttentionValueOutput, &[*h], layer).with_op(Op::Zero)
+                    })
+                    .collect(),
             ]];
             if layer + 1 < config.layers {
-                for op in [Op::Interchange, Op::Scale(0.3), Op::Noise { level: 0.0, seed: 0, sample: 0 }, Op::Add(None)] {
+                for op in [
+                    Op::Interchange,
+                    Op::Scale(0.3),
+                    Op::Noise {
+                        level: 0.0,
+                        seed: 0,
+                        sample: 0,
+                    },
+                    Op::Add(None),
+                ] {
                     same.push(vec![
                         vec![at(Component::BlockOutput, &[], layer).with_op(op.clone())],
                         vec![at(Component::BlockInput, &[], layer + 1).with_op(op)],
@@ -560,7 +799,12 @@ fn sweep_of_live_patches(pair: Pair, checkpoint: &Checkpoint, seed: u64) -> Pair
     let config = &checkpoint.config;
     let mut random = Random(seed);
     let source = pair.source.as_deref().unwrap_or(&[]);
-    let common = pair.base.iter().zip(source).take_while(|(a, b)| a == b).count();
+    let common = pair
+        .base
+        .iter()
+        .zip(source)
+        .take_while(|(a, b)| a == b)
+        .count();
     let components = [
         Component::BlockInput,
         Component::HeadQueryOutput,
@@ -581,10 +825,25 @@ fn sweep_of_live_patches(pair: Pair, checkpoint: &Checkpoint, seed: u64) -> Pair
         if early && position > common {
             continue;
         }
-        let heads = if component.has_heads() { vec![random.below(config.heads)] } else { Vec::new() };
-        runs.push(Run { name: None, patches: vec![Patch::interchange(component, Some(layer), heads, vec![position])] });
+        let heads = if component.has_heads() {
+            vec![random.below(config.heads)]
+        } else {
+            Vec::new()
+        };
+        runs.push(Run {
+            name: None,
+            patches: vec![Patch::interchange(
+                component,
+                Some(layer),
+                heads,
+                vec![position],
+            )],
+        });
     }
-    PairRuns { pair, runs: runs.into() }
+    PairRuns {
+        pair,
+        runs: runs.into(),
+    }
 }
 
 proptest! {

@@ -53,11 +53,20 @@ pub fn try_run<B: Backend>(
     memory: u64,
 ) -> Result<Outcome, headlight::sweep::execute::ExecuteError> {
     let stop = AtomicBool::new(false);
-    let limits = Limits { memory, top: 3, top_of_runs: 3, stop: &stop };
+    let limits = Limits {
+        memory,
+        top: 3,
+        top_of_runs: 3,
+        stop: &stop,
+    };
     let before = backend.executed_flops();
     let outcome = execute(backend, pairs, &limits)?;
     let executed = backend.executed_flops() - before;
-    assert_eq!(executed, outcome.plan.flops(), "executed operations differ from the plan's");
+    assert_eq!(
+        executed,
+        outcome.plan.flops(),
+        "executed operations differ from the plan's"
+    );
     Ok(outcome)
 }
 
@@ -67,7 +76,12 @@ pub fn bits(readout: &Readout) -> Vec<u64> {
     let mut all = vec![bits(readout.log_sum_exp)];
     all.extend(readout.logits.iter().map(|x| bits(*x)));
     if !readout.log_sum_exp.is_nan() {
-        all.extend(readout.top.iter().flat_map(|(id, x)| [u64::from(*id), bits(*x)]));
+        all.extend(
+            readout
+                .top
+                .iter()
+                .flat_map(|(id, x)| [u64::from(*id), bits(*x)]),
+        );
     }
     all
 }

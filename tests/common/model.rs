@@ -35,25 +35,47 @@ pub fn model() -> impl Strategy<Value = ModelSpec> {
     ];
     let inner = prop_oneof![6 => Just(1usize), 6 => Just(7), 6 => Just(33), 1 => Just(517)];
     let vocab = prop_oneof![Just(2usize), Just(3), Just(17), Just(60), Just(200)];
-    let activation =
-        prop_oneof![Just("gelu_new"), Just("gelu"), Just("gelu_pytorch_tanh"), Just("relu"), Just("silu")];
+    let activation = prop_oneof![
+        Just("gelu_new"),
+        Just("gelu"),
+        Just("gelu_pytorch_tanh"),
+        Just("relu"),
+        Just("silu")
+    ];
     let dtype = prop_oneof![Just("F32"), Just("F16"), Just("BF16")];
     let switches = (any::<bool>(), any::<bool>(), any::<bool>());
-    (sizes, inner, vocab, activation, switches, dtype, any::<u64>()).prop_map(
-        |((layers, heads, head_width), inner, vocab, activation, (tied, by_layer, scaled), dtype, seed)| ModelSpec {
-            layers,
-            heads,
-            head_width,
-            inner,
-            vocab,
-            activation,
-            tied,
-            by_layer,
-            scaled,
-            dtype,
-            seed,
-        },
+    (
+        sizes,
+        inner,
+        vocab,
+        activation,
+        switches,
+        dtype,
+        any::<u64>(),
     )
+        .prop_map(
+            |(
+                (layers, heads, head_width),
+                inner,
+                vocab,
+                activation,
+                (tied, by_layer, scaled),
+                dtype,
+                seed,
+            )| ModelSpec {
+                layers,
+                heads,
+                head_width,
+                inner,
+                vocab,
+                activation,
+                tied,
+                by_layer,
+                scaled,
+                dtype,
+                seed,
+            },
+        )
 }
 
 /// A model in which different inputs give different values everywhere: wide, and smooth.
@@ -106,7 +128,12 @@ impl ModelSpec {
                 ("mlp.c_fc", d, self.inner, 1.5),
                 ("mlp.c_proj", self.inner, d, 1.0),
             ] {
-                add(name(&format!("{part}.weight")), vec![inputs, outputs], 0.0, fan(inputs, gain));
+                add(
+                    name(&format!("{part}.weight")),
+                    vec![inputs, outputs],
+                    0.0,
+                    fan(inputs, gain),
+                );
                 add(name(&format!("{part}.bias")), vec![outputs], 0.0, 0.3);
             }
         }
@@ -118,9 +145,12 @@ impl ModelSpec {
             "F16" => Dtype::F16,
             _ => Dtype::BF16,
         };
-        let views = tensors
-            .iter()
-            .map(|(name, shape, bytes)| (name.as_str(), TensorView::new(dtype, shape.clone(), bytes).unwrap()));
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            (
+                name.as_str(),
+                TensorView::new(dtype, shape.clone(), bytes).unwrap(),
+            )
+        });
         let file = serialize(views, None).unwrap();
         let config = serde_json::json!({
             "model_type": "gpt2", "n_layer": self.layers, "n_head": self.heads, "n_embd": d,

@@ -31,20 +31,41 @@ fn keep_all(layout: &mut TraceLayout, layers: usize) {
     for stage in Component::all().map(Component::stage) {
         match stage {
             Stage::TokenEmbedding | Stage::PositionEmbedding => layout.keep(stage, 0),
-            Stage::LnFScale | Stage::LnFNormalized | Stage::FinalOutput => layout.keep(stage, layers),
-            _ => (0..layers).map(|l| kept(stage, l)).for_each(|(stage, layer)| layout.keep(stage, layer)),
+            Stage::LnFScale | Stage::LnFNormalized | Stage::FinalOutput => {
+                layout.keep(stage, layers)
+            }
+            _ => (0..layers)
+                .map(|l| kept(stage, l))
+                .for_each(|(stage, layer)| layout.keep(stage, layer)),
         }
     }
 }
 
-fn go<B: Backend>(backend: &B, chunk: &Chunk, traces: &mut Traces<B::Matrix>, ids: &[u32]) -> Vec<Readout> {
-    let mut spec = ReadoutSpec { first: vec![0], top: 3, ..ReadoutSpec::default() };
+fn go<B: Backend>(
+    backend: &B,
+    chunk: &Chunk,
+    traces: &mut Traces<B::Matrix>,
+    ids: &[u32],
+) -> Vec<Readout> {
+    let mut spec = ReadoutSpec {
+        first: vec![0],
+        top: 3,
+        ..ReadoutSpec::default()
+    };
     for _ in &chunk.readout_of {
         spec.ids.extend(ids);
         spec.first.push(spec.ids.len());
     }
     let stop = AtomicBool::new(false);
-    forward(backend, chunk, &mut Buffers::new(backend), traces, &spec, &stop).unwrap()
+    forward(
+        backend,
+        chunk,
+        &mut Buffers::new(backend),
+        traces,
+        &spec,
+        &stop,
+    )
+    .unwrap()
 }
 
 /// Runs one prompt clean into its rows of the traces.
@@ -56,12 +77,25 @@ fn trace<B: Backend>(
     targets: &[u32],
 ) -> Vec<Readout> {
     let config = backend.config();
-    let (ids, offset) = (traces.layout.prompts[prompt].ids.clone(), traces.layout.prompts[prompt].offset);
+    let (ids, offset) = (
+        traces.layout.prompts[prompt].ids.clone(),
+        traces.layout.prompts[prompt].offset,
+    );
     let cone = cone::of_clean(config, ids.len(), readouts, &|_, _| true);
-    let packed = Packed { cone: &cone, cells: &[], ids: &ids, offset, source_offset: 0 };
+    let packed = Packed {
+        cone: &cone,
+        cells: &[],
+        ids: &ids,
+        offset,
+        source_offset: 0,
+    };
     let chunk = Builder::new(config, &traces.layout, &HashMap::new(), true).build(&[packed]);
     let all = go(backend, &chunk, traces, targets);
-    let wanted = chunk.readout_of.iter().zip(all).filter(|((_, p), _)| readouts.contains(*p as usize));
+    let wanted = chunk
+        .readout_of
+        .iter()
+        .zip(all)
+        .filter(|((_, p), _)| readouts.contains(*p as usize));
     wanted.map(|(_, readout)| readout).collect()
 }
 
@@ -71,7 +105,10 @@ impl<'a, B: Backend> Reference<'a, B> {
         let readouts: Positions = pair.readout_positions().into_iter().collect();
         let mut layout = TraceLayout::default();
         let base = layout.prompt(&pair.base, &readouts);
-        let source = layout.prompt(pair.source.as_ref().unwrap_or(&pair.base), &Positions::none());
+        let source = layout.prompt(
+            pair.source.as_ref().unwrap_or(&pair.base),
+            &Positions::none(),
+        );
         keep_all(&mut layout, config.layers);
         let offsets = [layout.prompts[base].offset, layout.prompts[source].offset];
         let mut traces = Traces::new(backend, layout);
@@ -79,7 +116,14 @@ impl<'a, B: Backend> Reference<'a, B> {
             trace(backend, &mut traces, source, &Positions::none(), &[]);
         }
         let base = trace(backend, &mut traces, base, &readouts, &pair.targets);
-        Self { backend, pair, readouts, traces, offsets, base }
+        Self {
+            backend,
+            pair,
+            readouts,
+            traces,
+            offsets,
+            base,
+        }
     }
 
     /// One row of the clean base run, of all heads.
@@ -100,7 +144,13 @@ impl<'a, B: Backend> Reference<'a, B> {
         let cells = cells(&run.patches, pair, config);
         let cone = cone::of_whole(config, &cells, self.pair.base.len(), &self.readouts);
         let [offset, source_offset] = self.offsets;
-        let packed = Packed { cone: &cone, cells: &cells, ids: &self.pair.base, offset, source_offset };
+        let packed = Packed {
+            cone: &cone,
+            cells: &cells,
+            ids: &self.pair.base,
+            offset,
+            source_offset,
+        };
         let chunk = Builder::new(config, &self.traces.layout, &means, false).build(&[packed]);
         go(self.backend, &chunk, &mut self.traces, &self.pair.targets)
     }
@@ -128,7 +178,11 @@ impl<'a, B: Backend> Reference<'a, B> {
             let mut traces = Traces::new(self.backend, layout);
             trace(self.backend, &mut traces, 0, &Positions::none(), &[]);
             mean.resize(width, 0.0);
-            for row in self.backend.read(traces.get(stage, layer).unwrap()).chunks_exact(width) {
+            for row in self
+                .backend
+                .read(traces.get(stage, layer).unwrap())
+                .chunks_exact(width)
+            {
                 mean.iter_mut().zip(row).for_each(|(m, x)| *m += weight * x);
                 count += weight;
             }

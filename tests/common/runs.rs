@@ -27,8 +27,15 @@ pub fn pair(longest: usize) -> impl Strategy<Value = PairSpec> {
     let shared = prop_oneof![1 => Just(255u8), 4 => Just(0u8), 4 => 0u8..8];
     let longer = prop_oneof![4 => Just(0i8), 1 => -3i8..4];
     let readouts = prop_oneof![2 => Just(0u8), 3 => any::<u8>()];
-    (1..=longest, shared, longer, readouts, any::<u64>())
-        .prop_map(|(length, shared, longer, readouts, seed)| PairSpec { length, shared, longer, readouts, seed })
+    (1..=longest, shared, longer, readouts, any::<u64>()).prop_map(
+        |(length, shared, longer, readouts, seed)| PairSpec {
+            length,
+            shared,
+            longer,
+            readouts,
+            seed,
+        },
+    )
 }
 
 impl PairSpec {
@@ -40,9 +47,17 @@ impl PairSpec {
         let source = if self.shared == 255 {
             base.clone()
         } else {
-            let longer = length.saturating_add_signed(self.longer.into()).clamp(1, config.context);
+            let longer = length
+                .saturating_add_signed(self.longer.into())
+                .clamp(1, config.context);
             // from the shared start on every token differs, or has a different one before it
-            let differ = |p: usize| if p == usize::from(self.shared) { (base[p] + 1) % config.vocab as u32 } else { token() };
+            let differ = |p: usize| {
+                if p == usize::from(self.shared) {
+                    (base[p] + 1) % config.vocab as u32
+                } else {
+                    token()
+                }
+            };
             let shared = usize::from(self.shared).min(length).min(longer);
             let rest: Vec<u32> = if shared < length {
                 (shared..longer).map(differ).collect()
@@ -52,12 +67,19 @@ impl PairSpec {
             base[..shared].iter().copied().chain(rest).collect()
         };
         // spread over the prompt, and not always with the last one
-        let mut readouts: Vec<usize> =
-            (0..8).filter(|i| self.readouts >> i & 1 == 1).map(|i| i * length.div_ceil(8) % length).collect();
+        let mut readouts: Vec<usize> = (0..8)
+            .filter(|i| self.readouts >> i & 1 == 1)
+            .map(|i| i * length.div_ceil(8) % length)
+            .collect();
         readouts.sort_unstable();
         readouts.dedup();
         let targets = (0..config.vocab as u32).collect();
-        Pair { base, source: Some(source), targets, readouts }
+        Pair {
+            base,
+            source: Some(source),
+            targets,
+            readouts,
+        }
     }
 }
 
@@ -142,13 +164,34 @@ pub fn patch() -> impl Strategy<Value = PatchSpec> {
         ].prop_map(|c| c as usize),
     ];
     // few layers, so that patches meet
-    let place = (component, 0usize..4, prop_oneof![Just(0u8), any::<u8>()], places());
+    let place = (
+        component,
+        0usize..4,
+        prop_oneof![Just(0u8), any::<u8>()],
+        places(),
+    );
     let keys = proptest::option::weighted(0.4, (any::<usize>(), any::<usize>()));
     let rare = || proptest::option::weighted(0.15, any::<usize>());
     let source = (proptest::bool::weighted(0.4), rare(), rare(), rare());
     (place, keys, op(), source).prop_map(
-        |((component, layer, heads, positions), keys, op, (base, source_layer, source_heads, source_positions))| {
-            PatchSpec { component, layer, heads, positions, keys, op, base, source_layer, source_heads, source_positions }
+        |(
+            (component, layer, heads, positions),
+            keys,
+            op,
+            (base, source_layer, source_heads, source_positions),
+        )| {
+            PatchSpec {
+                component,
+                layer,
+                heads,
+                positions,
+                keys,
+                op,
+                base,
+                source_layer,
+                source_heads,
+                source_positions,
+            }
         },
     )
 }
@@ -160,7 +203,20 @@ pub fn runs(most: usize) -> impl Strategy<Value = Vec<Vec<PatchSpec>>> {
 
 pub fn vector(seed: u64, length: usize) -> Vector {
     let mut random = Random(seed);
-    Vector { label: format!("v{seed}x{length}"), values: (0..length).map(|_| random.normal()).collect() }
+    Vector {
+        label: format!("v{seed}x{length}"),
+        values: (0..length).map(|_| random.normal()).collect(),
+    }
+}
+
+/// A list without what it has already had, in its order.
+pub fn distinct(list: Vec<usize>) -> Vec<usize> {
+    let fresh = |(i, x): &(usize, &usize)| !list[..*i].contains(x);
+    list.iter()
+        .enumerate()
+        .filter(fresh)
+        .map(|(_, x)| *x)
+        .collect()
 }
 
 impl PatchSpec {
@@ -169,18 +225,27 @@ impl PatchSpec {
         let keyed = component.has_keys();
         let length = pair.base.len();
         let source_length = pair.source.as_ref().map_or(0, Vec::len);
-        let origin = if self.base || source_length == 0 { Origin::Base } else { Origin::Source };
-        let read = if origin == Origin::Base { length } else { source_length };
+        let origin = if self.base || source_length == 0 {
+            Origin::Base
+        } else {
+            Origin::Source
+        };
+        let read = if origin == Origin::Base {
+            length
+        } else {
+            source_length
+        };
         // rows of attention are read from the same position
         let length = if keyed { length.min(read) } else { length };
         let positions: Vec<usize> = match self.positions {
             Places::All => (0..length).collect(),
             Places::One(p) => vec![p % length],
-            Places::Two(p, q) if p % length == q % length => vec![p % length],
-            Places::Two(p, q) => vec![p % length, q % length],
+            Places::Two(p, q) => distinct(vec![p % length, q % length]),
             Places::From(p) => (p % length..length).collect(),
         };
-        let heads: Vec<usize> = (0..config.heads).filter(|h| self.heads >> h & 1 == 1).collect();
+        let heads: Vec<usize> = (0..config.heads)
+            .filter(|h| self.heads >> h & 1 == 1)
+            .collect();
         let heads = match (component.has_heads(), heads.is_empty()) {
             (false, _) => Vec::new(),
             (true, true) => (0..config.heads).collect(),
@@ -189,18 +254,31 @@ impl PatchSpec {
         let columns = cell::columns(component, config);
         let op = match self.op {
             OpSpec::Interchange => Op::Interchange,
-            OpSpec::Set(_) | OpSpec::Mean(_) | OpSpec::AddVector(_) | OpSpec::SubtractVector(_) if keyed => Op::Zero,
+            OpSpec::Set(_) | OpSpec::Mean(_) | OpSpec::AddVector(_) | OpSpec::SubtractVector(_)
+                if keyed =>
+            {
+                Op::Zero
+            }
             OpSpec::Zero if component.stage() == Stage::LnFScale => Op::Scale(0.5), // not NaN alone
             OpSpec::Zero => Op::Zero,
-            OpSpec::Set(seed) if component.has_heads() && seed % 2 == 0 => Op::Set(vector(seed, config.width)),
+            OpSpec::Set(seed) if component.has_heads() && seed % 2 == 0 => {
+                Op::Set(vector(seed, config.width))
+            }
             OpSpec::Set(seed) => Op::Set(vector(seed, columns)),
             OpSpec::Mean(seed) => {
                 let mut random = Random(seed);
                 let prompt = |random: &mut Random| -> Vec<u32> {
-                    (0..1 + random.below(4)).map(|_| random.below(config.vocab) as u32).collect()
+                    (0..1 + random.below(4))
+                        .map(|_| random.below(config.vocab) as u32)
+                        .collect()
                 };
-                let prompts: Vec<Vec<u32>> = (0..1 + random.below(3)).map(|_| prompt(&mut random)).collect();
-                Op::Mean(MeanOver { label: format!("{prompts:?}"), prompts: prompts.into() })
+                let prompts: Vec<Vec<u32>> = (0..1 + random.below(3))
+                    .map(|_| prompt(&mut random))
+                    .collect();
+                Op::Mean(MeanOver {
+                    label: format!("{prompts:?}"),
+                    prompts: prompts.into(),
+                })
             }
             OpSpec::Add => Op::Add(None),
             OpSpec::AddVector(seed) => Op::Add(Some(vector(seed, columns))),
@@ -208,33 +286,52 @@ impl PatchSpec {
             OpSpec::SubtractVector(seed) => Op::Subtract(Some(vector(seed, columns))),
             OpSpec::Scale(x) => Op::Scale(x),
             OpSpec::Interpolate(alpha) => Op::Interpolate(alpha),
-            OpSpec::Noise(level, sample) => Op::Noise { level, seed: 7, sample },
+            OpSpec::Noise(level, sample) => Op::Noise {
+                level,
+                seed: 7,
+                sample,
+            },
         };
         let source_positions = match self.source_positions {
             _ if keyed => None,
             None if positions.iter().all(|p| *p < read) => None,
-            shift => Some(positions.iter().map(|p| p.wrapping_add(shift.unwrap_or(0)) % read).collect()),
+            shift => Some(
+                positions
+                    .iter()
+                    .map(|p| p.wrapping_add(shift.unwrap_or(0)) % read)
+                    .collect(),
+            ),
         };
-        let turn = |turn: usize| heads.iter().map(|h| h.wrapping_add(turn) % config.heads).collect::<Vec<_>>();
+        let turn = |turn: usize| {
+            heads
+                .iter()
+                .map(|h| h.wrapping_add(turn) % config.heads)
+                .collect::<Vec<_>>()
+        };
         let layers = (!component.is_global()).then_some(config.layers);
         let patch = Patch {
             component,
             layer: layers.map(|n| self.layer % n),
             positions,
-            keys: self.keys.filter(|_| keyed).map(|(a, b)| vec![a % length, b % length, 0]),
+            keys: self
+                .keys
+                .filter(|_| keyed)
+                .map(|(a, b)| distinct(vec![a % length, b % length, 0])),
             op,
             origin,
             source_layer: layers.and_then(|n| self.source_layer.map(|l| l % n)),
-            source_heads: self.source_heads.filter(|_| component.has_heads()).map(turn),
+            source_heads: self
+                .source_heads
+                .filter(|_| component.has_heads())
+                .map(turn),
             source_positions,
             heads,
         };
-        // keys beyond every query are refused, and so is a key named twice
+        // keys beyond every query are refused
         let last = patch.positions.iter().copied().max().unwrap_or(0);
-        let keys = patch.keys.map(|keys| {
-            let mut seen = std::collections::BTreeSet::new();
-            keys.into_iter().filter(|k| *k <= last && seen.insert(*k)).collect()
-        });
+        let keys = patch
+            .keys
+            .map(|keys| keys.into_iter().filter(|k| *k <= last).collect());
         let patch = Patch { keys, ..patch };
         check_patch(&patch, pair, config).unwrap();
         patch
