@@ -136,36 +136,84 @@ use Component as C;
 /// Component, canonical name, TransformerLens hook (within `blocks.L.` for layer components).
 const NAMES: [(Component, &str, Option<&str>); 32] = [
     (C::TokenEmbedding, "token_embedding", Some("hook_embed")),
-    (C::PositionEmbedding, "position_embedding", Some("hook_pos_embed")),
+    (
+        C::PositionEmbedding,
+        "position_embedding",
+        Some("hook_pos_embed"),
+    ),
     (C::BlockInput, "block_input", Some("hook_resid_pre")),
     (C::Ln1Scale, "ln_1_scale", Some("ln1.hook_scale")),
-    (C::Ln1Normalized, "ln_1_normalized", Some("ln1.hook_normalized")),
+    (
+        C::Ln1Normalized,
+        "ln_1_normalized",
+        Some("ln1.hook_normalized"),
+    ),
     (C::AttentionInput, "attention_input", None),
-    (C::AttentionQueryInput, "attention_query_input", Some("hook_q_input")),
-    (C::AttentionKeyInput, "attention_key_input", Some("hook_k_input")),
-    (C::AttentionValueInput, "attention_value_input", Some("hook_v_input")),
+    (
+        C::AttentionQueryInput,
+        "attention_query_input",
+        Some("hook_q_input"),
+    ),
+    (
+        C::AttentionKeyInput,
+        "attention_key_input",
+        Some("hook_k_input"),
+    ),
+    (
+        C::AttentionValueInput,
+        "attention_value_input",
+        Some("hook_v_input"),
+    ),
     (C::QueryOutput, "query_output", None),
     (C::HeadQueryOutput, "head_query_output", Some("attn.hook_q")),
     (C::KeyOutput, "key_output", None),
     (C::HeadKeyOutput, "head_key_output", Some("attn.hook_k")),
     (C::ValueOutput, "value_output", None),
     (C::HeadValueOutput, "head_value_output", Some("attn.hook_v")),
-    (C::AttentionScores, "attention_scores", Some("attn.hook_attn_scores")),
-    (C::AttentionWeight, "attention_weight", Some("attn.hook_pattern")),
+    (
+        C::AttentionScores,
+        "attention_scores",
+        Some("attn.hook_attn_scores"),
+    ),
+    (
+        C::AttentionWeight,
+        "attention_weight",
+        Some("attn.hook_pattern"),
+    ),
     (C::AttentionValueOutput, "attention_value_output", None),
-    (C::HeadAttentionValueOutput, "head_attention_value_output", Some("attn.hook_z")),
-    (C::AttentionOutput, "attention_output", Some("hook_attn_out")),
+    (
+        C::HeadAttentionValueOutput,
+        "head_attention_value_output",
+        Some("attn.hook_z"),
+    ),
+    (
+        C::AttentionOutput,
+        "attention_output",
+        Some("hook_attn_out"),
+    ),
     (C::BlockMid, "block_mid", Some("hook_resid_mid")),
-    (C::MlpResidualInput, "mlp_residual_input", Some("hook_mlp_in")),
+    (
+        C::MlpResidualInput,
+        "mlp_residual_input",
+        Some("hook_mlp_in"),
+    ),
     (C::Ln2Scale, "ln_2_scale", Some("ln2.hook_scale")),
-    (C::Ln2Normalized, "ln_2_normalized", Some("ln2.hook_normalized")),
+    (
+        C::Ln2Normalized,
+        "ln_2_normalized",
+        Some("ln2.hook_normalized"),
+    ),
     (C::MlpInput, "mlp_input", None),
     (C::MlpPre, "mlp_pre", Some("mlp.hook_pre")),
     (C::MlpActivation, "mlp_activation", Some("mlp.hook_post")),
     (C::MlpOutput, "mlp_output", Some("hook_mlp_out")),
     (C::BlockOutput, "block_output", Some("hook_resid_post")),
     (C::LnFScale, "ln_f_scale", Some("ln_final.hook_scale")),
-    (C::LnFNormalized, "ln_f_normalized", Some("ln_final.hook_normalized")),
+    (
+        C::LnFNormalized,
+        "ln_f_normalized",
+        Some("ln_final.hook_normalized"),
+    ),
     (C::FinalOutput, "final_output", None),
 ];
 
@@ -311,23 +359,34 @@ impl FromStr for Site {
         };
         let found = NAMES.iter().find(|(_, canonical, hook)| {
             *canonical == local
-                || hook.is_some_and(|h| h == local || h.rsplit('.').next() == Some(local) && {
-                    // `hook_scale` and `hook_normalized` alone name three layer norms: not one.
-                    !matches!(local, "hook_scale" | "hook_normalized")
+                || hook.is_some_and(|h| {
+                    h == local
+                        || h.rsplit('.').next() == Some(local) && {
+                            // `hook_scale` and `hook_normalized` alone name three layer norms: not one.
+                            !matches!(local, "hook_scale" | "hook_normalized")
+                        }
                 })
         });
         match found {
-            Some((component, _, _)) if !(component.is_global() && layer.is_some()) => {
-                Ok(Site { component: *component, layer })
-            }
-            _ => Err(UnknownComponent { name: name.to_owned(), nearest: nearest(&local.to_lowercase()) }),
+            Some((component, _, _)) if !(component.is_global() && layer.is_some()) => Ok(Site {
+                component: *component,
+                layer,
+            }),
+            _ => Err(UnknownComponent {
+                name: name.to_owned(),
+                nearest: nearest(&local.to_lowercase()),
+            }),
         }
     }
 }
 
 fn nearest(name: &str) -> String {
     // a hook's last part is a name too, except where three layer norms share it
-    let short = |hook: &'static str| hook.rsplit('.').next().filter(|h| !matches!(*h, "hook_scale" | "hook_normalized"));
+    let short = |hook: &'static str| {
+        hook.rsplit('.')
+            .next()
+            .filter(|h| !matches!(*h, "hook_scale" | "hook_normalized"))
+    };
     let known = NAMES
         .iter()
         .flat_map(|(_, canonical, hook)| [Some(*canonical), *hook, hook.and_then(short)])
@@ -353,22 +412,47 @@ mod tests {
     #[test]
     fn canonical_names_and_hooks_parse() {
         for (component, name, hook) in NAMES {
-            assert_eq!(name.parse(), Ok(Site { component, layer: None }));
+            assert_eq!(
+                name.parse(),
+                Ok(Site {
+                    component,
+                    layer: None
+                })
+            );
             if let Some(hook) = hook {
-                let full = if component.is_global() { hook.to_owned() } else { format!("blocks.7.{hook}") };
+                let full = if component.is_global() {
+                    hook.to_owned()
+                } else {
+                    format!("blocks.7.{hook}")
+                };
                 let layer = (!component.is_global()).then_some(7);
                 assert_eq!(full.parse(), Ok(Site { component, layer }), "{full}");
             }
         }
         let z = Component::HeadAttentionValueOutput;
-        assert_eq!("hook_z".parse(), Ok(Site { component: z, layer: None }));
-        assert_eq!("head_attention_value_output.3".parse(), Ok(Site { component: z, layer: Some(3) }));
+        assert_eq!(
+            "hook_z".parse(),
+            Ok(Site {
+                component: z,
+                layer: None
+            })
+        );
+        assert_eq!(
+            "head_attention_value_output.3".parse(),
+            Ok(Site {
+                component: z,
+                layer: Some(3)
+            })
+        );
     }
 
     #[test]
     fn an_unknown_name_suggests_the_nearest() {
         let error = "head_value_ouput".parse::<Site>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown component `head_value_ouput`: did you mean `head_value_output`?");
+        assert_eq!(
+            error.to_string(),
+            "unknown component `head_value_ouput`: did you mean `head_value_output`?"
+        );
         assert!("hook_scale".parse::<Site>().is_err());
         assert!("blocks.3.hook_embed".parse::<Site>().is_err());
         assert!("blocks.x.attn.hook_z".parse::<Site>().is_err());
