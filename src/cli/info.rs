@@ -43,7 +43,11 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
                 format!("{} tokens", t.tokens())
             });
         writeln!(out, "tokenizer  {tokenizer}")?;
-        writeln!(out, "cpu        {threads} threads, {}", Instructions::best().name())?;
+        writeln!(
+            out,
+            "cpu        {threads} threads, {}",
+            Instructions::best().name()
+        )?;
         writeln!(out, "gpu        none: this version has no GPU backend")?;
         writeln!(out, "would use  cpu ({why})")
     })?;

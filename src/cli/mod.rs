@@ -35,10 +35,20 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// A Hugging Face GPT-2 folder, a hub id such as openai-community/gpt2, or the built-in demo
-    #[arg(long, global = true, default_value = "demo", value_name = "DIR|HUB_ID|demo")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "demo",
+        value_name = "DIR|HUB_ID|demo"
+    )]
     model: String,
     /// Where to compute
-    #[arg(long, global = true, default_value = "auto", value_name = "auto|cpu|cuda[:N]")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "auto",
+        value_name = "auto|cpu|cuda[:N]"
+    )]
     device: String,
     /// Precision of activations; f64 is the reference
     #[arg(long, global = true, value_enum, default_value_t = Precision::F32)]
@@ -142,6 +152,9 @@ fn note(text: std::fmt::Arguments<'_>) {
 }
 
 /// Writes through a function and turns its I/O errors into [`Error::Output`].
-fn print(out: &mut dyn Write, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
+fn print(
+    out: &mut dyn Write,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), Error> {
     write(out).and_then(|()| out.flush()).map_err(Error::Output)
 }
