@@ -40,11 +40,19 @@ pub fn random_gpt2() -> Checkpoint {
             shapes.push((name(&format!("{norm}.weight")), vec![d], 0.1, 1.0));
             shapes.push((name(&format!("{norm}.bias")), vec![d], 0.05, 0.0));
         }
-        for (part, inputs, outputs) in
-            [("attn.c_attn", d, 3 * d), ("attn.c_proj", d, d), ("mlp.c_fc", d, 4 * d), ("mlp.c_proj", 4 * d, d)]
-        {
+        for (part, inputs, outputs) in [
+            ("attn.c_attn", d, 3 * d),
+            ("attn.c_proj", d, d),
+            ("mlp.c_fc", d, 4 * d),
+            ("mlp.c_proj", 4 * d, d),
+        ] {
             let deviation = 1.7 / (inputs as f32).sqrt();
-            shapes.push((name(&format!("{part}.weight")), vec![inputs, outputs], deviation, 0.0));
+            shapes.push((
+                name(&format!("{part}.weight")),
+                vec![inputs, outputs],
+                deviation,
+                0.0,
+            ));
             shapes.push((name(&format!("{part}.bias")), vec![outputs], 0.05, 0.0));
         }
     }
@@ -53,11 +61,16 @@ pub fn random_gpt2() -> Checkpoint {
         .iter()
         .map(|(_, shape, deviation, mean)| {
             let count = shape.iter().product();
-            (0..count).flat_map(|_| (noise.next() * deviation + mean).to_le_bytes()).collect()
+            (0..count)
+                .flat_map(|_| (noise.next() * deviation + mean).to_le_bytes())
+                .collect()
         })
         .collect();
     let views = shapes.iter().zip(&data).map(|((name, shape, ..), data)| {
-        (name.clone(), TensorView::new(Dtype::F32, shape.clone(), data).expect("shape and data agree"))
+        (
+            name.clone(),
+            TensorView::new(Dtype::F32, shape.clone(), data).expect("shape and data agree"),
+        )
     });
     let weights = safetensors::serialize(views, None).expect("a well-formed file");
     Checkpoint::from_bytes("random", CONFIG.as_bytes(), Cow::Owned(weights), None).expect("a GPT-2")

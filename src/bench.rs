@@ -30,7 +30,11 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
     let config = backend.config();
     let (d, i, v) = (config.width, config.inner, config.vocab);
     let size = backend.value_bytes() as f64;
-    let fill = |n: usize| (0..n).map(|i| ((i * 7919) % 2017) as f64 / 1009.0 - 1.0).collect::<Vec<_>>();
+    let fill = |n: usize| {
+        (0..n)
+            .map(|i| ((i * 7919) % 2017) as f64 / 1009.0 - 1.0)
+            .collect::<Vec<_>>()
+    };
     let matrix = |rows: usize, width: usize| backend.upload(rows, width, &fill(rows * width));
     let list: Arc<Vec<u32>> = Arc::new((0..rows as u32).collect());
     let refs: Arc<Vec<Ref>> = Arc::new((0..rows).map(Ref::own).collect());
@@ -38,7 +42,13 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
     for (name, weight, k, n, activate) in [
         ("linear c_attn third", Weight::Query(0), d, d, false),
         ("linear c_fc, activation", Weight::MlpPre(0), d, i, true),
-        ("linear MLP c_proj, residual", Weight::MlpOutput(0), i, d, false),
+        (
+            "linear MLP c_proj, residual",
+            Weight::MlpOutput(0),
+            i,
+            d,
+            false,
+        ),
     ] {
         let (input, residual, mut out) = (matrix(rows, k), matrix(rows, n), matrix(rows, n));
         let (list, refs) = (list.clone(), refs.clone());
@@ -50,10 +60,20 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
                 let epilogue = match (activate, k == n) {
                     (true, _) => Epilogue::Activate,
                     (_, true) => Epilogue::None,
-                    _ => Epilogue::Residual(Rows { own: &residual, trace: None, refs: &refs }),
+                    _ => Epilogue::Residual(Rows {
+                        own: &residual,
+                        trace: None,
+                        refs: &refs,
+                    }),
                 };
-                let linear =
-                    Linear { weight, columns: 0..n, input: &input, rows: &list, out_rows: None, epilogue };
+                let linear = Linear {
+                    weight,
+                    columns: 0..n,
+                    input: &input,
+                    rows: &list,
+                    out_rows: None,
+                    epilogue,
+                };
                 backend.linear(&linear, &mut out);
             }),
         });
@@ -64,7 +84,15 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
         flops: 0.0,
         bytes: size * (2 * rows * d) as f64,
         run: Box::new(move || {
-            backend.layer_norm(Norm::LnF, &Rows { own: &input, trace: None, refs: &refs }, &mut out);
+            backend.layer_norm(
+                Norm::LnF,
+                &Rows {
+                    own: &input,
+                    trace: None,
+                    refs: &refs,
+                },
+                &mut out,
+            );
         }),
     });
     let prompts = rows.div_ceil(length);
@@ -79,7 +107,12 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
         }
     }
     let all = prompts * length;
-    let (query, key, value, mut out) = (matrix(all, d), matrix(all, d), matrix(all, d), matrix(all, d));
+    let (query, key, value, mut out) = (
+        matrix(all, d),
+        matrix(all, d),
+        matrix(all, d),
+        matrix(all, d),
+    );
     let constants = backend.upload(1, 0, &[]);
     kernels.push(Kernel {
         name: format!("attention, {prompts} prompts of {length}"),
@@ -107,7 +140,11 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
         flops: 2.0 * (rows * d * v) as f64,
         bytes: size * (rows * d + d * v) as f64,
         run: Box::new(move || {
-            let spec = ReadoutSpec { ids: vec![0; rows], first: (0..=rows).collect(), top: 0 };
+            let spec = ReadoutSpec {
+                ids: vec![0; rows],
+                first: (0..=rows).collect(),
+                top: 0,
+            };
             std::hint::black_box(backend.readout(&input, rows, &spec));
         }),
     });
@@ -147,9 +184,19 @@ pub fn sweep<B: Backend>(backend: &B, length: usize, most: usize) -> PairRuns {
     let runs: Vec<Run> = grid.runs(config, length).unwrap_or_default();
     let count = runs.len().min(most);
     let total = runs.len();
-    let spread: Vec<Run> = (0..count).map(|i| runs[i * total / count].clone()).collect();
-    let pair = Pair { base: ids(0), source: Some(ids(1)), targets: vec![0, 1], readouts: Vec::new() };
-    PairRuns { pair, runs: spread.into() }
+    let spread: Vec<Run> = (0..count)
+        .map(|i| runs[i * total / count].clone())
+        .collect();
+    let pair = Pair {
+        base: ids(0),
+        source: Some(ids(1)),
+        targets: vec![0, 1],
+        readouts: Vec::new(),
+    };
+    PairRuns {
+        pair,
+        runs: spread.into(),
+    }
 }
 
 /// Runs a sweep once: its plan before the traces, what was read, operations executed, seconds.
@@ -166,7 +213,12 @@ pub fn time_sweep<B: Backend>(
     let plan = execute::plan(backend, std::slice::from_ref(runs));
     let before = backend.executed_flops();
     let start = Instant::now();
-    let limits = Limits { memory, top: 1, top_of_runs: 0, stop };
+    let limits = Limits {
+        memory,
+        top: 1,
+        top_of_runs: 0,
+        stop,
+    };
     let outcome = execute::execute(backend, std::slice::from_ref(runs), &limits)?;
     let seconds = start.elapsed().as_secs_f64();
     Ok((plan, outcome, backend.executed_flops() - before, seconds))

@@ -11,7 +11,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::backend::{Attention, Backend, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout, ReadoutSpec, Rows, Weight};
+use crate::backend::{
+    Attention, Backend, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout, ReadoutSpec, Rows,
+    Weight,
+};
 use crate::plan::chunk::{Chunk, LayerTables, Ref, RowTable, Sum};
 use crate::plan::trace::TraceLayout;
 use crate::site::Stage;
@@ -31,13 +34,19 @@ impl<M> Traces<M> {
         let mut slots: Vec<_> = layout.slots.iter().map(|(k, slot)| (*slot, k.0)).collect();
         slots.sort_by_key(|(slot, _)| *slot);
         let width = |stage| layout.width(stage, backend.config());
-        let matrices = slots.iter().map(|(_, stage)| backend.matrix(layout.rows(), width(*stage))).collect();
+        let matrices = slots
+            .iter()
+            .map(|(_, stage)| backend.matrix(layout.rows(), width(*stage)))
+            .collect();
         Self { layout, matrices }
     }
 
     /// The matrix of a stage and layer, if it is kept.
     pub fn get(&self, stage: Stage, layer: usize) -> Option<&M> {
-        self.layout.slots.get(&(stage, layer)).map(|slot| &self.matrices[*slot])
+        self.layout
+            .slots
+            .get(&(stage, layer))
+            .map(|slot| &self.matrices[*slot])
     }
 }
 
@@ -103,7 +112,12 @@ pub fn forward<B: Backend>(
     stop: &AtomicBool,
 ) -> Result<Vec<Readout>, Interrupted> {
     let constants = backend.upload(1, chunk.constants.len(), &chunk.constants);
-    let mut pass = Pass { backend, buffers, traces, constants };
+    let mut pass = Pass {
+        backend,
+        buffers,
+        traces,
+        constants,
+    };
     pass.input(chunk);
     for (i, tables) in chunk.layers.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
@@ -132,30 +146,87 @@ impl<B: Backend> Pass<'_, B> {
             backend.resize(&mut b.normed, chunk.input.computed);
             backend.resize(&mut b.mid, chunk.input.computed);
             backend.embed(Embedding::Token, &chunk.tokens, &mut b.normed);
-            settle(backend, self.traces, &self.constants, tables, Stage::TokenEmbedding, &mut b.normed);
+            settle(
+                backend,
+                self.traces,
+                &self.constants,
+                tables,
+                Stage::TokenEmbedding,
+                &mut b.normed,
+            );
             backend.embed(Embedding::Position, &chunk.positions, &mut b.mid);
-            settle(backend, self.traces, &self.constants, tables, Stage::PositionEmbedding, &mut b.mid);
+            settle(
+                backend,
+                self.traces,
+                &self.constants,
+                tables,
+                Stage::PositionEmbedding,
+                &mut b.mid,
+            );
             let refs: Vec<Ref> = (0..chunk.input.computed).map(Ref::own).collect();
             let (token, position) = (own(&b.normed, &refs), own(&b.mid, &refs));
             backend.add(&token, &position, &mut b.stream, 0);
         }
-        gather(backend, self.traces, &chunk.input, (Stage::BlockInput, chunk.start), &mut b.stream);
-        settle(backend, self.traces, &self.constants, tables, Stage::BlockInput, &mut b.stream);
+        gather(
+            backend,
+            self.traces,
+            &chunk.input,
+            (Stage::BlockInput, chunk.start),
+            &mut b.stream,
+        );
+        settle(
+            backend,
+            self.traces,
+            &self.constants,
+            tables,
+            Stage::BlockInput,
+            &mut b.stream,
+        );
     }
 
     fn attention(&mut self, layer: usize, tables: &LayerTables) {
         let (backend, constants) = (self.backend, &self.constants);
         let b = &mut *self.buffers;
-        let input = Input { own: &b.stream, trace: Some((Stage::BlockInput, layer)), refs: &tables.ln_1 };
+        let input = Input {
+            own: &b.stream,
+            trace: Some((Stage::BlockInput, layer)),
+            refs: &tables.ln_1,
+        };
         let stages = [Stage::Ln1Scale, Stage::Ln1Normalized, Stage::AttentionInput];
         let out = (&mut b.scale, &mut b.normed);
-        norm(backend, self.traces, constants, tables, (Norm::Ln1(layer), stages), input, out);
+        norm(
+            backend,
+            self.traces,
+            constants,
+            tables,
+            (Norm::Ln1(layer), stages),
+            input,
+            out,
+        );
 
         let width = backend.config().width;
         for (projection, weight, stage, own_stage, buffer) in [
-            (&tables.query, Weight::Query(layer), Stage::Query, Stage::QueryInput, &mut b.query),
-            (&tables.key, Weight::Key(layer), Stage::Key, Stage::KeyInput, &mut b.key),
-            (&tables.value, Weight::Value(layer), Stage::Value, Stage::ValueInput, &mut b.value),
+            (
+                &tables.query,
+                Weight::Query(layer),
+                Stage::Query,
+                Stage::QueryInput,
+                &mut b.query,
+            ),
+            (
+                &tables.key,
+                Weight::Key(layer),
+                Stage::Key,
+                Stage::KeyInput,
+                &mut b.key,
+            ),
+            (
+                &tables.value,
+                Weight::Value(layer),
+                Stage::Value,
+                Stage::ValueInput,
+                &mut b.value,
+            ),
         ] {
             backend.resize(buffer, projection.rows.len());
             let linear = Linear {
@@ -167,13 +238,36 @@ impl<B: Backend> Pass<'_, B> {
                 epilogue: Epilogue::None,
             };
             backend.linear(&linear, buffer);
-            gather(backend, self.traces, &projection.rows, (stage, layer), buffer);
-            for (_, head, input) in tables.head_inputs.iter().filter(|(of, _, _)| *of == own_stage) {
+            gather(
+                backend,
+                self.traces,
+                &projection.rows,
+                (stage, layer),
+                buffer,
+            );
+            for (_, head, input) in tables
+                .head_inputs
+                .iter()
+                .filter(|(of, _, _)| *of == own_stage)
+            {
                 let count = input.input.len();
                 backend.resize(&mut b.own_input, count);
                 let trace = self.traces.get(Stage::BlockInput, layer);
-                backend.gather(&Rows { own: &b.stream, trace, refs: &input.input }, &mut b.own_input, 0);
-                backend.overwrite(&mut b.own_input, &input.writes, &self.traces.matrices, constants);
+                backend.gather(
+                    &Rows {
+                        own: &b.stream,
+                        trace,
+                        refs: &input.input,
+                    },
+                    &mut b.own_input,
+                    0,
+                );
+                backend.overwrite(
+                    &mut b.own_input,
+                    &input.writes,
+                    &self.traces.matrices,
+                    constants,
+                );
                 let refs: Vec<Ref> = (0..count).map(Ref::own).collect();
                 let rows: Vec<u32> = (0..count as u32).collect();
                 backend.resize(&mut b.mid, count);
@@ -195,7 +289,10 @@ impl<B: Backend> Pass<'_, B> {
         backend.resize(&mut b.z, tables.z.len());
         let stride = self.traces.layout.key_stride();
         let keeps = |stage| {
-            tables.keeps.get(&stage).map(|k| KeepKeys { slot: k.slot, to: &k.to })
+            tables.keeps.get(&stage).map(|k| KeepKeys {
+                slot: k.slot,
+                to: &k.to,
+            })
         };
         let slot = |stage| self.traces.layout.slots.get(&(stage, layer)).copied();
         let attention = Attention {
@@ -225,18 +322,56 @@ impl<B: Backend> Pass<'_, B> {
         backend.resize(&mut b.mid, tables.mid.rows.len());
         if tables.mid.aligned && !tables.touches(Stage::AttentionOutput) {
             let trace = self.traces.get(Stage::BlockInput, layer);
-            let residual = Rows { own: &b.stream, trace, refs: &tables.mid.residual };
+            let residual = Rows {
+                own: &b.stream,
+                trace,
+                refs: &tables.mid.residual,
+            };
             backend.linear(&c_proj(Epilogue::Residual(residual)), &mut b.mid);
         } else {
             backend.resize(&mut b.attention_output, tables.attention_output.len());
             backend.linear(&c_proj(Epilogue::None), &mut b.attention_output);
-            gather(backend, self.traces, &tables.attention_output, (Stage::AttentionOutput, layer), &mut b.attention_output);
-            settle(backend, self.traces, constants, tables, Stage::AttentionOutput, &mut b.attention_output);
+            gather(
+                backend,
+                self.traces,
+                &tables.attention_output,
+                (Stage::AttentionOutput, layer),
+                &mut b.attention_output,
+            );
+            settle(
+                backend,
+                self.traces,
+                constants,
+                tables,
+                Stage::AttentionOutput,
+                &mut b.attention_output,
+            );
             let stages = [(Stage::BlockInput, layer), (Stage::AttentionOutput, layer)];
-            add(backend, self.traces, &tables.mid, stages, &b.stream, &b.attention_output, &mut b.mid);
+            add(
+                backend,
+                self.traces,
+                &tables.mid,
+                stages,
+                &b.stream,
+                &b.attention_output,
+                &mut b.mid,
+            );
         }
-        gather(backend, self.traces, &tables.mid.rows, (Stage::BlockMid, layer), &mut b.mid);
-        settle(backend, self.traces, constants, tables, Stage::BlockMid, &mut b.mid);
+        gather(
+            backend,
+            self.traces,
+            &tables.mid.rows,
+            (Stage::BlockMid, layer),
+            &mut b.mid,
+        );
+        settle(
+            backend,
+            self.traces,
+            constants,
+            tables,
+            Stage::BlockMid,
+            &mut b.mid,
+        );
     }
 
     fn mlp(&mut self, layer: usize, tables: &LayerTables) {
@@ -247,18 +382,50 @@ impl<B: Backend> Pass<'_, B> {
         let read = tables.writes(Stage::MlpResidualInput);
         let out = (&mut b.scale, &mut b.normed);
         if read.is_empty() {
-            let input = Input { own: &b.mid, trace: Some((Stage::BlockMid, layer)), refs: &tables.ln_2 };
-            norm(backend, self.traces, constants, tables, (Norm::Ln2(layer), stages), input, out);
+            let input = Input {
+                own: &b.mid,
+                trace: Some((Stage::BlockMid, layer)),
+                refs: &tables.ln_2,
+            };
+            norm(
+                backend,
+                self.traces,
+                constants,
+                tables,
+                (Norm::Ln2(layer), stages),
+                input,
+                out,
+            );
         } else {
             // ln_2 reads a patched copy; the skip path keeps the original
             let copy = &mut b.own_input;
             backend.resize(copy, tables.ln_2.len());
             let trace = self.traces.get(Stage::BlockMid, layer);
-            backend.gather(&Rows { own: &b.mid, trace, refs: &tables.ln_2 }, copy, 0);
+            backend.gather(
+                &Rows {
+                    own: &b.mid,
+                    trace,
+                    refs: &tables.ln_2,
+                },
+                copy,
+                0,
+            );
             backend.overwrite(copy, read, &self.traces.matrices, constants);
             let refs: Vec<Ref> = (0..tables.ln_2.len()).map(Ref::own).collect();
-            let input = Input { own: copy, trace: None, refs: &refs };
-            norm(backend, self.traces, constants, tables, (Norm::Ln2(layer), stages), input, out);
+            let input = Input {
+                own: copy,
+                trace: None,
+                refs: &refs,
+            };
+            norm(
+                backend,
+                self.traces,
+                constants,
+                tables,
+                (Norm::Ln2(layer), stages),
+                input,
+                out,
+            );
         }
 
         let rows: Vec<u32> = (0..tables.mlp_pre.computed as u32).collect();
@@ -272,19 +439,49 @@ impl<B: Backend> Pass<'_, B> {
         };
         backend.resize(&mut b.mlp_activation, tables.mlp_activation.len());
         let straight = tables.mlp_pre.gathered.is_empty()
-            && tables.activate.iter().enumerate().all(|(i, r)| i == *r as usize)
+            && tables
+                .activate
+                .iter()
+                .enumerate()
+                .all(|(i, r)| i == *r as usize)
             && tables.activate.len() == tables.mlp_pre.computed;
         if straight && !tables.touches(Stage::MlpPre) {
             backend.linear(&c_fc(Epilogue::Activate), &mut b.mlp_activation);
         } else {
             backend.resize(&mut b.mlp_pre, tables.mlp_pre.len());
             backend.linear(&c_fc(Epilogue::None), &mut b.mlp_pre);
-            gather(backend, self.traces, &tables.mlp_pre, (Stage::MlpPre, layer), &mut b.mlp_pre);
-            settle(backend, self.traces, constants, tables, Stage::MlpPre, &mut b.mlp_pre);
+            gather(
+                backend,
+                self.traces,
+                &tables.mlp_pre,
+                (Stage::MlpPre, layer),
+                &mut b.mlp_pre,
+            );
+            settle(
+                backend,
+                self.traces,
+                constants,
+                tables,
+                Stage::MlpPre,
+                &mut b.mlp_pre,
+            );
             backend.activate(&b.mlp_pre, &tables.activate, &mut b.mlp_activation);
         }
-        gather(backend, self.traces, &tables.mlp_activation, (Stage::MlpActivation, layer), &mut b.mlp_activation);
-        settle(backend, self.traces, constants, tables, Stage::MlpActivation, &mut b.mlp_activation);
+        gather(
+            backend,
+            self.traces,
+            &tables.mlp_activation,
+            (Stage::MlpActivation, layer),
+            &mut b.mlp_activation,
+        );
+        settle(
+            backend,
+            self.traces,
+            constants,
+            tables,
+            Stage::MlpActivation,
+            &mut b.mlp_activation,
+        );
 
         let mlp_proj = |epilogue| Linear {
             weight: Weight::MlpOutput(layer),
@@ -297,17 +494,48 @@ impl<B: Backend> Pass<'_, B> {
         backend.resize(&mut b.out, tables.out.rows.len());
         if tables.out.aligned && !tables.touches(Stage::MlpOutput) {
             let trace = self.traces.get(Stage::BlockMid, layer);
-            let residual = Rows { own: &b.mid, trace, refs: &tables.out.residual };
+            let residual = Rows {
+                own: &b.mid,
+                trace,
+                refs: &tables.out.residual,
+            };
             backend.linear(&mlp_proj(Epilogue::Residual(residual)), &mut b.out);
         } else {
             backend.resize(&mut b.mlp_output, tables.mlp_output.len());
             backend.linear(&mlp_proj(Epilogue::None), &mut b.mlp_output);
-            gather(backend, self.traces, &tables.mlp_output, (Stage::MlpOutput, layer), &mut b.mlp_output);
-            settle(backend, self.traces, constants, tables, Stage::MlpOutput, &mut b.mlp_output);
+            gather(
+                backend,
+                self.traces,
+                &tables.mlp_output,
+                (Stage::MlpOutput, layer),
+                &mut b.mlp_output,
+            );
+            settle(
+                backend,
+                self.traces,
+                constants,
+                tables,
+                Stage::MlpOutput,
+                &mut b.mlp_output,
+            );
             let stages = [(Stage::BlockMid, layer), (Stage::MlpOutput, layer)];
-            add(backend, self.traces, &tables.out, stages, &b.mid, &b.mlp_output, &mut b.out);
+            add(
+                backend,
+                self.traces,
+                &tables.out,
+                stages,
+                &b.mid,
+                &b.mlp_output,
+                &mut b.out,
+            );
         }
-        gather(backend, self.traces, &tables.out.rows, (Stage::BlockInput, layer + 1), &mut b.out);
+        gather(
+            backend,
+            self.traces,
+            &tables.out.rows,
+            (Stage::BlockInput, layer + 1),
+            &mut b.out,
+        );
         for stage in [Stage::BlockOutput, Stage::BlockInput] {
             settle(backend, self.traces, constants, tables, stage, &mut b.out);
         }
@@ -316,16 +544,32 @@ impl<B: Backend> Pass<'_, B> {
     fn readout(&mut self, chunk: &Chunk, spec: &ReadoutSpec) -> Vec<Readout> {
         let (backend, tables, b) = (self.backend, &chunk.final_tables, &mut *self.buffers);
         let layers = backend.config().layers;
-        let input = Input { own: &b.stream, trace: Some((Stage::BlockInput, layers)), refs: &chunk.readout };
+        let input = Input {
+            own: &b.stream,
+            trace: Some((Stage::BlockInput, layers)),
+            refs: &chunk.readout,
+        };
         let stages = [Stage::LnFScale, Stage::LnFNormalized, Stage::FinalOutput];
         let out = (&mut b.scale, &mut b.normed);
-        norm(backend, self.traces, &self.constants, tables, (Norm::LnF, stages), input, out);
+        norm(
+            backend,
+            self.traces,
+            &self.constants,
+            tables,
+            (Norm::LnF, stages),
+            input,
+            out,
+        );
         backend.readout(&b.normed, chunk.readout.len(), spec)
     }
 }
 
 fn own<'a, M>(matrix: &'a M, refs: &'a [Ref]) -> Rows<'a, M> {
-    Rows { own: matrix, trace: None, refs }
+    Rows {
+        own: matrix,
+        trace: None,
+        refs,
+    }
 }
 
 /// What a layer norm reads.
@@ -346,8 +590,14 @@ fn norm<B: Backend>(
     (scale, out): (&mut B::Matrix, &mut B::Matrix),
 ) {
     fn rows<'a, M>(input: &Input<'a, M>, traces: &'a Traces<M>) -> Rows<'a, M> {
-        let trace = input.trace.and_then(|(stage, layer)| traces.get(stage, layer));
-        Rows { own: input.own, trace, refs: input.refs }
+        let trace = input
+            .trace
+            .and_then(|(stage, layer)| traces.get(stage, layer));
+        Rows {
+            own: input.own,
+            trace,
+            refs: input.refs,
+        }
     }
     backend.resize(out, input.refs.len());
     if tables.touches(stages[0]) || tables.touches(stages[1]) {
@@ -374,11 +624,18 @@ fn gather<B: Backend>(
     if rows.gathered.is_empty() {
         return;
     }
-    let refs: Vec<Ref> = rows.gathered.iter().map(|r| Ref::own(*r as usize)).collect();
+    let refs: Vec<Ref> = rows
+        .gathered
+        .iter()
+        .map(|r| Ref::own(*r as usize))
+        .collect();
     if let Some(trace) = traces.get(stage, layer) {
         backend.gather(&own(trace, &refs), out, rows.computed);
     } else {
-        debug_assert!(false, "no trace of {stage:?} {layer} is kept, but rows of it are gathered");
+        debug_assert!(
+            false,
+            "no trace of {stage:?} {layer} is kept, but rows of it are gathered"
+        );
     }
 }
 
@@ -395,7 +652,12 @@ fn settle<B: Backend>(
         backend.overwrite(buffer, writes, &traces.matrices, constants);
     }
     if let Some(keep) = tables.keeps.get(&stage) {
-        backend.keep(buffer, &keep.from, &mut traces.matrices[keep.slot], &keep.to);
+        backend.keep(
+            buffer,
+            &keep.from,
+            &mut traces.matrices[keep.slot],
+            &keep.to,
+        );
     }
 }
 
@@ -408,7 +670,15 @@ fn add<B: Backend>(
     own_branch: &B::Matrix,
     out: &mut B::Matrix,
 ) {
-    let a = Rows { own: own_residual, trace: traces.get(residual.0, residual.1), refs: &sum.residual };
-    let b = Rows { own: own_branch, trace: traces.get(branch.0, branch.1), refs: &sum.branch };
+    let a = Rows {
+        own: own_residual,
+        trace: traces.get(residual.0, residual.1),
+        refs: &sum.residual,
+    };
+    let b = Rows {
+        own: own_branch,
+        trace: traces.get(branch.0, branch.1),
+        refs: &sum.branch,
+    };
     backend.add(&a, &b, out, 0);
 }

@@ -63,7 +63,10 @@ pub enum Op {
 impl Op {
     /// Whether the operator reads a source prompt.
     pub fn reads_source(&self) -> bool {
-        matches!(self, Op::Interchange | Op::Add(None) | Op::Subtract(None) | Op::Interpolate(_))
+        matches!(
+            self,
+            Op::Interchange | Op::Add(None) | Op::Subtract(None) | Op::Interpolate(_)
+        )
     }
 
     /// The operator as `--op` spells it.

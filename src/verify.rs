@@ -59,7 +59,9 @@ impl Inputs {
     /// Standard normal values that f32 holds exactly.
     fn matrix(&mut self, rows: usize, width: usize) -> Vec<f64> {
         let mut draw = || Distribution::<f64>::sample(&StandardNormal, &mut self.0);
-        (0..rows * width).map(|_| f64::from(draw() as f32)).collect()
+        (0..rows * width)
+            .map(|_| f64::from(draw() as f32))
+            .collect()
     }
 
     fn below(&mut self, n: usize) -> usize {
@@ -68,7 +70,11 @@ impl Inputs {
 }
 
 /// Compares the operations of `subject` with those of `reference` on random ragged shapes.
-pub fn operations<R: Backend, S: Backend>(reference: &R, subject: &S, seed: u64) -> Vec<Comparison> {
+pub fn operations<R: Backend, S: Backend>(
+    reference: &R,
+    subject: &S,
+    seed: u64,
+) -> Vec<Comparison> {
     let mut inputs = Inputs(ChaCha8Rng::seed_from_u64(seed));
     let mut comparisons = Vec::new();
     let config = reference.config();
@@ -84,33 +90,75 @@ pub fn operations<R: Backend, S: Backend>(reference: &R, subject: &S, seed: u64)
             ("MLP c_proj", Weight::MlpOutput(layer), i, d),
         ] {
             let x = inputs.matrix(rows, k);
-            let (want, got) = (linear(reference, weight, rows, k, n, &x), linear(subject, weight, rows, k, n, &x));
-            comparisons.push(compare(format!("linear {name}, {rows} × {k} → {n}"), &want, &got, n, linear_gate(k)));
+            let (want, got) = (
+                linear(reference, weight, rows, k, n, &x),
+                linear(subject, weight, rows, k, n, &x),
+            );
+            comparisons.push(compare(
+                format!("linear {name}, {rows} × {k} → {n}"),
+                &want,
+                &got,
+                n,
+                linear_gate(k),
+            ));
         }
         let x = inputs.matrix(rows, d);
-        for (name, norm) in [("ln_1", Norm::Ln1(layer)), ("ln_2", Norm::Ln2(layer)), ("ln_f", Norm::LnF)] {
-            let (want, got) = (layer_norm(reference, norm, rows, &x), layer_norm(subject, norm, rows, &x));
-            comparisons.push(compare(format!("layer norm {name}, {rows} × {d}"), &want, &got, d, LAYER_NORM_GATE));
+        for (name, norm) in [
+            ("ln_1", Norm::Ln1(layer)),
+            ("ln_2", Norm::Ln2(layer)),
+            ("ln_f", Norm::LnF),
+        ] {
+            let (want, got) = (
+                layer_norm(reference, norm, rows, &x),
+                layer_norm(subject, norm, rows, &x),
+            );
+            comparisons.push(compare(
+                format!("layer norm {name}, {rows} × {d}"),
+                &want,
+                &got,
+                d,
+                LAYER_NORM_GATE,
+            ));
         }
         let x = inputs.matrix(rows, i);
         let (want, got) = (activate(reference, rows, &x), activate(subject, rows, &x));
         let name = config.activation.name();
-        comparisons.push(compare(format!("{name}, {rows} × {i}"), &want, &got, i, ACTIVATION_GATE));
+        comparisons.push(compare(
+            format!("{name}, {rows} × {i}"),
+            &want,
+            &got,
+            i,
+            ACTIVATION_GATE,
+        ));
     }
     for lengths in [vec![1], vec![3, 5, 2], vec![config.context.min(40), 9, 1]] {
         let tables = ragged(&mut inputs, &lengths);
         let own = inputs.matrix(lengths.iter().sum::<usize>() * 3, d);
         let trace = inputs.matrix(lengths.iter().sum::<usize>() * 3, d);
-        let (want, got) =
-            (attention(reference, layer, &tables, &own, &trace), attention(subject, layer, &tables, &own, &trace));
+        let (want, got) = (
+            attention(reference, layer, &tables, &own, &trace),
+            attention(subject, layer, &tables, &own, &trace),
+        );
         let largest = config.score_scale(layer) * 5.0 * (d as f64 / config.heads as f64);
         let gate = ATTENTION_GATE * largest.max(1.0);
-        comparisons.push(compare(format!("attention over {lengths:?} keys"), &want, &got, d, gate));
+        comparisons.push(compare(
+            format!("attention over {lengths:?} keys"),
+            &want,
+            &got,
+            d,
+            gate,
+        ));
     }
     for rows in [1, 5] {
         let x = inputs.matrix(rows, d);
         let (want, got) = (readout(reference, rows, &x), readout(subject, rows, &x));
-        comparisons.push(compare(format!("readout, {rows} × {d} → {}", config.vocab), &want, &got, want.len() / rows, linear_gate(d)));
+        comparisons.push(compare(
+            format!("readout, {rows} × {d} → {}", config.vocab),
+            &want,
+            &got,
+            want.len() / rows,
+            linear_gate(d),
+        ));
     }
     comparisons
 }
@@ -129,37 +177,84 @@ pub fn runs<R: Backend, S: Backend>(
 ) -> Result<Vec<Comparison>, ExecuteError> {
     let mut inputs = Inputs(ChaCha8Rng::seed_from_u64(seed));
     let config = reference.config();
-    let limits = Limits { memory, top: 5, top_of_runs: 0, stop };
+    let limits = Limits {
+        memory,
+        top: 5,
+        top_of_runs: 0,
+        stop,
+    };
     let mut comparisons = Vec::new();
     for component in Component::all() {
         let mut pairs = Vec::new();
         for length in [2, 5, 13].map(|n: usize| n.min(config.context)) {
-            let mut ids = || (0..length).map(|_| inputs.below(config.vocab) as u32).collect::<Vec<_>>();
-            let pair = Pair { base: ids(), source: Some(ids()), targets: Vec::new(), readouts: Vec::new() };
-            let mean = MeanOver { label: format!("{length} tokens"), prompts: [ids(), ids()].into() };
+            let mut ids = || {
+                (0..length)
+                    .map(|_| inputs.below(config.vocab) as u32)
+                    .collect::<Vec<_>>()
+            };
+            let pair = Pair {
+                base: ids(),
+                source: Some(ids()),
+                targets: Vec::new(),
+                readouts: Vec::new(),
+            };
+            let mean = MeanOver {
+                label: format!("{length} tokens"),
+                prompts: [ids(), ids()].into(),
+            };
             let runs: Vec<Run> = patches(&mut inputs, component, length, &mean, config)
                 .into_iter()
-                .map(|patch| Run { name: None, patches: vec![patch] })
+                .map(|patch| Run {
+                    name: None,
+                    patches: vec![patch],
+                })
                 .collect();
-            let clean = [PairRuns { pair: pair.clone(), runs: [].into() }];
+            let clean = [PairRuns {
+                pair: pair.clone(),
+                runs: [].into(),
+            }];
             let read = execute(reference, &clean, &limits)?;
-            let targets = read.pairs[0].base[0].top.iter().map(|(id, _)| *id).collect();
-            pairs.push(PairRuns { pair: Pair { targets, ..pair }, runs: runs.into() });
+            let targets = read.pairs[0].base[0]
+                .top
+                .iter()
+                .map(|(id, _)| *id)
+                .collect();
+            pairs.push(PairRuns {
+                pair: Pair { targets, ..pair },
+                runs: runs.into(),
+            });
         }
-        let (want, got) = (execute(reference, &pairs, &limits)?, execute(subject, &pairs, &limits)?);
+        let (want, got) = (
+            execute(reference, &pairs, &limits)?,
+            execute(subject, &pairs, &limits)?,
+        );
         let (mut worst, mut total, mut count) = (0.0f64, 0.0, 0);
         for (want, got) in want.pairs.iter().zip(&got.pairs) {
-            for (want, got) in want.runs.iter().zip(&got.runs).filter_map(|(w, g)| w.first().zip(g.first())) {
+            for (want, got) in want
+                .runs
+                .iter()
+                .zip(&got.runs)
+                .filter_map(|(w, g)| w.first().zip(g.first()))
+            {
                 for (w, g) in want.logits.iter().zip(&got.logits) {
                     let error = (want.log_probability(*w) - got.log_probability(*g)).abs();
-                    worst = if error.is_nan() { f64::NAN } else { worst.max(error) };
+                    worst = if error.is_nan() {
+                        f64::NAN
+                    } else {
+                        worst.max(error)
+                    };
                     total += error;
                     count += 1;
                 }
             }
         }
         let what = format!("runs, {component} × {} operators", pairs[0].runs.len());
-        comparisons.push(Comparison { what, error: total / f64::from(count.max(1)), worst, gate: RUN_GATE });
+        comparisons.push(Comparison {
+            what,
+            error: total / f64::from(count.max(1)),
+            worst,
+            gate: RUN_GATE,
+        });
     }
     Ok(comparisons)
 }
@@ -173,12 +268,28 @@ fn patches(
     config: &crate::model::Config,
 ) -> Vec<Patch> {
     let width = columns(component, config);
-    let vector = Vector { label: "random".into(), values: inputs.matrix(1, width).into() };
-    let mut ops = vec![Op::Interchange, Op::Add(None), Op::Scale(1.5), Op::Interpolate(0.25)];
+    let vector = Vector {
+        label: "random".into(),
+        values: inputs.matrix(1, width).into(),
+    };
+    let mut ops = vec![
+        Op::Interchange,
+        Op::Add(None),
+        Op::Scale(1.5),
+        Op::Interpolate(0.25),
+    ];
     let is_scale = width == 1 && component.name().ends_with("_scale");
     // a scale is divided by, so it stays away from zero
     if !is_scale {
-        ops.extend([Op::Zero, Op::Subtract(None), Op::Noise { level: 0.5, seed: 1, sample: 0 }]);
+        ops.extend([
+            Op::Zero,
+            Op::Subtract(None),
+            Op::Noise {
+                level: 0.5,
+                seed: 1,
+                sample: 0,
+            },
+        ]);
     }
     if !component.has_keys() {
         ops.push(Op::Mean(mean.clone()));
@@ -188,7 +299,11 @@ fn patches(
     }
     ops.into_iter()
         .map(|op| Patch {
-            heads: if component.has_heads() { vec![inputs.below(config.heads)] } else { Vec::new() },
+            heads: if component.has_heads() {
+                vec![inputs.below(config.heads)]
+            } else {
+                Vec::new()
+            },
             origin: Origin::Source,
             ..Patch::interchange(
                 component,
@@ -205,12 +320,25 @@ fn refs(rows: usize) -> Vec<Ref> {
     (0..rows).map(Ref::own).collect()
 }
 
-fn linear<B: Backend>(backend: &B, weight: Weight, rows: usize, k: usize, n: usize, x: &[f64]) -> Vec<f64> {
+fn linear<B: Backend>(
+    backend: &B,
+    weight: Weight,
+    rows: usize,
+    k: usize,
+    n: usize,
+    x: &[f64],
+) -> Vec<f64> {
     let input = backend.upload(rows, k, x);
     let mut out = backend.matrix(rows, n);
     let list: Vec<u32> = (0..rows as u32).collect();
-    let linear =
-        Linear { weight, columns: 0..n, input: &input, rows: &list, out_rows: None, epilogue: Epilogue::None };
+    let linear = Linear {
+        weight,
+        columns: 0..n,
+        input: &input,
+        rows: &list,
+        out_rows: None,
+        epilogue: Epilogue::None,
+    };
     backend.linear(&linear, &mut out);
     backend.read(&out)
 }
@@ -219,7 +347,15 @@ fn layer_norm<B: Backend>(backend: &B, norm: Norm, rows: usize, x: &[f64]) -> Ve
     let width = backend.config().width;
     let input = backend.upload(rows, width, x);
     let mut out = backend.matrix(rows, width);
-    backend.layer_norm(norm, &Rows { own: &input, trace: None, refs: &refs(rows) }, &mut out);
+    backend.layer_norm(
+        norm,
+        &Rows {
+            own: &input,
+            trace: None,
+            refs: &refs(rows),
+        },
+        &mut out,
+    );
     backend.read(&out)
 }
 
@@ -238,7 +374,11 @@ fn ragged(inputs: &mut Inputs, lengths: &[usize]) -> AttentionRows {
     let mut tables = AttentionRows::default();
     let mut any = || {
         let row = inputs.below(rows);
-        if inputs.below(2) == 0 { Ref::own(row) } else { Ref::trace(row) }
+        if inputs.below(2) == 0 {
+            Ref::own(row)
+        } else {
+            Ref::trace(row)
+        }
     };
     for length in lengths {
         let first = tables.key.len() as u32;
@@ -253,7 +393,13 @@ fn ragged(inputs: &mut Inputs, lengths: &[usize]) -> AttentionRows {
     tables
 }
 
-fn attention<B: Backend>(backend: &B, layer: usize, rows: &AttentionRows, own: &[f64], trace: &[f64]) -> Vec<f64> {
+fn attention<B: Backend>(
+    backend: &B,
+    layer: usize,
+    rows: &AttentionRows,
+    own: &[f64],
+    trace: &[f64],
+) -> Vec<f64> {
     let width = backend.config().width;
     let own = backend.upload(own.len() / width, width, own);
     let mut kept = [backend.upload(trace.len() / width, width, trace)];
@@ -286,7 +432,9 @@ fn readout<B: Backend>(backend: &B, rows: usize, x: &[f64]) -> Vec<f64> {
         top: 0,
     };
     let read = backend.readout(&input, rows, &spec);
-    read.into_iter().flat_map(|r| r.logits.into_iter().chain([r.log_sum_exp])).collect()
+    read.into_iter()
+        .flat_map(|r| r.logits.into_iter().chain([r.log_sum_exp]))
+        .collect()
 }
 
 fn compare(what: String, want: &[f64], got: &[f64], width: usize, gate: f64) -> Comparison {
@@ -294,7 +442,12 @@ fn compare(what: String, want: &[f64], got: &[f64], width: usize, gate: f64) -> 
     let rows: Vec<(f64, f64)> = want
         .chunks(width)
         .zip(got.chunks(width))
-        .map(|(w, g)| (norm(&mut w.iter().copied()), norm(&mut w.iter().zip(g).map(|(w, g)| w - g))))
+        .map(|(w, g)| {
+            (
+                norm(&mut w.iter().copied()),
+                norm(&mut w.iter().zip(g).map(|(w, g)| w - g)),
+            )
+        })
         .collect();
     let mean = rows.iter().map(|(size, _)| size).sum::<f64>() / rows.len().max(1) as f64;
     let mut worst = 0.0;
@@ -309,5 +462,10 @@ fn compare(what: String, want: &[f64], got: &[f64], width: usize, gate: f64) -> 
     }
     let size = norm(&mut rows.iter().map(|(size, _)| *size));
     let error = norm(&mut rows.iter().map(|(_, error)| *error)) / size;
-    Comparison { what, error, worst, gate }
+    Comparison {
+        what,
+        error,
+        worst,
+        gate,
+    }
 }

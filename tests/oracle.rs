@@ -61,7 +61,9 @@ struct At {
 const MODELS: [&str; 5] = ["tied", "odd_untied", "bare_bf16", "silu_f16", "sharded"];
 
 fn folder(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(model)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(model)
 }
 
 fn read(model: &str) -> (Checkpoint, File) {
@@ -72,11 +74,20 @@ fn read(model: &str) -> (Checkpoint, File) {
 
 fn run<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Outcome {
     let stop = AtomicBool::new(false);
-    let limits = Limits { memory: 1 << 30, top: 10, top_of_runs: 0, stop: &stop };
+    let limits = Limits {
+        memory: 1 << 30,
+        top: 10,
+        top_of_runs: 0,
+        stop: &stop,
+    };
     let before = backend.executed_flops();
     let outcome = execute(backend, pairs, &limits).unwrap();
     let executed = backend.executed_flops() - before;
-    assert_eq!(executed, outcome.plan.flops(), "executed operations differ from the plan's");
+    assert_eq!(
+        executed,
+        outcome.plan.flops(),
+        "executed operations differ from the plan's"
+    );
     outcome
 }
 
@@ -96,7 +107,9 @@ fn pair(case: &Case) -> Pair {
 /// Differences of two scales nearly cancel: each is rounded to f32 where it stands, and what is left
 /// is a third of them, by which the final logits are then divided.
 fn ill_conditioned(case: &Case) -> bool {
-    case.patches.iter().any(|p| p.component.component.name().ends_with("_scale") && p.op == OpName::Subtract)
+    case.patches
+        .iter()
+        .any(|p| p.component.component.name().ends_with("_scale") && p.op == OpName::Subtract)
 }
 
 /// Worst |Δ log-probability| over all cases, with the case's name; `skip` leaves cases out.
@@ -107,12 +120,25 @@ fn worst<T: Real>(model: &str, skip: fn(&Case) -> bool) -> (f64, String) {
     let mut note = |got: f64, want: f64, name: &str| {
         let error = (got - want).abs();
         if error.is_nan() || error > worst.0 {
-            worst = (if error.is_nan() { f64::INFINITY } else { error }, name.to_owned());
+            worst = (
+                if error.is_nan() { f64::INFINITY } else { error },
+                name.to_owned(),
+            );
         }
     };
     for clean in &file.clean {
-        let pair = Pair { base: clean.ids.clone(), targets: clean.target_ids.clone(), ..Pair::default() };
-        let outcome = run(&cpu, &[PairRuns { pair, runs: [].into() }]);
+        let pair = Pair {
+            base: clean.ids.clone(),
+            targets: clean.target_ids.clone(),
+            ..Pair::default()
+        };
+        let outcome = run(
+            &cpu,
+            &[PairRuns {
+                pair,
+                runs: [].into(),
+            }],
+        );
         let base = &outcome.pairs[0].base[0];
         for (logit, want) in base.logits.iter().zip(&clean.logprobs) {
             note(base.log_probability(*logit), *want, "clean");
@@ -124,15 +150,25 @@ fn worst<T: Real>(model: &str, skip: fn(&Case) -> bool) -> (f64, String) {
         assert_eq!(base.top.len(), 10);
     }
     for case in file.cases.iter().filter(|case| !skip(case)) {
-        let patches = case.patches.iter().map(|p| p.resolve(&checkpoint, &folder(model), 0, || case.name.clone()));
+        let patches = case
+            .patches
+            .iter()
+            .map(|p| p.resolve(&checkpoint, &folder(model), 0, || case.name.clone()));
         let patches = patches.collect::<Result<Vec<_>, _>>().unwrap();
         let pair = pair(case);
         let readouts = pair.readouts.clone();
-        let runs = [Run { name: None, patches }].into();
+        let runs = [Run {
+            name: None,
+            patches,
+        }]
+        .into();
         let outcome = run(&cpu, &[PairRuns { pair, runs }]);
         let read = &outcome.pairs[0].runs[0];
         let name = format!("{} (by {})", case.name, case.by);
-        let last = At { position: case.base_ids.len() - 1, logprobs: case.logprobs.clone() };
+        let last = At {
+            position: case.base_ids.len() - 1,
+            logprobs: case.logprobs.clone(),
+        };
         for at in case.readouts.iter().chain([&last]) {
             let i = readouts.iter().position(|p| *p == at.position).unwrap();
             for (logit, want) in read[i].logits.iter().zip(&at.logprobs) {
@@ -167,39 +203,76 @@ fn f32_is_within_the_gate_of_whole_runs() {
 /// Worst error of any clean activation of any site, relative to the largest of its row.
 fn worst_activation<T: Real>(model: &str) -> (f64, String) {
     let (checkpoint, file) = read(model);
-    let Some(about) = file.activations else { return (0.0, String::new()) };
+    let Some(about) = file.activations else {
+        return (0.0, String::new());
+    };
     let bytes = std::fs::read(folder(model).join(&about.file)).unwrap();
     let wanted = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let layers = checkpoint.config.layers;
     let sites: Vec<(Component, Option<usize>)> = Component::all()
-        .flat_map(|c| if c.is_global() { vec![(c, None)] } else { (0..layers).map(|l| (c, Some(l))).collect() })
+        .flat_map(|c| {
+            if c.is_global() {
+                vec![(c, None)]
+            } else {
+                (0..layers).map(|l| (c, Some(l))).collect()
+            }
+        })
         .collect();
     let stop = AtomicBool::new(false);
-    let limits = Limits { memory: 1 << 30, top: 0, top_of_runs: 0, stop: &stop };
+    let limits = Limits {
+        memory: 1 << 30,
+        top: 0,
+        top_of_runs: 0,
+        stop: &stop,
+    };
     let kept = activations(&Cpu::<T>::new(&checkpoint), &about.ids, &sites, &limits).unwrap();
     let mut worst = (0.0, String::new());
     let mut compared = 0;
     for activation in kept {
         let Ok(want) = wanted.tensor(&activation.name) else {
             // the residual that one head reads is the layer's input, which is there
-            assert!(activation.name.starts_with("attention_") && activation.name.contains("_input"), "{}", activation.name);
+            assert!(
+                activation.name.starts_with("attention_") && activation.name.contains("_input"),
+                "{}",
+                activation.name
+            );
             continue;
         };
         compared += 1;
         assert_eq!(want.shape(), activation.shape, "{}", activation.name);
-        let want: Vec<f64> = want.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        let want: Vec<f64> = want
+            .data()
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|b| f64::from_le_bytes(*b))
+            .collect();
         let width = *activation.shape.last().unwrap();
         for (got, want) in activation.values.chunks(width).zip(want.chunks(width)) {
-            let size = want.iter().filter(|x| x.is_finite()).fold(0.0f64, |m, x| m.max(x.abs()));
+            let size = want
+                .iter()
+                .filter(|x| x.is_finite())
+                .fold(0.0f64, |m, x| m.max(x.abs()));
             for (got, want) in got.iter().zip(want) {
-                let error = if got == want { 0.0 } else { (got - want).abs() / size.max(1e-3) };
+                let error = if got == want {
+                    0.0
+                } else {
+                    (got - want).abs() / size.max(1e-3)
+                };
                 if error.is_nan() || error > worst.0 {
-                    worst = (if error.is_nan() { f64::INFINITY } else { error }, activation.name.clone());
+                    worst = (
+                        if error.is_nan() { f64::INFINITY } else { error },
+                        activation.name.clone(),
+                    );
                 }
             }
         }
     }
-    assert_eq!(compared, wanted.names().len(), "{model}: a fixture tensor was not compared");
+    assert_eq!(
+        compared,
+        wanted.names().len(),
+        "{model}: a fixture tensor was not compared"
+    );
     worst
 }
 

@@ -49,18 +49,43 @@ impl Bench {
         let (peak, copy) = (limits::multiply_add_peak::<T>(), limits::copy_bandwidth());
         let out = &mut std::io::stdout().lock();
         print(out, |out| {
-            writeln!(out, "limits of this machine, measured: {:.0} GFLOP/s fused multiply-add in registers, {:.1} GB/s copy\n", peak / 1e9, copy / 1e9)?;
-            writeln!(out, "{:<48} {:>10} {:>9} {:>8} {:>7}", "operation", "µs", "GFLOP/s", "GB/s", "share")
+            writeln!(
+                out,
+                "limits of this machine, measured: {:.0} GFLOP/s fused multiply-add in registers, {:.1} GB/s copy\n",
+                peak / 1e9,
+                copy / 1e9
+            )?;
+            writeln!(
+                out,
+                "{:<48} {:>10} {:>9} {:>8} {:>7}",
+                "operation", "µs", "GFLOP/s", "GB/s", "share"
+            )
         })?;
         for rows in [16, 512, 4096] {
             for mut kernel in kernels(cpu, rows, 16) {
                 let seconds = median(&mut kernel.run).as_secs_f64();
                 // attention over short prompts moves more than it multiplies
                 let (flops, bytes) = (kernel.flops / seconds, kernel.bytes / seconds);
-                let share = (flops / peak).max(if kernel.flops > 0.0 { 0.0 } else { bytes / copy });
-                let flops = if kernel.flops > 0.0 { format!("{:.1}", flops / 1e9) } else { "-".into() };
+                let share = (flops / peak).max(if kernel.flops > 0.0 {
+                    0.0
+                } else {
+                    bytes / copy
+                });
+                let flops = if kernel.flops > 0.0 {
+                    format!("{:.1}", flops / 1e9)
+                } else {
+                    "-".into()
+                };
                 print(out, |out| {
-                    writeln!(out, "{:<48} {:>10.1} {:>9} {:>8.1} {:>6.0}%", kernel.name, seconds * 1e6, flops, bytes / 1e9, share * 100.0)
+                    writeln!(
+                        out,
+                        "{:<48} {:>10.1} {:>9} {:>8.1} {:>6.0}%",
+                        kernel.name,
+                        seconds * 1e6,
+                        flops,
+                        bytes / 1e9,
+                        share * 100.0
+                    )
                 })?;
             }
         }
@@ -70,13 +95,33 @@ impl Bench {
     fn sweeps<T: Real>(&self, cpu: &Cpu<'_, T>, setup: &Setup) -> Result<(), Error> {
         let out = &mut std::io::stdout().lock();
         print(out, |out| {
-            writeln!(out, "{:<30} {:>6} {:>9} {:>10} {:>9} {:>14} {:>14} {:>14}", "sweep (z and v, all heads)", "runs", "seconds", "runs/s", "GFLOP/s", "planned before", "planned exact", "executed")
+            writeln!(
+                out,
+                "{:<30} {:>6} {:>9} {:>10} {:>9} {:>14} {:>14} {:>14}",
+                "sweep (z and v, all heads)",
+                "runs",
+                "seconds",
+                "runs/s",
+                "GFLOP/s",
+                "planned before",
+                "planned exact",
+                "executed"
+            )
         })?;
         let limits = setup.limits();
-        for length in [5, 15, 64].into_iter().filter(|n| *n <= cpu.config().context) {
+        for length in [5, 15, 64]
+            .into_iter()
+            .filter(|n| *n <= cpu.config().context)
+        {
             let runs = sweep(cpu, length, 1440);
-            time_sweep(cpu, &crate::bench::sweep(cpu, length, 50), limits.memory, limits.stop)?;
-            let (plan, outcome, executed, seconds) = time_sweep(cpu, &runs, limits.memory, limits.stop)?;
+            time_sweep(
+                cpu,
+                &crate::bench::sweep(cpu, length, 50),
+                limits.memory,
+                limits.stop,
+            )?;
+            let (plan, outcome, executed, seconds) =
+                time_sweep(cpu, &runs, limits.memory, limits.stop)?;
             print(out, |out| {
                 writeln!(
                     out,

@@ -24,17 +24,38 @@ impl Verify {
         let (reference, subject) = (Cpu::<f64>::new(&setup.model), Cpu::<f32>::new(&setup.model));
         let mut all = operations(&reference, &subject, self.seed);
         let limits = setup.limits();
-        all.extend(runs(&reference, &subject, self.seed, limits.memory, limits.stop)?);
+        all.extend(runs(
+            &reference,
+            &subject,
+            self.seed,
+            limits.memory,
+            limits.stop,
+        )?);
         let over = all.iter().filter(|c| !c.passes()).count();
         print(&mut std::io::stdout().lock(), |out| {
             writeln!(out, "cpu f32 against cpu f64 on {}", setup.model.name)?;
-            writeln!(out, "operations: relative error of the whole result and of its worst row")?;
+            writeln!(
+                out,
+                "operations: relative error of the whole result and of its worst row"
+            )?;
             writeln!(out, "runs: |Δ log-probability|, mean and worst\n")?;
-            let wide = all.iter().map(|c| c.what.chars().count()).max().unwrap_or(0);
-            writeln!(out, "{:wide$}  {:>9}  {:>9}  {:>9}", "what", "error", "worst", "gate")?;
+            let wide = all
+                .iter()
+                .map(|c| c.what.chars().count())
+                .max()
+                .unwrap_or(0);
+            writeln!(
+                out,
+                "{:wide$}  {:>9}  {:>9}  {:>9}",
+                "what", "error", "worst", "gate"
+            )?;
             for c in &all {
                 let verdict = if c.passes() { "" } else { "  OVER" };
-                writeln!(out, "{:wide$}  {:>9.1e}  {:>9.1e}  {:>9.1e}{verdict}", c.what, c.error, c.worst, c.gate)?;
+                writeln!(
+                    out,
+                    "{:wide$}  {:>9.1e}  {:>9.1e}  {:>9.1e}{verdict}",
+                    c.what, c.error, c.worst, c.gate
+                )?;
             }
             writeln!(out, "\n{} comparisons, {over} over their gate", all.len())
         })?;

@@ -138,7 +138,11 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
     let stage = component.stage();
     let layer = layer_of(component, patch.layer, config);
     let source_layer = layer_of(component, patch.source_layer.or(patch.layer), config);
-    let heads: &[usize] = if component.has_heads() { &patch.heads } else { &[0] };
+    let heads: &[usize] = if component.has_heads() {
+        &patch.heads
+    } else {
+        &[0]
+    };
     let head_columns = matches!(stage, Stage::Query | Stage::Key | Stage::Value | Stage::Z)
         && component.has_heads();
     let (kept_stage, kept_layer) = kept(stage, source_layer);
@@ -173,12 +177,17 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
                             layer: kept_layer,
                             position: from_position,
                             head: if component.has_keys() { from_head } else { 0 },
-                            column: if component.has_keys() { column } else { at(from_head) },
+                            column: if component.has_keys() {
+                                column
+                            } else {
+                                at(from_head)
+                            },
                         }
                     }
                     // a constant is one row (of one head), or one row of every head side by side
                     Op::Set(v) | Op::Add(Some(v)) | Op::Subtract(Some(v)) => {
-                        let whole = head_columns && v.values.len() == config.width && width != config.width;
+                        let whole =
+                            head_columns && v.values.len() == config.width && width != config.width;
                         Value::Constant(v.values.clone(), if whole { at(head) } else { 0 })
                     }
                     Op::Mean(over) => Value::Mean {
@@ -187,11 +196,18 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
                         layer: kept_layer,
                         column: at(from_head),
                     },
-                    Op::Noise { level, seed, sample } => {
+                    Op::Noise {
+                        level,
+                        seed,
+                        sample,
+                    } => {
                         let key = (*seed, pair, component, patch.layer, head, position, *sample);
                         // column i of the vector takes draw i, whichever keys are touched
                         let skip = if component.has_keys() { column } else { 0 };
-                        Value::Constant(super::noise::noise(key, *level, skip + length).into(), skip)
+                        Value::Constant(
+                            super::noise::noise(key, *level, skip + length).into(),
+                            skip,
+                        )
                     }
                 };
                 cells.push(Cell {
@@ -211,7 +227,9 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
 
 /// Keys as stretches of neighbours, within the mask: `(first key, how many)`.
 fn key_stretches(keys: Option<&[usize]>, query: usize) -> Vec<(usize, usize)> {
-    let Some(keys) = keys else { return vec![(0, query + 1)] };
+    let Some(keys) = keys else {
+        return vec![(0, query + 1)];
+    };
     let mut sorted: Vec<usize> = keys.iter().copied().filter(|k| *k <= query).collect();
     sorted.sort_unstable();
     sorted.dedup();

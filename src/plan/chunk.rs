@@ -36,7 +36,11 @@ impl Ref {
     /// `Ok(own row)` or `Err(trace row)`.
     pub fn row(self) -> Result<usize, usize> {
         let row = (self.0 & !Self::TRACE) as usize;
-        if self.0 & Self::TRACE == 0 { Ok(row) } else { Err(row) }
+        if self.0 & Self::TRACE == 0 {
+            Ok(row)
+        } else {
+            Err(row)
+        }
     }
 }
 
@@ -262,7 +266,10 @@ struct Slots {
 
 impl Slots {
     fn new(runs: usize, stride: usize) -> Self {
-        Self { stride, of: vec![NONE; runs * stride] }
+        Self {
+            stride,
+            of: vec![NONE; runs * stride],
+        }
     }
 
     fn get(&self, run: usize, position: usize) -> Option<usize> {
@@ -292,35 +299,61 @@ pub struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// A builder over a trace.
-    pub fn new(
-        config: &'a Config,
-        layout: &'a TraceLayout,
-        means: &'a Means,
-        clean: bool,
-    ) -> Self {
-        Self { config, layout, means, clean, chunk: Chunk::default(), constant_offsets: HashMap::new() }
+    pub fn new(config: &'a Config, layout: &'a TraceLayout, means: &'a Means, clean: bool) -> Self {
+        Self {
+            config,
+            layout,
+            means,
+            clean,
+            chunk: Chunk::default(),
+            constant_offsets: HashMap::new(),
+        }
     }
 
     /// Packs runs into one chunk.
     pub fn build(mut self, runs: &[Packed<'_>]) -> Chunk {
         let config = self.config;
         let stride = runs.iter().map(|r| r.ids.len()).max().unwrap_or(0);
-        let start = runs.iter().map(|r| r.cone.start).min().unwrap_or(config.layers);
+        let start = runs
+            .iter()
+            .map(|r| r.cone.start)
+            .min()
+            .unwrap_or(config.layers);
         self.chunk.start = start;
 
         // what enters the first layer of the chunk
         let none = Rows::default();
-        let runs_input: Vec<&Rows> =
-            runs.iter().map(|r| if r.cone.start == start { &r.cone.input } else { &none }).collect();
+        let runs_input: Vec<&Rows> = runs
+            .iter()
+            .map(|r| {
+                if r.cone.start == start {
+                    &r.cone.input
+                } else {
+                    &none
+                }
+            })
+            .collect();
         let (table, mut stream) = assign(runs, stride, |i| runs_input[i]);
-        each(runs, |i| runs_input[i].computed.clone(), |i, p| {
-            self.chunk.tokens.push(runs[i].ids[p]);
-            self.chunk.positions.push(p as u32);
-        });
+        each(
+            runs,
+            |i| runs_input[i].computed.clone(),
+            |i, p| {
+                self.chunk.tokens.push(runs[i].ids[p]);
+                self.chunk.positions.push(p as u32);
+            },
+        );
         self.chunk.input = table;
         let mut tables = LayerTables::default();
-        for stage in [Stage::TokenEmbedding, Stage::PositionEmbedding, Stage::BlockInput] {
-            let rows = if stage == Stage::BlockInput { self.chunk.input.len() } else { self.chunk.input.computed };
+        for stage in [
+            Stage::TokenEmbedding,
+            Stage::PositionEmbedding,
+            Stage::BlockInput,
+        ] {
+            let rows = if stage == Stage::BlockInput {
+                self.chunk.input.len()
+            } else {
+                self.chunk.input.computed
+            };
             self.touch(&mut tables, runs, stage, start, (&stream, rows));
         }
         self.chunk.input_tables = tables;
@@ -333,13 +366,23 @@ impl<'a> Builder<'a> {
 
         let mut tables = LayerTables::default();
         let mut slots = Slots::new(runs.len(), stride);
-        each(runs, |i| runs[i].cone.readouts.clone(), |i, p| {
-            slots.set(i, p, self.chunk.readout.len());
-            self.chunk.readout.push(reference(&stream, runs, i, p));
-            self.chunk.readout_of.push((i as u32, p as u32));
-        });
+        each(
+            runs,
+            |i| runs[i].cone.readouts.clone(),
+            |i, p| {
+                slots.set(i, p, self.chunk.readout.len());
+                self.chunk.readout.push(reference(&stream, runs, i, p));
+                self.chunk.readout_of.push((i as u32, p as u32));
+            },
+        );
         for stage in [Stage::LnFScale, Stage::LnFNormalized, Stage::FinalOutput] {
-            self.touch(&mut tables, runs, stage, config.layers, (&slots, self.chunk.readout.len()));
+            self.touch(
+                &mut tables,
+                runs,
+                stage,
+                config.layers,
+                (&slots, self.chunk.readout.len()),
+            );
         }
         self.chunk.final_tables = tables;
         self.chunk
@@ -356,14 +399,23 @@ impl<'a> Builder<'a> {
         let empty = LayerCone::default();
         let cones: Vec<&LayerCone> = runs
             .iter()
-            .map(|r| layer.checked_sub(r.cone.start).and_then(|i| r.cone.layers.get(i)).unwrap_or(&empty))
+            .map(|r| {
+                layer
+                    .checked_sub(r.cone.start)
+                    .and_then(|i| r.cone.layers.get(i))
+                    .unwrap_or(&empty)
+            })
             .collect();
 
         let mut ln_1 = Slots::new(runs.len(), stride);
-        each(runs, |i| cones[i].ln_1.clone(), |i, p| {
-            ln_1.set(i, p, tables.ln_1.len());
-            tables.ln_1.push(reference(stream, runs, i, p));
-        });
+        each(
+            runs,
+            |i| cones[i].ln_1.clone(),
+            |i, p| {
+                ln_1.set(i, p, tables.ln_1.len());
+                tables.ln_1.push(reference(stream, runs, i, p));
+            },
+        );
         for stage in [Stage::Ln1Scale, Stage::Ln1Normalized, Stage::AttentionInput] {
             self.touch(tables, runs, stage, layer, (&ln_1, tables.ln_1.len()));
         }
@@ -371,7 +423,11 @@ impl<'a> Builder<'a> {
         let project = |rows: fn(&LayerCone) -> &Rows| {
             let (table, slots) = assign(runs, stride, |i| rows(cones[i]));
             let mut input = Vec::with_capacity(table.computed);
-            each(runs, |i| rows(cones[i]).computed.clone(), |i, p| input.extend(ln_1.get(i, p).map(|r| r as u32)));
+            each(
+                runs,
+                |i| rows(cones[i]).computed.clone(),
+                |i, p| input.extend(ln_1.get(i, p).map(|r| r as u32)),
+            );
             (Projection { input, rows: table }, slots)
         };
         let (projection, query) = project(|c| &c.query);
@@ -381,9 +437,19 @@ impl<'a> Builder<'a> {
         let (projection, value) = project(|c| &c.value);
         tables.value = projection;
         for (own, stage, projected, rows) in [
-            (Stage::QueryInput, Stage::Query, &query, tables.query.rows.len()),
+            (
+                Stage::QueryInput,
+                Stage::Query,
+                &query,
+                tables.query.rows.len(),
+            ),
             (Stage::KeyInput, Stage::Key, &key, tables.key.rows.len()),
-            (Stage::ValueInput, Stage::Value, &value, tables.value.rows.len()),
+            (
+                Stage::ValueInput,
+                Stage::Value,
+                &value,
+                tables.value.rows.len(),
+            ),
         ] {
             self.head_inputs(tables, runs, own, layer, stream, projected);
             self.touch(tables, runs, stage, layer, (projected, rows));
@@ -394,57 +460,123 @@ impl<'a> Builder<'a> {
         let attention = &mut tables.attention;
         let mut firsts = vec![NONE; runs.len()];
         for (i, cone) in cones.iter().enumerate() {
-            let Some(last) = cone.z.computed.last() else { continue };
+            let Some(last) = cone.z.computed.last() else {
+                continue;
+            };
             firsts[i] = attention.key.len() as u32;
             for p in 0..=last {
                 attention.key.push(reference(&key, runs, i, p));
                 attention.value.push(reference(&value, runs, i, p));
             }
         }
-        each(runs, |i| cones[i].z.computed.clone(), |i, p| {
-            attention.query.push(reference(&query, runs, i, p));
-            attention.first.push(firsts[i]);
-            attention.count.push(p as u32 + 1);
-        });
+        each(
+            runs,
+            |i| cones[i].z.computed.clone(),
+            |i, p| {
+                attention.query.push(reference(&query, runs, i, p));
+                attention.first.push(firsts[i]);
+                attention.count.push(p as u32 + 1);
+            },
+        );
         let (computed, all) = (tables.z.computed, tables.z.len());
-        for (stage, rows) in [(Stage::Scores, computed), (Stage::Weight, computed), (Stage::Z, all)] {
+        for (stage, rows) in [
+            (Stage::Scores, computed),
+            (Stage::Weight, computed),
+            (Stage::Z, all),
+        ] {
             self.touch(tables, runs, stage, layer, (&z, rows));
         }
 
         let (table, attention_output) = assign(runs, stride, |i| &cones[i].attention_output);
         tables.attention_output = table;
         tables.c_proj = rows_of(runs, &z, |i| cones[i].attention_output.computed.clone());
-        self.touch(tables, runs, Stage::AttentionOutput, layer, (&attention_output, tables.attention_output.len()));
+        self.touch(
+            tables,
+            runs,
+            Stage::AttentionOutput,
+            layer,
+            (&attention_output, tables.attention_output.len()),
+        );
         let mid;
-        (tables.mid, mid) = sum(runs, stride, |i| &cones[i].mid, stream, &attention_output, tables.attention_output.computed);
-        self.touch(tables, runs, Stage::BlockMid, layer, (&mid, tables.mid.rows.len()));
+        (tables.mid, mid) = sum(
+            runs,
+            stride,
+            |i| &cones[i].mid,
+            stream,
+            &attention_output,
+            tables.attention_output.computed,
+        );
+        self.touch(
+            tables,
+            runs,
+            Stage::BlockMid,
+            layer,
+            (&mid, tables.mid.rows.len()),
+        );
 
         let (table, pre) = assign(runs, stride, |i| &cones[i].mlp_pre);
         tables.mlp_pre = table;
-        each(runs, |i| cones[i].mlp_pre.computed.clone(), |i, p| tables.ln_2.push(reference(&mid, runs, i, p)));
-        for stage in
-            [Stage::MlpResidualInput, Stage::Ln2Scale, Stage::Ln2Normalized, Stage::MlpInput, Stage::MlpPre]
-        {
-            let rows = if stage == Stage::MlpPre { tables.mlp_pre.len() } else { tables.mlp_pre.computed };
+        each(
+            runs,
+            |i| cones[i].mlp_pre.computed.clone(),
+            |i, p| tables.ln_2.push(reference(&mid, runs, i, p)),
+        );
+        for stage in [
+            Stage::MlpResidualInput,
+            Stage::Ln2Scale,
+            Stage::Ln2Normalized,
+            Stage::MlpInput,
+            Stage::MlpPre,
+        ] {
+            let rows = if stage == Stage::MlpPre {
+                tables.mlp_pre.len()
+            } else {
+                tables.mlp_pre.computed
+            };
             self.touch(tables, runs, stage, layer, (&pre, rows));
         }
         let (table, activation) = assign(runs, stride, |i| &cones[i].mlp_activation);
         tables.mlp_activation = table;
         tables.activate = rows_of(runs, &pre, |i| cones[i].mlp_activation.computed.clone());
-        self.touch(tables, runs, Stage::MlpActivation, layer, (&activation, tables.mlp_activation.len()));
+        self.touch(
+            tables,
+            runs,
+            Stage::MlpActivation,
+            layer,
+            (&activation, tables.mlp_activation.len()),
+        );
         let (table, mlp_output) = assign(runs, stride, |i| &cones[i].mlp_output);
         tables.mlp_output = table;
         tables.mlp_proj = rows_of(runs, &activation, |i| cones[i].mlp_output.computed.clone());
-        self.touch(tables, runs, Stage::MlpOutput, layer, (&mlp_output, tables.mlp_output.len()));
+        self.touch(
+            tables,
+            runs,
+            Stage::MlpOutput,
+            layer,
+            (&mlp_output, tables.mlp_output.len()),
+        );
 
         // a run that starts at the next layer brings its patched input rows along
         let outs: Vec<&Rows> = runs
             .iter()
             .zip(&cones)
-            .map(|(r, c)| if r.cone.start == layer + 1 { &r.cone.input } else { &c.out })
+            .map(|(r, c)| {
+                if r.cone.start == layer + 1 {
+                    &r.cone.input
+                } else {
+                    &c.out
+                }
+            })
             .collect();
         let out;
-        (tables.out, out) = sum(runs, stride, |i| outs[i], &mid, &mlp_output, tables.mlp_output.computed);
+        (tables.out, out) = sum(
+            runs,
+            stride,
+            |i| outs[i],
+            &mid,
+            &mlp_output,
+            tables.mlp_output.computed,
+        );
         for (stage, layer) in [(Stage::BlockOutput, layer), (Stage::BlockInput, layer + 1)] {
             self.touch(tables, runs, stage, layer, (&out, tables.out.rows.len()));
         }
@@ -463,10 +595,17 @@ impl<'a> Builder<'a> {
         let mut of: HashMap<(usize, usize, usize), (usize, usize)> = HashMap::new();
         for (i, run) in runs.iter().enumerate() {
             for cell in at(run, layer, stage) {
-                let Some(output) = projected.get(i, cell.position) else { continue };
-                let group = tables.head_inputs.iter().position(|(s, h, _)| (*s, *h) == (stage, cell.head));
+                let Some(output) = projected.get(i, cell.position) else {
+                    continue;
+                };
+                let group = tables
+                    .head_inputs
+                    .iter()
+                    .position(|(s, h, _)| (*s, *h) == (stage, cell.head));
                 let group = group.unwrap_or_else(|| {
-                    tables.head_inputs.push((stage, cell.head, HeadInput::default()));
+                    tables
+                        .head_inputs
+                        .push((stage, cell.head, HeadInput::default()));
                     tables.head_inputs.len() - 1
                 });
                 let known = of.get(&(i, cell.position, cell.head)).copied();
@@ -510,7 +649,10 @@ impl<'a> Builder<'a> {
             return;
         }
         if let Some(&slot) = self.layout.slots.get(&(stage, layer)) {
-            let mut keep = Keep { slot, ..Keep::default() };
+            let mut keep = Keep {
+                slot,
+                ..Keep::default()
+            };
             for (i, run) in runs.iter().enumerate() {
                 for p in 0..run.ids.len() {
                     if let Some(row) = slots.get(i, p) {
@@ -526,7 +668,14 @@ impl<'a> Builder<'a> {
     fn write(&mut self, cell: &Cell, run: &Packed<'_>, row: usize) -> Write {
         let operand = match &cell.value {
             Value::None => Operand::None,
-            Value::Clean { origin, stage, layer, position, head, column } => {
+            Value::Clean {
+                origin,
+                stage,
+                layer,
+                position,
+                head,
+                column,
+            } => {
                 let offset = match origin {
                     crate::patch::Origin::Base => run.offset,
                     crate::patch::Origin::Source => run.source_offset,
@@ -540,13 +689,25 @@ impl<'a> Builder<'a> {
             Value::Constant(values, offset) => {
                 Operand::Constant(self.constant(&values[*offset..*offset + cell.length]))
             }
-            Value::Mean { over, stage, layer, column } => {
+            Value::Mean {
+                over,
+                stage,
+                layer,
+                column,
+            } => {
                 let means = self.means;
                 let mean = &means[&(over.label.clone(), *stage, *layer)];
                 Operand::Constant(self.constant(&mean[*column..column + cell.length]))
             }
         };
-        Write { row, head: cell.head, column: cell.column, length: cell.length, op: cell.op, operand }
+        Write {
+            row,
+            head: cell.head,
+            column: cell.column,
+            length: cell.length,
+            op: cell.op,
+            operand,
+        }
     }
 
     fn constant(&mut self, values: &[f64]) -> usize {
@@ -562,7 +723,9 @@ impl<'a> Builder<'a> {
 
 /// A run's live cells at a stage.
 fn at<'a>(run: &'a Packed<'_>, layer: usize, stage: Stage) -> impl Iterator<Item = &'a Cell> {
-    let first = run.cells.partition_point(|c| (c.layer, c.stage) < (layer, stage));
+    let first = run
+        .cells
+        .partition_point(|c| (c.layer, c.stage) < (layer, stage));
     run.cells[first..]
         .iter()
         .zip(&run.cone.live[first..])
@@ -571,24 +734,40 @@ fn at<'a>(run: &'a Packed<'_>, layer: usize, stage: Stage) -> impl Iterator<Item
         .map(|(c, _)| c)
 }
 
-fn each(runs: &[Packed<'_>], rows: impl Fn(usize) -> Positions, mut visit: impl FnMut(usize, usize)) {
+fn each(
+    runs: &[Packed<'_>],
+    rows: impl Fn(usize) -> Positions,
+    mut visit: impl FnMut(usize, usize),
+) {
     for i in 0..runs.len() {
         rows(i).iter().for_each(|p| visit(i, p));
     }
 }
 
 /// Gives every row of a stage its place: the computed rows of all runs, then the gathered ones.
-fn assign<'r>(runs: &[Packed<'_>], stride: usize, rows: impl Fn(usize) -> &'r Rows) -> (RowTable, Slots) {
+fn assign<'r>(
+    runs: &[Packed<'_>],
+    stride: usize,
+    rows: impl Fn(usize) -> &'r Rows,
+) -> (RowTable, Slots) {
     let mut slots = Slots::new(runs.len(), stride);
     let mut table = RowTable::default();
-    each(runs, |i| rows(i).computed.clone(), |i, p| {
-        slots.set(i, p, table.computed);
-        table.computed += 1;
-    });
-    each(runs, |i| rows(i).gathered(), |i, p| {
-        slots.set(i, p, table.len());
-        table.gathered.push((runs[i].offset + p) as u32);
-    });
+    each(
+        runs,
+        |i| rows(i).computed.clone(),
+        |i, p| {
+            slots.set(i, p, table.computed);
+            table.computed += 1;
+        },
+    );
+    each(
+        runs,
+        |i| rows(i).gathered(),
+        |i, p| {
+            slots.set(i, p, table.len());
+            table.gathered.push((runs[i].offset + p) as u32);
+        },
+    );
     (table, slots)
 }
 
@@ -618,12 +797,23 @@ fn sum<'r>(
     branch_computed: usize,
 ) -> (Sum, Slots) {
     let (table, slots) = assign(runs, stride, &rows);
-    let mut sum = Sum { rows: table, ..Sum::default() };
-    each(runs, |i| rows(i).computed.clone(), |i, p| {
-        sum.residual.push(reference(residual, runs, i, p));
-        sum.branch.push(reference(branch, runs, i, p));
-    });
+    let mut sum = Sum {
+        rows: table,
+        ..Sum::default()
+    };
+    each(
+        runs,
+        |i| rows(i).computed.clone(),
+        |i, p| {
+            sum.residual.push(reference(residual, runs, i, p));
+            sum.branch.push(reference(branch, runs, i, p));
+        },
+    );
     sum.aligned = branch_computed == sum.rows.computed
-        && sum.branch.iter().enumerate().all(|(i, b)| *b == Ref::own(i));
+        && sum
+            .branch
+            .iter()
+            .enumerate()
+            .all(|(i, b)| *b == Ref::own(i));
     (sum, slots)
 }

@@ -30,7 +30,10 @@ pub struct Rows {
 
 impl Rows {
     fn new(wanted: Positions, computable: &Positions, replaced: &Positions) -> Self {
-        Self { computed: wanted.and(computable).minus(replaced), all: wanted }
+        Self {
+            computed: wanted.and(computable).minus(replaced),
+            all: wanted,
+        }
     }
 
     /// Rows whose clean value is gathered from the trace.
@@ -106,7 +109,11 @@ struct Dirt {
 
 impl Dirt {
     fn everywhere(rows: &Positions) -> Self {
-        Self { before: rows.clone(), after: rows.clone(), replaced: Positions::none() }
+        Self {
+            before: rows.clone(),
+            after: rows.clone(),
+            replaced: Positions::none(),
+        }
     }
 }
 
@@ -165,12 +172,17 @@ impl<'a> Walk<'a> {
     fn stage(&mut self, layer: usize, stage: Stage, before: Positions, whole: usize) -> Dirt {
         let cells = self.question.cells;
         let (mut after, mut replaced) = (before.clone(), Positions::none());
-        while self.next < cells.len() && (cells[self.next].layer, cells[self.next].stage) == (layer, stage) {
+        while self.next < cells.len()
+            && (cells[self.next].layer, cells[self.next].stage) == (layer, stage)
+        {
             let first = self.next;
             let position = cells[first].position;
             while self.next < cells.len()
-                && (cells[self.next].layer, cells[self.next].stage, cells[self.next].position)
-                    == (layer, stage, position)
+                && (
+                    cells[self.next].layer,
+                    cells[self.next].stage,
+                    cells[self.next].position,
+                ) == (layer, stage, position)
             {
                 self.next += 1;
             }
@@ -194,7 +206,11 @@ impl<'a> Walk<'a> {
                 replaced.insert(position);
             }
         }
-        Dirt { before, after, replaced }
+        Dirt {
+            before,
+            after,
+            replaced,
+        }
     }
 }
 
@@ -202,20 +218,37 @@ impl<'a> Walk<'a> {
 fn covers(stretches: impl Iterator<Item = (usize, usize)>, width: usize) -> bool {
     let mut sorted: Vec<_> = stretches.collect();
     sorted.sort_unstable();
-    sorted.iter().fold(0, |end, (first, length)| if *first <= end { end.max(first + length) } else { end }) >= width
+    sorted.iter().fold(0, |end, (first, length)| {
+        if *first <= end {
+            end.max(first + length)
+        } else {
+            end
+        }
+    }) >= width
 }
 
 /// The light cone of a patched run.
 pub fn of_run(question: &Question<'_>) -> Cone {
     let layers = question.config.layers;
-    let start = question.cells.first().map_or(layers, |c| c.layer.min(layers));
-    let mut walk = Walk { question, next: 0, live: vec![false; question.cells.len()] };
+    let start = question
+        .cells
+        .first()
+        .map_or(layers, |c| c.layer.min(layers));
+    let mut walk = Walk {
+        question,
+        next: 0,
+        live: vec![false; question.cells.len()],
+    };
 
     let width = question.config.width;
     let mut embedded = Positions::none();
     if start == 0 {
-        let token = walk.stage(0, Stage::TokenEmbedding, Positions::none(), 0).after;
-        let position = walk.stage(0, Stage::PositionEmbedding, Positions::none(), 0).after;
+        let token = walk
+            .stage(0, Stage::TokenEmbedding, Positions::none(), 0)
+            .after;
+        let position = walk
+            .stage(0, Stage::PositionEmbedding, Positions::none(), 0)
+            .after;
         embedded = token.union(&position);
     }
     let input = walk.stage(start, Stage::BlockInput, embedded, width);
@@ -227,9 +260,19 @@ pub fn of_run(question: &Question<'_>) -> Cone {
     let last = dirt.last().map_or(&input, |d| &d.out).after.clone();
     let scale = walk.stage(layers, Stage::LnFScale, last, 0).after;
     let normalized = walk.stage(layers, Stage::LnFNormalized, scale, width).after;
-    let read = walk.stage(layers, Stage::FinalOutput, normalized, width).after;
+    let read = walk
+        .stage(layers, Stage::FinalOutput, normalized, width)
+        .after;
 
-    backward(question.config, start, input, dirt, read.and(question.readouts), &|_, _| Positions::none(), walk.live)
+    backward(
+        question.config,
+        start,
+        input,
+        dirt,
+        read.and(question.readouts),
+        &|_, _| Positions::none(),
+        walk.live,
+    )
 }
 
 /// The cone of a clean run of `length` rows: every row from the embedding on, as far as `readouts`
@@ -242,8 +285,22 @@ pub fn of_clean(
 ) -> Cone {
     let rows = Positions::range(0, length);
     let dirt = (0..config.layers).map(|_| LayerDirt::everywhere(&rows));
-    let seen = |stage, layer| if kept(stage, layer) { rows.clone() } else { Positions::none() };
-    backward(config, 0, Dirt::everywhere(&rows), dirt.collect(), readouts.clone(), &seen, Vec::new())
+    let seen = |stage, layer| {
+        if kept(stage, layer) {
+            rows.clone()
+        } else {
+            Positions::none()
+        }
+    };
+    backward(
+        config,
+        0,
+        Dirt::everywhere(&rows),
+        dirt.collect(),
+        readouts.clone(),
+        &seen,
+        Vec::new(),
+    )
 }
 
 /// A run of `length` rows with no light cone at all, for verification: every row is computed at
@@ -252,21 +309,42 @@ pub fn of_clean(
 pub fn of_whole(config: &Config, cells: &[Cell], length: usize, readouts: &Positions) -> Cone {
     let rows = Positions::range(0, length);
     let dirt = (0..config.layers).map(|layer| LayerDirt {
-        head_inputs: head_inputs(cells.iter().filter(|c| c.layer == layer && c.position < length)),
+        head_inputs: head_inputs(
+            cells
+                .iter()
+                .filter(|c| c.layer == layer && c.position < length),
+        ),
         ..LayerDirt::everywhere(&rows)
     });
     // the final layer norm and the unembedding are wanted at readout rows only
     let finals = [Stage::LnFScale, Stage::LnFNormalized, Stage::FinalOutput];
-    let seen = |stage, _| if finals.contains(&stage) { Positions::none() } else { rows.clone() };
+    let seen = |stage, _| {
+        if finals.contains(&stage) {
+            Positions::none()
+        } else {
+            rows.clone()
+        }
+    };
     let live = vec![true; cells.len()];
-    backward(config, 0, Dirt::everywhere(&rows), dirt.collect(), readouts.clone(), &seen, live)
+    backward(
+        config,
+        0,
+        Dirt::everywhere(&rows),
+        dirt.collect(),
+        readouts.clone(),
+        &seen,
+        live,
+    )
 }
 
 /// The rows at which some cells give a head an input of its own, once each however many cells meet
 /// there: which projection, position, head.
 fn head_inputs<'c>(cells: impl Iterator<Item = &'c Cell>) -> BTreeSet<(Stage, usize, usize)> {
     let own = [Stage::QueryInput, Stage::KeyInput, Stage::ValueInput];
-    cells.filter(|c| own.contains(&c.stage)).map(|c| (c.stage, c.position, c.head)).collect()
+    cells
+        .filter(|c| own.contains(&c.stage))
+        .map(|c| (c.stage, c.position, c.head))
+        .collect()
 }
 
 fn forward(walk: &mut Walk<'_>, layer: usize, input: Positions) -> LayerDirt {
@@ -285,7 +363,9 @@ fn forward(walk: &mut Walk<'_>, layer: usize, input: Positions) -> LayerDirt {
     let head_inputs = head_inputs(live.map(|(cell, _)| cell));
     let read = |own| {
         let rows = head_inputs.iter().filter(|(stage, _, _)| *stage == own);
-        rows.map(|(_, position, _)| *position).collect::<Positions>().union(&ln_1)
+        rows.map(|(_, position, _)| *position)
+            .collect::<Positions>()
+            .union(&ln_1)
     };
     let [q, k, v] = [Stage::QueryInput, Stage::KeyInput, Stage::ValueInput].map(read);
     let mut at = |stage, before, whole| walk.stage(layer, stage, before, whole);
@@ -294,7 +374,11 @@ fn forward(walk: &mut Walk<'_>, layer: usize, input: Positions) -> LayerDirt {
     let value = at(Stage::Value, v, width);
 
     // z of a row sees the keys and values of every row up to itself
-    let rows = |from: Option<usize>| from.map_or(Positions::none(), |f| Positions::range(f, walk_length(walk.question)));
+    let rows = |from: Option<usize>| {
+        from.map_or(Positions::none(), |f| {
+            Positions::range(f, walk_length(walk.question))
+        })
+    };
     let scored = query.after.union(&rows(key.after.first()));
     let mut at = |stage, before, whole| walk.stage(layer, stage, before, whole);
     let scores = at(Stage::Scores, scored, 0).after;
@@ -309,7 +393,11 @@ fn forward(walk: &mut Walk<'_>, layer: usize, input: Positions) -> LayerDirt {
     let pre = at(Stage::MlpPre, ln_2.clone(), inner);
     let activation = at(Stage::MlpActivation, pre.after.clone(), inner);
     let mlp_output = at(Stage::MlpOutput, activation.after.clone(), width);
-    let mut out = at(Stage::BlockOutput, mid.after.union(&mlp_output.after), width);
+    let mut out = at(
+        Stage::BlockOutput,
+        mid.after.union(&mlp_output.after),
+        width,
+    );
     if layer + 1 < walk.question.config.layers {
         // the next layer's input is the same buffer, patched once more
         let next = walk.stage(layer + 1, Stage::BlockInput, out.after, width);
@@ -350,8 +438,15 @@ fn backward(
     live: Vec<bool>,
 ) -> Cone {
     let last = config.layers;
-    let finals = [Stage::LnFScale, Stage::LnFNormalized, Stage::FinalOutput, Stage::BlockInput];
-    let mut needed = finals.iter().fold(readouts.clone(), |n, s| n.union(&seen(*s, last)));
+    let finals = [
+        Stage::LnFScale,
+        Stage::LnFNormalized,
+        Stage::FinalOutput,
+        Stage::BlockInput,
+    ];
+    let mut needed = finals
+        .iter()
+        .fold(readouts.clone(), |n, s| n.union(&seen(*s, last)));
     let readouts = [Stage::LnFScale, Stage::LnFNormalized, Stage::FinalOutput]
         .iter()
         .fold(readouts, |n, s| n.union(&seen(*s, last)));
@@ -359,37 +454,76 @@ fn backward(
     for (i, d) in dirt.iter().enumerate().rev() {
         let layer = start + i;
         let see = |stage| seen(stage, layer);
-        let out = Rows::new(needed.and(&d.out.after), &d.mid.after.union(&d.mlp_output.after), &d.out.replaced);
+        let out = Rows::new(
+            needed.and(&d.out.after),
+            &d.mid.after.union(&d.mlp_output.after),
+            &d.out.replaced,
+        );
 
-        let wanted = out.computed.and(&d.mlp_output.after).union(&see(Stage::MlpOutput));
+        let wanted = out
+            .computed
+            .and(&d.mlp_output.after)
+            .union(&see(Stage::MlpOutput));
         let mlp_output = Rows::new(wanted, &d.activation.after, &d.mlp_output.replaced);
-        let wanted = mlp_output.computed.and(&d.activation.after).union(&see(Stage::MlpActivation));
+        let wanted = mlp_output
+            .computed
+            .and(&d.activation.after)
+            .union(&see(Stage::MlpActivation));
         let mlp_activation = Rows::new(wanted, &d.pre.after, &d.activation.replaced);
-        let wanted = [Stage::MlpPre, Stage::MlpInput, Stage::Ln2Normalized, Stage::Ln2Scale]
-            .iter()
-            .fold(mlp_activation.computed.and(&d.pre.after), |w, s| w.union(&see(*s)));
+        let wanted = [
+            Stage::MlpPre,
+            Stage::MlpInput,
+            Stage::Ln2Normalized,
+            Stage::Ln2Scale,
+        ]
+        .iter()
+        .fold(mlp_activation.computed.and(&d.pre.after), |w, s| {
+            w.union(&see(*s))
+        });
         let mlp_pre = Rows::new(wanted, &d.ln_2, &d.pre.replaced);
 
-        let wanted = out.computed.union(&mlp_pre.computed).and(&d.mid.after).union(&see(Stage::BlockMid));
-        let mid = Rows::new(wanted, &d.input.union(&d.attention_output.after), &d.mid.replaced);
-        let wanted = mid.computed.and(&d.attention_output.after).union(&see(Stage::AttentionOutput));
+        let wanted = out
+            .computed
+            .union(&mlp_pre.computed)
+            .and(&d.mid.after)
+            .union(&see(Stage::BlockMid));
+        let mid = Rows::new(
+            wanted,
+            &d.input.union(&d.attention_output.after),
+            &d.mid.replaced,
+        );
+        let wanted = mid
+            .computed
+            .and(&d.attention_output.after)
+            .union(&see(Stage::AttentionOutput));
         let attention_output = Rows::new(wanted, &d.z.after, &d.attention_output.replaced);
         let wanted = [Stage::Z, Stage::Scores, Stage::Weight]
             .iter()
-            .fold(attention_output.computed.and(&d.z.after), |w, s| w.union(&see(*s)));
+            .fold(attention_output.computed.and(&d.z.after), |w, s| {
+                w.union(&see(*s))
+            });
         let z = Rows::new(wanted, &d.z.before, &d.z.replaced);
 
-        let visible = z.computed.last().map_or(Positions::none(), |p| Positions::range(0, p + 1));
+        let visible = z
+            .computed
+            .last()
+            .map_or(Positions::none(), |p| Positions::range(0, p + 1));
         let projected = |dirt: &Dirt, used: &Positions, stage| {
-            Rows::new(used.and(&dirt.after).union(&see(stage)), &d.ln_1, &dirt.replaced)
+            Rows::new(
+                used.and(&dirt.after).union(&see(stage)),
+                &d.ln_1,
+                &dirt.replaced,
+            )
         };
         let query = projected(&d.query, &z.computed, Stage::Query);
         let key = projected(&d.key, &visible, Stage::Key);
         let value = projected(&d.value, &visible, Stage::Value);
-        let ln_1 = [Stage::Ln1Scale, Stage::Ln1Normalized, Stage::AttentionInput].iter().fold(
-            query.computed.union(&key.computed).union(&value.computed),
-            |w, s| w.union(&see(*s)),
-        );
+        let ln_1 = [Stage::Ln1Scale, Stage::Ln1Normalized, Stage::AttentionInput]
+            .iter()
+            .fold(
+                query.computed.union(&key.computed).union(&value.computed),
+                |w, s| w.union(&see(*s)),
+            );
         let with_own_input = |(stage, position, _): &&(Stage, usize, usize)| match stage {
             Stage::QueryInput => query.all.contains(*position),
             Stage::KeyInput => key.all.contains(*position),
@@ -398,7 +532,10 @@ fn backward(
         let own: Vec<_> = d.head_inputs.iter().filter(with_own_input).collect();
         let head_inputs = own.len();
         let own: Positions = own.iter().map(|(_, position, _)| *position).collect();
-        needed = ln_1.union(&mid.computed).union(&own).union(&see(Stage::BlockInput));
+        needed = ln_1
+            .union(&mid.computed)
+            .union(&own)
+            .union(&see(Stage::BlockInput));
         layers.push(LayerCone {
             ln_1,
             query,
@@ -418,5 +555,11 @@ fn backward(
     let embeddings = seen(Stage::TokenEmbedding, 0).union(&seen(Stage::PositionEmbedding, 0));
     let wanted = needed.union(&embeddings).and(&input.after);
     let input = Rows::new(wanted, &input.before, &input.replaced);
-    Cone { start, input, layers, readouts, live }
+    Cone {
+        start,
+        input,
+        layers,
+        readouts,
+        live,
+    }
 }

@@ -31,10 +31,18 @@ impl std::ops::AddAssign for Flops {
 
 /// Operations of one run or one clean run.
 pub fn flops(cone: &Cone, config: &Config) -> Flops {
-    let (d, i, v) = (config.width as u64, config.inner as u64, config.vocab as u64);
-    let mut flops = Flops { linear: 2 * d * v * cone.readouts.len() as u64, attention: 0 };
+    let (d, i, v) = (
+        config.width as u64,
+        config.inner as u64,
+        config.vocab as u64,
+    );
+    let mut flops = Flops {
+        linear: 2 * d * v * cone.readouts.len() as u64,
+        attention: 0,
+    };
     for layer in &cone.layers {
-        let projected = layer.query.computed.len() + layer.key.computed.len() + layer.value.computed.len();
+        let projected =
+            layer.query.computed.len() + layer.key.computed.len() + layer.value.computed.len();
         let square = projected + layer.attention_output.computed.len();
         let inner = layer.mlp_pre.computed.len() + layer.mlp_output.computed.len();
         flops.linear += 2 * d * d * square as u64 + 2 * d * i * inner as u64;

@@ -19,7 +19,9 @@ pub fn noise(key: Key, level: f64, columns: usize) -> Vec<f64> {
     let (seed, pair, component, layer, head, position, sample) = key;
     let text = format!("{seed} {pair} {component} {layer:?} {head} {position} {sample}");
     let mut stream = ChaCha8Rng::from_seed(Sha256::digest(text.as_bytes()).into());
-    (0..columns).map(|_| level * Distribution::<f64>::sample(&StandardNormal, &mut stream)).collect()
+    (0..columns)
+        .map(|_| level * Distribution::<f64>::sample(&StandardNormal, &mut stream))
+        .collect()
 }
 
 #[cfg(test)]
@@ -32,7 +34,10 @@ mod tests {
         let draws = noise(key(0, 0), 2.0, 20_000);
         let mean = draws.iter().sum::<f64>() / 20_000.0;
         let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 20_000.0;
-        assert!(mean.abs() < 0.05 && (variance - 4.0).abs() < 0.15, "{mean} {variance}");
+        assert!(
+            mean.abs() < 0.05 && (variance - 4.0).abs() < 0.15,
+            "{mean} {variance}"
+        );
         assert_eq!(draws[..5], noise(key(0, 0), 2.0, 5));
         assert_ne!(draws[..5], noise(key(1, 0), 2.0, 5));
         assert_ne!(draws[..5], noise(key(0, 1), 2.0, 5));

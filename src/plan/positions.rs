@@ -19,9 +19,14 @@ impl Positions {
 
     /// Positions `from..to`.
     pub fn range(from: usize, to: usize) -> Self {
-        let mut set = Self { words: smallvec![0; to.div_ceil(64)] };
+        let mut set = Self {
+            words: smallvec![0; to.div_ceil(64)],
+        };
         for (i, word) in set.words.iter_mut().enumerate() {
-            let (low, high) = (from.clamp(i * 64, i * 64 + 64), to.clamp(i * 64, i * 64 + 64));
+            let (low, high) = (
+                from.clamp(i * 64, i * 64 + 64),
+                to.clamp(i * 64, i * 64 + 64),
+            );
             let count = high.saturating_sub(low);
             if count > 0 {
                 *word = (u64::MAX >> (64 - count)) << (low - i * 64);
@@ -47,7 +52,9 @@ impl Positions {
 
     /// Whether the position is in the set.
     pub fn contains(&self, position: usize) -> bool {
-        self.words.get(position / 64).is_some_and(|w| w >> (position % 64) & 1 == 1)
+        self.words
+            .get(position / 64)
+            .is_some_and(|w| w >> (position % 64) & 1 == 1)
     }
 
     /// Whether nothing is in the set.
@@ -85,21 +92,37 @@ impl Positions {
 
     /// Positions in either set.
     pub fn union(&self, other: &Self) -> Self {
-        let (mut long, short) =
-            if self.words.len() >= other.words.len() { (self.clone(), other) } else { (other.clone(), self) };
-        long.words.iter_mut().zip(&short.words).for_each(|(a, b)| *a |= b);
+        let (mut long, short) = if self.words.len() >= other.words.len() {
+            (self.clone(), other)
+        } else {
+            (other.clone(), self)
+        };
+        long.words
+            .iter_mut()
+            .zip(&short.words)
+            .for_each(|(a, b)| *a |= b);
         long
     }
 
     /// Positions in both sets.
     pub fn and(&self, other: &Self) -> Self {
-        Self { words: self.words.iter().zip(&other.words).map(|(a, b)| a & b).collect() }
+        Self {
+            words: self
+                .words
+                .iter()
+                .zip(&other.words)
+                .map(|(a, b)| a & b)
+                .collect(),
+        }
     }
 
     /// Positions in this set and not in the other.
     pub fn minus(&self, other: &Self) -> Self {
         let mut left = self.clone();
-        left.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a &= !b);
+        left.words
+            .iter_mut()
+            .zip(&other.words)
+            .for_each(|(a, b)| *a &= !b);
         left
     }
 

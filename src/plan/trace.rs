@@ -40,7 +40,11 @@ impl TraceLayout {
         }
         let offset = self.rows();
         self.known.insert(ids.to_vec(), self.prompts.len());
-        self.prompts.push(CleanPrompt { ids: ids.to_vec(), offset, readouts: readouts.clone() });
+        self.prompts.push(CleanPrompt {
+            ids: ids.to_vec(),
+            offset,
+            readouts: readouts.clone(),
+        });
         self.prompts.len() - 1
     }
 
@@ -72,6 +76,11 @@ impl TraceLayout {
 
     /// Numbers kept in all.
     pub fn values(&self, config: &Config) -> usize {
-        self.rows() * self.slots.keys().map(|(s, _)| self.width(*s, config)).sum::<usize>()
+        self.rows()
+            * self
+                .slots
+                .keys()
+                .map(|(s, _)| self.width(*s, config))
+                .sum::<usize>()
     }
 }

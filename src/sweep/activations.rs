@@ -36,8 +36,15 @@ pub fn activations<B: Backend>(
     limits: &Limits<'_>,
 ) -> Result<Vec<Activation>, ExecuteError> {
     let config = backend.config();
-    let pair = Pair { base: ids.to_vec(), ..Pair::default() };
-    check_pair(&pair, config).map_err(|error| ExecuteError::Check { pair: 0, run: None, error })?;
+    let pair = Pair {
+        base: ids.to_vec(),
+        ..Pair::default()
+    };
+    check_pair(&pair, config).map_err(|error| ExecuteError::Check {
+        pair: 0,
+        run: None,
+        error,
+    })?;
     let mut layout = TraceLayout::default();
     layout.prompt(ids, &Positions::none());
     let place = |(component, layer): &(Component, Option<usize>)| {
@@ -49,16 +56,28 @@ pub fn activations<B: Backend>(
     }
     let needed = (layout.values(config) * backend.value_bytes()) as u64;
     if needed > limits.memory {
-        return Err(ExecuteError::Memory { needed, budget: limits.memory });
+        return Err(ExecuteError::Memory {
+            needed,
+            budget: limits.memory,
+        });
     }
     let mut traces = Traces::new(backend, layout);
     let mut buffers = Buffers::new(backend);
-    clean(backend, &mut traces, &mut buffers, &[Vec::new()], limits, &mut Flops::default())?;
+    clean(
+        backend,
+        &mut traces,
+        &mut buffers,
+        &[Vec::new()],
+        limits,
+        &mut Flops::default(),
+    )?;
     let (n, h) = (ids.len(), config.heads);
     let each = sites.iter().map(|site| {
         let (component, layer) = *site;
         let (stage, kept_layer) = place(site);
-        let values = traces.get(stage, kept_layer).map_or_else(Vec::new, |m| backend.read(m));
+        let values = traces
+            .get(stage, kept_layer)
+            .map_or_else(Vec::new, |m| backend.read(m));
         let name = layer.map_or(component.name().to_owned(), |l| format!("{component}.{l}"));
         let width = columns(component, config);
         let (shape, values) = match stage_heads(component) {
@@ -70,15 +89,29 @@ pub fn activations<B: Backend>(
             }
             Heads::Same => (vec![h, n, width], values.repeat(h)),
             Heads::Keys => {
-                let masked = if component.stage() == Stage::Scores { f64::NEG_INFINITY } else { 0.0 };
-                let cell = |head: usize, q: usize, k: usize| {
-                    if k <= q { values[q * h * n + head * n + k] } else { masked }
+                let masked = if component.stage() == Stage::Scores {
+                    f64::NEG_INFINITY
+                } else {
+                    0.0
                 };
-                let cells = (0..h).flat_map(|head| (0..n).flat_map(move |q| (0..n).map(move |k| cell(head, q, k))));
+                let cell = |head: usize, q: usize, k: usize| {
+                    if k <= q {
+                        values[q * h * n + head * n + k]
+                    } else {
+                        masked
+                    }
+                };
+                let cells = (0..h).flat_map(|head| {
+                    (0..n).flat_map(move |q| (0..n).map(move |k| cell(head, q, k)))
+                });
                 (vec![h, n, n], cells.collect())
             }
         };
-        Activation { name, shape, values }
+        Activation {
+            name,
+            shape,
+            values,
+        }
     });
     Ok(each.collect())
 }

@@ -37,13 +37,21 @@ pub(super) fn clean<B: Backend>(
         for prompt in &layout.prompts[first..] {
             let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
             let cone = cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read);
-            let widest = cone.layers.iter().map(|l| layer_values(l, config)).max().unwrap_or(0);
+            let widest = cone
+                .layers
+                .iter()
+                .map(|l| layer_values(l, config))
+                .max()
+                .unwrap_or(0);
             bytes += (widest * backend.value_bytes()) as u64;
             if bytes > limits.memory / 2 && !cones.is_empty() {
                 break;
             }
             if bytes > limits.memory / 2 {
-                return Err(ExecuteError::Memory { needed: 2 * bytes, budget: limits.memory });
+                return Err(ExecuteError::Memory {
+                    needed: 2 * bytes,
+                    budget: limits.memory,
+                });
             }
             *planned += flops(&cone, config);
             cones.push(cone);
@@ -60,7 +68,11 @@ pub(super) fn clean<B: Backend>(
             })
             .collect();
         let chunk = Builder::new(config, layout, &none, true).build(&packed);
-        let mut spec = ReadoutSpec { first: vec![0], top: limits.top, ..ReadoutSpec::default() };
+        let mut spec = ReadoutSpec {
+            first: vec![0],
+            top: limits.top,
+            ..ReadoutSpec::default()
+        };
         for (prompt, _) in &chunk.readout_of {
             spec.ids.extend(&wanted[first + *prompt as usize]);
             spec.first.push(spec.ids.len());
@@ -84,12 +96,19 @@ pub(super) fn means<B: Backend>(
 ) -> Result<Means, ExecuteError> {
     let config = backend.config();
     let mut means = HashMap::new();
-    for MeanTrace { label, layout, weights } in mean_traces(pairs, config) {
+    for MeanTrace {
+        label,
+        layout,
+        weights,
+    } in mean_traces(pairs, config)
+    {
         let mut traces = Traces::new(backend, layout);
         let none = vec![Vec::new(); weights.len()];
         clean(backend, &mut traces, buffers, &none, limits, planned)?;
         for &(stage, layer) in traces.layout.slots.keys() {
-            let Some(matrix) = traces.get(stage, layer) else { continue };
+            let Some(matrix) = traces.get(stage, layer) else {
+                continue;
+            };
             let width = traces.layout.width(stage, config);
             let values = backend.read(matrix);
             let mut mean = vec![0.0; width];
@@ -121,7 +140,11 @@ pub(super) struct MeanTrace {
 pub(super) fn mean_traces(pairs: &[PairRuns], config: &Config) -> Vec<MeanTrace> {
     type Wanted = (Arc<[Vec<u32>]>, BTreeSet<(Stage, usize)>);
     let mut wanted: BTreeMap<&str, Wanted> = BTreeMap::new();
-    for patch in pairs.iter().flat_map(|p| p.runs.iter()).flat_map(|r| &r.patches) {
+    for patch in pairs
+        .iter()
+        .flat_map(|p| p.runs.iter())
+        .flat_map(|r| &r.patches)
+    {
         if let Op::Mean(over) = &patch.op {
             let entry = wanted.entry(&over.label);
             let (_, sites) = entry.or_insert_with(|| (over.prompts.clone(), BTreeSet::new()));
@@ -138,8 +161,14 @@ pub(super) fn mean_traces(pairs: &[PairRuns], config: &Config) -> Vec<MeanTrace>
             weights.resize(layout.prompts.len(), 0.0);
             weights[prompt] += 1.0;
         }
-        sites.iter().for_each(|(stage, layer)| layout.keep(*stage, *layer));
-        MeanTrace { label: label.to_owned(), layout, weights }
+        sites
+            .iter()
+            .for_each(|(stage, layer)| layout.keep(*stage, *layer));
+        MeanTrace {
+            label: label.to_owned(),
+            layout,
+            weights,
+        }
     };
     wanted.into_iter().map(trace).collect()
 }

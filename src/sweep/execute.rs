@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use crate::backend::{Backend, Readout, ReadoutSpec};
 use crate::forward::{Buffers, Interrupted, Traces, forward};
+use crate::model::Config;
 use crate::patch::{Origin, Run};
 use crate::plan::cell::{Cell, CellOp, Value, cells, kept};
 use crate::plan::chunk::{Builder, Means, Packed};
@@ -21,7 +22,6 @@ use crate::plan::cost::{Flops, flops, layer_values};
 use crate::plan::positions::Positions;
 use crate::plan::trace::TraceLayout;
 use crate::site::Stage;
-use crate::model::Config;
 use crate::sweep::check::{CheckError, check_pair, check_patch};
 use crate::sweep::clean::{MeanTrace, clean, mean_traces, means};
 use crate::sweep::pair::{Pair, PairRuns};
@@ -112,19 +112,26 @@ pub struct Outcome {
 ///
 /// [`ExecuteError::Check`] for the first that does not fit.
 pub fn check(pairs: &[PairRuns], config: &Config) -> Result<(), ExecuteError> {
-    pairs.par_iter().enumerate().try_for_each(|(p, PairRuns { pair, runs })| {
-        check_pair(pair, config).map_err(|error| ExecuteError::Check { pair: p, run: None, error })?;
-        for (r, run) in runs.iter().enumerate() {
-            for patch in &run.patches {
-                check_patch(patch, pair, config).map_err(|error| ExecuteError::Check {
-                    pair: p,
-                    run: Some(run.name.clone().unwrap_or_else(|| r.to_string())),
-                    error,
-                })?;
+    pairs
+        .par_iter()
+        .enumerate()
+        .try_for_each(|(p, PairRuns { pair, runs })| {
+            check_pair(pair, config).map_err(|error| ExecuteError::Check {
+                pair: p,
+                run: None,
+                error,
+            })?;
+            for (r, run) in runs.iter().enumerate() {
+                for patch in &run.patches {
+                    check_patch(patch, pair, config).map_err(|error| ExecuteError::Check {
+                        pair: p,
+                        run: Some(run.name.clone().unwrap_or_else(|| r.to_string())),
+                        error,
+                    })?;
+                }
             }
-        }
-        Ok(())
-    })
+            Ok(())
+        })
 }
 
 /// The upper bound that can be stated before anything runs: a patch counts as dead only where base
@@ -135,12 +142,18 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
     let (layout, places) = layout(pairs, 0, config);
     let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
     for prompt in &layout.prompts {
-        plan.clean += flops(&cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read), config);
+        plan.clean += flops(
+            &cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read),
+            config,
+        );
     }
     for MeanTrace { layout, .. } in mean_traces(pairs, config) {
         let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
         for prompt in &layout.prompts {
-            plan.clean += flops(&cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read), config);
+            plan.clean += flops(
+                &cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read),
+                config,
+            );
         }
     }
     for (p, (PairRuns { pair, runs }, _)) in pairs.iter().zip(&places).enumerate() {
@@ -148,8 +161,12 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
         let common = common_prefix(pair);
         let cost = |run: &Run| {
             let cells = cells(&run.patches, p as u32, config);
-            let question =
-                Question { config, cells: &cells, readouts: &readouts, same: &|c| same_by_tokens(c, common) };
+            let question = Question {
+                config,
+                cells: &cells,
+                readouts: &readouts,
+                same: &|c| same_by_tokens(c, common),
+            };
             let cone = cone::of_run(&question);
             (flops(&cone, config), usize::from(cone.readouts.is_empty()))
         };
@@ -178,7 +195,14 @@ pub fn execute<B: Backend>(
     let mut first = 0;
     while first < pairs.len() {
         let count = group(backend, &pairs[first..], first, limits.memory / 2)?;
-        let group = Group::new(backend, &pairs[first..first + count], first, &mut buffers, limits, &mut outcome)?;
+        let group = Group::new(
+            backend,
+            &pairs[first..first + count],
+            first,
+            &mut buffers,
+            limits,
+            &mut outcome,
+        )?;
         group.run(&mut buffers, limits, &mut outcome)?;
         first += count;
     }
@@ -186,13 +210,21 @@ pub fn execute<B: Backend>(
 }
 
 /// How many pairs' traces fit into the budget.
-fn group<B: Backend>(backend: &B, pairs: &[PairRuns], first: usize, budget: u64) -> Result<usize, ExecuteError> {
+fn group<B: Backend>(
+    backend: &B,
+    pairs: &[PairRuns],
+    first: usize,
+    budget: u64,
+) -> Result<usize, ExecuteError> {
     let bytes = |count: usize| {
         let (layout, _) = layout(&pairs[..count], first, backend.config());
         (layout.values(backend.config()) * backend.value_bytes()) as u64
     };
     if bytes(1) > budget {
-        return Err(ExecuteError::Memory { needed: 2 * bytes(1), budget: 2 * budget });
+        return Err(ExecuteError::Memory {
+            needed: 2 * bytes(1),
+            budget: 2 * budget,
+        });
     }
     // the largest power of two that fits, or all
     let mut count = 1;
@@ -223,14 +255,24 @@ fn layout(pairs: &[PairRuns], first: usize, config: &Config) -> (TraceLayout, Ve
             let start = first.map(|(layer, _)| layer);
             for cell in &run_cells {
                 sites.insert((cell.layer, cell.stage));
-                if let Value::Clean { origin, stage, layer, position, .. } = &cell.value {
+                if let Value::Clean {
+                    origin,
+                    stage,
+                    layer,
+                    position,
+                    ..
+                } = &cell.value
+                {
                     layout.keep(*stage, *layer);
                     if *origin == Origin::Base {
                         base_length = base_length.max(position + 1);
                     }
                 }
                 // a freeze can leave a branch clean under a dirty residual stream
-                if first < Some((cell.layer, cell.stage)) && cell.stage <= Stage::Z && cell.layer < config.layers {
+                if first < Some((cell.layer, cell.stage))
+                    && cell.stage <= Stage::Z
+                    && cell.layer < config.layers
+                {
                     layout.keep(Stage::AttentionOutput, cell.layer);
                 }
             }
@@ -244,9 +286,10 @@ fn layout(pairs: &[PairRuns], first: usize, config: &Config) -> (TraceLayout, Ve
             }
         }
         let base = layout.prompt(&pair.base[..base_length], &readouts);
-        let source = pair.source.as_ref().map(|ids| {
-            layout.prompt(ids, &std::iter::once(ids.len() - 1).collect())
-        });
+        let source = pair
+            .source
+            .as_ref()
+            .map(|ids| layout.prompt(ids, &std::iter::once(ids.len() - 1).collect()));
         places.push(Place { base, source });
     }
     for (layer, stage) in sites {
@@ -264,12 +307,26 @@ fn layout(pairs: &[PairRuns], first: usize, config: &Config) -> (TraceLayout, Ve
 /// Tokens that base and source share from the start.
 fn common_prefix(pair: &Pair) -> usize {
     let source = pair.source.as_deref().unwrap_or(&[]);
-    pair.base.iter().zip(source).take_while(|(a, b)| a == b).count()
+    pair.base
+        .iter()
+        .zip(source)
+        .take_while(|(a, b)| a == b)
+        .count()
 }
 
 /// Whether a cell writes the base's own value, as far as tokens tell.
 fn same_by_tokens(cell: &Cell, common: usize) -> bool {
-    let Value::Clean { origin, stage, layer, position, head, column } = &cell.value else { return false };
+    let Value::Clean {
+        origin,
+        stage,
+        layer,
+        position,
+        head,
+        column,
+    } = &cell.value
+    else {
+        return false;
+    };
     let keys = matches!(cell.stage, Stage::Scores | Stage::Weight);
     let same_place = (*stage, *layer) == kept(cell.stage, cell.layer)
         && *position == cell.position
@@ -308,28 +365,59 @@ impl<'a, B: Backend> Group<'a, B> {
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); layout.prompts.len()];
         for (pair, place) in pairs.iter().zip(&places) {
             for prompt in [Some(place.base), place.source].into_iter().flatten() {
-                let missing = pair.pair.targets.iter().filter(|t| !ids[prompt].contains(t));
+                let missing = pair
+                    .pair
+                    .targets
+                    .iter()
+                    .filter(|t| !ids[prompt].contains(t));
                 let missing: Vec<u32> = missing.copied().collect();
                 ids[prompt].extend(missing);
             }
         }
         let mut traces = Traces::new(backend, layout);
-        let readouts = clean(backend, &mut traces, buffers, &ids, limits, &mut outcome.plan.clean)?;
+        let readouts = clean(
+            backend,
+            &mut traces,
+            buffers,
+            &ids,
+            limits,
+            &mut outcome.plan.clean,
+        )?;
 
         for (pair, place) in pairs.iter().zip(&places) {
             let wanted = |prompt: usize, position: usize| -> Readout {
                 let readout = &readouts[&(prompt, position)];
-                let logit = |t: &u32| ids[prompt].iter().position(|i| i == t).map(|i| readout.logits[i]);
-                Readout { logits: pair.pair.targets.iter().filter_map(logit).collect(), ..readout.clone() }
+                let logit = |t: &u32| {
+                    ids[prompt]
+                        .iter()
+                        .position(|i| i == t)
+                        .map(|i| readout.logits[i])
+                };
+                Readout {
+                    logits: pair.pair.targets.iter().filter_map(logit).collect(),
+                    ..readout.clone()
+                }
             };
             let source_last = pair.pair.source.as_ref().map_or(0, |s| s.len() - 1);
             outcome.pairs.push(PairOutcome {
-                base: pair.pair.readout_positions().iter().map(|p| wanted(place.base, *p)).collect(),
+                base: pair
+                    .pair
+                    .readout_positions()
+                    .iter()
+                    .map(|p| wanted(place.base, *p))
+                    .collect(),
                 source: place.source.map(|s| wanted(s, source_last)),
                 runs: Vec::with_capacity(pair.runs.len()),
             });
         }
-        Ok(Self { backend, pairs, first, places, traces, means })
+        Ok(Self {
+            backend,
+            pairs,
+            first,
+            places,
+            traces,
+            means,
+        })
     }
 
     /// Whether a cell writes, bit for bit, what the base's trace holds.
@@ -338,10 +426,20 @@ impl<'a, B: Backend> Group<'a, B> {
             let layout = &self.traces.layout;
             let (stage, layer) = kept(cell.stage, cell.layer);
             let keys = matches!(cell.stage, Stage::Scores | Stage::Weight);
-            let column = if keys { cell.head * layout.key_stride() } else { 0 } + cell.column;
+            let column = if keys {
+                cell.head * layout.key_stride()
+            } else {
+                0
+            } + cell.column;
             let rows = layout.prompts[place.base].ids.len();
-            let (Some(matrix), true) = (self.traces.get(stage, layer), cell.position < rows) else { return false };
-            let there = (matrix, layout.prompts[place.base].offset + cell.position, column);
+            let (Some(matrix), true) = (self.traces.get(stage, layer), cell.position < rows) else {
+                return false;
+            };
+            let there = (
+                matrix,
+                layout.prompts[place.base].offset + cell.position,
+                column,
+            );
             let constant = |values: &[f64]| {
                 let matrix = self.backend.upload(1, values.len(), values);
                 self.backend.same((&matrix, 0, 0), there, cell.length)
@@ -349,10 +447,22 @@ impl<'a, B: Backend> Group<'a, B> {
             return match &cell.value {
                 Value::None => constant(&vec![0.0; cell.length]),
                 Value::Constant(values, offset) => constant(&values[*offset..][..cell.length]),
-                Value::Mean { over, stage, layer, column } => {
-                    constant(&self.means[&(over.label.clone(), *stage, *layer)][*column..][..cell.length])
-                }
-                Value::Clean { origin, stage, layer, position, head, column } => {
+                Value::Mean {
+                    over,
+                    stage,
+                    layer,
+                    column,
+                } => constant(
+                    &self.means[&(over.label.clone(), *stage, *layer)][*column..][..cell.length],
+                ),
+                Value::Clean {
+                    origin,
+                    stage,
+                    layer,
+                    position,
+                    head,
+                    column,
+                } => {
                     let prompt = match origin {
                         Origin::Base => Some(place.base),
                         Origin::Source => place.source,
@@ -393,7 +503,10 @@ impl<'a, B: Backend> Group<'a, B> {
                 outcome.plan.copied += usize::from(drawn.cone.readouts.is_empty());
                 outcome.plan.runs += drawn.flops;
                 if drawn.bytes > budget {
-                    return Err(ExecuteError::Memory { needed: 2 * drawn.bytes, budget: limits.memory });
+                    return Err(ExecuteError::Memory {
+                        needed: 2 * drawn.bytes,
+                        budget: limits.memory,
+                    });
                 }
                 if bytes + drawn.bytes > budget {
                     self.chunk(&std::mem::take(&mut waiting), buffers, limits, outcome)?;
@@ -412,8 +525,18 @@ impl<'a, B: Backend> Group<'a, B> {
         let cells = cells(&runs[r].patches, (self.first + p) as u32, config);
         let readouts: Positions = pair.readout_positions().into_iter().collect();
         let same = |cell: &Cell| self.same(cell, self.places[p]);
-        let cone = cone::of_run(&Question { config, cells: &cells, readouts: &readouts, same: &same });
-        let widest = cone.layers.iter().map(|l| layer_values(l, config)).max().unwrap_or(0);
+        let cone = cone::of_run(&Question {
+            config,
+            cells: &cells,
+            readouts: &readouts,
+            same: &same,
+        });
+        let widest = cone
+            .layers
+            .iter()
+            .map(|l| layer_values(l, config))
+            .max()
+            .unwrap_or(0);
         let slack = 512 + 64 * cells.len() + 8 * cone.layers.len() * 200;
         Drawn {
             pair: p,
@@ -444,12 +567,24 @@ impl<'a, B: Backend> Group<'a, B> {
             })
             .collect();
         let chunk = Builder::new(config, &self.traces.layout, &self.means, false).build(&packed);
-        let mut spec = ReadoutSpec { first: vec![0], top: limits.top_of_runs, ..ReadoutSpec::default() };
+        let mut spec = ReadoutSpec {
+            first: vec![0],
+            top: limits.top_of_runs,
+            ..ReadoutSpec::default()
+        };
         for (run, _) in &chunk.readout_of {
-            spec.ids.extend(&self.pairs[drawn[*run as usize].pair].pair.targets);
+            spec.ids
+                .extend(&self.pairs[drawn[*run as usize].pair].pair.targets);
             spec.first.push(spec.ids.len());
         }
-        let readouts = forward(self.backend, &chunk, buffers, &mut self.traces, &spec, limits.stop)?;
+        let readouts = forward(
+            self.backend,
+            &chunk,
+            buffers,
+            &mut self.traces,
+            &spec,
+            limits.stop,
+        )?;
 
         // what no patch reached is the base's
         let firsts: Vec<usize> = drawn

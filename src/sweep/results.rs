@@ -9,14 +9,23 @@ use crate::sweep::pair::PairRuns;
 use crate::sweep::table::{PairProvenance, Provenance, Row, Table};
 
 /// The table of an outcome. Values are read at each pair's last readout position.
-pub fn table(model: &Checkpoint, pairs: &[PairRuns], outcome: &Outcome, provenance: Provenance) -> Table {
+pub fn table(
+    model: &Checkpoint,
+    pairs: &[PairRuns],
+    outcome: &Outcome,
+    provenance: Provenance,
+) -> Table {
     let mut rows = Vec::new();
     for (p, (PairRuns { pair, runs }, read)) in pairs.iter().zip(&outcome.pairs).enumerate() {
         let clean = |r: &Readout, i: usize| r.log_probability(r.logits[i]).exp();
-        let Some(base) = read.base.last() else { continue };
+        let Some(base) = read.base.last() else {
+            continue;
+        };
         let tokens: Vec<String> = pair.targets.iter().map(|id| raw(model, *id)).collect();
         for (r, (run, readouts)) in runs.iter().zip(&read.runs).enumerate() {
-            let Some(readout) = readouts.last() else { continue };
+            let Some(readout) = readouts.last() else {
+                continue;
+            };
             let shared = shared(model, run, &pair.base);
             for (i, target) in pair.targets.iter().enumerate() {
                 let logprob = readout.log_probability(readout.logits[i]);
@@ -35,7 +44,11 @@ pub fn table(model: &Checkpoint, pairs: &[PairRuns], outcome: &Outcome, provenan
             }
         }
     }
-    Table { metrics: Vec::new(), rows, provenance }
+    Table {
+        metrics: Vec::new(),
+        rows,
+        provenance,
+    }
 }
 
 /// What a provenance says of every pair.
@@ -55,7 +68,10 @@ pub fn pairs_provenance(model: &Checkpoint, pairs: &[PairRuns]) -> Vec<PairProve
 
 /// A token's text, or its id in brackets without a tokenizer.
 fn raw(model: &Checkpoint, id: u32) -> String {
-    model.tokenizer.as_ref().map_or_else(|| format!("[{id}]"), |t| t.decode_raw(id))
+    model
+        .tokenizer
+        .as_ref()
+        .map_or_else(|| format!("[{id}]"), |t| t.decode_raw(id))
 }
 
 /// The columns that do not depend on the target: filled where all patches of the run agree.
@@ -73,11 +89,19 @@ fn shared(model: &Checkpoint, run: &Run, base: &[u32]) -> Row {
         layer: agree(run, |p| p.layer.map(|l| l as u32)),
         head: agree(run, |p| one(&p.heads)),
         position,
-        token: position.and_then(|p| base.get(p as usize)).map(|id| raw(model, *id)),
+        token: position
+            .and_then(|p| base.get(p as usize))
+            .map(|id| raw(model, *id)),
         op: agree(run, |p| Some(p.op.label())),
-        source_layer: agree(run, |p| source(p)?.source_layer.or(p.layer).map(|l| l as u32)),
-        source_head: agree(run, |p| one(source(p)?.source_heads.as_ref().unwrap_or(&p.heads))),
-        source_position: agree(run, |p| one(source(p)?.source_positions.as_ref().unwrap_or(&p.positions))),
+        source_layer: agree(run, |p| {
+            source(p)?.source_layer.or(p.layer).map(|l| l as u32)
+        }),
+        source_head: agree(run, |p| {
+            one(source(p)?.source_heads.as_ref().unwrap_or(&p.heads))
+        }),
+        source_position: agree(run, |p| {
+            one(source(p)?.source_positions.as_ref().unwrap_or(&p.positions))
+        }),
         sample: agree(run, |p| match p.op {
             Op::Noise { sample, .. } => Some(sample),
             _ => None,

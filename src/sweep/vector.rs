@@ -62,25 +62,43 @@ pub enum VectorError {
 /// [`VectorError`]; foreign bytes never panic.
 pub fn read_vector(text: &str, folder: &Path) -> Result<Vector, VectorError> {
     let Some((file, name)) = text.rsplit_once('#') else {
-        return Err(VectorError::Name { text: text.to_owned() });
+        return Err(VectorError::Name {
+            text: text.to_owned(),
+        });
     };
     let path = folder.join(file);
-    let bytes = std::fs::read(&path).map_err(|error| VectorError::Read { path: path.clone(), error })?;
+    let bytes = std::fs::read(&path).map_err(|error| VectorError::Read {
+        path: path.clone(),
+        error,
+    })?;
     let values = parse(&bytes, name, &path)?;
-    Ok(Vector { label: text.to_owned(), values: values.into() })
+    Ok(Vector {
+        label: text.to_owned(),
+        values: values.into(),
+    })
 }
 
 /// The values of a tensor in a safetensors file's bytes.
 fn parse(bytes: &[u8], name: &str, path: &Path) -> Result<Vec<f64>, VectorError> {
-    let file = SafeTensors::deserialize(bytes)
-        .map_err(|error| VectorError::Format { path: path.into(), error })?;
+    let file = SafeTensors::deserialize(bytes).map_err(|error| VectorError::Format {
+        path: path.into(),
+        error,
+    })?;
     let Ok(tensor) = file.tensor(name) else {
         let mut known: Vec<String> = file.names().iter().map(|n| (*n).to_owned()).collect();
         known.sort();
         known.truncate(10);
-        return Err(VectorError::Missing { path: path.into(), name: name.into(), known });
+        return Err(VectorError::Missing {
+            path: path.into(),
+            name: name.into(),
+            known,
+        });
     };
-    let wrong = |problem: &str| VectorError::Values { path: path.into(), name: name.into(), problem: problem.into() };
+    let wrong = |problem: &str| VectorError::Values {
+        path: path.into(),
+        name: name.into(),
+        problem: problem.into(),
+    };
     let data = tensor.data();
     fn each<const N: usize>(data: &[u8], read: impl Fn([u8; N]) -> f64) -> Vec<f64> {
         data.as_chunks::<N>().0.iter().map(|c| read(*c)).collect()
@@ -90,10 +108,17 @@ fn parse(bytes: &[u8], name: &str, path: &Path) -> Result<Vec<f64>, VectorError>
         Dtype::F32 => each(data, |b| f32::from_le_bytes(b).into()),
         Dtype::F16 => each(data, |b| f16::from_le_bytes(b).into()),
         Dtype::BF16 => each(data, |b| bf16::from_le_bytes(b).into()),
-        other => return Err(wrong(&format!("is {other:?}: it must be F64, F32, F16 or BF16"))),
+        other => {
+            return Err(wrong(&format!(
+                "is {other:?}: it must be F64, F32, F16 or BF16"
+            )));
+        }
     };
     match values.iter().position(|x| !x.is_finite()) {
-        Some(at) => Err(wrong(&format!("has {} at index {at}: its values must be finite", values[at]))),
+        Some(at) => Err(wrong(&format!(
+            "has {} at index {at}: its values must be finite",
+            values[at]
+        ))),
         None => Ok(values),
     }
 }

@@ -94,13 +94,17 @@ fn weighted_sum<'a, T: Real>(weights: &[T], value: impl Fn(usize) -> &'a [T], z:
     }
     rest.fill(T::default());
     for (j, w) in weights.iter().enumerate() {
-        rest.iter_mut().zip(&value(j)[whole..]).for_each(|(z, v)| *z = w.mul_add(*v, *z));
+        rest.iter_mut()
+            .zip(&value(j)[whole..])
+            .for_each(|(z, v)| *z = w.mul_add(*v, *z));
     }
 }
 
 #[inline(always)]
 fn softmax<T: Real>(scores: &mut [T]) {
-    let max = scores.iter().fold(T::NEG_INFINITY, |m, s| if *s > m { *s } else { m });
+    let max = scores
+        .iter()
+        .fold(T::NEG_INFINITY, |m, s| if *s > m { *s } else { m });
     scores.iter_mut().for_each(|s| *s = (*s - max).exp());
     let inverse = T::ONE / sum(scores);
     scores.iter_mut().for_each(|s| *s = *s * inverse);

@@ -16,7 +16,9 @@ pub fn multiply_add_peak<T: Real>() -> f64 {
     let best = (0..5).map(|_| {
         let start = Instant::now();
         let counts = (0..rayon::current_num_threads()).into_par_iter();
-        let flops: f64 = counts.map(|_| super::linear::tile_in_cache::<T>(arch, REPEATS)).sum();
+        let flops: f64 = counts
+            .map(|_| super::linear::tile_in_cache::<T>(arch, REPEATS))
+            .sum();
         start.elapsed().as_secs_f64() / flops
     });
     1.0 / best.fold(f64::INFINITY, f64::min)
@@ -30,7 +32,9 @@ pub fn copy_bandwidth() -> f64 {
     let share = length.div_ceil(rayon::current_num_threads());
     let best = (0..5).map(|_| {
         let start = Instant::now();
-        to.par_chunks_mut(share).zip(from.par_chunks(share)).for_each(|(to, from)| to.copy_from_slice(from));
+        to.par_chunks_mut(share)
+            .zip(from.par_chunks(share))
+            .for_each(|(to, from)| to.copy_from_slice(from));
         black_box(&to);
         start.elapsed().as_secs_f64()
     });

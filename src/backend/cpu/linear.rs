@@ -85,25 +85,38 @@ pub fn product<T: Real>(arch: Arch, product: &Product<'_, '_, T>) {
     let tile = tile_columns::<T>(arch);
     // enough tasks for every thread, as few repeated packings as possible
     let wanted = (4 * rayon::current_num_threads()).div_ceil(rows.div_ceil(TASK_ROWS));
-    let step = columns.len().div_ceil(wanted).next_multiple_of(tile).clamp(tile, TASK_COLUMNS);
+    let step = columns
+        .len()
+        .div_ceil(wanted)
+        .next_multiple_of(tile)
+        .clamp(tile, TASK_COLUMNS);
     let starts = columns.clone().step_by(step);
-    let tasks: Vec<_> = (0..rows).step_by(TASK_ROWS).flat_map(|r| starts.clone().map(move |c| (r, c))).collect();
-    tasks.into_par_iter().for_each_init(Scratch::default, |scratch, (row, column)| {
-        arch.dispatch(Task {
-            wide: wide(arch),
-            product,
-            tile,
-            rows: row..rows.min(row + TASK_ROWS),
-            columns: column..columns.end.min(column + step),
-            scratch,
+    let tasks: Vec<_> = (0..rows)
+        .step_by(TASK_ROWS)
+        .flat_map(|r| starts.clone().map(move |c| (r, c)))
+        .collect();
+    tasks
+        .into_par_iter()
+        .for_each_init(Scratch::default, |scratch, (row, column)| {
+            arch.dispatch(Task {
+                wide: wide(arch),
+                product,
+                tile,
+                rows: row..rows.min(row + TASK_ROWS),
+                columns: column..columns.end.min(column + step),
+                scratch,
+            });
         });
-    });
 }
 
 /// Columns of a register tile: 24 accumulators of 32 vector registers with AVX-512, 12 of 16
 /// otherwise.
 fn tile_columns<T: Real>(arch: Arch) -> usize {
-    if wide(arch) { 3 * T::LANES } else { 3 * T::LANES / 2 }
+    if wide(arch) {
+        3 * T::LANES
+    } else {
+        3 * T::LANES / 2
+    }
 }
 
 fn wide(arch: Arch) -> bool {
@@ -125,7 +138,11 @@ struct Scratch<T> {
 
 impl<T> Default for Scratch<T> {
     fn default() -> Self {
-        Self { packed: Vec::new(), sums: Vec::new(), widened: Vec::new() }
+        Self {
+            packed: Vec::new(),
+            sums: Vec::new(),
+            widened: Vec::new(),
+        }
     }
 }
 
@@ -182,7 +199,11 @@ impl<T: Real> Task<'_, '_, '_, T> {
                 }
                 if first_k + k == self.product.weight.inputs {
                     for m in block {
-                        (self.product.finish)(m, self.columns.start, self.output(m, self.columns.clone()));
+                        (self.product.finish)(
+                            m,
+                            self.columns.start,
+                            self.output(m, self.columns.clone()),
+                        );
                     }
                 }
             }
@@ -193,7 +214,8 @@ impl<T: Real> Task<'_, '_, '_, T> {
     #[allow(clippy::mut_from_ref)] // the output is shared on purpose: see the SAFETY line
     fn output(&self, m: usize, columns: Range<usize>) -> &mut [T] {
         let output = &self.product.output;
-        let start = (self.product.place)(m) * output.stride + columns.start - self.product.columns.start;
+        let start =
+            (self.product.place)(m) * output.stride + columns.start - self.product.columns.start;
         // SAFETY: the output has room for every place and column and belongs to `product`'s caller
         // (who promises both in `Product`); of it, this task alone touches its rows and columns, and
         // never holds two stretches at once.
@@ -223,12 +245,26 @@ impl<T: Real> Task<'_, '_, '_, T> {
             }
             if weight.transposed {
                 for j in 0..wide {
-                    let column = stretch(weight.data, (first + j) * weight.stride + first_k, k, &mut scratch.widened);
-                    out.iter_mut().skip(j).step_by(tile).zip(column).for_each(|(o, x)| *o = T::from(*x));
+                    let column = stretch(
+                        weight.data,
+                        (first + j) * weight.stride + first_k,
+                        k,
+                        &mut scratch.widened,
+                    );
+                    out.iter_mut()
+                        .skip(j)
+                        .step_by(tile)
+                        .zip(column)
+                        .for_each(|(o, x)| *o = T::from(*x));
                 }
             } else {
                 for (i, out) in out.chunks_exact_mut(tile).take(k).enumerate() {
-                    let row = stretch(weight.data, (first_k + i) * weight.stride + first, wide, &mut scratch.widened);
+                    let row = stretch(
+                        weight.data,
+                        (first_k + i) * weight.stride + first,
+                        wide,
+                        &mut scratch.widened,
+                    );
                     out.iter_mut().zip(row).for_each(|(o, x)| *o = T::from(*x));
                 }
             }
@@ -299,7 +335,13 @@ pub(super) fn tile_in_cache<T: Real>(arch: Arch, repeats: usize) -> f64 {
     let a: Vec<&[T]> = a.chunks_exact(K).collect();
     let mut sums = vec![T::default(); rows * tile];
     for _ in 0..repeats {
-        let panel = Panel { wide: wide(arch), a: &a, b: std::hint::black_box(&b), k: K, sums: &mut sums };
+        let panel = Panel {
+            wide: wide(arch),
+            a: &a,
+            b: std::hint::black_box(&b),
+            k: K,
+            sums: &mut sums,
+        };
         arch.dispatch(panel);
         std::hint::black_box(&mut sums);
     }
@@ -308,8 +350,15 @@ pub(super) fn tile_in_cache<T: Real>(arch: Arch, repeats: usize) -> f64 {
 
 /// The register tile: `sums[m][n] = Σ_k a[m][k] · b[k][n]`, k ascending, fused.
 #[inline(always)]
-fn multiply<T: Real, const M: usize, const NR: usize>(a: &[&[T]], b: &[T], k: usize, sums: &mut [[T; NR]]) {
-    assert!(a.len() == M && sums.len() == M && b.len() >= k * NR && a.iter().all(|row| row.len() >= k));
+fn multiply<T: Real, const M: usize, const NR: usize>(
+    a: &[&[T]],
+    b: &[T],
+    k: usize,
+    sums: &mut [[T; NR]],
+) {
+    assert!(
+        a.len() == M && sums.len() == M && b.len() >= k * NR && a.iter().all(|row| row.len() >= k)
+    );
     let a: [*const T; M] = std::array::from_fn(|m| a[m].as_ptr());
     let mut acc = [[T::default(); NR]; M];
     for i in 0..k {

@@ -20,9 +20,12 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 pub use self::instructions::Instructions;
-pub use self::real::Real;
 use self::linear::{Matrix as Weights, Output, Product};
-use super::{Attention, Backend, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout, ReadoutSpec, Rows, Weight};
+pub use self::real::Real;
+use super::{
+    Attention, Backend, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout, ReadoutSpec, Rows,
+    Weight,
+};
 use crate::model::Checkpoint;
 use crate::model::{Activation, Config};
 use crate::plan::chunk::{Operand, Write};
@@ -93,7 +96,13 @@ impl<'m, T: Real> Cpu<'m, T> {
         });
         let layers = layers.collect();
         let ln_f = [model.ln_f().weight.to_vec(), model.ln_f().bias.to_vec()];
-        Self { model, layers, ln_f, arch, flops: AtomicU64::new(0) }
+        Self {
+            model,
+            layers,
+            ln_f,
+            arch,
+            flops: AtomicU64::new(0),
+        }
     }
 
     fn norm(&self, norm: Norm) -> (&[T], &[T]) {
@@ -109,22 +118,43 @@ impl<'m, T: Real> Cpu<'m, T> {
     fn weight(&self, weight: Weight) -> (Weights<'m>, usize, &[T]) {
         let d = self.model.config.width;
         let third = |layer: usize, i: usize| {
-            (self.model.layer(layer).c_attn.weight, i * d, &self.layers[layer].c_attn[i * d..][..d])
+            (
+                self.model.layer(layer).c_attn.weight,
+                i * d,
+                &self.layers[layer].c_attn[i * d..][..d],
+            )
         };
         let (tensor, first, bias) = match weight {
             Weight::Query(layer) => third(layer, 0),
             Weight::Key(layer) => third(layer, 1),
             Weight::Value(layer) => third(layer, 2),
-            Weight::AttentionOutput(layer) => {
-                (self.model.layer(layer).c_proj.weight, 0, &*self.layers[layer].c_proj)
-            }
-            Weight::MlpPre(layer) => (self.model.layer(layer).c_fc.weight, 0, &*self.layers[layer].c_fc),
-            Weight::MlpOutput(layer) => {
-                (self.model.layer(layer).mlp_proj.weight, 0, &*self.layers[layer].mlp_proj)
-            }
+            Weight::AttentionOutput(layer) => (
+                self.model.layer(layer).c_proj.weight,
+                0,
+                &*self.layers[layer].c_proj,
+            ),
+            Weight::MlpPre(layer) => (
+                self.model.layer(layer).c_fc.weight,
+                0,
+                &*self.layers[layer].c_fc,
+            ),
+            Weight::MlpOutput(layer) => (
+                self.model.layer(layer).mlp_proj.weight,
+                0,
+                &*self.layers[layer].mlp_proj,
+            ),
         };
         let [inputs, stride] = tensor.shape;
-        (Weights { data: tensor.data, stride, inputs, transposed: false }, first, bias)
+        (
+            Weights {
+                data: tensor.data,
+                stride,
+                inputs,
+                transposed: false,
+            },
+            first,
+            bias,
+        )
     }
 
     fn activation(&self) -> Activation {
@@ -149,9 +179,17 @@ impl<'m, T: Real> Cpu<'m, T> {
             }
         }
         let width = out.width;
-        out.filled(count).par_chunks_mut(TASK_ROWS * width).enumerate().for_each(|(i, rows)| {
-            self.arch.dispatch(Block { first: i * TASK_ROWS, width, rows, body: &body });
-        });
+        out.filled(count)
+            .par_chunks_mut(TASK_ROWS * width)
+            .enumerate()
+            .for_each(|(i, rows)| {
+                self.arch.dispatch(Block {
+                    first: i * TASK_ROWS,
+                    width,
+                    rows,
+                    body: &body,
+                });
+            });
     }
 }
 
@@ -168,7 +206,10 @@ impl<T: Real> NullaryFnOnce for Finish<'_, T> {
 
     #[inline(always)]
     fn call(self) {
-        self.out.iter_mut().zip(self.bias).for_each(|(o, b)| *o += *b);
+        self.out
+            .iter_mut()
+            .zip(self.bias)
+            .for_each(|(o, b)| *o += *b);
         if let Some(activation) = self.activation {
             rows::activate(activation, self.out);
         }
@@ -191,14 +232,23 @@ unsafe impl<T: Send> Sync for Shared<T> {}
 
 impl<T: Copy> Shared<T> {
     fn new(matrix: &mut Buffer<T>) -> Self {
-        Self { base: matrix.data.as_mut_ptr(), length: matrix.data.len(), width: matrix.width }
+        Self {
+            base: matrix.data.as_mut_ptr(),
+            length: matrix.data.len(),
+            width: matrix.width,
+        }
     }
 
     fn write(&self, row: usize, column: usize, values: &[T]) {
         let start = row * self.width + column;
-        assert!(start + values.len() <= self.length, "kept scores do not fit their matrix");
+        assert!(
+            start + values.len() <= self.length,
+            "kept scores do not fit their matrix"
+        );
         // SAFETY: in bounds by the line above; nobody else writes this stretch, see `Sync`.
-        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.base.add(start), values.len()) }
+        unsafe {
+            std::ptr::copy_nonoverlapping(values.as_ptr(), self.base.add(start), values.len())
+        }
     }
 }
 
@@ -228,7 +278,11 @@ impl<T: Real> Backend for Cpu<'_, T> {
     }
 
     fn matrix(&self, rows: usize, width: usize) -> Buffer<T> {
-        Buffer { data: vec![T::default(); rows * width], rows, width }
+        Buffer {
+            data: vec![T::default(); rows * width],
+            rows,
+            width,
+        }
     }
 
     fn resize(&self, matrix: &mut Buffer<T>, rows: usize) {
@@ -252,11 +306,22 @@ impl<T: Real> Backend for Cpu<'_, T> {
     }
 
     fn read(&self, matrix: &Buffer<T>) -> Vec<f64> {
-        matrix.data[..matrix.rows * matrix.width].iter().map(|x| x.to_f64()).collect()
+        matrix.data[..matrix.rows * matrix.width]
+            .iter()
+            .map(|x| x.to_f64())
+            .collect()
     }
 
-    fn same(&self, a: (&Buffer<T>, usize, usize), b: (&Buffer<T>, usize, usize), length: usize) -> bool {
-        let (a, b) = (&a.0.row(a.1)[a.2..][..length], &b.0.row(b.1)[b.2..][..length]);
+    fn same(
+        &self,
+        a: (&Buffer<T>, usize, usize),
+        b: (&Buffer<T>, usize, usize),
+        length: usize,
+    ) -> bool {
+        let (a, b) = (
+            &a.0.row(a.1)[a.2..][..length],
+            &b.0.row(b.1)[b.2..][..length],
+        );
         a.iter().zip(b).all(|(a, b)| a.same_bits(*b))
     }
 
@@ -271,7 +336,11 @@ impl<T: Real> Backend for Cpu<'_, T> {
     }
 
     fn gather(&self, rows: &Rows<'_, Buffer<T>>, out: &mut Buffer<T>, first: usize) {
-        for (i, out) in out.data[first * out.width..].chunks_exact_mut(out.width).take(rows.refs.len()).enumerate() {
+        for (i, out) in out.data[first * out.width..]
+            .chunks_exact_mut(out.width)
+            .take(rows.refs.len())
+            .enumerate()
+        {
             out.copy_from_slice(at(rows, i));
         }
     }
@@ -283,31 +352,51 @@ impl<T: Real> Backend for Cpu<'_, T> {
         }
     }
 
-    fn add(&self, a: &Rows<'_, Buffer<T>>, b: &Rows<'_, Buffer<T>>, out: &mut Buffer<T>, first: usize) {
+    fn add(
+        &self,
+        a: &Rows<'_, Buffer<T>>,
+        b: &Rows<'_, Buffer<T>>,
+        out: &mut Buffer<T>,
+        first: usize,
+    ) {
         debug_assert_eq!(first, 0);
         self.each_row(a.refs.len(), out, |i, out| {
             let (a, b) = (at(a, i), at(b, i));
-            out.iter_mut().zip(a.iter().zip(b)).for_each(|(o, (a, b))| *o = *a + *b);
+            out.iter_mut()
+                .zip(a.iter().zip(b))
+                .for_each(|(o, (a, b))| *o = *a + *b);
         });
     }
 
     fn layer_norm(&self, norm: Norm, input: &Rows<'_, Buffer<T>>, out: &mut Buffer<T>) {
         let (weight, bias) = self.norm(norm);
         let epsilon = T::from_f64(self.model.config.layer_norm_epsilon);
-        self.each_row(input.refs.len(), out, #[inline(always)] |i, out| {
-            let x = at(input, i);
-            let (mean, scale) = rows::scale(x, epsilon);
-            rows::normalize(x, mean, scale, out);
-            rows::affine(weight, bias, out);
-        });
+        self.each_row(
+            input.refs.len(),
+            out,
+            #[inline(always)]
+            |i, out| {
+                let x = at(input, i);
+                let (mean, scale) = rows::scale(x, epsilon);
+                rows::normalize(x, mean, scale, out);
+                rows::affine(weight, bias, out);
+            },
+        );
     }
 
     fn layer_norm_scale(&self, input: &Rows<'_, Buffer<T>>, scale: &mut Buffer<T>) {
         let epsilon = T::from_f64(self.model.config.layer_norm_epsilon);
-        self.each_row(input.refs.len(), scale, |i, out| out[0] = rows::scale(at(input, i), epsilon).1);
+        self.each_row(input.refs.len(), scale, |i, out| {
+            out[0] = rows::scale(at(input, i), epsilon).1
+        });
     }
 
-    fn layer_norm_normalize(&self, input: &Rows<'_, Buffer<T>>, scale: &Buffer<T>, out: &mut Buffer<T>) {
+    fn layer_norm_normalize(
+        &self,
+        input: &Rows<'_, Buffer<T>>,
+        scale: &Buffer<T>,
+        out: &mut Buffer<T>,
+    ) {
         self.each_row(input.refs.len(), out, |i, out| {
             let x = at(input, i);
             rows::normalize(x, rows::mean(x), scale.row(i)[0], out);
@@ -323,9 +412,17 @@ impl<T: Real> Backend for Cpu<'_, T> {
         let (weight, first, bias) = self.weight(linear.weight);
         let count = linear.rows.len();
         let columns = first + linear.columns.start..first + linear.columns.end;
-        self.flops.fetch_add(2 * (count * weight.inputs * columns.len()) as u64, Ordering::Relaxed);
-        let last = linear.out_rows.map_or(count, |rows| rows.iter().max().map_or(0, |r| *r as usize + 1));
-        assert!(last <= out.rows && linear.columns.end <= out.width, "the result does not fit its buffer");
+        self.flops.fetch_add(
+            2 * (count * weight.inputs * columns.len()) as u64,
+            Ordering::Relaxed,
+        );
+        let last = linear.out_rows.map_or(count, |rows| {
+            rows.iter().max().map_or(0, |r| *r as usize + 1)
+        });
+        assert!(
+            last <= out.rows && linear.columns.end <= out.width,
+            "the result does not fit its buffer"
+        );
         let base = out.data[linear.columns.start..].as_mut_ptr();
         let activation = self.activation();
         let finish = |m: usize, column: usize, out: &mut [T]| {
@@ -345,7 +442,10 @@ impl<T: Real> Backend for Cpu<'_, T> {
             rows: count,
             row: &|m| linear.input.row(linear.rows[m] as usize),
             place: &|m| linear.out_rows.map_or(m, |rows| rows[m] as usize),
-            output: Output { base, stride: out.width },
+            output: Output {
+                base,
+                stride: out.width,
+            },
             finish: &finish,
         };
         linear::product(self.arch, &product);
@@ -369,7 +469,8 @@ impl<T: Real> Backend for Cpu<'_, T> {
         let count = attention.rows.query.len();
         let config = &self.model.config;
         let keys: u64 = attention.rows.count.iter().map(|c| u64::from(*c)).sum();
-        self.flops.fetch_add(4 * config.width as u64 * keys, Ordering::Relaxed);
+        self.flops
+            .fetch_add(4 * config.width as u64 * keys, Ordering::Relaxed);
         // kept scores and pattern are written while the rest of the trace is read
         let take = |kept: &mut [Buffer<T>], keep: &Option<KeepKeys<'_>>| {
             keep.as_ref().map(|k| std::mem::take(&mut kept[k.slot]))
@@ -380,15 +481,37 @@ impl<T: Real> Backend for Cpu<'_, T> {
             let kept = &*kept;
             let empty: &[T] = &[];
             let trace = |slot: Option<usize>| slot.map_or(empty, |s| &kept[s].data);
-            let query = attention::Pair { own: &attention.query.0.data, trace: trace(attention.query.1), width: config.width };
-            let key = attention::Pair { own: &attention.key.0.data, trace: trace(attention.key.1), width: config.width };
-            let value = attention::Pair { own: &attention.value.0.data, trace: trace(attention.value.1), width: config.width };
+            let query = attention::Pair {
+                own: &attention.query.0.data,
+                trace: trace(attention.query.1),
+                width: config.width,
+            };
+            let key = attention::Pair {
+                own: &attention.key.0.data,
+                trace: trace(attention.key.1),
+                width: config.width,
+            };
+            let value = attention::Pair {
+                own: &attention.value.0.data,
+                trace: trace(attention.value.1),
+                width: config.width,
+            };
             let scale = T::from_f64(config.score_scale(attention.layer));
             let keep_scores = attention.keep_scores.zip(scores.as_mut().map(Shared::new));
-            let keep_pattern = attention.keep_weights.zip(pattern.as_mut().map(Shared::new));
-            let settle = |writes: &[Write], keep: &Option<(KeepKeys<'_>, Shared<T>)>, row: usize, head: usize, cells: &mut [T]| {
+            let keep_pattern = attention
+                .keep_weights
+                .zip(pattern.as_mut().map(Shared::new));
+            let settle = |writes: &[Write],
+                          keep: &Option<(KeepKeys<'_>, Shared<T>)>,
+                          row: usize,
+                          head: usize,
+                          cells: &mut [T]| {
                 let from = writes.partition_point(|w| w.row < row);
-                for write in writes[from..].iter().take_while(|w| w.row == row).filter(|w| w.head == head) {
+                for write in writes[from..]
+                    .iter()
+                    .take_while(|w| w.row == row)
+                    .filter(|w| w.head == head)
+                {
                     let stretch = &mut cells[write.column..][..write.length];
                     overwrite::apply(write.op, stretch, operand(write, kept, constants));
                 }
@@ -397,9 +520,10 @@ impl<T: Real> Backend for Cpu<'_, T> {
                 }
             };
             let width = out.width;
-            out.filled(count).par_chunks_mut(TASK_ROWS * width).enumerate().for_each_init(
-                Vec::new,
-                |weights, (block, rows)| {
+            out.filled(count)
+                .par_chunks_mut(TASK_ROWS * width)
+                .enumerate()
+                .for_each_init(Vec::new, |weights, (block, rows)| {
                     for (i, out) in rows.chunks_exact_mut(width).enumerate() {
                         let row = block * TASK_ROWS + i;
                         self.arch.dispatch(attention::Row {
@@ -420,17 +544,25 @@ impl<T: Real> Backend for Cpu<'_, T> {
                             out,
                         });
                     }
-                },
-            );
+                });
         }
-        for (keep, matrix) in [(attention.keep_scores, scores), (attention.keep_weights, pattern)] {
+        for (keep, matrix) in [
+            (attention.keep_scores, scores),
+            (attention.keep_weights, pattern),
+        ] {
             if let (Some(keep), Some(matrix)) = (keep, matrix) {
                 kept[keep.slot] = matrix;
             }
         }
     }
 
-    fn overwrite(&self, matrix: &mut Buffer<T>, writes: &[Write], kept: &[Buffer<T>], constants: &Buffer<T>) {
+    fn overwrite(
+        &self,
+        matrix: &mut Buffer<T>,
+        writes: &[Write],
+        kept: &[Buffer<T>],
+        constants: &Buffer<T>,
+    ) {
         let width = matrix.width;
         for write in writes {
             let stretch = &mut matrix.data[write.row * width + write.column..][..write.length];
@@ -441,8 +573,14 @@ impl<T: Real> Backend for Cpu<'_, T> {
     fn readout(&self, input: &Buffer<T>, rows: usize, spec: &ReadoutSpec) -> Vec<Readout> {
         let tensor = self.model.unembedding();
         let [vocab, width] = tensor.shape;
-        self.flops.fetch_add(2 * (rows * vocab * width) as u64, Ordering::Relaxed);
-        let weight = Weights { data: tensor.data, stride: width, inputs: width, transposed: true };
+        self.flops
+            .fetch_add(2 * (rows * vocab * width) as u64, Ordering::Relaxed);
+        let weight = Weights {
+            data: tensor.data,
+            stride: width,
+            inputs: width,
+            transposed: true,
+        };
         readout::readout(self.arch, weight, vocab, &input.data, rows, spec)
     }
 

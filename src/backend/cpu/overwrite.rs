@@ -6,7 +6,8 @@ use crate::plan::cell::CellOp;
 /// Applies one operator: b is the value that stands, s the operand (empty if there is none).
 #[inline(always)]
 pub fn apply<T: Real>(op: CellOp, b: &mut [T], s: &[T]) {
-    let pairs = |b: &mut [T], f: &dyn Fn(T, T) -> T| b.iter_mut().zip(s).for_each(|(b, s)| *b = f(*b, *s));
+    let pairs =
+        |b: &mut [T], f: &dyn Fn(T, T) -> T| b.iter_mut().zip(s).for_each(|(b, s)| *b = f(*b, *s));
     match op {
         CellOp::Set => b.copy_from_slice(s),
         CellOp::Zero => b.fill(T::default()),

@@ -36,10 +36,16 @@ impl<T: Real> NullaryFnOnce for Scan<'_, T> {
 
     #[inline(always)]
     fn call(self) -> Part {
-        let max = self.logits.iter().fold(T::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
+        let max = self
+            .logits
+            .iter()
+            .fold(T::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
         let mut shifted = [T::default(); TILE];
         let shifted = &mut shifted[..self.logits.len()];
-        shifted.iter_mut().zip(self.logits).for_each(|(s, x)| *s = (*x - max).exp());
+        shifted
+            .iter_mut()
+            .zip(self.logits)
+            .for_each(|(s, x)| *s = (*x - max).exp());
         let sum = super::rows::sum(shifted);
         let mut top: Vec<(u32, f64)> = Vec::new();
         if self.top > 0 {
@@ -47,7 +53,11 @@ impl<T: Real> NullaryFnOnce for Scan<'_, T> {
             top.extend(ids);
             best(&mut top, self.top);
         }
-        Part { max: max.to_f64(), sum: sum.to_f64(), top }
+        Part {
+            max: max.to_f64(),
+            sum: sum.to_f64(),
+            top,
+        }
     }
 }
 
@@ -108,13 +118,27 @@ fn block<T: Real>(
             let wide = columns.len();
             logits.resize(count * wide, T::default());
             let origin = columns.start;
-            let output = Output { base: logits.as_mut_ptr(), stride: wide };
+            let output = Output {
+                base: logits.as_mut_ptr(),
+                stride: wide,
+            };
             let finish = |_, _, _: &mut [T]| {};
-            let product =
-                Product { weight, columns, rows: count, row: &row, place: &|m| m, output, finish: &finish };
+            let product = Product {
+                weight,
+                columns,
+                rows: count,
+                row: &row,
+                place: &|m| m,
+                output,
+                finish: &finish,
+            };
             linear::product(arch, &product);
             let part = |m: usize| {
-                arch.dispatch(Scan { logits: &logits[m * wide..][..wide], first: origin, top: spec.top })
+                arch.dispatch(Scan {
+                    logits: &logits[m * wide..][..wide],
+                    first: origin,
+                    top: spec.top,
+                })
             };
             let parts = (0..count).map(part).collect();
             let from = wanted.partition_point(|w| w.0 < tile);
@@ -128,13 +152,24 @@ fn block<T: Real>(
 
     let mut readouts: Vec<Readout> = (0..count)
         .map(|m| {
-            let max = tiles.iter().fold(f64::NEG_INFINITY, |x, (parts, _)| x.max(parts[m].max));
-            let sum: f64 = tiles.iter().map(|(parts, _)| parts[m].sum * (parts[m].max - max).exp()).sum();
-            let mut top: Vec<_> =
-                tiles.iter().flat_map(|(parts, _)| parts[m].top.iter().copied()).collect();
+            let max = tiles
+                .iter()
+                .fold(f64::NEG_INFINITY, |x, (parts, _)| x.max(parts[m].max));
+            let sum: f64 = tiles
+                .iter()
+                .map(|(parts, _)| parts[m].sum * (parts[m].max - max).exp())
+                .sum();
+            let mut top: Vec<_> = tiles
+                .iter()
+                .flat_map(|(parts, _)| parts[m].top.iter().copied())
+                .collect();
             best(&mut top, spec.top);
             let ids = spec.first[first + m + 1] - spec.first[first + m];
-            Readout { log_sum_exp: max + sum.ln(), logits: vec![0.0; ids], top }
+            Readout {
+                log_sum_exp: max + sum.ln(),
+                logits: vec![0.0; ids],
+                top,
+            }
         })
         .collect();
     let found = tiles.iter().flat_map(|(_, found)| found);

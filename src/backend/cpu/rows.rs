@@ -65,20 +65,27 @@ pub fn scale<T: Real>(x: &[T], epsilon: T) -> (T, T) {
         let centred = x - mean;
         centred.mul_add(centred, acc)
     });
-    (mean, (squares / T::from_f64(x.len() as f64) + epsilon).sqrt())
+    (
+        mean,
+        (squares / T::from_f64(x.len() as f64) + epsilon).sqrt(),
+    )
 }
 
 /// (x − mean) / scale, by one reciprocal.
 #[inline(always)]
 pub fn normalize<T: Real>(x: &[T], mean: T, scale: T, out: &mut [T]) {
     let inverse = T::ONE / scale;
-    out.iter_mut().zip(x).for_each(|(o, x)| *o = (*x - mean) * inverse);
+    out.iter_mut()
+        .zip(x)
+        .for_each(|(o, x)| *o = (*x - mean) * inverse);
 }
 
 /// x · weight + bias, in place.
 #[inline(always)]
 pub fn affine<T: Real>(weight: &[T], bias: &[T], x: &mut [T]) {
-    x.iter_mut().zip(weight.iter().zip(bias)).for_each(|(x, (w, b))| *x = x.mul_add(*w, *b));
+    x.iter_mut()
+        .zip(weight.iter().zip(bias))
+        .for_each(|(x, (w, b))| *x = x.mul_add(*w, *b));
 }
 
 /// 1 / (1 + e⁻ˣ)
@@ -104,11 +111,19 @@ pub fn activate<T: Real>(activation: Activation, x: &mut [T]) {
             });
         }
         Activation::Gelu => {
-            let (half, root) = (T::from_f64(0.5), T::from_f64(std::f64::consts::FRAC_1_SQRT_2));
-            x.iter_mut().for_each(|x| *x = half * *x * (T::ONE + (*x * root).erf()));
+            let (half, root) = (
+                T::from_f64(0.5),
+                T::from_f64(std::f64::consts::FRAC_1_SQRT_2),
+            );
+            x.iter_mut()
+                .for_each(|x| *x = half * *x * (T::ONE + (*x * root).erf()));
         }
         Activation::Relu => {
-            x.iter_mut().for_each(|x| if *x < T::default() { *x = T::default() });
+            x.iter_mut().for_each(|x| {
+                if *x < T::default() {
+                    *x = T::default()
+                }
+            });
         }
         Activation::Silu => x.iter_mut().for_each(|x| *x = *x * sigmoid(*x)),
     }
