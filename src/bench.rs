@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{Attention, Backend, Epilogue, Linear, Norm, ReadoutSpec, Rows, Weight};
 use crate::patch::{Op, Run};
-use crate::plan::chunk::{AttentionRows, Ref};
+use crate::plan::tables::{AttentionRows, Ref};
 use crate::sweep::execute::{self, ExecuteError, Limits, Outcome, Plan};
 use crate::sweep::grid::{Grid, Span};
 use crate::sweep::pair::{Pair, PairRuns};

@@ -15,7 +15,7 @@ use crate::backend::{
     Attention, Backend, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout, ReadoutSpec, Rows,
     Weight,
 };
-use crate::plan::chunk::{Chunk, LayerTables, Ref, RowTable, Sum};
+use crate::plan::tables::{Chunk, LayerTables, Ref, RowTable, Sum};
 use crate::plan::trace::TraceLayout;
 use crate::site::Stage;
 

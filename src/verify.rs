@@ -14,7 +14,7 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::backend::{Attention, Backend, Epilogue, Linear, Norm, ReadoutSpec, Rows, Weight};
 use crate::patch::{MeanOver, Op, Origin, Patch, Run, Vector};
 use crate::plan::cell::columns;
-use crate::plan::chunk::{AttentionRows, Ref};
+use crate::plan::tables::{AttentionRows, Ref};
 use crate::site::Component;
 use crate::sweep::execute::{ExecuteError, Limits, execute};
 use crate::sweep::pair::{Pair, PairRuns};

@@ -15,7 +15,7 @@
 pub mod cpu;
 
 use crate::model::Config;
-use crate::plan::chunk::{AttentionRows, Ref, Write};
+use crate::plan::tables::{AttentionRows, Ref, Write};
 
 /// Which row table an embedding reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What each run can change, and in which order rows are packed.
 //!
 //! Planning sees no activations. It turns patches into [`cell`]s, cells into a light [`cone`], and
-//! many cones into the tables of a [`chunk`]; [`trace`] says which clean activations they will
+//! many cones into the [`tables`] of a [`chunk`]; [`trace`] says which clean activations they will
 //! read. Costs follow from the same cones, so what is planned is what is executed.
 
 pub mod cell;
@@ -10,4 +10,5 @@ pub mod cone;
 pub mod cost;
 pub mod noise;
 pub mod positions;
+pub mod tables;
 pub mod trace;

@@ -9,7 +9,7 @@ use pulp::NullaryFnOnce;
 
 use super::real::Real;
 use super::rows::{dot, sum};
-use crate::plan::chunk::{AttentionRows, Ref};
+use crate::plan::tables::{AttentionRows, Ref};
 
 /// The own rows and the trace's rows of one matrix.
 #[derive(Clone, Copy)]

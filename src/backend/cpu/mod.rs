@@ -28,7 +28,7 @@ use super::{
 };
 use crate::model::Checkpoint;
 use crate::model::{Activation, Config};
-use crate::plan::chunk::{Operand, Write};
+use crate::plan::tables::{Operand, Write};
 
 /// Rows that one task of a row-wise operation takes.
 const TASK_ROWS: usize = 8;
