@@ -91,6 +91,26 @@ impl<M> Buffers<M> {
             own_input: wide(),
         }
     }
+
+    /// Grows every buffer to the most rows that it will have in a chunk, so that no layer has to.
+    fn reserve<B: Backend<Matrix = M>>(&mut self, backend: &B, chunk: &Chunk) {
+        let most =
+            |rows: fn(&LayerTables) -> usize| chunk.layers.iter().map(rows).max().unwrap_or(0);
+        let out = most(|t| t.out.rows.len()).max(chunk.input.len());
+        for (buffer, rows) in [
+            (&mut self.stream, out),
+            (&mut self.out, out),
+            (&mut self.normed, most(|t| t.ln_1.len().max(t.ln_2.len()))),
+            (&mut self.query, most(|t| t.query.rows.len())),
+            (&mut self.key, most(|t| t.key.rows.len())),
+            (&mut self.value, most(|t| t.value.rows.len())),
+            (&mut self.z, most(|t| t.z.len())),
+            (&mut self.mid, most(|t| t.mid.rows.len())),
+            (&mut self.mlp_activation, most(|t| t.mlp_activation.len())),
+        ] {
+            backend.resize(buffer, rows);
+        }
+    }
 }
 
 /// Somebody asked for the work to stop.
@@ -111,6 +131,7 @@ pub fn forward<B: Backend>(
     spec: &ReadoutSpec,
     stop: &AtomicBool,
 ) -> Result<Vec<Readout>, Interrupted> {
+    buffers.reserve(backend, chunk);
     let constants = backend.upload(1, chunk.constants.len(), &chunk.constants);
     let mut pass = Pass {
         backend,
