@@ -766,6 +766,12 @@ fn identities<T: Real>(checkpoint: &Checkpoint, pair: &PairSpec, seed: u64) -> T
                     })
                     .collect(),
             ]];
+            // all the way from b to s is s, by the same bits
+            let all_the_way = at(Component::MlpOutput, &[], layer);
+            same.push(vec![
+                vec![all_the_way.clone()],
+                vec![all_the_way.with_op(Op::Interpolate(1.0))],
+            ]);
             if layer + 1 < config.layers {
                 for op in [
                     Op::Interchange,

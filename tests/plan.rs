@@ -568,3 +568,119 @@ fn the_bound_knows_common_prefixes_and_the_exact_plan_knows_the_values() {
     assert!(bound > 0 && exact == bound);
     assert!(of(Component::BlockInput, 0, 2).1 > 0);
 }
+
+#[test]
+fn a_row_overwritten_whole_is_not_computed_before_that() {
+    use Component as C;
+    let config = tiny(3);
+    let live = || patch(C::BlockInput, 1, [2]);
+    let computed_of = |component: Component| {
+        let mut over = patch(component, 1, 0..6);
+        over.heads = if component.has_heads() {
+            vec![0, 1]
+        } else {
+            vec![]
+        };
+        computed(&draw(&config, &[live(), over], &[4, 5]).layers[0])
+    };
+    let (one, up, none) = (vec![2], upward(2, 5), Vec::new());
+    // q, k, v, z, attention output, mid, MLP, out
+    assert_eq!(
+        computed_of(C::HeadQueryOutput)[..4],
+        [none.clone(), one.clone(), one.clone(), upward(0, 5)]
+    );
+    assert_eq!(
+        computed_of(C::KeyOutput)[..4],
+        [one.clone(), none.clone(), one.clone(), upward(0, 5)]
+    );
+    assert_eq!(
+        computed_of(C::ValueOutput)[..4],
+        [one.clone(), one.clone(), none.clone(), upward(0, 5)]
+    );
+    let z = computed_of(C::HeadAttentionValueOutput);
+    assert_eq!(
+        z[..5],
+        [
+            none.clone(),
+            none.clone(),
+            none.clone(),
+            none.clone(),
+            upward(0, 5)
+        ]
+    );
+    let attention = computed_of(C::AttentionOutput);
+    assert!(attention[..5].iter().all(Vec::is_empty));
+    assert_eq!(attention[5], upward(0, 5));
+    let mid = computed_of(C::BlockMid);
+    assert!(mid[..6].iter().all(Vec::is_empty));
+    assert_eq!(mid[6..], [upward(0, 5), upward(0, 5)]);
+    assert!(computed_of(C::BlockOutput).iter().all(Vec::is_empty));
+    for (component, stages) in [
+        (C::MlpPre, [0, 6, 6]),
+        (C::MlpActivation, [0, 0, 6]),
+        (C::MlpOutput, [0, 0, 0]),
+    ] {
+        let over = patch(component, 1, 0..6);
+        let cone = draw(&config, &[live(), over], &[4, 5]);
+        let layer = &cone.layers[0];
+        let mlp =
+            [&layer.mlp_pre, &layer.mlp_activation, &layer.mlp_output].map(|s| s.computed.len());
+        assert_eq!(mlp, stages, "{component}");
+        assert_eq!(rows(&layer.mid.computed), up, "{component}");
+        assert_eq!(layer.out.computed.len(), 6, "{component}");
+    }
+}
+
+#[test]
+fn noise_is_a_function_of_where_it_is_added() {
+    let config = tiny(2);
+    let noise = |positions: Vec<usize>, heads: Vec<usize>, sample| {
+        let op = Op::Noise {
+            level: 0.5,
+            seed: 3,
+            sample,
+        };
+        Patch {
+            heads,
+            ..patch(Component::HeadValueOutput, 1, positions)
+        }
+        .with_op(op)
+    };
+    let drawn = |patches: &[Patch], pair, position, column| {
+        let all = cells(patches, pair, &config);
+        let found = all
+            .iter()
+            .rfind(|c| c.layer == 1 && (c.position, c.column) == (position, column))
+            .unwrap();
+        let Value::Constant(values, offset) = &found.value else {
+            panic!("{found:?}")
+        };
+        values[*offset..][..found.length].to_vec()
+    };
+    let alone = drawn(&[noise(vec![4], vec![1], 0)], 0, 4, 4);
+    assert_eq!(
+        drawn(&[noise(vec![0, 4, 2], vec![0, 1], 0)], 0, 4, 4),
+        alone
+    );
+    let before = patch(Component::BlockInput, 0, 0..5);
+    assert_eq!(
+        drawn(
+            &[
+                before,
+                noise(vec![1], vec![0], 0),
+                noise(vec![4], vec![1], 0)
+            ],
+            0,
+            4,
+            4
+        ),
+        alone
+    );
+    let others = [
+        drawn(&[noise(vec![4], vec![0], 0)], 0, 4, 0),
+        drawn(&[noise(vec![3], vec![1], 0)], 0, 3, 4),
+        drawn(&[noise(vec![4], vec![1], 1)], 0, 4, 4),
+        drawn(&[noise(vec![4], vec![1], 0)], 1, 4, 4),
+    ];
+    assert!(others.iter().all(|other| *other != alone));
+}
