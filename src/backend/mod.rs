@@ -176,6 +176,9 @@ pub trait Backend: Sync {
     /// Bytes of one number of a matrix.
     fn value_bytes(&self) -> usize;
 
+    /// Bytes of activations beyond which a larger chunk wins nothing.
+    fn chunk_bytes(&self) -> u64;
+
     /// A matrix of these values, row by row, rounded to the stored type.
     fn upload(&self, rows: usize, width: usize, values: &[f64]) -> Self::Matrix;
 

@@ -2,7 +2,8 @@
 //!
 //! 1. Every distinct prompt of a group of pairs is run clean once, keeping what somebody will read.
 //! 2. Each run's light cone is drawn, now knowing which patches write what stands there already.
-//! 3. Cones are packed into chunks as large as the memory budget allows and run.
+//! 3. Cones are packed into chunks, as large as the memory budget allows and the backend wants, and
+//!    run.
 //!
 //! Groups and chunks bound memory and nothing else: no result depends on where they are cut.
 
@@ -494,6 +495,7 @@ impl<'a, B: Backend> Group<'a, B> {
         // cones are drawn in parallel, a batch at a time so that they do not pile up
         const BATCH: usize = 4096;
         let budget = limits.memory / 2;
+        let chunk = budget.min(self.backend.chunk_bytes());
         let mut waiting: Vec<Drawn> = Vec::new();
         let mut bytes = 0;
         for batch in all.chunks(BATCH) {
@@ -508,7 +510,7 @@ impl<'a, B: Backend> Group<'a, B> {
                         budget: limits.memory,
                     });
                 }
-                if bytes + drawn.bytes > budget {
+                if bytes + drawn.bytes > chunk && !waiting.is_empty() {
                     self.chunk(&std::mem::take(&mut waiting), buffers, limits, outcome)?;
                     bytes = 0;
                 }

@@ -299,6 +299,12 @@ impl<T: Real> Backend for Cpu<'_, T> {
         size_of::<T>()
     }
 
+    /// Past this, activations fall out of the last-level cache between one operation and the next,
+    /// and repacking the weights for another chunk costs less (measured: `benches/RESULTS.md`).
+    fn chunk_bytes(&self) -> u64 {
+        128 << 20
+    }
+
     fn upload(&self, rows: usize, width: usize, values: &[f64]) -> Buffer<T> {
         let data: Vec<T> = values.iter().map(|x| T::from_f64(*x)).collect();
         assert_eq!(data.len(), rows * width, "as many values as the matrix has");
