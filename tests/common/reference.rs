@@ -10,7 +10,7 @@ use headlight::plan::cell::{cells, kept, layer_of};
 use headlight::plan::chunk::{Builder, Packed};
 use headlight::plan::cone;
 use headlight::plan::positions::Positions;
-use headlight::plan::tables::Chunk;
+use headlight::plan::tables::{Chunk, Ref};
 use headlight::plan::trace::TraceLayout;
 use headlight::site::{Component, Stage};
 use headlight::sweep::pair::Pair;
@@ -67,6 +67,49 @@ fn go<B: Backend>(
         &stop,
     )
     .unwrap()
+}
+
+/// A whole run's rows are all its own: it knows of the base run only what operators read.
+fn assert_reads_no_trace(chunk: &Chunk) {
+    let own = |refs: &[Ref]| {
+        assert!(
+            refs.iter().all(|r| r.row().is_ok()),
+            "a whole run reads the trace"
+        )
+    };
+    own(&chunk.readout);
+    assert!(chunk.input.gathered.is_empty());
+    for layer in &chunk.layers {
+        let (attention, sums) = (&layer.attention, [&layer.mid, &layer.out]);
+        for refs in [
+            &layer.ln_1,
+            &layer.ln_2,
+            &attention.query,
+            &attention.key,
+            &attention.value,
+        ] {
+            own(refs);
+        }
+        layer
+            .head_inputs
+            .iter()
+            .for_each(|(_, _, input)| own(&input.input));
+        sums.iter().for_each(|sum| own(&sum.residual));
+        sums.iter().for_each(|sum| own(&sum.branch));
+        let projections = [&layer.query, &layer.key, &layer.value].map(|p| &p.rows);
+        let stages = [
+            &layer.z,
+            &layer.attention_output,
+            &layer.mlp_pre,
+            &layer.mlp_activation,
+            &layer.mlp_output,
+        ];
+        let rows = projections
+            .into_iter()
+            .chain(stages)
+            .chain(sums.map(|s| &s.rows));
+        rows.for_each(|rows| assert!(rows.gathered.is_empty(), "a whole run gathers clean rows"));
+    }
 }
 
 /// Runs one prompt clean into its rows of the traces.
@@ -153,6 +196,7 @@ impl<'a, B: Backend> Reference<'a, B> {
             source_offset,
         };
         let chunk = Builder::new(config, &self.traces.layout, &means, false).build(&[packed]);
+        assert_reads_no_trace(&chunk);
         go(self.backend, &chunk, &mut self.traces, &self.pair.targets)
     }
 
