@@ -1,0 +1,98 @@
+// Rows in vectors of a few numbers: one 16-byte access where addresses allow it, number by number
+// elsewhere. Which of the two is taken never changes which lane works on which column, nor an order of
+// summation, so that results do not depend on how a matrix lies in memory.
+#pragma once
+
+#include "common.cuh"
+
+// N numbers side by side.
+template <class T, uint32_t N>
+struct alignas(sizeof(T) * N) Vector {
+  T at[N];
+};
+
+// The row that this warp takes, where a warp takes one.
+DEVICE uint32_t warp_row() {
+  return blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+}
+
+// Numbers in 16 bytes.
+template <class T>
+constexpr uint32_t WIDE = 16 / sizeof(T);
+
+// Whether vectors of N numbers at columns that are multiples of N can be accessed whole, in any row.
+// (Bytes that must be multiples are gathered in one word: a common divisor of all divides their or.)
+template <uint32_t N, class T>
+DEVICE bool in_vectors(const View<T> &matrix) {
+  uint64_t bytes = matrix.segment_stride | matrix.row_stride | matrix.segment;
+  return ((uint64_t(matrix.data) | bytes * sizeof(T)) & (sizeof(T) * N - 1)) == 0;
+}
+
+// A row of a matrix; `at` saves the division where a row is one stretch.
+template <class T>
+struct RowOf {
+  T *data;
+  uint64_t segment_stride;
+  uint32_t segment;
+
+  DEVICE RowOf(const View<T> &matrix, uint32_t row)
+      : data(matrix.data + uint64_t(row) * matrix.row_stride),
+        segment_stride(matrix.segment_stride),
+        segment(matrix.segment) {}
+
+  DEVICE T *at(uint32_t column) const {
+    if (column < segment) return data + column;
+    return data + uint64_t(column / segment) * segment_stride + column % segment;
+  }
+};
+
+template <class T>
+DEVICE RowOf<T> row_of(const View<T> &own, const View<T> &trace, uint32_t ref) {
+  return ref & TRACE_ROW ? RowOf<T>(trace, ref & ~TRACE_ROW) : RowOf<T>(own, ref);
+}
+
+// Columns column … column + N − 1 of a row of `width` columns; those past its end are 0, unread.
+template <bool whole, uint32_t N, class T, class Row>
+DEVICE void load(Vector<T, N> &x, const Row &row, uint32_t column, uint32_t width) {
+  if (whole) {
+    x = *reinterpret_cast<const Vector<T, N> *>(row.at(column));
+  } else {
+#pragma unroll
+    for (uint32_t i = 0; i < N; ++i) {
+      x.at[i] = T{};
+      if (column + i < width) x.at[i] = *row.at(column + i);
+    }
+  }
+}
+
+template <bool whole, uint32_t N, class T, class Row>
+DEVICE void store(const Vector<T, N> &x, const Row &row, uint32_t column, uint32_t width) {
+  if (whole) {
+    *reinterpret_cast<Vector<T, N> *>(row.at(column)) = x;
+  } else {
+#pragma unroll
+    for (uint32_t i = 0; i < N; ++i)
+      if (column + i < width) *row.at(column + i) = x.at[i];
+  }
+}
+
+// A row-major vector of numbers, such as a layer norm's weight, in a row's place.
+template <class T>
+struct Plain {
+  T *data;
+  DEVICE T *at(uint32_t column) const { return data + column; }
+};
+
+// Σ over a warp, in every lane. Partners add the same two numbers, so that all lanes hold the same bits.
+DEVICE float warp_sum(float x) {
+#pragma unroll
+  for (uint32_t offset = WARP / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(ALL_LANES, x, offset);
+  return x;
+}
+
+DEVICE float warp_max(float x) {
+#pragma unroll
+  for (uint32_t offset = WARP / 2; offset > 0; offset /= 2)
+    x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, offset));
+  return x;
+}
