@@ -1,0 +1,407 @@
+// The main loop of every matrix product: a tile of rows times a tile of weight columns.
+//
+//     sum[m, n] = Σ_k input[m, k] · weight[n, k]        weights are stored transposed, K contiguous
+//
+// Both operands come through shared memory in stages of 64 bytes a row (16 numbers of 32 bits, 32 of
+// 16), copied asynchronously some stages ahead. A stage's 16-byte chunks are swizzled,
+//
+//     chunk c of row r at  64 r + 16 (c xor (r / 2) mod 4),
+//
+// so that the eight rows that one phase of ldmatrix (or of a 16-byte load) reads lie in different
+// banks. ldmatrix does not care what a 16-byte row holds: four numbers of 32 bits or eight of 16 give
+// the fragments of m16n8k8 and m16n8k16 alike, so one loader serves every precision, and a stage is
+// two steps of `mma` in all of them.
+//
+// Batch invariance: element (m, n) is one chain over K in ascending steps, of the same instructions
+// whatever the tile, so its bits depend on its own row and column and on K alone:
+//
+//     FFMA    sum = fmaf(a, b, sum) for each k
+//     TF32    sum += a·b, one mma a k-step of 8, operands rounded to tf32
+//     BF16, F16    the same in k-steps of 16
+//     SPLIT   x = big + small + O(2⁻²² x), both tf32: for each k-step of 8
+//                 part = small·big', then += big·small', then += big·big' (three mma from zero)
+//                 sum += part, rounded to nearest
+//
+// Why SPLIT is written so: tensor cores truncate when they add to the accumulator, so a long chain
+// drifts, and small products added to a large sum are lost. Here the small products are summed before
+// anything large is there, and no chain is longer than three mma; the long sum is made of additions
+// that round. Adding every 8 of K and not every 64 costs 4 FADD beside 3 mma, which the other pipe
+// does meanwhile, and saves two of three sets of accumulators: a warp can then own 64×48 results.
+#pragma once
+
+#include "vector.cuh"
+
+enum class Multiply { FFMA, SPLIT, TF32, BF16, F16 };
+
+template <Multiply how>
+struct Operand {
+  using type = float;
+};
+template <>
+struct Operand<Multiply::BF16> {
+  using type = bf16;
+};
+template <>
+struct Operand<Multiply::F16> {
+  using type = f16;
+};
+
+constexpr uint32_t NONE = 0xffffffffu;
+constexpr uint32_t STAGE_ROW = 64;              // bytes of a row in a stage
+constexpr uint32_t CHUNKS = STAGE_ROW / 16;     // 16-byte chunks of it
+
+// Where the operands of a whole product are. T: float, bf16 or f16.
+template <class T>
+struct Operands {
+  View<const T> input;
+  const uint32_t *rows;   // the input row of result m; null: m
+  uint32_t count;         // results
+  uint32_t inputs;        // K
+  const T *weight;        // [.., weight_stride]
+  uint32_t weight_stride; // K rounded up to 32, zeros behind K
+  const uint32_t *ids;    // the weight row of column n; null: first + n
+  uint32_t first;
+  uint32_t columns; // N
+};
+
+// A block's product: ROWS × COLUMNS results by WARPS_M × WARPS_N warps. With SPARING, fragments that
+// lie wholly beyond the operands are not multiplied, which tiles for few rows want and large ones,
+// whose loop must stay one straight run of instructions, do not.
+template <Multiply HOW, uint32_t ROWS, uint32_t COLUMNS, uint32_t WARPS_M, uint32_t WARPS_N,
+          uint32_t STAGES, bool SPARING>
+struct Gemm {
+  using T = typename Operand<HOW>::type;
+  static constexpr uint32_t TILE_ROWS = ROWS, TILE_COLUMNS = COLUMNS;
+  static constexpr uint32_t WARPS_ACROSS = WARPS_N;
+  static constexpr uint32_t THREADS = WARPS_M * WARPS_N * WARP;
+  static constexpr uint32_t WARP_ROWS = ROWS / WARPS_M, WARP_COLUMNS = COLUMNS / WARPS_N;
+  static constexpr uint32_t MT = WARP_ROWS / 16, NT = WARP_COLUMNS / 8; // 16×8 fragments
+  static constexpr uint32_t STEP = STAGE_ROW / sizeof(T);               // K of a stage
+  static constexpr uint32_t V = WIDE<T>;
+  static constexpr uint32_t STAGE = (ROWS + COLUMNS) * STAGE_ROW;
+  static constexpr uint32_t PIPELINE = STAGES * STAGE;
+  static constexpr uint32_t PASS = THREADS / CHUNKS; // rows copied by the block at a time
+
+  static_assert((STAGES & (STAGES - 1)) == 0, "slots are counted with a mask");
+  static_assert(ROWS % PASS == 0 && COLUMNS % PASS == 0 && NT % 2 == 0, "whole passes and pairs");
+
+  // Fragment (i, j) holds, with g = lane / 4 and t = lane % 4, rows 16i + g (numbers 0, 1) and
+  // 16i + g + 8 (2, 3); columns 8j + 2t and 8j + 2t + 1 of them, or for FFMA 8j + t and 8j + t + 4.
+  float sum[MT][NT][4];
+
+  // ---- copying ------------------------------------------------------------------------------
+
+  struct Copier {
+    Operands<T> in;
+    const uint32_t *table; // the tile's input rows, in shared memory
+    uint32_t row[ROWS / PASS];
+    const T *weight[COLUMNS / PASS];
+    uint32_t columns; // of the tile
+    bool vector, segmented;
+    uint32_t k, inside; // this thread's column of the input, and of the stretch that it lies in
+    uint64_t stretch;
+    uint32_t weight_k;
+  };
+
+  static DEVICE uint32_t place(uint32_t row, uint32_t chunk) {
+    return row * STAGE_ROW + (chunk ^ (row / 2 % CHUNKS)) * 16;
+  }
+
+  static DEVICE void begin(Copier &c, const Operands<T> &in, uint32_t row0, uint32_t column0,
+                           uint32_t *table) {
+    const uint32_t thread = threadIdx.x, pass_row = thread / CHUNKS, chunk = thread % CHUNKS;
+    for (uint32_t m = thread; m < ROWS; m += THREADS)
+      table[m] = row0 + m >= in.count ? NONE : in.rows ? in.rows[row0 + m] : row0 + m;
+    __syncthreads();
+    c.in = in;
+    c.table = table;
+    c.vector = in_vectors<V>(in.input);
+    c.segmented = in.input.segment < in.inputs;
+    c.columns = in.columns - column0 < COLUMNS ? in.columns - column0 : COLUMNS;
+#pragma unroll
+    for (uint32_t i = 0; i < ROWS / PASS; ++i) c.row[i] = table[pass_row + i * PASS];
+#pragma unroll
+    for (uint32_t i = 0; i < COLUMNS / PASS; ++i) {
+      const uint32_t n = pass_row + i * PASS;
+      const uint32_t id = n >= c.columns ? in.first : in.ids ? in.ids[column0 + n] : in.first + column0 + n;
+      c.weight[i] = in.weight + uint64_t(id) * in.weight_stride + chunk * V;
+    }
+    c.k = c.inside = c.vector ? chunk * V : thread % STEP;
+    c.stretch = 0;
+    settle(c);
+  }
+
+  static DEVICE void settle(Copier &c) {
+    while (c.segmented && c.inside >= c.in.input.segment) {
+      c.inside -= c.in.input.segment;
+      c.stretch += c.in.input.segment_stride;
+    }
+  }
+
+  // Copies the next STEP of K into a slot: input rows first, then weight rows. What lies beyond the
+  // operands becomes zero and is not read.
+  static DEVICE void copy(Copier &c, unsigned char *slot) {
+    const uint32_t thread = threadIdx.x, pass_row = thread / CHUNKS, chunk = thread % CHUNKS;
+    const T *column = c.in.input.data + c.stretch + c.inside;
+    if (c.vector) {
+      const uint32_t left = c.k < c.in.inputs ? c.in.inputs - c.k : 0;
+      const uint32_t bytes = left < V ? left * uint32_t(sizeof(T)) : 16;
+#pragma unroll
+      for (uint32_t i = 0; i < ROWS / PASS; ++i) {
+        const bool there = c.row[i] != NONE && bytes != 0;
+        const T *from = there ? column + uint64_t(c.row[i]) * c.in.input.row_stride : c.in.weight;
+        copy_async_16(slot + place(pass_row + i * PASS, chunk), from, there ? bytes : 0);
+      }
+    } else {
+      const uint32_t k = thread % STEP;
+#pragma unroll 1
+      for (uint32_t m = thread / STEP; m < ROWS; m += THREADS / STEP) {
+        const bool there = c.table[m] != NONE && c.k < c.in.inputs;
+        const T *from = there ? column + uint64_t(c.table[m]) * c.in.input.row_stride : c.in.weight;
+        T *to = reinterpret_cast<T *>(slot + place(m, k / V)) + k % V;
+        if constexpr (sizeof(T) == 4) {
+          copy_async_4(to, from, there ? 4 : 0);
+        } else { // rows of odd width are aligned to 2 bytes, which no asynchronous copy takes
+          T value{0};
+          if (there) value = *from;
+          *to = value;
+        }
+      }
+    }
+    c.k += STEP;
+    c.inside += STEP;
+    settle(c);
+
+    slot += ROWS * STAGE_ROW;
+#pragma unroll
+    for (uint32_t i = 0; i < COLUMNS / PASS; ++i) {
+      const uint32_t n = pass_row + i * PASS;
+      copy_async_16(slot + place(n, chunk), c.weight[i], n < c.columns ? 16 : 0);
+      c.weight[i] += STEP;
+    }
+  }
+
+  // ---- multiplying --------------------------------------------------------------------------
+
+  struct Fragments {
+    uint32_t a[MT][4];
+    uint32_t b[NT][2];
+  };
+
+  // Fragments of one k-step (0 or 1) of a stage. Lanes 8i … 8i + 7 address matrix i: of the input the
+  // rows' upper and lower half for the step's first chunk, then for its second; of the weight both
+  // chunks of one fragment, then of the next.
+  static DEVICE void load(Fragments &f, const unsigned char *slot, uint32_t step) {
+    const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const uint32_t matrix = lane / 8;
+    const unsigned char *a = slot + place(warp / WARPS_N * WARP_ROWS + matrix % 2 * 8 + lane % 8,
+                                          step * 2 + matrix / 2);
+    const unsigned char *b = slot + ROWS * STAGE_ROW +
+                             place(warp % WARPS_N * WARP_COLUMNS + matrix / 2 * 8 + lane % 8,
+                                   step * 2 + matrix % 2);
+#pragma unroll
+    for (uint32_t i = 0; i < MT; ++i) load_matrix_x4(f.a[i], a + i * 16 * STAGE_ROW);
+#pragma unroll
+    for (uint32_t j = 0; j < NT; j += 2) {
+      uint32_t r[4];
+      load_matrix_x4(r, b + j * 8 * STAGE_ROW);
+      f.b[j][0] = r[0], f.b[j][1] = r[1];
+      f.b[j + 1][0] = r[2], f.b[j + 1][1] = r[3];
+    }
+  }
+
+  DEVICE void multiply(const Fragments &f, uint32_t rows, uint32_t columns) {
+    if constexpr (HOW == Multiply::SPLIT) {
+      uint32_t big[MT][4], small[MT][4];
+#pragma unroll
+      for (uint32_t i = 0; i < MT; ++i)
+#pragma unroll
+        for (uint32_t e = 0; e < 4; ++e) halve(f.a[i][e], big[i][e], small[i][e]);
+#pragma unroll
+      for (uint32_t j = 0; j < NT; ++j) {
+        if (SPARING && j * 8 >= columns) continue;
+        uint32_t b_big[2], b_small[2];
+        halve(f.b[j][0], b_big[0], b_small[0]);
+        halve(f.b[j][1], b_big[1], b_small[1]);
+        float part[MT][4] = {};
+        // in this order, not fragment by fragment, so that no mma waits for the one before it
+#pragma unroll
+        for (uint32_t i = 0; i < MT; ++i)
+          if (!SPARING || i * 16 < rows) mma_tf32(part[i], small[i], b_big);
+#pragma unroll
+        for (uint32_t i = 0; i < MT; ++i)
+          if (!SPARING || i * 16 < rows) mma_tf32(part[i], big[i], b_small);
+#pragma unroll
+        for (uint32_t i = 0; i < MT; ++i)
+          if (!SPARING || i * 16 < rows) mma_tf32(part[i], big[i], b_big);
+#pragma unroll
+        for (uint32_t i = 0; i < MT; ++i)
+#pragma unroll
+          for (uint32_t e = 0; e < 4; ++e) sum[i][j][e] += part[i][e];
+      }
+    } else if constexpr (HOW == Multiply::TF32) {
+      uint32_t a[MT][4];
+#pragma unroll
+      for (uint32_t i = 0; i < MT; ++i)
+#pragma unroll
+        for (uint32_t e = 0; e < 4; ++e) a[i][e] = rounded(f.a[i][e]);
+#pragma unroll
+      for (uint32_t j = 0; j < NT; ++j) {
+        if (SPARING && j * 8 >= columns) continue;
+        const uint32_t b[2] = {rounded(f.b[j][0]), rounded(f.b[j][1])};
+#pragma unroll
+        for (uint32_t i = 0; i < MT; ++i)
+          if (!SPARING || i * 16 < rows) mma_tf32(sum[i][j], a[i], b);
+      }
+    } else {
+#pragma unroll
+      for (uint32_t j = 0; j < NT; ++j) {
+        if (SPARING && j * 8 >= columns) continue;
+#pragma unroll
+        for (uint32_t i = 0; i < MT; ++i) {
+          if (SPARING && i * 16 >= rows) continue;
+          if constexpr (HOW == Multiply::BF16) mma_bf16(sum[i][j], f.a[i], f.b[j]);
+          if constexpr (HOW == Multiply::F16) mma_f16(sum[i][j], f.a[i], f.b[j]);
+        }
+      }
+    }
+  }
+
+  static DEVICE uint32_t rounded(uint32_t x) {
+    return __float_as_uint(round_tf32(__uint_as_float(x)));
+  }
+
+  // x = big + small, up to 2⁻²² of x; the subtraction is exact.
+  static DEVICE void halve(uint32_t bits, uint32_t &big, uint32_t &small) {
+    const float x = __uint_as_float(bits), high = round_tf32(x);
+    big = __float_as_uint(high);
+    small = __float_as_uint(round_tf32(x - high));
+  }
+
+  // One stage in plain multiply-adds: four k at a time, the rows' numbers in registers, a column's
+  // in passing. The lanes of a warp are 8 rows × 4 columns.
+  DEVICE void multiply_plain(const unsigned char *slot, uint32_t rows, uint32_t columns) {
+    const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const uint32_t row = warp / WARPS_N * WARP_ROWS + lane / 4;
+    const uint32_t column = warp % WARPS_N * WARP_COLUMNS + lane % 4;
+#pragma unroll 1
+    for (uint32_t chunk = 0; chunk < CHUNKS; ++chunk) {
+      Vector<float, 4> a[2 * MT];
+#pragma unroll
+      for (uint32_t i = 0; i < 2 * MT; ++i)
+        a[i] = *reinterpret_cast<const Vector<float, 4> *>(slot + place(row + 8 * i, chunk));
+#pragma unroll
+      for (uint32_t j = 0; j < 2 * NT; ++j) {
+        if (SPARING && j * 4 >= columns) continue;
+        const Vector<float, 4> b = *reinterpret_cast<const Vector<float, 4> *>(
+            slot + ROWS * STAGE_ROW + place(column + 4 * j, chunk));
+#pragma unroll
+        for (uint32_t k = 0; k < 4; ++k)
+#pragma unroll
+          for (uint32_t i = 0; i < 2 * MT; ++i) {
+            if (SPARING && i * 8 >= rows) continue;
+            float &s = sum[i / 2][j / 2][i % 2 * 2 + j % 2];
+            s = fmaf(a[i].at[k], b.at[k], s);
+          }
+      }
+    }
+  }
+
+  // ---- the loop -----------------------------------------------------------------------------
+
+  // Computes `sum` for the tile whose first result is (row0, column0). `shared` has PIPELINE bytes,
+  // aligned to 16, which are free for other use on return; `table` ROWS numbers, which then still
+  // hold the tile's input rows (NONE beyond the last).
+  DEVICE void run(const Operands<T> &in, uint32_t row0, uint32_t column0, unsigned char *shared,
+                  uint32_t *table) {
+    const uint32_t warp = threadIdx.x / WARP;
+    Copier copier;
+    begin(copier, in, row0, column0, table);
+    // rows and columns of this warp's part that the operands reach; only SPARING tiles look
+    const uint32_t first_row = row0 + warp / WARPS_N * WARP_ROWS;
+    const uint32_t first_column = column0 + warp % WARPS_N * WARP_COLUMNS;
+    const uint32_t rows = first_row < in.count ? in.count - first_row : 0;
+    const uint32_t columns = first_column < in.columns ? in.columns - first_column : 0;
+#pragma unroll
+    for (uint32_t i = 0; i < MT; ++i)
+#pragma unroll
+      for (uint32_t j = 0; j < NT; ++j)
+#pragma unroll
+        for (uint32_t e = 0; e < 4; ++e) sum[i][j][e] = 0.0f;
+
+    const uint32_t stages = (in.inputs + STEP - 1) / STEP;
+    if constexpr (HOW == Multiply::FFMA) {
+      for (uint32_t s = 0; s < STAGES - 1; ++s) {
+        if (s < stages) copy(copier, shared + s * STAGE);
+        copy_async_commit();
+      }
+#pragma unroll 1
+      for (uint32_t s = 0; s < stages; ++s) {
+        copy_async_wait<STAGES - 2>();
+        __syncthreads(); // stage s is there, and nobody reads stage s − 1 any more
+        const uint32_t next = s + STAGES - 1;
+        if (next < stages) copy(copier, shared + (next & (STAGES - 1)) * STAGE);
+        copy_async_commit();
+        multiply_plain(shared + (s & (STAGES - 1)) * STAGE, rows, columns);
+      }
+      __syncthreads();
+    } else {
+      // Fragments are loaded one k-step ahead of their use, also across stages: the barrier in the
+      // middle of a stage both shows the next one and frees this one, whose second half is by then
+      // in registers.
+      Fragments even, odd;
+      for (uint32_t s = 0; s < STAGES; ++s) {
+        if (s < stages) copy(copier, shared + s * STAGE);
+        copy_async_commit();
+      }
+      copy_async_wait<STAGES - 1>();
+      __syncthreads();
+      load(even, shared, 0);
+#pragma unroll 1
+      for (uint32_t s = 0; s < stages; ++s) {
+        unsigned char *slot = shared + (s & (STAGES - 1)) * STAGE;
+        load(odd, slot, 1);
+        multiply(even, rows, columns);
+        copy_async_wait<STAGES - 2>();
+        __syncthreads();
+        if (s + 1 < stages) load(even, shared + ((s + 1) & (STAGES - 1)) * STAGE, 0);
+        if (s + STAGES < stages) copy(copier, slot);
+        copy_async_commit();
+        multiply(odd, rows, columns);
+      }
+    }
+  }
+
+  // The column of number 0 or 1 of fragment (·, j) in the warp's part.
+  static DEVICE uint32_t column_of(uint32_t j, uint32_t number) {
+    const uint32_t t = threadIdx.x % 4;
+    return HOW == Multiply::FFMA ? 8 * j + t + 4 * number : 8 * j + 2 * t + number;
+  }
+
+  // Writes this lane's two numbers of row 16i + lane / 4 + 8 half of the warp's part, fragment j, into
+  // that row of a buffer where the warp's part begins at column `first`; `turn` is xored to columns.
+  DEVICE void put(uint32_t i, uint32_t j, uint32_t half, float *row, uint32_t first = 0,
+                  uint32_t turn = 0) const {
+    const uint32_t t = threadIdx.x % 4, column = first + 8 * j;
+    if constexpr (HOW == Multiply::FFMA) {
+      row[(column + t) ^ turn] = sum[i][j][2 * half];
+      row[(column + t + 4) ^ turn] = sum[i][j][2 * half + 1];
+    } else {
+      *reinterpret_cast<Vector<float, 2> *>(row + ((column + 2 * t) ^ turn)) =
+          Vector<float, 2>{{sum[i][j][2 * half], sum[i][j][2 * half + 1]}};
+    }
+  }
+};
+
+// The tiles. A large one is 128×192: 192 divides 768, 2304 and 3072, so 97% of 132 multiprocessors
+// have work at M = 4096, and two operands of 64×48 a warp need 7 ldmatrix for 24 mma. Four stages of
+// 20 KiB keep it under the 99 KiB of sm_86, 89 and 120. One block a multiprocessor: the epilogue does
+// not overlap the next tile's products.
+template <Multiply HOW>
+using Large = Gemm<HOW, 128, 192, 2, 4, 4, false>;
+// For few rows, where parallelism over columns is all there is.
+template <Multiply HOW>
+using Small = Gemm<HOW, 32, 64, 1, 4, 8, true>;
+// For few rows of the readout, whose vocabulary tiles are 192 wide whatever the rows.
+template <Multiply HOW>
+using Wide = Gemm<HOW, 32, 192, 1, 4, 4, true>;
