@@ -83,39 +83,48 @@ struct Cells {
   }
 };
 
-// What a block's threads share, and where it lies.
+// What a block does, and where its numbers lie in shared memory. All threads agree on it and need it now
+// and then, so it is kept there too and not in everybody's registers.
+template <class T>
+struct Plan {
+  HeadRows<T> key, value;
+  Tile tile;
+  uint32_t stages;  // of the keys, and of each pass over the values
+  uint32_t steps;   // all stages together
+  uint32_t groups;  // of four columns, in a pass
+  bool whole;       // rows can be copied 16 bytes at a time
+  uint32_t slot;    // bytes of a slot, `stage_keys` rows
+  uint32_t pitch;   // vectors of its rows; odd, so that lanes a row apart fall into different banks
+  uint32_t padded;  // columns of a query
+  uint32_t query;   // byte at which they start
+  uint32_t scores;  // byte at which the scores start
+  uint32_t score_pitch;  // columns of theirs, an odd number of vectors likewise
+};
+
+constexpr uint32_t PLAN_BYTES = 160;
+
+// A block's shared memory: the plan, two slots, queries, scores.
 template <class T>
 struct Shared {
-  static constexpr uint32_t N = WIDE<T>;
+  unsigned char *memory;
 
-  Vector<T, N> *slots;  // two, stage_keys rows of `pitch` vectors; odd, so that lanes a row apart
-  uint32_t pitch;       // fall into different banks
-  uint32_t slot_size;
-  float *query;  // [rows][padded]
-  uint32_t padded;
-  float *scores;  // [rows][score_pitch], an odd number of vectors likewise
-  uint32_t score_pitch;
-
-  DEVICE Shared(unsigned char *memory, uint32_t d, uint32_t tile_rows, uint32_t largest,
-                uint32_t stage_keys) {
-    uint32_t vectors = (d + N - 1) / N;
-    pitch = vectors | 1;
-    slot_size = stage_keys * pitch;
-    slots = reinterpret_cast<Vector<T, N> *>(memory);
-    padded = vectors * N;
-    query = reinterpret_cast<float *>(slots + 2 * slot_size);
-    score_pitch = (((largest + 3) / 4) | 1) * 4;
-    scores = query + tile_rows * padded;
+  DEVICE Plan<T> &plan() const { return *reinterpret_cast<Plan<T> *>(memory); }
+  DEVICE Vector<T, WIDE<T>> *slot(uint32_t step) const {
+    return reinterpret_cast<Vector<T, WIDE<T>> *>(memory + PLAN_BYTES + (step & 1) * plan().slot);
   }
-
-  DEVICE Vector<T, N> *slot(uint32_t step) const { return slots + (step & 1) * slot_size; }
+  DEVICE float *query(uint32_t row) const {
+    return reinterpret_cast<float *>(memory + plan().query) + row * plan().padded;
+  }
+  DEVICE float *scores(uint32_t row) const {
+    return reinterpret_cast<float *>(memory + plan().scores) + row * plan().score_pitch;
+  }
 };
 
 // Copies columns … of `count` rows into a slot: 16 bytes at a time behind the threads' backs, or number
 // by number, what is past the last column becoming 0.
-template <bool whole, class T>
-DEVICE void fill(Vector<T, WIDE<T>> *slot, uint32_t pitch, const HeadRows<T> &from, uint32_t first,
-                 uint32_t count, uint32_t column, uint32_t columns) {
+template <class T>
+DEVICE void fill(bool whole, Vector<T, WIDE<T>> *slot, uint32_t pitch, const HeadRows<T> &from,
+                 uint32_t first, uint32_t count, uint32_t column, uint32_t columns) {
   constexpr uint32_t N = WIDE<T>;
   uint32_t vectors = (columns + N - 1) / N;
   uint32_t row = threadIdx.x / vectors, vector = threadIdx.x % vectors;
@@ -137,16 +146,19 @@ DEVICE void fill(Vector<T, WIDE<T>> *slot, uint32_t pitch, const HeadRows<T> &fr
 }
 
 // Queries, widened once.
-template <bool whole, class T>
-DEVICE void load_queries(const Shared<T> &shared, const HeadRows<T> &query, const Tile &tile,
-                         uint32_t d) {
+template <class T>
+DEVICE void load_queries(const Shared<T> &shared, const HeadRows<T> &query, uint32_t d) {
   constexpr uint32_t N = WIDE<T>;
-  uint32_t vectors = shared.padded / N;
-  for (uint32_t i = threadIdx.x; i < tile.rows * vectors; i += blockDim.x) {
+  uint32_t vectors = shared.plan().padded / N, count = shared.plan().tile.rows * vectors;
+  for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) {
     uint32_t row = i / vectors, column = i % vectors * N;
     Vector<T, N> x;
-    load<whole>(x, Plain<const T>{query.row(tile.row + row)}, column, d);
-    Vector<float, 4> *to = reinterpret_cast<Vector<float, 4> *>(shared.query + row * shared.padded + column);
+    Plain<const T> from{query.row(shared.plan().tile.row + row)};
+    if (shared.plan().whole)
+      load<true>(x, from, column, d);
+    else
+      load<false>(x, from, column, d);
+    Vector<float, 4> *to = reinterpret_cast<Vector<float, 4> *>(shared.query(row) + column);
 #pragma unroll
     for (uint32_t j = 0; j < N; j += 4)
       to[j / 4] = {widen(x.at[j]), widen(x.at[j + 1]), widen(x.at[j + 2]), widen(x.at[j + 3])};
@@ -163,18 +175,19 @@ DEVICE void multiply_keys(const Shared<T> &shared, const Vector<T, WIDE<T>> *key
     uint32_t first_row = unit % groups * R;
     uint32_t key = unit / groups * WARP + threadIdx.x % WARP;
     if (key >= stage_keys) continue;
-    const Vector<T, N> *k = keys + key * shared.pitch;
+    const Vector<T, N> *k = keys + key * shared.plan().pitch;
+    uint32_t padded = shared.plan().padded;
     // a group that the tile does not fill repeats its last row
     const float *q[R];
     float partial[R][4];
 #pragma unroll
     for (uint32_t r = 0; r < R; ++r) {
-      q[r] = shared.query + min(first_row + r, tile.rows - 1) * shared.padded;
+      q[r] = shared.query(min(first_row + r, tile.rows - 1));
 #pragma unroll
       for (uint32_t i = 0; i < 4; ++i) partial[r][i] = 0.0f;
     }
 #pragma unroll 2
-    for (uint32_t column = 0; column < shared.padded; column += N) {
+    for (uint32_t column = 0; column < padded; column += N) {
       Vector<T, N> x = k[column / N];
 #pragma unroll
       for (uint32_t r = 0; r < R; ++r)
@@ -190,7 +203,7 @@ DEVICE void multiply_keys(const Shared<T> &shared, const Vector<T, WIDE<T>> *key
     for (uint32_t r = 0; r < R; ++r) {
       uint32_t row = first_row + r;
       if (row < tile.rows && first_key + key < count[tile.row + row])
-        shared.scores[row * shared.score_pitch + first_key + key] =
+        shared.scores(row)[first_key + key] =
             ((partial[r][0] + partial[r][2]) + (partial[r][1] + partial[r][3])) * scale;
     }
   }
@@ -203,7 +216,7 @@ DEVICE void softmax(const Shared<T> &shared, const Tile &tile, const uint32_t *c
   uint32_t lane = threadIdx.x % WARP;
   for (uint32_t i = threadIdx.x / WARP; i < tile.rows; i += blockDim.x / WARP) {
     uint32_t row = tile.row + i, keys = count[row];
-    float *cells = shared.scores + i * shared.score_pitch;
+    float *cells = shared.scores(i);
     scores.settle(cells, row, blockIdx.y, keys);
     float max = -INFINITY;
 #pragma unroll 4
@@ -259,12 +272,12 @@ struct Sums {
   DEVICE void multiply_values(const Shared<T> &shared, const Vector<T, WIDE<T>> *values,
                               uint32_t first_key, uint32_t stage_keys) {
     const T *v = reinterpret_cast<const T *>(values) + column;
-    uint32_t pitch = shared.pitch * WIDE<T>;
+    uint32_t pitch = shared.plan().pitch * WIDE<T>;
     const float *w[PAIR];
     uint32_t seen[PAIR];
 #pragma unroll
     for (uint32_t r = 0; r < PAIR; ++r) {
-      w[r] = shared.scores + row[r] * shared.score_pitch + first_key;
+      w[r] = shared.scores(row[r]) + first_key;
       seen[r] = count[r] > first_key ? min(count[r] - first_key, stage_keys) : 0;
     }
     uint32_t key = 0, both = min(seen[0], seen[1]);
@@ -288,83 +301,42 @@ struct Sums {
     }
   }
 
-  template <bool whole>
-  DEVICE void store_rows(const View<T> &out, const Tile &tile, uint32_t first_column, uint32_t d) const {
+  DEVICE void store_rows(bool whole, const View<T> &out, const Tile &tile, uint32_t first_column, uint32_t d) const {
 #pragma unroll
     for (uint32_t r = 0; r < PAIR; ++r) {
       if (r > 0 && row[r] == row[0]) continue;
       Vector<T, COLUMNS> x;
 #pragma unroll
       for (uint32_t c = 0; c < COLUMNS; ++c) narrow(z[r][c], x.at[c]);
-      T *to = RowOf<T>(out, tile.row + row[r]).at(blockIdx.y * d);
-      store<whole>(x, Plain<T>{to}, first_column + column, d);
+      Plain<T> to{RowOf<T>(out, tile.row + row[r]).at(blockIdx.y * d)};
+      if (whole)
+        store<true>(x, to, first_column + column, d);
+      else
+        store<false>(x, to, first_column + column, d);
     }
   }
 };
 
-template <bool whole, class T>
-DEVICE void attend(const Shared<T> &shared, const HeadRows<T> &query, const HeadRows<T> &key,
-                   const HeadRows<T> &value, const uint32_t *count, uint32_t d, float scale,
-                   const Tile &tile, uint32_t stage_keys, const Cells &scores, const Cells &pattern,
-                   const View<T> &out) {
-  uint32_t stages = (tile.keys + stage_keys - 1) / stage_keys;
-  // A pass over the values makes as many columns of z as the block has threads for: all, unless d is
-  // over 128 and the tile full. An even number of groups of four, so that a pass begins on 16 bytes.
-  uint32_t pairs = (tile.rows + PAIR - 1) / PAIR;
-  uint32_t groups = min((blockDim.x / pairs) & ~1u, (d + 7) / 8 * 2);
-  uint32_t width = groups * COLUMNS;
-  uint32_t passes = (d + width - 1) / width;
-  uint32_t steps = stages * (1 + passes);
-
-  auto keys_of = [&](uint32_t stage) { return min(stage_keys, tile.keys - stage * stage_keys); };
-  // Step s is stage s mod `stages` of the keys, or of a pass over the values.
-  auto begin = [&](uint32_t step) {
-    if (step < stages) {
-      fill<whole>(shared.slot(step), shared.pitch, key, tile.first + step * stage_keys, keys_of(step), 0, d);
-    } else if (step < steps) {
-      uint32_t stage = step % stages, column = (step / stages - 1) * width;
-      fill<whole>(shared.slot(step), shared.pitch, value, tile.first + stage * stage_keys, keys_of(stage),
-                  column, min(width, d - column));
-    }
-    copy_async_commit();
-  };
-  // When a step is over, its slot is free for the step after the next.
-  auto next = [&](uint32_t step) {
-    if (step + 2 < steps) __syncthreads();
-    begin(step + 2);
-  };
-
-  begin(0);
-  begin(1);
-  load_queries<whole>(shared, query, tile, d);
-
-  uint32_t step = 0;
-  for (uint32_t stage = 0; stage < stages; ++stage, ++step) {
-    copy_async_wait<1>();
-    __syncthreads();
-    if (tile.rows == 1)
-      multiply_keys<1>(shared, shared.slot(step), stage * stage_keys, keys_of(stage), tile, count, scale);
-    else
-      multiply_keys<SCORE_ROWS>(shared, shared.slot(step), stage * stage_keys, keys_of(stage), tile, count,
-                                scale);
-    next(step);
+// Starts copying step s: stage s mod `stages` of the keys, or of a pass over the values.
+template <class T>
+DEVICE void begin(const Shared<T> &shared, uint32_t d, uint32_t stage_keys, uint32_t step) {
+  const Plan<T> &plan = shared.plan();
+  if (step < plan.steps) {
+    uint32_t pass = step / plan.stages, first = step % plan.stages * stage_keys;
+    uint32_t width = plan.groups * COLUMNS;
+    uint32_t column = pass == 0 ? 0 : (pass - 1) * width;
+    fill(plan.whole, shared.slot(step), plan.pitch, pass == 0 ? plan.key : plan.value,
+         plan.tile.first + first, min(stage_keys, plan.tile.keys - first), column,
+         pass == 0 ? d : min(width, d - column));
   }
+  copy_async_commit();
+}
 
-  __syncthreads();
-  softmax(shared, tile, count, scores, pattern);
-
-  Sums<T> sums(tile, count, groups);
-  for (uint32_t column = 0; column < d; column += width) {
-    sums.clear();
-    bool used = sums.used && column + sums.column < d;
-    for (uint32_t stage = 0; stage < stages; ++stage, ++step) {
-      copy_async_wait<1>();
-      __syncthreads();
-      if (used) sums.multiply_values(shared, shared.slot(step), stage * stage_keys, keys_of(stage));
-      next(step);
-    }
-    if (used) sums.template store_rows<whole>(out, tile, column, d);
-  }
+// When a step is over, its slot is free for the step after the next.
+template <class T>
+DEVICE void next(const Shared<T> &shared, uint32_t d, uint32_t stage_keys, uint32_t step) {
+  if (step + 2 < shared.plan().steps) __syncthreads();
+  begin(shared, d, stage_keys, step + 2);
 }
 
 template <class T>
@@ -377,19 +349,72 @@ DEVICE void attention(unsigned char *memory, const View<const T> &query,
                       uint32_t tile_rows, uint32_t largest, uint32_t stage_keys, const Cells &scores,
                       const Cells &pattern, const View<T> &out) {
   constexpr uint32_t N = WIDE<T>;
-  Tile tile = tiles[blockIdx.x];
-  uint32_t column = blockIdx.y * d;
-  Shared<T> shared(memory, d, tile_rows, largest, stage_keys);
-  HeadRows<T> q(query, query_trace, query_refs, column);
-  HeadRows<T> k(key, key_trace, key_refs, column);
-  HeadRows<T> v(value, value_trace, value_refs, column);
-  bool whole = d % N == 0 && in_vectors<N>(query) && in_vectors<N>(query_trace) && in_vectors<N>(key) &&
-               in_vectors<N>(key_trace) && in_vectors<N>(value) && in_vectors<N>(value_trace) &&
-               in_vectors<N>(out);
-  if (whole)
-    attend<true>(shared, q, k, v, count, d, scale, tile, stage_keys, scores, pattern, out);
-  else
-    attend<false>(shared, q, k, v, count, d, scale, tile, stage_keys, scores, pattern, out);
+  uint32_t head_column = blockIdx.y * d;
+  Shared<T> shared{memory};
+  if (threadIdx.x == 0) {
+    Tile tile = tiles[blockIdx.x];
+    uint32_t stages = (tile.keys + stage_keys - 1) / stage_keys;
+    // A pass over the values makes as many columns of z as the block has threads for: all, unless d is
+    // over 128 and the tile full. An even number of groups, so that a pass begins on 16 bytes.
+    uint32_t pairs = (tile.rows + PAIR - 1) / PAIR;
+    uint32_t groups = min((blockDim.x / pairs) & ~1u, (d + 7) / 8 * 2);
+    uint32_t passes = (d + groups * COLUMNS - 1) / (groups * COLUMNS);
+    bool whole = d % N == 0 && in_vectors<N>(query) && in_vectors<N>(query_trace) &&
+                 in_vectors<N>(key) && in_vectors<N>(key_trace) && in_vectors<N>(value) &&
+                 in_vectors<N>(value_trace) && in_vectors<N>(out);
+    uint32_t vectors = (d + N - 1) / N, pitch = vectors | 1, slot = stage_keys * pitch * 16;
+    uint32_t queries = PLAN_BYTES + 2 * slot;
+    static_assert(sizeof(Plan<T>) <= PLAN_BYTES, "the plan does not fit its place");
+    shared.plan() = {HeadRows<T>(key, key_trace, key_refs, head_column),
+                     HeadRows<T>(value, value_trace, value_refs, head_column),
+                     tile,
+                     stages,
+                     stages * (1 + passes),
+                     groups,
+                     whole,
+                     slot,
+                     pitch,
+                     vectors * N,
+                     queries,
+                     queries + tile_rows * vectors * N * 4,
+                     (((largest + 3) / 4) | 1) * 4};
+  }
+  __syncthreads();
+  begin(shared, d, stage_keys, 0);
+  begin(shared, d, stage_keys, 1);
+  load_queries(shared, HeadRows<T>(query, query_trace, query_refs, head_column), d);
+
+  uint32_t step = 0;
+  do {
+    copy_async_wait<1>();
+    __syncthreads();
+    uint32_t first = step * stage_keys;
+    Tile tile = shared.plan().tile;
+    uint32_t keys = min(stage_keys, tile.keys - first);
+    if (tile.rows == 1)
+      multiply_keys<1>(shared, shared.slot(step), first, keys, tile, count, scale);
+    else
+      multiply_keys<SCORE_ROWS>(shared, shared.slot(step), first, keys, tile, count, scale);
+    next(shared, d, stage_keys, step);
+  } while (++step < shared.plan().stages);
+
+  __syncthreads();
+  softmax(shared, shared.plan().tile, count, scores, pattern);
+
+  uint32_t width = shared.plan().groups * COLUMNS;
+  Sums<T> sums(shared.plan().tile, count, shared.plan().groups);
+  for (uint32_t column = 0; column < d; column += width) {
+    sums.clear();
+    bool used = sums.used && column + sums.column < d;
+    for (uint32_t first = 0; first < shared.plan().tile.keys; first += stage_keys, ++step) {
+      copy_async_wait<1>();
+      __syncthreads();
+      uint32_t keys = min(stage_keys, shared.plan().tile.keys - first);
+      if (used) sums.multiply_values(shared, shared.slot(step), first, keys);
+      next(shared, d, stage_keys, step);
+    }
+    if (used) sums.store_rows(shared.plan().whole, out, shared.plan().tile, column, d);
+  }
 }
 
 // Row r of z, head h, d columns from h · d; q, k, v and z have each head's columns in one stretch.
@@ -406,7 +431,7 @@ DEVICE void attention(unsigned char *memory, const View<const T> &query,
 //   keep_pattern, keep_pattern_rows     likewise
 //
 // launch: block clamp(⌈d / 4⌉ · 8 rounded up to a multiple of 32, 64, 256), grid (tiles, heads), dynamic
-// shared memory 2 · stage_keys · pitch + 4 · tile_rows · (padded + score_pitch) bytes, with
+// shared memory 160 + 2 · stage_keys · pitch + 4 · tile_rows · (padded + score_pitch) bytes, with
 //     N           = 16 / sizeof(T)
 //     padded      = ⌈d / N⌉ · N
 //     pitch       = (⌈d / N⌉ | 1) · 16
