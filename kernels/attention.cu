@@ -94,7 +94,7 @@ struct Plan {
   uint32_t groups;  // of four columns, in a pass
   bool whole;       // rows can be copied 16 bytes at a time
   uint32_t slot;    // bytes of a slot, `stage_keys` rows
-  uint32_t pitch;   // vectors of its rows; odd, so that lanes a row apart fall into different banks
+  uint32_t pitch;   // numbers of its rows, an odd count of 16 bytes: lanes a row apart use different banks
   uint32_t padded;  // columns of a query
   uint32_t query;   // byte at which they start
   uint32_t scores;  // byte at which the scores start
@@ -109,8 +109,8 @@ struct Shared {
   unsigned char *memory;
 
   DEVICE Plan<T> &plan() const { return *reinterpret_cast<Plan<T> *>(memory); }
-  DEVICE Vector<T, WIDE<T>> *slot(uint32_t step) const {
-    return reinterpret_cast<Vector<T, WIDE<T>> *>(memory + PLAN_BYTES + (step & 1) * plan().slot);
+  DEVICE T *slot(uint32_t step) const {
+    return reinterpret_cast<T *>(memory + PLAN_BYTES + (step & 1) * plan().slot);
   }
   DEVICE float *query(uint32_t row) const {
     return reinterpret_cast<float *>(memory + plan().query) + row * plan().padded;
@@ -123,19 +123,22 @@ struct Shared {
 // Copies columns … of `count` rows into a slot: 16 bytes at a time behind the threads' backs, or number
 // by number, what is past the last column becoming 0.
 template <class T>
-DEVICE void fill(bool whole, Vector<T, WIDE<T>> *slot, uint32_t pitch, const HeadRows<T> &from,
-                 uint32_t first, uint32_t count, uint32_t column, uint32_t columns) {
+DEVICE void fill(bool whole, T *slot, uint32_t pitch, const HeadRows<T> &from, uint32_t first,
+                 uint32_t count, uint32_t column, uint32_t columns) {
   constexpr uint32_t N = WIDE<T>;
   uint32_t vectors = (columns + N - 1) / N;
   uint32_t row = threadIdx.x / vectors, vector = threadIdx.x % vectors;
   uint32_t row_step = blockDim.x / vectors, vector_step = blockDim.x % vectors;
   while (row < count) {
     const T *x = from.row(first + row) + column;
-    Vector<T, N> *to = slot + row * pitch + vector;
-    if (whole)
+    T *to = slot + row * pitch + vector * N;
+    if (whole) {
       copy_async_16(to, x + vector * N, 16);
-    else
-      load<false>(*to, Plain<const T>{x}, vector * N, columns);
+    } else {
+      Vector<T, N> y;
+      load<false>(y, Plain<const T>{x}, vector * N, columns);
+      write_whole(y, to);
+    }
     row += row_step;
     vector += vector_step;
     if (vector >= vectors) {
@@ -158,24 +161,25 @@ DEVICE void load_queries(const Shared<T> &shared, const HeadRows<T> &query, uint
       load<true>(x, from, column, d);
     else
       load<false>(x, from, column, d);
-    Vector<float, 4> *to = reinterpret_cast<Vector<float, 4> *>(shared.query(row) + column);
 #pragma unroll
-    for (uint32_t j = 0; j < N; j += 4)
-      to[j / 4] = {widen(x.at[j]), widen(x.at[j + 1]), widen(x.at[j + 2]), widen(x.at[j + 3])};
+    for (uint32_t j = 0; j < N; j += 4) {
+      Vector<float, 4> y{widen(x.at[j]), widen(x.at[j + 1]), widen(x.at[j + 2]), widen(x.at[j + 3])};
+      write_whole(y, shared.query(row) + column + j);
+    }
   }
 }
 
 // Scores of one stage's keys: a lane multiplies its key with R rows at a time.
 template <uint32_t R, class T>
-DEVICE void multiply_keys(const Shared<T> &shared, const Vector<T, WIDE<T>> *keys, uint32_t first_key,
-                          uint32_t stage_keys, const Tile &tile, const uint32_t *count, float scale) {
+DEVICE void multiply_keys(const Shared<T> &shared, const T *keys, uint32_t first_key, uint32_t stage_keys,
+                          const Tile &tile, const uint32_t *count, float scale) {
   constexpr uint32_t N = WIDE<T>;
   uint32_t groups = (tile.rows + R - 1) / R, blocks = (stage_keys + WARP - 1) / WARP;
   for (uint32_t unit = threadIdx.x / WARP; unit < groups * blocks; unit += blockDim.x / WARP) {
     uint32_t first_row = unit % groups * R;
     uint32_t key = unit / groups * WARP + threadIdx.x % WARP;
     if (key >= stage_keys) continue;
-    const Vector<T, N> *k = keys + key * shared.plan().pitch;
+    const T *k = keys + key * shared.plan().pitch;
     uint32_t padded = shared.plan().padded;
     // a group that the tile does not fill repeats its last row
     const float *q[R];
@@ -188,12 +192,14 @@ DEVICE void multiply_keys(const Shared<T> &shared, const Vector<T, WIDE<T>> *key
     }
 #pragma unroll 2
     for (uint32_t column = 0; column < padded; column += N) {
-      Vector<T, N> x = k[column / N];
+      Vector<T, N> x;
+      read_whole(x, k + column);
 #pragma unroll
       for (uint32_t r = 0; r < R; ++r)
 #pragma unroll
         for (uint32_t j = 0; j < N; j += 4) {
-          Vector<float, 4> y = *reinterpret_cast<const Vector<float, 4> *>(q[r] + column + j);
+          Vector<float, 4> y;
+          read_whole(y, q[r] + column + j);
 #pragma unroll
           for (uint32_t i = 0; i < 4; ++i)
             partial[r][i] = fmaf(y.at[i], widen(x.at[j + i]), partial[r][i]);
@@ -269,10 +275,10 @@ struct Sums {
   }
 
   // Adds one stage's values, those of keys that a row does not see left out.
-  DEVICE void multiply_values(const Shared<T> &shared, const Vector<T, WIDE<T>> *values,
-                              uint32_t first_key, uint32_t stage_keys) {
-    const T *v = reinterpret_cast<const T *>(values) + column;
-    uint32_t pitch = shared.plan().pitch * WIDE<T>;
+  DEVICE void multiply_values(const Shared<T> &shared, const T *values, uint32_t first_key,
+                              uint32_t stage_keys) {
+    const T *v = values + column;
+    uint32_t pitch = shared.plan().pitch;
     const float *w[PAIR];
     uint32_t seen[PAIR];
 #pragma unroll
@@ -285,16 +291,18 @@ struct Sums {
       Vector<float, 4> weight[PAIR];
 #pragma unroll
       for (uint32_t r = 0; r < PAIR; ++r)
-        weight[r] = *reinterpret_cast<const Vector<float, 4> *>(w[r] + key);
+        read_whole(weight[r], w[r] + key);
 #pragma unroll
       for (uint32_t i = 0; i < 4; ++i) {
-        Vector<T, COLUMNS> x = *reinterpret_cast<const Vector<T, COLUMNS> *>(v + (key + i) * pitch);
+        Vector<T, COLUMNS> x;
+        read_whole(x, v + (key + i) * pitch);
 #pragma unroll
         for (uint32_t r = 0; r < PAIR; ++r) add(r, weight[r].at[i], x);
       }
     }
     for (; key < max(seen[0], seen[1]); ++key) {
-      Vector<T, COLUMNS> x = *reinterpret_cast<const Vector<T, COLUMNS> *>(v + key * pitch);
+      Vector<T, COLUMNS> x;
+      read_whole(x, v + key * pitch);
 #pragma unroll
       for (uint32_t r = 0; r < PAIR; ++r)
         if (key < seen[r]) add(r, w[r][key], x);
@@ -362,7 +370,7 @@ DEVICE void attention(unsigned char *memory, const View<const T> &query,
     bool whole = d % N == 0 && in_vectors<N>(query) && in_vectors<N>(query_trace) &&
                  in_vectors<N>(key) && in_vectors<N>(key_trace) && in_vectors<N>(value) &&
                  in_vectors<N>(value_trace) && in_vectors<N>(out);
-    uint32_t vectors = (d + N - 1) / N, pitch = vectors | 1, slot = stage_keys * pitch * 16;
+    uint32_t vectors = (d + N - 1) / N, pitch = (vectors | 1) * N, slot = stage_keys * pitch * sizeof(T);
     uint32_t queries = PLAN_BYTES + 2 * slot;
     static_assert(sizeof(Plan<T>) <= PLAN_BYTES, "the plan does not fit its place");
     shared.plan() = {HeadRows<T>(key, key_trace, key_refs, head_column),

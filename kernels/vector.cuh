@@ -11,6 +11,33 @@ struct alignas(sizeof(T) * N) Vector {
   T at[N];
 };
 
+// Accessed whole: a vector as the one word that the hardware moves.
+template <uint32_t bytes>
+struct WordOf;
+template <>
+struct WordOf<16> {
+  using Type = uint4;
+};
+template <>
+struct WordOf<8> {
+  using Type = uint2;
+};
+
+template <class T, uint32_t N>
+DEVICE void read_whole(Vector<T, N> &x, const T *from) {
+  using Word = typename WordOf<sizeof(T) * N>::Type;
+  Word word = *reinterpret_cast<const Word *>(from);
+  __builtin_memcpy(&x, &word, sizeof(x));
+}
+
+template <class T, uint32_t N>
+DEVICE void write_whole(const Vector<T, N> &x, T *to) {
+  using Word = typename WordOf<sizeof(T) * N>::Type;
+  Word word;
+  __builtin_memcpy(&word, &x, sizeof(x));
+  *reinterpret_cast<Word *>(to) = word;
+}
+
 // The row that this warp takes, where a warp takes one.
 DEVICE uint32_t warp_row() {
   return blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
@@ -55,7 +82,7 @@ DEVICE RowOf<T> row_of(const View<T> &own, const View<T> &trace, uint32_t ref) {
 template <bool whole, uint32_t N, class T, class Row>
 DEVICE void load(Vector<T, N> &x, const Row &row, uint32_t column, uint32_t width) {
   if (whole) {
-    x = *reinterpret_cast<const Vector<T, N> *>(row.at(column));
+    read_whole(x, row.at(column));
   } else {
 #pragma unroll
     for (uint32_t i = 0; i < N; ++i) {
@@ -68,7 +95,7 @@ DEVICE void load(Vector<T, N> &x, const Row &row, uint32_t column, uint32_t widt
 template <bool whole, uint32_t N, class T, class Row>
 DEVICE void store(const Vector<T, N> &x, const Row &row, uint32_t column, uint32_t width) {
   if (whole) {
-    *reinterpret_cast<Vector<T, N> *>(row.at(column)) = x;
+    write_whole(x, row.at(column));
   } else {
 #pragma unroll
     for (uint32_t i = 0; i < N; ++i)
