@@ -330,7 +330,10 @@ struct Gemm {
         for (uint32_t e = 0; e < 4; ++e) sum[i][j][e] = 0.0f;
 
     const uint32_t stages = (in.inputs + STEP - 1) / STEP;
-    if constexpr (HOW == Multiply::FFMA) {
+    if constexpr (HOW == Multiply::FFMA || HOW == Multiply::SPLIT) {
+      // Here arithmetic leaves no registers for a second set of fragments, and is long enough for the
+      // other warps to hide the loads behind.
+#pragma unroll 1
       for (uint32_t s = 0; s < STAGES - 1; ++s) {
         if (s < stages) copy(copier, shared + s * STAGE);
         copy_async_commit();
@@ -342,7 +345,17 @@ struct Gemm {
         const uint32_t next = s + STAGES - 1;
         if (next < stages) copy(copier, shared + (next & (STAGES - 1)) * STAGE);
         copy_async_commit();
-        multiply_plain(shared + (s & (STAGES - 1)) * STAGE, rows, columns);
+        const unsigned char *slot = shared + (s & (STAGES - 1)) * STAGE;
+        if constexpr (HOW == Multiply::FFMA) {
+          multiply_plain(slot, rows, columns);
+        } else {
+#pragma unroll 1
+          for (uint32_t step = 0; step < 2; ++step) {
+            Fragments fragments;
+            load(fragments, slot, step);
+            multiply(fragments, rows, columns);
+          }
+        }
       }
       __syncthreads();
     } else {
@@ -350,6 +363,7 @@ struct Gemm {
       // middle of a stage both shows the next one and frees this one, whose second half is by then
       // in registers.
       Fragments even, odd;
+#pragma unroll 1
       for (uint32_t s = 0; s < STAGES; ++s) {
         if (s < stages) copy(copier, shared + s * STAGE);
         copy_async_commit();
