@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Attention, Backend, Epilogue, Linear, Norm, ReadoutSpec, Rows, Weight};
+use crate::backend::{
+    Attention, Backend, Epilogue, Linear, Norm, ReadoutSpec, Rows, Store, Weight,
+};
 use crate::patch::{Op, Run};
 use crate::plan::tables::{AttentionRows, Ref};
 use crate::sweep::execute::{self, ExecuteError, Limits, Outcome, Plan};
@@ -35,7 +37,8 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
             .map(|i| ((i * 7919) % 2017) as f64 / 1009.0 - 1.0)
             .collect::<Vec<_>>()
     };
-    let matrix = |rows: usize, width: usize| backend.upload(rows, width, &fill(rows * width));
+    let matrix =
+        |rows: usize, width: usize, store| backend.upload(rows, width, store, &fill(rows * width));
     let list: Arc<Vec<u32>> = Arc::new((0..rows as u32).collect());
     let refs: Arc<Vec<Ref>> = Arc::new((0..rows).map(Ref::own).collect());
     let mut kernels: Vec<Kernel<'_>> = Vec::new();
@@ -50,7 +53,13 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
             false,
         ),
     ] {
-        let (input, residual, mut out) = (matrix(rows, k), matrix(rows, n), matrix(rows, n));
+        let written = match weight {
+            Weight::Query(_) => Store::Heads,
+            Weight::MlpPre(_) => Store::Branch,
+            _ => Store::Residual,
+        };
+        let input = matrix(rows, k, Store::Branch);
+        let (residual, mut out) = (matrix(rows, n, Store::Residual), matrix(rows, n, written));
         let (list, refs) = (list.clone(), refs.clone());
         kernels.push(Kernel {
             name: format!("{name}, {rows} × {k} → {n}"),
@@ -78,7 +87,10 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
             }),
         });
     }
-    let (input, mut out) = (matrix(rows, d), matrix(rows, d));
+    let (input, mut out) = (
+        matrix(rows, d, Store::Residual),
+        matrix(rows, d, Store::Branch),
+    );
     kernels.push(Kernel {
         name: format!("layer norm, {rows} × {d}"),
         flops: 0.0,
@@ -108,12 +120,12 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
     }
     let all = prompts * length;
     let (query, key, value, mut out) = (
-        matrix(all, d),
-        matrix(all, d),
-        matrix(all, d),
-        matrix(all, d),
+        matrix(all, d, Store::Heads),
+        matrix(all, d, Store::Heads),
+        matrix(all, d, Store::Heads),
+        matrix(all, d, Store::Heads),
     );
-    let constants = backend.upload(1, 0, &[]);
+    let constants = backend.constants(&[]);
     kernels.push(Kernel {
         name: format!("attention, {prompts} prompts of {length}"),
         flops: 4.0 * (d * prompts * length * (length + 1) / 2) as f64,
@@ -134,7 +146,7 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
             backend.attention(&attention, &mut [], &constants, &mut out);
         }),
     });
-    let input = matrix(rows, d);
+    let input = matrix(rows, d, Store::Branch);
     kernels.push(Kernel {
         name: format!("readout, {rows} × {d} → {v}"),
         flops: 2.0 * (rows * d * v) as f64,
@@ -145,7 +157,8 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
                 first: (0..=rows).collect(),
                 top: 0,
             };
-            std::hint::black_box(backend.readout(&input, rows, &spec));
+            // a device that fails here fails in the sweep that follows, and says so there
+            let _ = std::hint::black_box(backend.readout(&input, rows, &spec));
         }),
     });
     kernels

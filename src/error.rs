@@ -31,6 +31,9 @@ pub enum Error {
     /// Runs that do not fit the model or the memory, or an interruption.
     #[error(transparent)]
     Execute(#[from] crate::sweep::execute::ExecuteError),
+    /// A device that failed.
+    #[error(transparent)]
+    Device(#[from] crate::backend::DeviceError),
     /// Flags that do not fit together.
     #[error("{0}")]
     Usage(String),
@@ -56,7 +59,7 @@ impl Error {
     pub fn is_interruption(&self) -> bool {
         matches!(
             self,
-            Error::Execute(crate::sweep::execute::ExecuteError::Interrupted(_))
+            Error::Execute(crate::sweep::execute::ExecuteError::Interrupted)
         )
     }
 }

@@ -12,8 +12,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::backend::{
-    Attention, Backend, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout, ReadoutSpec, Rows,
-    Weight,
+    Attention, Backend, DeviceError, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout,
+    ReadoutSpec, Rows, Store, Weight,
 };
 use crate::plan::tables::{Chunk, LayerTables, Ref, RowTable, Sum};
 use crate::plan::trace::TraceLayout;
@@ -36,7 +36,7 @@ impl<M> Traces<M> {
         let width = |stage| layout.width(stage, backend.config());
         let matrices = slots
             .iter()
-            .map(|(_, stage)| backend.matrix(layout.rows(), width(*stage)))
+            .map(|(_, stage)| backend.matrix(layout.rows(), width(*stage), Store::of(*stage)))
             .collect();
         Self { layout, matrices }
     }
@@ -56,6 +56,7 @@ pub struct Buffers<M> {
     stream: M,
     normed: M,
     scale: M,
+    normalized: M,
     query: M,
     key: M,
     value: M,
@@ -67,28 +68,31 @@ pub struct Buffers<M> {
     mlp_output: M,
     out: M,
     own_input: M,
+    own_normed: M,
 }
 
 impl<M> Buffers<M> {
     /// Empty buffers of a backend's shape.
     pub fn new<B: Backend<Matrix = M>>(backend: &B) -> Self {
         let config = backend.config();
-        let wide = || backend.matrix(0, config.width);
+        let wide = |store| backend.matrix(0, config.width, store);
         Self {
-            stream: wide(),
-            normed: wide(),
-            scale: backend.matrix(0, 1),
-            query: wide(),
-            key: wide(),
-            value: wide(),
-            z: wide(),
-            attention_output: wide(),
-            mid: wide(),
-            mlp_pre: backend.matrix(0, config.inner),
-            mlp_activation: backend.matrix(0, config.inner),
-            mlp_output: wide(),
-            out: wide(),
-            own_input: wide(),
+            stream: wide(Store::Residual),
+            normed: wide(Store::Branch),
+            scale: backend.matrix(0, 1, Store::Residual),
+            normalized: wide(Store::Residual),
+            query: wide(Store::Heads),
+            key: wide(Store::Heads),
+            value: wide(Store::Heads),
+            z: wide(Store::Heads),
+            attention_output: wide(Store::Residual),
+            mid: wide(Store::Residual),
+            mlp_pre: backend.matrix(0, config.inner, Store::Branch),
+            mlp_activation: backend.matrix(0, config.inner, Store::Branch),
+            mlp_output: wide(Store::Residual),
+            out: wide(Store::Residual),
+            own_input: wide(Store::Residual),
+            own_normed: wide(Store::Branch),
         }
     }
 
@@ -113,16 +117,22 @@ impl<M> Buffers<M> {
     }
 }
 
-/// Somebody asked for the work to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("interrupted")]
-pub struct Interrupted;
+/// Why a pass did not end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ForwardError {
+    /// Somebody asked for the work to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
 
 /// Runs one chunk and reads it out. Clean chunks write `traces`, others read them.
 ///
 /// # Errors
 ///
-/// [`Interrupted`] once `stop` is set; it is looked at between layers.
+/// [`ForwardError`]: `stop` is looked at between layers.
 pub fn forward<B: Backend>(
     backend: &B,
     chunk: &Chunk,
@@ -130,9 +140,9 @@ pub fn forward<B: Backend>(
     traces: &mut Traces<B::Matrix>,
     spec: &ReadoutSpec,
     stop: &AtomicBool,
-) -> Result<Vec<Readout>, Interrupted> {
+) -> Result<Vec<Readout>, ForwardError> {
     buffers.reserve(backend, chunk);
-    let constants = backend.upload(1, chunk.constants.len(), &chunk.constants);
+    let constants = backend.constants(&chunk.constants);
     let mut pass = Pass {
         backend,
         buffers,
@@ -142,20 +152,20 @@ pub fn forward<B: Backend>(
     pass.input(chunk);
     for (i, tables) in chunk.layers.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
-            return Err(Interrupted);
+            return Err(ForwardError::Interrupted);
         }
         pass.attention(chunk.start + i, tables);
         pass.mlp(chunk.start + i, tables);
         std::mem::swap(&mut pass.buffers.stream, &mut pass.buffers.out);
     }
-    Ok(pass.readout(chunk, spec))
+    Ok(pass.readout(chunk, spec)?)
 }
 
 struct Pass<'a, B: Backend> {
     backend: &'a B,
     buffers: &'a mut Buffers<B::Matrix>,
     traces: &'a mut Traces<B::Matrix>,
-    constants: B::Matrix,
+    constants: B::Constants,
 }
 
 impl<B: Backend> Pass<'_, B> {
@@ -163,17 +173,17 @@ impl<B: Backend> Pass<'_, B> {
         let (backend, b, tables) = (self.backend, &mut *self.buffers, &chunk.input_tables);
         backend.resize(&mut b.stream, chunk.input.len());
         if chunk.input.computed > 0 {
-            // normed and mid hold the two embeddings until they are added
-            backend.resize(&mut b.normed, chunk.input.computed);
+            // out and mid hold the two embeddings until they are added
+            backend.resize(&mut b.out, chunk.input.computed);
             backend.resize(&mut b.mid, chunk.input.computed);
-            backend.embed(Embedding::Token, &chunk.tokens, &mut b.normed);
+            backend.embed(Embedding::Token, &chunk.tokens, &mut b.out);
             settle(
                 backend,
                 self.traces,
                 &self.constants,
                 tables,
                 Stage::TokenEmbedding,
-                &mut b.normed,
+                &mut b.out,
             );
             backend.embed(Embedding::Position, &chunk.positions, &mut b.mid);
             settle(
@@ -185,7 +195,7 @@ impl<B: Backend> Pass<'_, B> {
                 &mut b.mid,
             );
             let refs: Vec<Ref> = (0..chunk.input.computed).map(Ref::own).collect();
-            let (token, position) = (own(&b.normed, &refs), own(&b.mid, &refs));
+            let (token, position) = (own(&b.out, &refs), own(&b.mid, &refs));
             backend.add(&token, &position, &mut b.stream, 0);
         }
         gather(
@@ -214,7 +224,7 @@ impl<B: Backend> Pass<'_, B> {
             refs: &tables.ln_1,
         };
         let stages = [Stage::Ln1Scale, Stage::Ln1Normalized, Stage::AttentionInput];
-        let out = (&mut b.scale, &mut b.normed);
+        let out = [&mut b.scale, &mut b.normalized, &mut b.normed];
         norm(
             backend,
             self.traces,
@@ -291,13 +301,14 @@ impl<B: Backend> Pass<'_, B> {
                 );
                 let refs: Vec<Ref> = (0..count).map(Ref::own).collect();
                 let rows: Vec<u32> = (0..count as u32).collect();
-                backend.resize(&mut b.mid, count);
-                backend.layer_norm(Norm::Ln1(layer), &own(&b.own_input, &refs), &mut b.mid);
+                backend.resize(&mut b.own_normed, count);
+                let normed = &mut b.own_normed;
+                backend.layer_norm(Norm::Ln1(layer), &own(&b.own_input, &refs), normed);
                 let d = backend.config().head_width();
                 let linear = Linear {
                     weight,
                     columns: head * d..(head + 1) * d,
-                    input: &b.mid,
+                    input: &b.own_normed,
                     rows: &rows,
                     out_rows: Some(&input.output),
                     epilogue: Epilogue::None,
@@ -401,7 +412,7 @@ impl<B: Backend> Pass<'_, B> {
         let config = backend.config();
         let stages = [Stage::Ln2Scale, Stage::Ln2Normalized, Stage::MlpInput];
         let read = tables.writes(Stage::MlpResidualInput);
-        let out = (&mut b.scale, &mut b.normed);
+        let out = [&mut b.scale, &mut b.normalized, &mut b.normed];
         if read.is_empty() {
             let input = Input {
                 own: &b.mid,
@@ -562,7 +573,7 @@ impl<B: Backend> Pass<'_, B> {
         }
     }
 
-    fn readout(&mut self, chunk: &Chunk, spec: &ReadoutSpec) -> Vec<Readout> {
+    fn readout(&mut self, chunk: &Chunk, spec: &ReadoutSpec) -> Result<Vec<Readout>, DeviceError> {
         let (backend, tables, b) = (self.backend, &chunk.final_tables, &mut *self.buffers);
         let layers = backend.config().layers;
         let input = Input {
@@ -571,7 +582,7 @@ impl<B: Backend> Pass<'_, B> {
             refs: &chunk.readout,
         };
         let stages = [Stage::LnFScale, Stage::LnFNormalized, Stage::FinalOutput];
-        let out = (&mut b.scale, &mut b.normed);
+        let out = [&mut b.scale, &mut b.normalized, &mut b.normed];
         norm(
             backend,
             self.traces,
@@ -604,11 +615,11 @@ struct Input<'a, M> {
 fn norm<B: Backend>(
     backend: &B,
     traces: &mut Traces<B::Matrix>,
-    constants: &B::Matrix,
+    constants: &B::Constants,
     tables: &LayerTables,
     (norm, stages): (Norm, [Stage; 3]),
     input: Input<'_, B::Matrix>,
-    (scale, out): (&mut B::Matrix, &mut B::Matrix),
+    [scale, normalized, out]: [&mut B::Matrix; 3],
 ) {
     fn rows<'a, M>(input: &Input<'a, M>, traces: &'a Traces<M>) -> Rows<'a, M> {
         let trace = input
@@ -625,9 +636,10 @@ fn norm<B: Backend>(
         backend.resize(scale, input.refs.len());
         backend.layer_norm_scale(&rows(&input, traces), scale);
         settle(backend, traces, constants, tables, stages[0], scale);
-        backend.layer_norm_normalize(&rows(&input, traces), scale, out);
-        settle(backend, traces, constants, tables, stages[1], out);
-        backend.layer_norm_affine(norm, out);
+        backend.resize(normalized, input.refs.len());
+        backend.layer_norm_normalize(&rows(&input, traces), scale, normalized);
+        settle(backend, traces, constants, tables, stages[1], normalized);
+        backend.layer_norm_affine(norm, normalized, input.refs.len(), out);
     } else {
         backend.layer_norm(norm, &rows(&input, traces), out);
     }
@@ -664,7 +676,7 @@ fn gather<B: Backend>(
 fn settle<B: Backend>(
     backend: &B,
     traces: &mut Traces<B::Matrix>,
-    constants: &B::Matrix,
+    constants: &B::Constants,
     tables: &LayerTables,
     stage: Stage,
     buffer: &mut B::Matrix,

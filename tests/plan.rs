@@ -44,7 +44,7 @@ fn draw(config: &Config, patches: &[Patch], readouts: &[usize]) -> Cone {
         config,
         cells: &cells,
         readouts: &readouts,
-        same: &from_base,
+        same: &|i| from_base(&cells[i]),
     })
 }
 

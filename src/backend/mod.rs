@@ -16,6 +16,110 @@ pub mod cpu;
 
 use crate::model::Config;
 use crate::plan::tables::{AttentionRows, Ref, Write};
+use crate::site::Stage;
+
+/// In what numbers activations are computed. The residual stream is f32 in all but [`Self::F64`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Precision {
+    /// Single precision throughout: on a GPU, tensor cores by splitting where that is faster.
+    F32,
+    /// Double precision: CPU only, the reference.
+    F64,
+    /// Linear layers on operands rounded to TensorFloat-32: GPU only.
+    Tf32,
+    /// What linear layers and attention read is bfloat16: GPU only.
+    Bf16,
+    /// What linear layers and attention read is half precision: GPU only.
+    F16,
+}
+
+impl Precision {
+    /// How it is written: `f32`, `f64`, `tf32`, `bf16`, `f16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+
+    /// Whether the CPU backend has it.
+    pub fn on_cpu(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
+    }
+}
+
+/// What a matrix holds, from which a backend chooses the type of its numbers and how it lies in
+/// memory. Whatever the choice, matrices are addressed as `[row, column]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Store {
+    /// The residual stream and what is added to it, layer-norm scales and normalised rows, scores
+    /// and pattern: full precision everywhere.
+    Residual,
+    /// What a linear layer reads, or the MLP's inner rows: the type that the precision names.
+    Branch,
+    /// Queries, keys, values and z: as `Branch`, and a backend may lay them out head by head.
+    Heads,
+}
+
+impl Store {
+    /// What holds a stage.
+    pub fn of(stage: Stage) -> Self {
+        match stage {
+            Stage::Query | Stage::Key | Stage::Value | Stage::Z => Self::Heads,
+            Stage::AttentionInput
+            | Stage::MlpInput
+            | Stage::MlpPre
+            | Stage::MlpActivation
+            | Stage::FinalOutput => Self::Branch,
+            _ => Self::Residual,
+        }
+    }
+}
+
+/// What can go wrong on a device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// An allocation did not fit.
+    #[error("the device has no room for {needed} bytes more: give --memory less")]
+    OutOfMemory {
+        /// Bytes asked for.
+        needed: u64,
+    },
+    /// The driver refused or broke off something.
+    #[error("the device failed while {doing}: {why}")]
+    Failed {
+        /// What was under way.
+        doing: &'static str,
+        /// The driver's word for it.
+        why: String,
+    },
+}
+
+/// A stretch of one row of a matrix.
+#[derive(Debug)]
+pub struct Stretch<'a, M> {
+    /// The matrix.
+    pub matrix: &'a M,
+    /// Row.
+    pub row: usize,
+    /// First column.
+    pub column: usize,
+}
+
+/// Two stretches of one length, of matrices that hold numbers of one type.
+#[derive(Debug)]
+pub struct Same<'a, M> {
+    /// One.
+    pub a: Stretch<'a, M>,
+    /// The other.
+    pub b: Stretch<'a, M>,
+    /// How many columns.
+    pub length: usize,
+}
 
 /// Which row table an embedding reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,40 +262,53 @@ impl Readout {
 
 /// A device that can run the forward pass.
 ///
-/// Matrices are row-major `[rows, width]` in the backend's stored type. Contents of a fresh or
-/// resized matrix are unspecified; the plan guarantees that every row is written before it is read.
+/// Matrices are `[rows, width]`, their numbers of the type that [`Store`] and the precision give.
+/// Contents of a fresh or resized matrix are unspecified; the plan guarantees that every row is
+/// written before it is read.
+///
+/// Operations may be queued: what went wrong in one is reported by the next of [`Backend::read`],
+/// [`Backend::same`] and [`Backend::readout`], which wait for everything before them. After an error
+/// the contents of the matrices that were being written are unspecified.
 pub trait Backend: Sync {
     /// A matrix on the device.
     type Matrix: Send + Sync;
+    /// Numbers that overwrites read, on the device.
+    type Constants: Send + Sync;
 
     /// The model's shape.
     fn config(&self) -> &Config;
 
     /// A matrix of unspecified contents.
-    fn matrix(&self, rows: usize, width: usize) -> Self::Matrix;
+    fn matrix(&self, rows: usize, width: usize, store: Store) -> Self::Matrix;
 
     /// Changes the number of rows, keeping the allocation where it is large enough.
     fn resize(&self, matrix: &mut Self::Matrix, rows: usize);
 
-    /// Bytes of one number of a matrix.
+    /// Bytes of the largest number that a matrix holds.
     fn value_bytes(&self) -> usize;
 
     /// Bytes of activations beyond which a larger chunk wins nothing.
     fn chunk_bytes(&self) -> u64;
 
     /// A matrix of these values, row by row, rounded to the stored type.
-    fn upload(&self, rows: usize, width: usize, values: &[f64]) -> Self::Matrix;
+    fn upload(&self, rows: usize, width: usize, store: Store, values: &[f64]) -> Self::Matrix;
+
+    /// Constants of these values.
+    fn constants(&self, values: &[f64]) -> Self::Constants;
 
     /// The contents, row by row.
-    fn read(&self, matrix: &Self::Matrix) -> Vec<f64>;
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`], its own or of what was queued before.
+    fn read(&self, matrix: &Self::Matrix) -> Result<Vec<f64>, DeviceError>;
 
-    /// Whether two stretches of rows are equal bit for bit: `(matrix, row, column)` each.
-    fn same(
-        &self,
-        a: (&Self::Matrix, usize, usize),
-        b: (&Self::Matrix, usize, usize),
-        length: usize,
-    ) -> bool;
+    /// For each pair of stretches, whether they are equal bit for bit.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`], its own or of what was queued before.
+    fn same(&self, pairs: &[Same<'_, Self::Matrix>]) -> Result<Vec<bool>, DeviceError>;
 
     /// Rows `0..index.len()` of `out` become rows of a table.
     fn embed(&self, table: Embedding, index: &[u32], out: &mut Self::Matrix);
@@ -225,8 +342,14 @@ pub trait Backend: Sync {
         out: &mut Self::Matrix,
     );
 
-    /// x · weight + bias, in place: the last third.
-    fn layer_norm_affine(&self, norm: Norm, out: &mut Self::Matrix);
+    /// Rows `0..rows` of `out` become x · weight + bias of those of `normalized`: the last third.
+    fn layer_norm_affine(
+        &self,
+        norm: Norm,
+        normalized: &Self::Matrix,
+        rows: usize,
+        out: &mut Self::Matrix,
+    );
 
     /// A linear layer. With `columns` narrower than the weight, those columns of `out`.
     fn linear(&self, linear: &Linear<'_, Self::Matrix>, out: &mut Self::Matrix);
@@ -239,7 +362,7 @@ pub trait Backend: Sync {
         &self,
         attention: &Attention<'_, Self::Matrix>,
         kept: &mut [Self::Matrix],
-        constants: &Self::Matrix,
+        constants: &Self::Constants,
         out: &mut Self::Matrix,
     );
 
@@ -249,11 +372,20 @@ pub trait Backend: Sync {
         matrix: &mut Self::Matrix,
         writes: &[Write],
         kept: &[Self::Matrix],
-        constants: &Self::Matrix,
+        constants: &Self::Constants,
     );
 
     /// Unembedding, log-sum-exp, wanted logits and top-k; the logits are never stored.
-    fn readout(&self, input: &Self::Matrix, rows: usize, spec: &ReadoutSpec) -> Vec<Readout>;
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`], its own or of what was queued before.
+    fn readout(
+        &self,
+        input: &Self::Matrix,
+        rows: usize,
+        spec: &ReadoutSpec,
+    ) -> Result<Vec<Readout>, DeviceError>;
 
     /// Floating-point operations executed so far, counted where they are executed: multiply-adds
     /// of linear layers, attention and unembedding, two each.

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::setup::Setup;
-use super::{Global, Precision, print};
-use crate::backend::Backend;
+use super::{Global, print};
 use crate::backend::cpu::{Cpu, Real, limits};
+use crate::backend::{Backend, Precision};
 use crate::bench::{kernels, median, sweep, time_sweep};
 use crate::error::Error;
 

@@ -16,9 +16,10 @@ mod verify;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 pub use self::setup::Bytes;
+use crate::backend::Precision;
 use crate::error::Error;
 
 /// Activation patching on GPT-2: every layer, head and position in one ragged batch.
@@ -59,21 +60,6 @@ pub struct Global {
     /// Memory for activations, such as 512M or 2G; a quarter of what is free unless given
     #[arg(long, global = true, value_name = "SIZE")]
     memory: Option<Bytes>,
-}
-
-/// A precision of the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    /// Single precision.
-    F32,
-    /// Double precision: CPU only.
-    F64,
-    /// TensorFloat-32: GPU only.
-    Tf32,
-    /// bfloat16: GPU only.
-    Bf16,
-    /// Half precision: GPU only.
-    F16,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,13 +4,14 @@ use std::io::IsTerminal;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Global, Precision, Prompts, note};
-use crate::backend::Backend;
+use super::{Global, Prompts, note};
 use crate::backend::cpu::{Cpu, Instructions};
+use crate::backend::{Backend, Precision};
 use crate::error::Error;
 use crate::model::Checkpoint;
 use crate::sweep::execute::{self, Limits, Outcome};
@@ -209,13 +210,15 @@ impl Setup {
             bar.set_style(style);
         }
         let start = Instant::now();
-        let done = AtomicBool::new(false);
+        // the bar is drawn until the sender goes away, which wakes the thread that draws it
+        let (running, done) = std::sync::mpsc::channel::<()>();
         let outcome = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    std::thread::sleep(Duration::from_millis(50));
+            let bar = &bar;
+            scope.spawn(move || {
+                while done.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout)
+                {
                     let seconds = start.elapsed().as_secs_f64();
-                    if seconds > 1.0 && self.interactive && !done.load(Ordering::Relaxed) {
+                    if seconds > 1.0 && self.interactive {
                         let executed = backend.executed_flops().min(plan.flops());
                         let share = executed as f64 / plan.flops().max(1) as f64;
                         bar.set_message(format!(
@@ -227,7 +230,7 @@ impl Setup {
                 }
             });
             let outcome = execute::execute(backend, pairs, &limits);
-            done.store(true, Ordering::Relaxed);
+            drop(running);
             outcome
         });
         bar.finish_and_clear();

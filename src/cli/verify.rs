@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::setup::Setup;
 use super::{Global, print};
+use crate::backend::Precision;
 use crate::backend::cpu::Cpu;
 use crate::error::Error;
-use crate::verify::{operations, runs};
+use crate::verify::{Gates, operations, runs};
 
 /// Flags of `verify`.
 #[derive(Debug, Args)]
@@ -22,11 +23,13 @@ impl Verify {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         let setup = Setup::new(global)?;
         let (reference, subject) = (Cpu::<f64>::new(&setup.model), Cpu::<f32>::new(&setup.model));
-        let mut all = operations(&reference, &subject, self.seed);
+        let gates = Gates::of(Precision::F32);
+        let mut all = operations(&reference, &subject, gates, self.seed)?;
         let limits = setup.limits();
         all.extend(runs(
             &reference,
             &subject,
+            gates,
             self.seed,
             limits.memory,
             limits.stop,

@@ -95,8 +95,8 @@ pub struct Question<'a> {
     pub cells: &'a [Cell],
     /// Positions that are read out.
     pub readouts: &'a Positions,
-    /// Whether a cell writes, bit for bit, the clean base run's value.
-    pub same: &'a dyn Fn(&Cell) -> bool,
+    /// Whether cell i writes, bit for bit, the clean base run's value.
+    pub same: &'a dyn Fn(usize) -> bool,
 }
 
 /// Dirtiness at one stage: before and after its patches, and the rows that they overwrite whole.
@@ -187,7 +187,7 @@ impl<'a> Walk<'a> {
                 self.next += 1;
             }
             let row = &cells[first..self.next];
-            let same: Vec<bool> = row.iter().map(self.question.same).collect();
+            let same: Vec<bool> = (first..self.next).map(self.question.same).collect();
             let covered = whole > 0
                 && row.iter().all(|c| c.op.replaces())
                 && covers(row.iter().map(|c| (c.column, c.length)), whole);

@@ -75,9 +75,10 @@ pub fn activations<B: Backend>(
     let each = sites.iter().map(|site| {
         let (component, layer) = *site;
         let (stage, kept_layer) = place(site);
-        let values = traces
-            .get(stage, kept_layer)
-            .map_or_else(Vec::new, |m| backend.read(m));
+        let values = match traces.get(stage, kept_layer) {
+            Some(matrix) => backend.read(matrix)?,
+            None => Vec::new(),
+        };
         let name = layer.map_or(component.name().to_owned(), |l| format!("{component}.{l}"));
         let width = columns(component, config);
         let (shape, values) = match stage_heads(component) {
@@ -107,13 +108,13 @@ pub fn activations<B: Backend>(
                 (vec![h, n, n], cells.collect())
             }
         };
-        Activation {
+        Ok(Activation {
             name,
             shape,
             values,
-        }
+        })
     });
-    Ok(each.collect())
+    each.collect()
 }
 
 /// How a component's heads lie in what is kept of it.

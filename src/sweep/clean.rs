@@ -110,7 +110,7 @@ pub(super) fn means<B: Backend>(
                 continue;
             };
             let width = traces.layout.width(stage, config);
-            let values = backend.read(matrix);
+            let values = backend.read(matrix)?;
             let mut mean = vec![0.0; width];
             let mut count = 0.0;
             for (prompt, weight) in traces.layout.prompts.iter().zip(&weights) {

@@ -3,9 +3,12 @@
 pub mod activations;
 pub mod check;
 mod clean;
+mod dead;
 pub mod execute;
 pub mod experiment;
 pub mod grid;
+mod group;
+mod layout;
 pub mod pair;
 pub mod results;
 pub mod table;

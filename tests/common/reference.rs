@@ -174,7 +174,10 @@ impl<'a, B: Backend> Reference<'a, B> {
     pub fn base_row(&self, stage: Stage, layer: usize, position: usize) -> Vec<f64> {
         let (stage, layer) = kept(stage, layer);
         let width = self.traces.layout.width(stage, self.backend.config());
-        let all = self.backend.read(self.traces.get(stage, layer).unwrap());
+        let all = self
+            .backend
+            .read(self.traces.get(stage, layer).unwrap())
+            .unwrap();
         all[(self.offsets[0] + position) * width..][..width].to_vec()
     }
 
@@ -226,6 +229,7 @@ impl<'a, B: Backend> Reference<'a, B> {
             for row in self
                 .backend
                 .read(traces.get(stage, layer).unwrap())
+                .unwrap()
                 .chunks_exact(width)
             {
                 mean.iter_mut().zip(row).for_each(|(m, x)| *m += weight * x);

@@ -45,6 +45,20 @@ pub struct Matrix<'a> {
     pub inputs: usize,
     /// Whether a stored row is an output.
     pub transposed: bool,
+    /// Applied to each weight: the identity, or the rounding of another precision.
+    pub round: Rounding,
+}
+
+/// What is done to weights before they are used, so that double precision can be the reference of a
+/// backend that stores them in 16 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// Nothing.
+    None,
+    /// To bfloat16 and back.
+    Bf16,
+    /// To half precision and back.
+    F16,
 }
 
 /// Output rows that several tasks write, each its own columns.
@@ -246,7 +260,7 @@ impl<T: Real> Task<'_, '_, '_, T> {
             if weight.transposed {
                 for j in 0..wide {
                     let column = stretch(
-                        weight.data,
+                        weight,
                         (first + j) * weight.stride + first_k,
                         k,
                         &mut scratch.widened,
@@ -260,7 +274,7 @@ impl<T: Real> Task<'_, '_, '_, T> {
             } else {
                 for (i, out) in out.chunks_exact_mut(tile).take(k).enumerate() {
                     let row = stretch(
-                        weight.data,
+                        weight,
                         (first_k + i) * weight.stride + first,
                         wide,
                         &mut scratch.widened,
@@ -272,14 +286,29 @@ impl<T: Real> Task<'_, '_, '_, T> {
     }
 }
 
-/// Neighbouring weights as f32: where they stand, or widened into the buffer.
+/// Neighbouring weights as f32: where they stand, or widened or rounded into the buffer.
 #[inline(always)]
-fn stretch<'a>(data: Data<'a>, first: usize, length: usize, buffer: &'a mut Vec<f32>) -> &'a [f32] {
+fn stretch<'a>(
+    weight: Matrix<'a>,
+    first: usize,
+    length: usize,
+    buffer: &'a mut Vec<f32>,
+) -> &'a [f32] {
     buffer.resize(buffer.len().max(length), 0.0);
-    match data {
-        Data::F32(data) => return &data[first..][..length],
+    match weight.data {
+        Data::F32(data) if weight.round == Rounding::None => return &data[first..][..length],
+        Data::F32(data) => buffer[..length].copy_from_slice(&data[first..][..length]),
         Data::F16(data) => data[first..][..length].convert_to_f32_slice(&mut buffer[..length]),
         Data::BF16(data) => data[first..][..length].convert_to_f32_slice(&mut buffer[..length]),
+    }
+    match weight.round {
+        Rounding::None => {}
+        Rounding::Bf16 => buffer[..length]
+            .iter_mut()
+            .for_each(|x| *x = half::bf16::from_f32(*x).to_f32()),
+        Rounding::F16 => buffer[..length]
+            .iter_mut()
+            .for_each(|x| *x = half::f16::from_f32(*x).to_f32()),
     }
     &buffer[..length]
 }

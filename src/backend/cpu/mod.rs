@@ -20,11 +20,11 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 pub use self::instructions::Instructions;
-use self::linear::{Matrix as Weights, Output, Product};
+use self::linear::{Matrix as Weights, Output, Product, Rounding};
 pub use self::real::Real;
 use super::{
-    Attention, Backend, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout, ReadoutSpec, Rows,
-    Weight,
+    Attention, Backend, DeviceError, Embedding, Epilogue, KeepKeys, Linear, Norm, Precision,
+    Readout, ReadoutSpec, Rows, Same, Store, Weight,
 };
 use crate::model::Checkpoint;
 use crate::model::{Activation, Config};
@@ -67,6 +67,7 @@ pub struct Cpu<'m, T> {
     layers: Vec<LayerVectors<T>>,
     ln_f: [Vec<T>; 2],
     arch: Arch,
+    round: Rounding,
     flops: AtomicU64,
 }
 
@@ -80,6 +81,20 @@ impl<'m, T: Real> Cpu<'m, T> {
     /// The same with other instructions; `None` if this machine lacks them.
     pub fn with_instructions(model: &'m Checkpoint, instructions: Instructions) -> Option<Self> {
         Some(Self::on(model, instructions.arch()?))
+    }
+
+    /// The same on weights that are first rounded to the type in which a precision stores them: what
+    /// a GPU's results in that precision are compared with.
+    pub fn rounded(model: &'m Checkpoint, precision: Precision) -> Self {
+        let round = match precision {
+            Precision::Bf16 => Rounding::Bf16,
+            Precision::F16 => Rounding::F16,
+            Precision::F32 | Precision::F64 | Precision::Tf32 => Rounding::None,
+        };
+        Self {
+            round,
+            ..Self::new(model)
+        }
     }
 
     fn on(model: &'m Checkpoint, arch: Arch) -> Self {
@@ -101,6 +116,7 @@ impl<'m, T: Real> Cpu<'m, T> {
             layers,
             ln_f,
             arch,
+            round: Rounding::None,
             flops: AtomicU64::new(0),
         }
     }
@@ -151,6 +167,7 @@ impl<'m, T: Real> Cpu<'m, T> {
                 stride,
                 inputs,
                 transposed: false,
+                round: self.round,
             },
             first,
             bias,
@@ -262,22 +279,23 @@ fn at<'a, T>(rows: &Rows<'a, Buffer<T>>, i: usize) -> &'a [T] {
     }
 }
 
-fn operand<'a, T>(write: &Write, kept: &'a [Buffer<T>], constants: &'a Buffer<T>) -> &'a [T] {
+fn operand<'a, T>(write: &Write, kept: &'a [Buffer<T>], constants: &'a [T]) -> &'a [T] {
     match write.operand {
         Operand::None => &[],
         Operand::Kept { slot, row, column } => &kept[slot].row(row)[column..][..write.length],
-        Operand::Constant(offset) => &constants.data[offset..][..write.length],
+        Operand::Constant(offset) => &constants[offset..][..write.length],
     }
 }
 
 impl<T: Real> Backend for Cpu<'_, T> {
     type Matrix = Buffer<T>;
+    type Constants = Vec<T>;
 
     fn config(&self) -> &Config {
         &self.model.config
     }
 
-    fn matrix(&self, rows: usize, width: usize) -> Buffer<T> {
+    fn matrix(&self, rows: usize, width: usize, _: Store) -> Buffer<T> {
         Buffer {
             data: vec![T::default(); rows * width],
             rows,
@@ -305,30 +323,27 @@ impl<T: Real> Backend for Cpu<'_, T> {
         128 << 20
     }
 
-    fn upload(&self, rows: usize, width: usize, values: &[f64]) -> Buffer<T> {
+    fn upload(&self, rows: usize, width: usize, _: Store, values: &[f64]) -> Buffer<T> {
         let data: Vec<T> = values.iter().map(|x| T::from_f64(*x)).collect();
         assert_eq!(data.len(), rows * width, "as many values as the matrix has");
         Buffer { rows, width, data }
     }
 
-    fn read(&self, matrix: &Buffer<T>) -> Vec<f64> {
-        matrix.data[..matrix.rows * matrix.width]
-            .iter()
-            .map(|x| x.to_f64())
-            .collect()
+    fn constants(&self, values: &[f64]) -> Vec<T> {
+        values.iter().map(|x| T::from_f64(*x)).collect()
     }
 
-    fn same(
-        &self,
-        a: (&Buffer<T>, usize, usize),
-        b: (&Buffer<T>, usize, usize),
-        length: usize,
-    ) -> bool {
-        let (a, b) = (
-            &a.0.row(a.1)[a.2..][..length],
-            &b.0.row(b.1)[b.2..][..length],
-        );
-        a.iter().zip(b).all(|(a, b)| a.same_bits(*b))
+    fn read(&self, matrix: &Buffer<T>) -> Result<Vec<f64>, DeviceError> {
+        let values = &matrix.data[..matrix.rows * matrix.width];
+        Ok(values.iter().map(|x| x.to_f64()).collect())
+    }
+
+    fn same(&self, pairs: &[Same<'_, Buffer<T>>]) -> Result<Vec<bool>, DeviceError> {
+        let same = |Same { a, b, length }: &Same<'_, Buffer<T>>| {
+            let [a, b] = [a, b].map(|s| &s.matrix.row(s.row)[s.column..][..*length]);
+            a.iter().zip(b).all(|(a, b)| a.same_bits(*b))
+        };
+        Ok(pairs.par_iter().with_min_len(256).map(same).collect())
     }
 
     fn embed(&self, table: Embedding, index: &[u32], out: &mut Buffer<T>) {
@@ -409,9 +424,18 @@ impl<T: Real> Backend for Cpu<'_, T> {
         });
     }
 
-    fn layer_norm_affine(&self, norm: Norm, out: &mut Buffer<T>) {
+    fn layer_norm_affine(
+        &self,
+        norm: Norm,
+        normalized: &Buffer<T>,
+        rows: usize,
+        out: &mut Buffer<T>,
+    ) {
         let (weight, bias) = self.norm(norm);
-        self.each_row(out.rows, out, |_, row| rows::affine(weight, bias, row));
+        self.each_row(rows, out, |i, out| {
+            out.copy_from_slice(normalized.row(i));
+            rows::affine(weight, bias, out);
+        });
     }
 
     fn linear(&self, linear: &Linear<'_, Buffer<T>>, out: &mut Buffer<T>) {
@@ -469,7 +493,7 @@ impl<T: Real> Backend for Cpu<'_, T> {
         &self,
         attention: &Attention<'_, Buffer<T>>,
         kept: &mut [Buffer<T>],
-        constants: &Buffer<T>,
+        constants: &Vec<T>,
         out: &mut Buffer<T>,
     ) {
         let count = attention.rows.query.len();
@@ -567,7 +591,7 @@ impl<T: Real> Backend for Cpu<'_, T> {
         matrix: &mut Buffer<T>,
         writes: &[Write],
         kept: &[Buffer<T>],
-        constants: &Buffer<T>,
+        constants: &Vec<T>,
     ) {
         let width = matrix.width;
         for write in writes {
@@ -576,7 +600,12 @@ impl<T: Real> Backend for Cpu<'_, T> {
         }
     }
 
-    fn readout(&self, input: &Buffer<T>, rows: usize, spec: &ReadoutSpec) -> Vec<Readout> {
+    fn readout(
+        &self,
+        input: &Buffer<T>,
+        rows: usize,
+        spec: &ReadoutSpec,
+    ) -> Result<Vec<Readout>, DeviceError> {
         let tensor = self.model.unembedding();
         let [vocab, width] = tensor.shape;
         self.flops
@@ -586,8 +615,10 @@ impl<T: Real> Backend for Cpu<'_, T> {
             stride: width,
             inputs: width,
             transposed: true,
+            round: self.round,
         };
-        readout::readout(self.arch, weight, vocab, &input.data, rows, spec)
+        let read = readout::readout(self.arch, weight, vocab, &input.data, rows, spec);
+        Ok(read)
     }
 
     fn executed_flops(&self) -> u64 {

@@ -1,0 +1,184 @@
+//! Which cells write, bit for bit, what the base's trace holds: a patch of such cells is dead where
+//! no other patch reaches it.
+//!
+//! Asked of the backend for a whole batch of runs at once: on a device every question is a wait.
+
+use crate::backend::{Backend, DeviceError, Same, Store, Stretch};
+use crate::forward::Traces;
+use crate::patch::Origin;
+use crate::plan::cell::{Cell, CellOp, Value, kept};
+use crate::plan::chunk::Means;
+use crate::site::Stage;
+use crate::sweep::layout::Place;
+
+/// A stretch of a row: of a kept activation, or of the constants of a store.
+#[derive(Clone, Copy)]
+enum At {
+    Kept {
+        stage: Stage,
+        layer: usize,
+        row: usize,
+        column: usize,
+    },
+    Constant {
+        store: Store,
+        column: usize,
+    },
+}
+
+/// Values that cells write and no trace holds, by the type in which they are compared.
+#[derive(Default)]
+struct Constants {
+    residual: Vec<f64>,
+    branch: Vec<f64>,
+}
+
+impl Constants {
+    fn push(&mut self, stage: Stage, values: impl IntoIterator<Item = f64>) -> At {
+        let (store, all) = match Store::of(stage) {
+            Store::Residual => (Store::Residual, &mut self.residual),
+            Store::Branch | Store::Heads => (Store::Branch, &mut self.branch),
+        };
+        let column = all.len();
+        all.extend(values);
+        At::Constant { store, column }
+    }
+}
+
+/// For each cell of each run (with its pair's place), whether it writes what stands there.
+///
+/// # Errors
+///
+/// [`DeviceError`] of the comparison, or of what was queued before it.
+pub(super) fn dead<B: Backend>(
+    backend: &B,
+    traces: &Traces<B::Matrix>,
+    means: &Means,
+    runs: &[(Place, &[Cell])],
+) -> Result<Vec<Vec<bool>>, DeviceError> {
+    let mut constants = Constants::default();
+    let questions: Vec<Option<(At, At, usize)>> = runs
+        .iter()
+        .flat_map(|(place, cells)| cells.iter().map(move |cell| (*place, cell)))
+        .map(|(place, cell)| {
+            let there = there(cell, place, traces)?;
+            let written = written(cell, place, traces, means, &mut constants)?;
+            Some((written, there, cell.length))
+        })
+        .collect();
+    let upload = |store, values: &[f64]| {
+        backend.upload(usize::from(!values.is_empty()), values.len(), store, values)
+    };
+    let residual = upload(Store::Residual, &constants.residual);
+    let branch = upload(Store::Branch, &constants.branch);
+    let stretch = |at: At| match at {
+        At::Kept {
+            stage,
+            layer,
+            row,
+            column,
+        } => traces.get(stage, layer).map(|matrix| Stretch {
+            matrix,
+            row,
+            column,
+        }),
+        At::Constant { store, column } => Some(Stretch {
+            matrix: if store == Store::Residual {
+                &residual
+            } else {
+                &branch
+            },
+            row: 0,
+            column,
+        }),
+    };
+    let asked = questions.iter().map(|question| {
+        let (written, there, length) = (*question)?;
+        Some(Same {
+            a: stretch(written)?,
+            b: stretch(there)?,
+            length,
+        })
+    });
+    let asked: Vec<Option<Same<'_, _>>> = asked.collect();
+    let known: Vec<bool> = asked.iter().map(Option::is_some).collect();
+    let asked: Vec<Same<'_, _>> = asked.into_iter().flatten().collect();
+    let mut answers = backend.same(&asked)?.into_iter();
+    let mut same = known
+        .into_iter()
+        .map(|known| known && answers.next().unwrap_or(false));
+    Ok(runs
+        .iter()
+        .map(|(_, cells)| same.by_ref().take(cells.len()).collect())
+        .collect())
+}
+
+/// Where the base's own value of a cell stands, if it is kept and the cell replaces it.
+fn there<M>(cell: &Cell, place: Place, traces: &Traces<M>) -> Option<At> {
+    let layout = &traces.layout;
+    let (stage, layer) = kept(cell.stage, cell.layer);
+    let base = &layout.prompts[place.base];
+    let keys = matches!(cell.stage, Stage::Scores | Stage::Weight);
+    let head = if keys {
+        cell.head * layout.key_stride()
+    } else {
+        0
+    };
+    let known = layout.slots.contains_key(&(stage, layer)) && cell.position < base.ids.len();
+    (cell.op.replaces() && known).then_some(At::Kept {
+        stage,
+        layer,
+        row: base.offset + cell.position,
+        column: head + cell.column,
+    })
+}
+
+/// What a cell that replaces writes.
+fn written<M>(
+    cell: &Cell,
+    place: Place,
+    traces: &Traces<M>,
+    means: &Means,
+    constants: &mut Constants,
+) -> Option<At> {
+    let layout = &traces.layout;
+    match &cell.value {
+        Value::None => {
+            debug_assert_eq!(cell.op, CellOp::Zero);
+            Some(constants.push(cell.stage, std::iter::repeat_n(0.0, cell.length)))
+        }
+        Value::Constant(values, offset) => {
+            let values = &values[*offset..][..cell.length];
+            Some(constants.push(cell.stage, values.iter().copied()))
+        }
+        Value::Mean {
+            over,
+            stage,
+            layer,
+            column,
+        } => {
+            let mean = &means[&(over.label.clone(), *stage, *layer)];
+            let values = &mean[*column..][..cell.length];
+            Some(constants.push(cell.stage, values.iter().copied()))
+        }
+        Value::Clean {
+            origin,
+            stage,
+            layer,
+            position,
+            head,
+            column,
+        } => {
+            let prompt = match origin {
+                Origin::Base => place.base,
+                Origin::Source => place.source?,
+            };
+            Some(At::Kept {
+                stage: *stage,
+                layer: *layer,
+                row: layout.prompts[prompt].offset + position,
+                column: head * layout.key_stride() + column,
+            })
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! A group of pairs whose traces stand in memory together: its clean runs, then its patched ones.
+
+use rayon::prelude::*;
+
+use crate::backend::{Backend, Readout, ReadoutSpec};
+use crate::forward::{Buffers, Traces, forward};
+use crate::plan::cell::{Cell, cells};
+use crate::plan::chunk::{Builder, Means, Packed};
+use crate::plan::cone::{self, Cone, Question};
+use crate::plan::cost::{Flops, flops, layer_values};
+use crate::sweep::clean::{clean, means};
+use crate::sweep::dead::dead;
+use crate::sweep::execute::{ExecuteError, Limits, Outcome, PairOutcome};
+use crate::sweep::layout::{Place, layout};
+use crate::sweep::pair::PairRuns;
+
+/// Pairs whose traces are held together.
+pub(super) struct Group<'a, B: Backend> {
+    backend: &'a B,
+    pairs: &'a [PairRuns],
+    first: usize,
+    places: Vec<Place>,
+    traces: Traces<B::Matrix>,
+    means: Means,
+}
+
+impl<'a, B: Backend> Group<'a, B> {
+    /// Runs the group's prompts clean.
+    pub fn new(
+        backend: &'a B,
+        pairs: &'a [PairRuns],
+        first: usize,
+        buffers: &mut Buffers<B::Matrix>,
+        limits: &Limits<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<Self, ExecuteError> {
+        let config = backend.config();
+        let means = means(backend, pairs, buffers, limits, &mut outcome.plan.clean)?;
+        let (layout, places) = layout(pairs, first, config);
+        // a prompt's tokens are wanted by every pair that has it as base or source
+        let mut ids: Vec<Vec<u32>> = vec![Vec::new(); layout.prompts.len()];
+        for (pair, place) in pairs.iter().zip(&places) {
+            for prompt in [Some(place.base), place.source].into_iter().flatten() {
+                let missing = pair
+                    .pair
+                    .targets
+                    .iter()
+                    .filter(|t| !ids[prompt].contains(t));
+                let missing: Vec<u32> = missing.copied().collect();
+                ids[prompt].extend(missing);
+            }
+        }
+        let mut traces = Traces::new(backend, layout);
+        let readouts = clean(
+            backend,
+            &mut traces,
+            buffers,
+            &ids,
+            limits,
+            &mut outcome.plan.clean,
+        )?;
+
+        for (pair, place) in pairs.iter().zip(&places) {
+            let wanted = |prompt: usize, position: usize| -> Readout {
+                let readout = &readouts[&(prompt, position)];
+                let logit = |t: &u32| {
+                    ids[prompt]
+                        .iter()
+                        .position(|i| i == t)
+                        .map(|i| readout.logits[i])
+                };
+                Readout {
+                    logits: pair.pair.targets.iter().filter_map(logit).collect(),
+                    ..readout.clone()
+                }
+            };
+            let source_last = pair.pair.source.as_ref().map_or(0, |s| s.len() - 1);
+            outcome.pairs.push(PairOutcome {
+                base: pair
+                    .pair
+                    .readout_positions()
+                    .iter()
+                    .map(|p| wanted(place.base, *p))
+                    .collect(),
+                source: place.source.map(|s| wanted(s, source_last)),
+                runs: Vec::with_capacity(pair.runs.len()),
+            });
+        }
+        Ok(Self {
+            backend,
+            pairs,
+            first,
+            places,
+            traces,
+            means,
+        })
+    }
+
+    /// Runs the group's patched runs, chunk by chunk.
+    pub fn run(
+        mut self,
+        buffers: &mut Buffers<B::Matrix>,
+        limits: &Limits<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ExecuteError> {
+        let all: Vec<(usize, usize)> = self
+            .pairs
+            .iter()
+            .enumerate()
+            .flat_map(|(p, pair)| (0..pair.runs.len()).map(move |r| (p, r)))
+            .collect();
+        // cones are drawn in parallel, a batch at a time so that they do not pile up
+        const BATCH: usize = 4096;
+        let budget = limits.memory / 2;
+        let mut chunk = budget.min(self.backend.chunk_bytes());
+        let mut waiting: Vec<Drawn> = Vec::new();
+        let mut bytes = 0;
+        for batch in all.chunks(BATCH) {
+            let drawn = self.draw(batch)?;
+            for drawn in drawn {
+                outcome.plan.count += 1;
+                outcome.plan.copied += usize::from(drawn.cone.readouts.is_empty());
+                outcome.plan.runs += drawn.flops;
+                if drawn.bytes > budget {
+                    return Err(ExecuteError::Memory {
+                        needed: 2 * drawn.bytes,
+                        budget: limits.memory,
+                    });
+                }
+                if bytes + drawn.bytes > chunk && !waiting.is_empty() {
+                    let fitted = self.chunk_or_halves(&waiting, buffers, limits, outcome)?;
+                    chunk = chunk.min(chunk * fitted as u64 / waiting.len() as u64);
+                    waiting.clear();
+                    bytes = 0;
+                }
+                bytes += drawn.bytes;
+                waiting.push(drawn);
+            }
+        }
+        self.chunk_or_halves(&waiting, buffers, limits, outcome)?;
+        Ok(())
+    }
+
+    /// Draws the light cones of some runs, given as (pair, run).
+    fn draw(&self, runs: &[(usize, usize)]) -> Result<Vec<Drawn>, ExecuteError> {
+        let config = self.backend.config();
+        let cells: Vec<Vec<Cell>> = runs
+            .par_iter()
+            .map(|(p, r)| {
+                let patches = &self.pairs[*p].runs[*r].patches;
+                cells(patches, (self.first + p) as u32, config)
+            })
+            .collect();
+        let places = runs.iter().map(|(p, _)| self.places[*p]);
+        let asked: Vec<_> = places.zip(cells.iter().map(Vec::as_slice)).collect();
+        let dead = dead(self.backend, &self.traces, &self.means, &asked)?;
+        let drawn = (runs, cells, dead).into_par_iter();
+        Ok(drawn
+            .map(|((p, _), cells, dead)| self.cone(*p, cells, &dead))
+            .collect())
+    }
+
+    fn cone(&self, p: usize, cells: Vec<Cell>, dead: &[bool]) -> Drawn {
+        let config = self.backend.config();
+        let readouts = self.pairs[p].pair.readout_positions();
+        let cone = cone::of_run(&Question {
+            config,
+            cells: &cells,
+            readouts: &readouts.into_iter().collect(),
+            same: &|i| dead[i],
+        });
+        let widest = cone
+            .layers
+            .iter()
+            .map(|l| layer_values(l, config))
+            .max()
+            .unwrap_or(0);
+        let slack = 512 + 64 * cells.len() + 8 * cone.layers.len() * 200;
+        Drawn {
+            pair: p,
+            flops: flops(&cone, config),
+            bytes: (widest * self.backend.value_bytes() + slack) as u64,
+            cone,
+            cells,
+        }
+    }
+
+    /// Runs a chunk; where the device has no room for it, its halves. How many runs fitted at once.
+    fn chunk_or_halves(
+        &mut self,
+        drawn: &[Drawn],
+        buffers: &mut Buffers<B::Matrix>,
+        limits: &Limits<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<usize, ExecuteError> {
+        match self.chunk(drawn, buffers, limits, outcome) {
+            Err(error) if error.is_out_of_memory() && drawn.len() > 1 => {
+                *buffers = Buffers::new(self.backend);
+                let (first, second) = drawn.split_at(drawn.len() / 2);
+                let fitted = self.chunk_or_halves(first, buffers, limits, outcome)?;
+                Ok(fitted.min(self.chunk_or_halves(second, buffers, limits, outcome)?))
+            }
+            done => done.map(|()| drawn.len()),
+        }
+    }
+
+    fn chunk(
+        &mut self,
+        drawn: &[Drawn],
+        buffers: &mut Buffers<B::Matrix>,
+        limits: &Limits<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ExecuteError> {
+        let config = self.backend.config();
+        let prompts = &self.traces.layout.prompts;
+        let packed: Vec<Packed<'_>> = drawn
+            .iter()
+            .map(|d| Packed {
+                cone: &d.cone,
+                cells: &d.cells,
+                ids: &prompts[self.places[d.pair].base].ids,
+                offset: prompts[self.places[d.pair].base].offset,
+                source_offset: self.places[d.pair].source.map_or(0, |s| prompts[s].offset),
+            })
+            .collect();
+        let chunk = Builder::new(config, &self.traces.layout, &self.means, false).build(&packed);
+        let mut spec = ReadoutSpec {
+            first: vec![0],
+            top: limits.top_of_runs,
+            ..ReadoutSpec::default()
+        };
+        for (run, _) in &chunk.readout_of {
+            spec.ids
+                .extend(&self.pairs[drawn[*run as usize].pair].pair.targets);
+            spec.first.push(spec.ids.len());
+        }
+        let readouts = forward(
+            self.backend,
+            &chunk,
+            buffers,
+            &mut self.traces,
+            &spec,
+            limits.stop,
+        )?;
+
+        // what no patch reached is the base's
+        let firsts: Vec<usize> = drawn
+            .iter()
+            .map(|d| {
+                let pair = &mut outcome.pairs[self.first + d.pair];
+                pair.runs.push(pair.base.clone());
+                pair.runs.len() - 1
+            })
+            .collect();
+        for ((run, position), readout) in chunk.readout_of.iter().zip(readouts) {
+            let d = &drawn[*run as usize];
+            let positions = self.pairs[d.pair].pair.readout_positions();
+            if let Some(i) = positions.iter().position(|p| *p == *position as usize) {
+                outcome.pairs[self.first + d.pair].runs[firsts[*run as usize]][i] = readout;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A run whose light cone is drawn.
+struct Drawn {
+    pair: usize,
+    cone: Cone,
+    cells: Vec<Cell>,
+    flops: Flops,
+    bytes: u64,
+}

@@ -1,0 +1,740 @@
+//! Operation by operation, on random ragged shapes.
+
+use super::{Comparison, Gates, Inputs, compare};
+use crate::backend::{
+    Attention, Backend, DeviceError, Embedding, Epilogue, KeepKeys, Linear, Norm, ReadoutSpec,
+    Rows, Store, Weight,
+};
+use crate::plan::cell::CellOp;
+use crate::plan::tables::{AttentionRows, Operand, Ref, Write};
+
+/// Rows of the shapes that every row-wise operation is tried on.
+const ROWS: [usize; 4] = [1, 2, 7, 97];
+
+/// Compares the operations of `subject` with those of `reference`, whose weights are already rounded
+/// as the subject's are.
+///
+/// # Errors
+///
+/// [`DeviceError`] of either.
+pub fn operations<R: Backend, S: Backend>(
+    reference: &R,
+    subject: &S,
+    gates: Gates,
+    seed: u64,
+) -> Result<Vec<Comparison>, DeviceError> {
+    let mut trial = Trial {
+        reference,
+        subject,
+        gates,
+        inputs: Inputs::new(seed),
+        comparisons: Vec::new(),
+    };
+    for rows in ROWS {
+        trial.embeddings(rows)?;
+        trial.linears(rows)?;
+        trial.layer_norms(rows)?;
+        trial.activation(rows)?;
+        trial.sums(rows)?;
+        trial.overwrites(rows)?;
+    }
+    let context = reference.config().context;
+    for lengths in [vec![1], vec![3, 5, 2], vec![context.min(40), 9, 1]] {
+        trial.attention(&lengths)?;
+    }
+    for rows in [1, 5] {
+        trial.readouts(rows)?;
+    }
+    Ok(trial.comparisons)
+}
+
+struct Trial<'a, R, S> {
+    reference: &'a R,
+    subject: &'a S,
+    gates: Gates,
+    inputs: Inputs,
+    comparisons: Vec<Comparison>,
+}
+
+/// An operation as both backends run it: from inputs to everything that it wrote, row by row.
+trait Operation {
+    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError>;
+}
+
+impl<R: Backend, S: Backend> Trial<'_, R, S> {
+    fn compare(
+        &mut self,
+        what: String,
+        width: usize,
+        gate: f64,
+        operation: &impl Operation,
+    ) -> Result<(), DeviceError> {
+        let (want, got) = (operation.run(self.reference)?, operation.run(self.subject)?);
+        self.comparisons
+            .push(compare(what, &want, &got, width, gate));
+        Ok(())
+    }
+
+    fn stored(&mut self, store: Store, rows: usize, width: usize) -> Result<Vec<f64>, DeviceError> {
+        self.inputs.stored(self.subject, store, rows, width)
+    }
+
+    /// Rows of two matrices of `rows` rows each, at random.
+    fn refs(&mut self, rows: usize) -> Vec<Ref> {
+        (0..rows)
+            .map(|_| {
+                let row = self.inputs.below(rows);
+                if self.inputs.below(2) == 0 {
+                    Ref::own(row)
+                } else {
+                    Ref::trace(row)
+                }
+            })
+            .collect()
+    }
+
+    fn permutation(&mut self, rows: usize) -> Vec<u32> {
+        let mut list: Vec<u32> = (0..rows as u32).collect();
+        for i in (1..rows).rev() {
+            list.swap(i, self.inputs.below(i + 1));
+        }
+        list
+    }
+
+    fn embeddings(&mut self, rows: usize) -> Result<(), DeviceError> {
+        let (vocab, context, width) = {
+            let config = self.reference.config();
+            (config.vocab, config.context, config.width)
+        };
+        for (name, table, most) in [
+            ("token embedding", Embedding::Token, vocab),
+            ("position embedding", Embedding::Position, context),
+        ] {
+            let index = (0..rows).map(|_| self.inputs.below(most) as u32).collect();
+            let operation = Embed {
+                table,
+                index,
+                width,
+            };
+            self.compare(format!("{name}, {rows} × {width}"), width, 0.0, &operation)?;
+        }
+        Ok(())
+    }
+
+    fn linears(&mut self, rows: usize) -> Result<(), DeviceError> {
+        let config = self.reference.config();
+        let (d, i, layer, head) = (
+            config.width,
+            config.inner,
+            config.layers / 2,
+            config.head_width(),
+        );
+        let last = (config.heads - 1) * head;
+        for (name, weight, k, columns, stores) in [
+            (
+                "c_attn, query",
+                Weight::Query(layer),
+                d,
+                0..d,
+                [Store::Branch, Store::Heads],
+            ),
+            (
+                "c_attn, key",
+                Weight::Key(layer),
+                d,
+                0..d,
+                [Store::Branch, Store::Heads],
+            ),
+            (
+                "c_attn, value",
+                Weight::Value(layer),
+                d,
+                0..d,
+                [Store::Branch, Store::Heads],
+            ),
+            (
+                "c_attn, one head's value",
+                Weight::Value(layer),
+                d,
+                last..d,
+                [Store::Branch, Store::Heads],
+            ),
+            (
+                "attention c_proj",
+                Weight::AttentionOutput(layer),
+                d,
+                0..d,
+                [Store::Heads, Store::Residual],
+            ),
+            (
+                "c_fc",
+                Weight::MlpPre(layer),
+                d,
+                0..i,
+                [Store::Branch, Store::Branch],
+            ),
+            (
+                "c_fc with activation",
+                Weight::MlpPre(layer),
+                d,
+                0..i,
+                [Store::Branch, Store::Branch],
+            ),
+            (
+                "MLP c_proj",
+                Weight::MlpOutput(layer),
+                i,
+                0..d,
+                [Store::Branch, Store::Residual],
+            ),
+            (
+                "MLP c_proj with residual",
+                Weight::MlpOutput(layer),
+                i,
+                0..d,
+                [Store::Branch, Store::Residual],
+            ),
+        ] {
+            let n = columns.len();
+            let after = if name.ends_with("activation") {
+                After::Activation
+            } else if name.ends_with("residual") {
+                After::Residual {
+                    own: self.inputs.matrix(rows, n),
+                    trace: self.inputs.matrix(rows, n),
+                    refs: self.refs(rows),
+                }
+            } else {
+                After::Nothing
+            };
+            let operation = LinearLayer {
+                weight,
+                columns,
+                width: if name.contains("head") { d } else { n },
+                stores,
+                input: self.stored(stores[0], rows, k)?,
+                rows: (0..rows).map(|_| self.inputs.below(rows) as u32).collect(),
+                out_rows: self.permutation(rows),
+                after,
+            };
+            let gate = self.gates.linear(k);
+            self.compare(
+                format!("linear {name}, {rows} × {k} → {n}"),
+                n,
+                gate,
+                &operation,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn layer_norms(&mut self, rows: usize) -> Result<(), DeviceError> {
+        let (width, layer) = (
+            self.reference.config().width,
+            self.reference.config().layers / 2,
+        );
+        for (name, norm) in [
+            ("ln_1", Norm::Ln1(layer)),
+            ("ln_2", Norm::Ln2(layer)),
+            ("ln_f", Norm::LnF),
+        ] {
+            let mut operation = LayerNorm {
+                norm,
+                own: self.inputs.matrix(rows, width),
+                trace: self.inputs.matrix(rows, width),
+                refs: self.refs(rows),
+                thirds: false,
+            };
+            let gate = self.gates.row_wise();
+            self.compare(
+                format!("layer norm {name}, {rows} × {width}"),
+                width,
+                gate,
+                &operation,
+            )?;
+            let whole = operation.run(self.subject)?;
+            operation.thirds = true;
+            let thirds = operation.run(self.subject)?;
+            self.comparisons.push(compare(
+                format!("layer norm {name} in three parts, {rows} × {width}"),
+                &whole,
+                &thirds,
+                width,
+                0.0,
+            ));
+        }
+        Ok(())
+    }
+
+    fn activation(&mut self, rows: usize) -> Result<(), DeviceError> {
+        let (width, name) = {
+            let config = self.reference.config();
+            (config.inner, config.activation.name())
+        };
+        let operation = Activate {
+            pre: self.stored(Store::Branch, rows, width)?,
+            rows: self.permutation(rows),
+            width,
+        };
+        let gate = self.gates.row_wise();
+        self.compare(format!("{name}, {rows} × {width}"), width, gate, &operation)
+    }
+
+    fn sums(&mut self, rows: usize) -> Result<(), DeviceError> {
+        let width = self.reference.config().width;
+        let operation = Sum {
+            own: [
+                self.inputs.matrix(rows, width),
+                self.inputs.matrix(rows, width),
+            ],
+            trace: [
+                self.inputs.matrix(rows, width),
+                self.inputs.matrix(rows, width),
+            ],
+            refs: [self.refs(rows), self.refs(rows)],
+            places: self.permutation(rows),
+            width,
+        };
+        let gate = self.gates.row_wise().min(1e-7);
+        self.compare(
+            format!("sum, gathered and kept, {rows} × {width}"),
+            width,
+            gate,
+            &operation,
+        )
+    }
+
+    fn overwrites(&mut self, rows: usize) -> Result<(), DeviceError> {
+        let width = self.reference.config().width;
+        for store in [Store::Residual, Store::Branch, Store::Heads] {
+            let kept = [
+                self.stored(store, rows, width)?,
+                self.stored(store, rows, width)?,
+            ];
+            let constants = self.stored(store, 1, 2 * width)?;
+            let mut writes = Vec::new();
+            for row in 0..rows {
+                for _ in 0..self.inputs.below(4) {
+                    let column = self.inputs.below(width);
+                    let length = 1 + self.inputs.below(width - column);
+                    let operand = if self.inputs.below(2) == 0 {
+                        Operand::Constant(self.inputs.below(width))
+                    } else {
+                        Operand::Kept {
+                            slot: self.inputs.below(2),
+                            row: self.inputs.below(rows),
+                            column: self.inputs.below(width - length + 1),
+                        }
+                    };
+                    writes.push(write(&mut self.inputs, (row, 0), (column, length), operand));
+                }
+            }
+            let operation = Overwrite {
+                store,
+                matrix: self.stored(store, rows, width)?,
+                kept,
+                constants,
+                writes,
+                width,
+            };
+            let gate = match store {
+                Store::Residual => 1e-6,
+                _ => self.gates.row_wise() * 2.0,
+            };
+            self.compare(
+                format!("overwrites of {store:?}, {rows} × {width}"),
+                width,
+                gate,
+                &operation,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn attention(&mut self, lengths: &[usize]) -> Result<(), DeviceError> {
+        let config = self.reference.config();
+        let (width, heads, layer) = (config.width, config.heads, config.layers / 2);
+        let largest = config.score_scale(layer) * 5.0 * config.head_width() as f64;
+        let stored = lengths.iter().sum::<usize>() * 3;
+        let stride = *lengths.iter().max().unwrap_or(&1);
+        let mut rows = AttentionRows::default();
+        for length in lengths {
+            let first = rows.key.len() as u32;
+            rows.key.extend(&self.refs(stored)[..*length]);
+            rows.value.extend(&self.refs(stored)[..*length]);
+            rows.query.extend(&self.refs(stored)[..*length]);
+            rows.first.extend(vec![first; *length]);
+            rows.count.extend(1..=*length as u32);
+        }
+        let mut cells = || {
+            let mut writes = Vec::new();
+            for (row, keys) in rows.count.iter().enumerate() {
+                for _ in 0..self.inputs.below(3) {
+                    let column = self.inputs.below(*keys as usize);
+                    let length = 1 + self.inputs.below(*keys as usize - column);
+                    let head = self.inputs.below(heads);
+                    let at = self.inputs.below(stride);
+                    let operand = Operand::Constant(at);
+                    writes.push(write(
+                        &mut self.inputs,
+                        (row, head),
+                        (column, length),
+                        operand,
+                    ));
+                }
+            }
+            writes
+        };
+        let (scores, weights) = (cells(), cells());
+        let mut operation = AttentionOf {
+            layer,
+            width,
+            stride,
+            own: self.stored(Store::Heads, stored, width)?,
+            trace: self.stored(Store::Heads, stored, width)?,
+            constants: self.inputs.matrix(1, 2 * stride),
+            keep_to: self.permutation(rows.query.len()),
+            rows,
+            scores: Vec::new(),
+            weights: Vec::new(),
+        };
+        let gate = self.gates.attention(largest);
+        let row = width + 2 * heads * stride;
+        self.compare(
+            format!("attention over {lengths:?} keys"),
+            row,
+            gate,
+            &operation,
+        )?;
+        (operation.scores, operation.weights) = (scores, weights);
+        self.compare(
+            format!("attention over {lengths:?} keys, overwritten"),
+            row,
+            gate,
+            &operation,
+        )
+    }
+
+    fn readouts(&mut self, rows: usize) -> Result<(), DeviceError> {
+        let (width, vocab) = (self.reference.config().width, self.reference.config().vocab);
+        let operation = Unembedding {
+            input: self.stored(Store::Branch, rows, width)?,
+            rows,
+            width,
+            vocab,
+        };
+        let row = operation.wanted().len() + 1 + operation.top();
+        let gate = self.gates.linear(width);
+        self.compare(
+            format!("readout, {rows} × {width} → {vocab}"),
+            row,
+            gate,
+            &operation,
+        )
+    }
+}
+
+fn write(
+    inputs: &mut Inputs,
+    (row, head): (usize, usize),
+    (column, length): (usize, usize),
+    operand: Operand,
+) -> Write {
+    let op = [
+        CellOp::Set,
+        CellOp::Zero,
+        CellOp::Add,
+        CellOp::Subtract,
+        CellOp::Scale(1.5),
+        CellOp::Interpolate(0.25),
+    ][inputs.below(6)];
+    let reads = !matches!(op, CellOp::Zero | CellOp::Scale(_));
+    Write {
+        row,
+        head,
+        column,
+        length,
+        op,
+        operand: if reads { operand } else { Operand::None },
+    }
+}
+
+struct Embed {
+    table: Embedding,
+    index: Vec<u32>,
+    width: usize,
+}
+
+impl Operation for Embed {
+    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
+        let mut out = backend.matrix(self.index.len(), self.width, Store::Residual);
+        backend.embed(self.table, &self.index, &mut out);
+        backend.read(&out)
+    }
+}
+
+enum After {
+    Nothing,
+    Activation,
+    Residual {
+        own: Vec<f64>,
+        trace: Vec<f64>,
+        refs: Vec<Ref>,
+    },
+}
+
+struct LinearLayer {
+    weight: Weight,
+    columns: std::ops::Range<usize>,
+    /// Of the result's matrix, whose other columns stay zero.
+    width: usize,
+    stores: [Store; 2],
+    input: Vec<f64>,
+    rows: Vec<u32>,
+    out_rows: Vec<u32>,
+    after: After,
+}
+
+impl Operation for LinearLayer {
+    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
+        let (count, n) = (self.rows.len(), self.columns.len());
+        let k = self.input.len() / count;
+        let input = backend.upload(count, k, self.stores[0], &self.input);
+        let zeros = vec![0.0; count * self.width];
+        let mut out = backend.upload(count, self.width, self.stores[1], &zeros);
+        let residual = match &self.after {
+            After::Residual { own, trace, .. } => Some([
+                backend.upload(count, n, Store::Residual, own),
+                backend.upload(count, n, Store::Residual, trace),
+            ]),
+            _ => None,
+        };
+        let epilogue = match (&self.after, &residual) {
+            (After::Residual { refs, .. }, Some([own, trace])) => Epilogue::Residual(Rows {
+                own,
+                trace: Some(trace),
+                refs,
+            }),
+            (After::Activation, _) => Epilogue::Activate,
+            _ => Epilogue::None,
+        };
+        let linear = Linear {
+            weight: self.weight,
+            columns: self.columns.clone(),
+            input: &input,
+            rows: &self.rows,
+            out_rows: Some(&self.out_rows),
+            epilogue,
+        };
+        backend.linear(&linear, &mut out);
+        let out = backend.read(&out)?;
+        let rows = out.chunks_exact(self.width);
+        Ok(rows
+            .flat_map(|row| row[self.width - n..].to_vec())
+            .collect())
+    }
+}
+
+struct LayerNorm {
+    norm: Norm,
+    own: Vec<f64>,
+    trace: Vec<f64>,
+    refs: Vec<Ref>,
+    /// As the scale, the normalised row and the affine map, one after another.
+    thirds: bool,
+}
+
+impl Operation for LayerNorm {
+    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
+        let (rows, width) = (self.refs.len(), backend.config().width);
+        let own = backend.upload(rows, width, Store::Residual, &self.own);
+        let trace = backend.upload(rows, width, Store::Residual, &self.trace);
+        let input = Rows {
+            own: &own,
+            trace: Some(&trace),
+            refs: &self.refs,
+        };
+        let mut out = backend.matrix(rows, width, Store::Branch);
+        if self.thirds {
+            let mut scale = backend.matrix(rows, 1, Store::Residual);
+            let mut normalized = backend.matrix(rows, width, Store::Residual);
+            backend.layer_norm_scale(&input, &mut scale);
+            backend.layer_norm_normalize(&input, &scale, &mut normalized);
+            backend.layer_norm_affine(self.norm, &normalized, rows, &mut out);
+        } else {
+            backend.layer_norm(self.norm, &input, &mut out);
+        }
+        backend.read(&out)
+    }
+}
+
+struct Activate {
+    pre: Vec<f64>,
+    rows: Vec<u32>,
+    width: usize,
+}
+
+impl Operation for Activate {
+    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
+        let pre = backend.upload(self.rows.len(), self.width, Store::Branch, &self.pre);
+        let mut out = backend.matrix(self.rows.len(), self.width, Store::Branch);
+        backend.activate(&pre, &self.rows, &mut out);
+        backend.read(&out)
+    }
+}
+
+/// A sum of rows, its rows gathered behind it, and both kept in another order.
+struct Sum {
+    own: [Vec<f64>; 2],
+    trace: [Vec<f64>; 2],
+    refs: [Vec<Ref>; 2],
+    places: Vec<u32>,
+    width: usize,
+}
+
+impl Operation for Sum {
+    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
+        let (rows, width) = (self.places.len(), self.width);
+        let upload = |values: &Vec<f64>| backend.upload(rows, width, Store::Residual, values);
+        let (own, trace) = (
+            self.own.each_ref().map(upload),
+            self.trace.each_ref().map(upload),
+        );
+        let [a, b] = [0, 1].map(|i| Rows {
+            own: &own[i],
+            trace: Some(&trace[i]),
+            refs: &self.refs[i],
+        });
+        let mut out = backend.matrix(2 * rows, width, Store::Residual);
+        backend.add(&a, &b, &mut out, 0);
+        backend.gather(&a, &mut out, rows);
+        let mut kept = backend.matrix(2 * rows, width, Store::Residual);
+        let all = |shift: u32| self.places.iter().map(move |p| p + shift);
+        let to: Vec<u32> = all(rows as u32).chain(all(0)).collect();
+        let from: Vec<u32> = (0..2 * rows as u32).collect();
+        backend.keep(&out, &from, &mut kept, &to);
+        backend.read(&kept)
+    }
+}
+
+struct Overwrite {
+    store: Store,
+    matrix: Vec<f64>,
+    kept: [Vec<f64>; 2],
+    constants: Vec<f64>,
+    writes: Vec<Write>,
+    width: usize,
+}
+
+impl Operation for Overwrite {
+    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
+        let rows = self.matrix.len() / self.width;
+        let upload = |values: &Vec<f64>| backend.upload(rows, self.width, self.store, values);
+        let (mut matrix, kept) = (upload(&self.matrix), self.kept.each_ref().map(upload));
+        let constants = backend.constants(&self.constants);
+        backend.overwrite(&mut matrix, &self.writes, &kept, &constants);
+        backend.read(&matrix)
+    }
+}
+
+struct AttentionOf {
+    layer: usize,
+    width: usize,
+    stride: usize,
+    own: Vec<f64>,
+    trace: Vec<f64>,
+    constants: Vec<f64>,
+    rows: AttentionRows,
+    keep_to: Vec<u32>,
+    scores: Vec<Write>,
+    weights: Vec<Write>,
+}
+
+impl Operation for AttentionOf {
+    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
+        let (width, count) = (self.width, self.rows.query.len());
+        let keys = backend.config().heads * self.stride;
+        let stored = self.own.len() / width;
+        let own = backend.upload(stored, width, Store::Heads, &self.own);
+        let zeros = vec![0.0; count * keys];
+        let mut kept = [
+            backend.upload(stored, width, Store::Heads, &self.trace),
+            backend.upload(count, keys, Store::Residual, &zeros),
+            backend.upload(count, keys, Store::Residual, &zeros),
+        ];
+        let constants = backend.constants(&self.constants);
+        let mut out = backend.matrix(count, width, Store::Heads);
+        let keep = |slot| {
+            Some(KeepKeys {
+                slot,
+                to: &self.keep_to,
+            })
+        };
+        let attention = Attention {
+            layer: self.layer,
+            query: (&own, Some(0)),
+            key: (&own, Some(0)),
+            value: (&own, Some(0)),
+            rows: &self.rows,
+            scores: &self.scores,
+            weights: &self.weights,
+            keep_scores: keep(1),
+            keep_weights: keep(2),
+            stride: self.stride,
+        };
+        backend.attention(&attention, &mut kept, &constants, &mut out);
+        let (z, scores, pattern) = (
+            backend.read(&out)?,
+            backend.read(&kept[1])?,
+            backend.read(&kept[2])?,
+        );
+        let row = |i: usize| {
+            let kept = self.keep_to[i] as usize * keys..(self.keep_to[i] as usize + 1) * keys;
+            let parts = [
+                &z[i * width..][..width],
+                &scores[kept.clone()],
+                &pattern[kept],
+            ];
+            parts.concat()
+        };
+        Ok((0..count).flat_map(row).collect())
+    }
+}
+
+struct Unembedding {
+    input: Vec<f64>,
+    rows: usize,
+    width: usize,
+    vocab: usize,
+}
+
+impl Unembedding {
+    fn wanted(&self) -> Vec<u32> {
+        (0..self.vocab as u32)
+            .step_by(self.vocab.div_ceil(50))
+            .collect()
+    }
+
+    fn top(&self) -> usize {
+        self.vocab.min(5)
+    }
+}
+
+impl Operation for Unembedding {
+    /// Some logits of each row, its log-sum-exp, and its largest logits.
+    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
+        let input = backend.upload(self.rows, self.width, Store::Branch, &self.input);
+        let wanted = self.wanted();
+        let spec = ReadoutSpec {
+            ids: wanted.repeat(self.rows),
+            first: (0..=self.rows).map(|r| r * wanted.len()).collect(),
+            top: self.top(),
+        };
+        let read = backend.readout(&input, self.rows, &spec)?;
+        let row = |r: crate::backend::Readout| {
+            let top: Vec<f64> = r.top.iter().map(|(_, logit)| *logit).collect();
+            [r.logits, vec![r.log_sum_exp], top].concat()
+        };
+        Ok(read.into_iter().flat_map(row).collect())
+    }
+}
