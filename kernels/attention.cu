@@ -438,16 +438,21 @@ DEVICE void attention(unsigned char *memory, const View<const T> &query,
 //                                       h · stride + j; data null: not kept
 //   keep_pattern, keep_pattern_rows     likewise
 //
+// Tiles, on the host: every stretch of rows r, r + 1, … with the same start of keys, n of them, is cut
+// into p = ⌈n / most⌉ tiles, tile i being its rows ⌊n · i / p⌋ … ⌊n · (i + 1) / p⌋ − 1; `most` is 16, and 8
+// where the chunk's largest count is over 512 (two blocks then fit a multiprocessor), or what fits.
+//
 // launch: block clamp(⌈d / 4⌉ · 8 rounded up to a multiple of 32, 64, 256), grid (tiles, heads), dynamic
 // shared memory 160 + 2 · stage_keys · pitch + 4 · tile_rows · (padded + score_pitch) bytes, with
 //     N           = 16 / sizeof(T)
 //     padded      = ⌈d / N⌉ · N
 //     pitch       = (⌈d / N⌉ | 1) · 16
 //     score_pitch = (⌈largest / 4⌉ | 1) · 4
-//     tile_rows   = the most rows of any tile, at most 16
+//     tile_rows   = the most rows of any tile
 //     largest     = the most keys of any tile
-//     stage_keys  = min(largest rounded up to 4, max(32, 18432 / pitch rounded down to 32)); any positive
-//                   multiple of 4 gives the same bits
+//     stage_keys  = min(largest rounded up to 4, max(32, 18432 / pitch rounded down to 32))
+// Tiles of other sizes (up to 16 rows), stage_keys any multiple of 4, and blocks of any multiple of 32 from
+// 64 to 256 threads give the same bits.
 extern "C" __global__ void __launch_bounds__(256) attention_f32(
     View<const float> query,
     View<const float> query_trace,
