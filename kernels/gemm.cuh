@@ -289,12 +289,13 @@ struct Gemm {
       Vector<float, 4> a[2 * MT];
 #pragma unroll
       for (uint32_t i = 0; i < 2 * MT; ++i)
-        a[i] = *reinterpret_cast<const Vector<float, 4> *>(slot + place(row + 8 * i, chunk));
+        read_whole(a[i], reinterpret_cast<const float *>(slot + place(row + 8 * i, chunk)));
 #pragma unroll
       for (uint32_t j = 0; j < 2 * NT; ++j) {
         if (SPARING && j * 4 >= columns) continue;
-        const Vector<float, 4> b = *reinterpret_cast<const Vector<float, 4> *>(
-            slot + ROWS * STAGE_ROW + place(column + 4 * j, chunk));
+        Vector<float, 4> b;
+        read_whole(b, reinterpret_cast<const float *>(slot + ROWS * STAGE_ROW +
+                                                      place(column + 4 * j, chunk)));
 #pragma unroll
         for (uint32_t k = 0; k < 4; ++k)
 #pragma unroll
@@ -401,8 +402,8 @@ struct Gemm {
       row[(column + t) ^ turn] = sum[i][j][2 * half];
       row[(column + t + 4) ^ turn] = sum[i][j][2 * half + 1];
     } else {
-      *reinterpret_cast<Vector<float, 2> *>(row + ((column + 2 * t) ^ turn)) =
-          Vector<float, 2>{{sum[i][j][2 * half], sum[i][j][2 * half + 1]}};
+      const Vector<float, 2> pair{{sum[i][j][2 * half], sum[i][j][2 * half + 1]}};
+      write_whole(pair, row + ((column + 2 * t) ^ turn));
     }
   }
 };

@@ -32,104 +32,110 @@ struct Epilogue {
 template <class G>
 constexpr uint32_t LINEAR_SHARED = G::PIPELINE + 3 * G::TILE_ROWS * 4;
 
-// V numbers of a row from `column` on, in vectors of four if `whole`; those past `width` stay.
-template <uint32_t V, class Row>
-DEVICE void fetch(float (&x)[V], const Row &row, uint32_t column, uint32_t width, bool whole) {
-#pragma unroll
-  for (uint32_t part = 0; part < V; part += 4) {
-    Vector<float, 4> four;
-    if (whole)
-      load<true>(four, row, column + part, width);
-    else
-      load<false>(four, row, column + part, width);
-#pragma unroll
-    for (uint32_t e = 0; e < 4; ++e) x[part + e] = four.at[e];
-  }
-}
-
 template <class G, class TO>
-DEVICE void finish(const G &product, const Operands<typename G::T> &in, const Epilogue<TO> &to,
-                   uint32_t row0, uint32_t column0, unsigned char *shared, const uint32_t *places,
+DEVICE void finish(G &product, const Operands<typename G::T> &in, const Epilogue<TO> &to, uint32_t row0,
+                   uint32_t column0, unsigned char *shared, const uint32_t *places,
                    const uint32_t *refs) {
-  constexpr uint32_t V = WIDE<TO>;
-  constexpr uint32_t UNITS = 16 * G::WARP_COLUMNS / V / WARP; // vectors of a slice, per lane
-  constexpr uint32_t STRIDE = G::WARP_COLUMNS + 8;            // 8 more: conflict-free pairs
-  static_assert(UNITS * WARP * V == 16 * G::WARP_COLUMNS, "whole vectors for every lane");
+  constexpr uint32_t WIDTH = G::WARP_COLUMNS;
+  constexpr uint32_t V = WIDE<TO>, ROW_UNITS = WIDTH / V; // vectors of 16 bytes, of a row
+  constexpr uint32_t UNITS = 16 * ROW_UNITS / WARP;       // and of a slice, per lane
+  constexpr uint32_t STRIDE = WIDTH + 8;                  // 8 more: conflict-free pairs
+  static_assert(UNITS * WARP == 16 * ROW_UNITS, "whole vectors for every lane");
   static_assert(G::THREADS / WARP * 16 * STRIDE * 4 <= G::PIPELINE, "slices fit the stages");
 
   const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   const uint32_t row_in_tile = warp / G::WARPS_ACROSS * G::WARP_ROWS;
-  const uint32_t first_column = column0 + warp % G::WARPS_ACROSS * G::WARP_COLUMNS;
+  const uint32_t first_column = column0 + warp % G::WARPS_ACROSS * WIDTH;
   float *slice = reinterpret_cast<float *>(shared) + warp * 16 * STRIDE;
 
-  const bool out_vectors = in_vectors<V>(to.out) && to.out_column % V == 0;
-  const bool residual_vectors = in_vectors<4>(to.residual) && in_vectors<4>(to.residual_trace) &&
-                                to.out_column % 4 == 0;
-  const bool bias_vectors = (reinterpret_cast<uintptr_t>(to.bias) / 4 + in.first) % 4 == 0;
+  const bool residual = to.kind == RESIDUAL;
+  const bool whole = first_column + WIDTH <= in.columns && in_vectors<V>(to.out) &&
+                     to.out_column % V == 0 &&
+                     (!residual || (in_vectors<4>(to.residual) && in_vectors<4>(to.residual_trace)));
+
+  if (to.bias) {
+#pragma unroll
+    for (uint32_t j = 0; j < G::NT; ++j)
+#pragma unroll
+      for (uint32_t e = 0; e < 2; ++e) {
+        const uint32_t n = first_column + G::column_of(j, e);
+        const float bias = n < in.columns ? to.bias[in.first + n] : 0.0f;
+#pragma unroll
+        for (uint32_t i = 0; i < G::MT; ++i) {
+          product.sum[i][j][e] += bias;
+          product.sum[i][j][e + 2] += bias;
+        }
+      }
+  }
 
 #pragma unroll
   for (uint32_t i = 0; i < G::MT; ++i) {
-    // what is added to the sums, under way while they pass through shared memory
-    float bias[UNITS][V], residual[UNITS][V];
+    const uint32_t slice_row = row_in_tile + 16 * i;
+    // the residual is under way while the sums pass through shared memory
+    Vector<float, 4> added[UNITS][V / 4];
 #pragma unroll
     for (uint32_t u = 0; u < UNITS; ++u) {
-      const uint32_t unit = lane + u * WARP;
-      const uint32_t m = row_in_tile + 16 * i + unit / (G::WARP_COLUMNS / V);
-      const uint32_t n = first_column + unit % (G::WARP_COLUMNS / V) * V;
+      const uint32_t unit = lane + u * WARP, m = slice_row + unit / ROW_UNITS;
+      if (!residual || !whole || row0 + m >= in.count) continue;
+      const RowOf<const float> row = row_of(to.residual, to.residual_trace, refs[m]);
 #pragma unroll
-      for (uint32_t e = 0; e < V; ++e) bias[u][e] = residual[u][e] = 0.0f;
-      if (row0 + m >= in.count || n >= in.columns) continue;
-      const bool whole = n + V <= in.columns;
-      if (to.bias) {
-        const Plain<const float> numbers{to.bias + in.first};
-        fetch<V>(bias[u], numbers, n, in.columns, bias_vectors && whole);
-      }
-      if (to.kind == RESIDUAL) {
-        const RowOf<const float> row = row_of(to.residual, to.residual_trace, refs[m]);
-        fetch<V>(residual[u], row, to.out_column + n, to.out_column + in.columns,
-                 residual_vectors && whole);
-      }
+      for (uint32_t part = 0; part < V / 4; ++part)
+        read_whole(added[u][part],
+                   row.at(to.out_column + first_column + unit % ROW_UNITS * V + part * 4));
     }
 
     __syncwarp(); // the slice before this one has been read
 #pragma unroll
     for (uint32_t j = 0; j < G::NT; ++j)
 #pragma unroll
-      for (uint32_t half = 0; half < 2; ++half) {
-        float *row = slice + (lane / 4 + 8 * half) * STRIDE;
-        product.put(i, j, half, row);
-      }
+      for (uint32_t half = 0; half < 2; ++half)
+        product.put(i, j, half, slice + (lane / 4 + 8 * half) * STRIDE);
     __syncwarp();
 
-#pragma unroll
-    for (uint32_t u = 0; u < UNITS; ++u) {
-      const uint32_t unit = lane + u * WARP;
-      const uint32_t r = unit / (G::WARP_COLUMNS / V), c = unit % (G::WARP_COLUMNS / V) * V;
-      const uint32_t m = row_in_tile + 16 * i + r, n = first_column + c;
-      if (row0 + m >= in.count || n >= in.columns) continue;
-      Vector<TO, V> result;
-#pragma unroll
-      for (uint32_t part = 0; part < V; part += 4) {
-        const Vector<float, 4> sums =
-            *reinterpret_cast<const Vector<float, 4> *>(slice + r * STRIDE + c + part);
+    if (to.kind == ACTIVATE) {
+      // a loop that is not unrolled: the function's four forms are long
+#pragma unroll 1
+      for (uint32_t f = lane; f < 16 * WIDTH / 4; f += WARP) {
+        float *four = slice + f / (WIDTH / 4) * STRIDE + f % (WIDTH / 4) * 4;
+        Vector<float, 4> x;
+        read_whole(x, four);
 #pragma unroll
         for (uint32_t e = 0; e < 4; ++e) {
-          float x = sums.at[e] + bias[u][part + e];
-          if (to.kind == ACTIVATE) {
-            typename G::T stored;
-            narrow(x, stored);
-            x = activate(to.activation, widen(stored));
-          } else if (to.kind == RESIDUAL) {
-            x = residual[u][part + e] + x;
-          }
-          narrow(x, result.at[part + e]);
+          typename G::T stored;
+          narrow(x.at[e], stored);
+          x.at[e] = activate(to.activation, widen(stored));
         }
+        write_whole(x, four);
       }
-      const RowOf<TO> row(to.out, places[m]);
-      if (out_vectors && n + V <= in.columns)
-        store<true>(result, row, to.out_column + n, 0);
-      else
-        store<false>(result, row, to.out_column + n, to.out_column + in.columns);
+      __syncwarp();
+    }
+
+    if (whole) {
+#pragma unroll
+      for (uint32_t u = 0; u < UNITS; ++u) {
+        const uint32_t unit = lane + u * WARP, r = unit / ROW_UNITS, c = unit % ROW_UNITS * V;
+        if (row0 + slice_row + r >= in.count) continue;
+        Vector<TO, V> result;
+#pragma unroll
+        for (uint32_t part = 0; part < V / 4; ++part) {
+          Vector<float, 4> x;
+          read_whole(x, slice + r * STRIDE + c + part * 4);
+#pragma unroll
+          for (uint32_t e = 0; e < 4; ++e)
+            narrow(residual ? added[u][part].at[e] + x.at[e] : x.at[e], result.at[part * 4 + e]);
+        }
+        write_whole(result, RowOf<TO>(to.out, places[slice_row + r]).at(to.out_column + first_column + c));
+      }
+    } else {
+#pragma unroll 1
+      for (uint32_t f = lane; f < 16 * WIDTH; f += WARP) {
+        const uint32_t r = f / WIDTH, c = f % WIDTH, m = slice_row + r, n = first_column + c;
+        if (row0 + m >= in.count || n >= in.columns) continue;
+        float x = slice[r * STRIDE + c];
+        if (residual)
+          x = *row_of(to.residual, to.residual_trace, refs[m]).at(to.out_column + n) + x;
+        narrow(x, *RowOf<TO>(to.out, places[m]).at(to.out_column + n));
+      }
     }
   }
 }

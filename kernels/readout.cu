@@ -54,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(256, 1) readout_scan_ffma_large(
   DYNAMIC_SHARED(unsigned char, shared);
   scan<Large<Multiply::FFMA>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
                            {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            reinterpret_cast<Part *>(parts), top_ids, top_logits},
+                            parts, top_ids, top_logits},
                            shared);
 }
 
@@ -67,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(128, 1) readout_scan_ffma_small(
   DYNAMIC_SHARED(unsigned char, shared);
   scan<Wide<Multiply::FFMA>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
                            {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            reinterpret_cast<Part *>(parts), top_ids, top_logits},
+                            parts, top_ids, top_logits},
                            shared);
 }
 
@@ -88,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(256, 1) readout_scan_split_large(
   DYNAMIC_SHARED(unsigned char, shared);
   scan<Large<Multiply::SPLIT>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
                            {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            reinterpret_cast<Part *>(parts), top_ids, top_logits},
+                            parts, top_ids, top_logits},
                            shared);
 }
 
@@ -101,7 +101,7 @@ extern "C" __global__ void __launch_bounds__(128, 1) readout_scan_split_small(
   DYNAMIC_SHARED(unsigned char, shared);
   scan<Wide<Multiply::SPLIT>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
                            {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            reinterpret_cast<Part *>(parts), top_ids, top_logits},
+                            parts, top_ids, top_logits},
                            shared);
 }
 
@@ -122,7 +122,7 @@ extern "C" __global__ void __launch_bounds__(256, 1) readout_scan_tf32_large(
   DYNAMIC_SHARED(unsigned char, shared);
   scan<Large<Multiply::TF32>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
                            {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            reinterpret_cast<Part *>(parts), top_ids, top_logits},
+                            parts, top_ids, top_logits},
                            shared);
 }
 
@@ -135,6 +135,6 @@ extern "C" __global__ void __launch_bounds__(128, 1) readout_scan_tf32_small(
   DYNAMIC_SHARED(unsigned char, shared);
   scan<Wide<Multiply::TF32>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
                            {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            reinterpret_cast<Part *>(parts), top_ids, top_logits},
+                            parts, top_ids, top_logits},
                            shared);
 }

@@ -23,10 +23,9 @@
 constexpr uint32_t VOCABULARY_TILE = 192;
 constexpr uint32_t LANE_COLUMNS = VOCABULARY_TILE / WARP;
 
-// What one tile of the vocabulary says of one row.
-struct alignas(16) Part {
-  float max, sum, weighted, divergence;
-};
+// What one tile of the vocabulary says of one row: m, s, u and k.
+using Part = Vector<float, 4>;
+constexpr uint32_t MAX = 0, SUM = 1, WEIGHTED = 2, DIVERGENCE = 3;
 
 // Bits whose order as integers is the order of floats.
 DEVICE uint32_t sortable(float x) {
@@ -47,7 +46,7 @@ struct Scan {
   const float *wanted_logits; // from `readout_wanted`
   uint32_t *above;            // [wanted][tiles]
   uint32_t top;               // how many are kept a tile, at most 192
-  Part *parts;                // [count][tiles]
+  float *parts;               // [count][tiles] of Part
   uint32_t *top_ids;          // [count][tiles][top]
   float *top_logits;
 };
@@ -87,16 +86,16 @@ DEVICE void scan_row(const Scan &scan, const float *logits, uint32_t row0, uint3
   float x[LANE_COLUMNS];
   lane_logits(x, logits, row, width);
 
-  Part part{lane_max(x), 0.0f, 0.0f, 0.0f};
+  Part part{{lane_max(x), 0.0f, 0.0f, 0.0f}};
 #pragma unroll
   for (uint32_t j = 0; j < LANE_COLUMNS; ++j) {
     if (lane + j * WARP >= width) continue;
-    const float e = expf(x[j] - part.max);
-    part.sum += e;
-    part.weighted = fmaf(e, x[j] - part.max, part.weighted);
+    const float e = expf(x[j] - part.at[MAX]);
+    part.at[SUM] += e;
+    part.at[WEIGHTED] = fmaf(e, x[j] - part.at[MAX], part.at[WEIGHTED]);
   }
-  part.sum = warp_sum(part.sum);
-  part.weighted = warp_sum(part.weighted);
+  part.at[SUM] = warp_sum(part.at[SUM]);
+  part.at[WEIGHTED] = warp_sum(part.at[WEIGHTED]);
 
   const uint32_t base = scan.base ? scan.base[result] : NONE;
   if (base != NONE) {
@@ -106,10 +105,10 @@ DEVICE void scan_row(const Scan &scan, const float *logits, uint32_t row0, uint3
 #pragma unroll
     for (uint32_t j = 0; j < LANE_COLUMNS; ++j)
       if (lane + j * WARP < width)
-        part.divergence = fmaf(expf(b[j] - max), b[j] - x[j], part.divergence);
-    part.divergence = warp_sum(part.divergence);
+        part.at[DIVERGENCE] = fmaf(expf(b[j] - max), b[j] - x[j], part.at[DIVERGENCE]);
+    part.at[DIVERGENCE] = warp_sum(part.at[DIVERGENCE]);
   }
-  if (lane == 0) scan.parts[uint64_t(result) * tiles + tile] = part;
+  if (lane == 0) write_whole(part, scan.parts + 4 * (uint64_t(result) * tiles + tile));
 
   uint32_t order[LANE_COLUMNS];
 #pragma unroll

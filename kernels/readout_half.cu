@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(256, 1) readout_scan_bf16_large(
   DYNAMIC_SHARED(unsigned char, shared);
   scan<Large<Multiply::BF16>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
                            {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            reinterpret_cast<Part *>(parts), top_ids, top_logits},
+                            parts, top_ids, top_logits},
                            shared);
 }
 
@@ -31,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(128, 1) readout_scan_bf16_small(
   DYNAMIC_SHARED(unsigned char, shared);
   scan<Wide<Multiply::BF16>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
                            {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            reinterpret_cast<Part *>(parts), top_ids, top_logits},
+                            parts, top_ids, top_logits},
                            shared);
 }
 
@@ -52,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(256, 1) readout_scan_f16_large(
   DYNAMIC_SHARED(unsigned char, shared);
   scan<Large<Multiply::F16>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
                            {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            reinterpret_cast<Part *>(parts), top_ids, top_logits},
+                            parts, top_ids, top_logits},
                            shared);
 }
 
@@ -65,6 +65,6 @@ extern "C" __global__ void __launch_bounds__(128, 1) readout_scan_f16_small(
   DYNAMIC_SHARED(unsigned char, shared);
   scan<Wide<Multiply::F16>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
                            {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            reinterpret_cast<Part *>(parts), top_ids, top_logits},
+                            parts, top_ids, top_logits},
                            shared);
 }

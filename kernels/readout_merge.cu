@@ -12,16 +12,17 @@ DEVICE double fold_sum(double x) {
 struct Whole {
   double max, sum, weighted;
 
-  DEVICE Whole(const Part *parts, uint32_t tiles) : sum(0.0), weighted(0.0) {
+  DEVICE Whole(const float *parts, uint32_t tiles) : sum(0.0), weighted(0.0) {
     const uint32_t lane = threadIdx.x % WARP;
     float highest = -INFINITY;
-    for (uint32_t t = lane; t < tiles; t += WARP) highest = fmaxf(highest, parts[t].max);
+    for (uint32_t t = lane; t < tiles; t += WARP) highest = fmaxf(highest, parts[4 * t + MAX]);
     max = warp_max(highest);
     for (uint32_t t = lane; t < tiles; t += WARP) {
-      const Part part = parts[t];
-      const double shift = double(part.max) - max, scale = exp(shift);
-      sum += scale * part.sum;
-      weighted += scale * (part.weighted + shift * part.sum);
+      Part part;
+      read_whole(part, parts + 4 * t);
+      const double shift = double(part.at[MAX]) - max, scale = exp(shift);
+      sum += scale * part.at[SUM];
+      weighted += scale * (part.at[WEIGHTED] + shift * part.at[SUM]);
     }
     sum = fold_sum(sum);
     weighted = fold_sum(weighted);
@@ -39,18 +40,17 @@ extern "C" __global__ void __launch_bounds__(256) readout_merge(
     uint32_t *__restrict__ ranks) {
   const uint32_t lane = threadIdx.x % WARP, result = warp_row();
   if (result >= count) return;
-  const Part *all = reinterpret_cast<const Part *>(parts);
-  const Part *own = all + uint64_t(result) * tiles;
+  const float *own = parts + uint64_t(result) * tiles * 4;
   const Whole whole(own, tiles);
   const double total = whole.max + log(whole.sum);
 
   double kl = 0.0;
   const uint32_t of = base ? base[result] : NONE;
   if (of != NONE) {
-    const Part *other = all + uint64_t(of) * tiles;
+    const float *other = parts + uint64_t(of) * tiles * 4;
     const Whole clean(other, tiles);
     for (uint32_t t = lane; t < tiles; t += WARP)
-      kl += exp(double(other[t].max) - clean.max) * own[t].divergence;
+      kl += exp(double(other[4 * t + MAX]) - clean.max) * own[4 * t + DIVERGENCE];
     kl = fold_sum(kl) / clean.sum + (total - (clean.max + log(clean.sum)));
   }
   if (lane == 0) {
