@@ -253,6 +253,11 @@ void land_copy(const Copy &copy) {
   }
 }
 
+void drop_copy(const Copy &copy) {
+  with_space(reinterpret_cast<uintptr_t>(copy.to), copy.size,
+             [](const Space &space, size_t i, auto) { space.written[i] = 0; });
+}
+
 // ---- the common case --------------------------------------------------------------------------
 
 namespace {

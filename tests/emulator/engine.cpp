@@ -77,7 +77,7 @@ bool execute(Launch *launch) {
     s.block_z = block / launch->grid[0] / launch->grid[1];
     start_block(threads);
     run_block();
-    if (s.stuck && !s.failed) report_stuck_block();
+    if (s.live && !s.failed) report_stuck_block();
     if (s.clock >= LAST_STAMP - 1 && !s.failed) {
       note(LAUNCH_FAILED, "too long", 0, 0, 0, "more synchronisations than the emulator can count");
     }

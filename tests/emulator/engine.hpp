@@ -104,7 +104,7 @@ struct State {
 
   Launch *launch;
   uint32_t block_x, block_y, block_z;
-  bool failed, stuck;
+  bool failed;
 
   Fiber fibers[MAX_THREADS];
   Warp warps[MAX_THREADS / 32];
@@ -142,6 +142,7 @@ void check_read(uintptr_t address, size_t size, uintptr_t code);
 void check_write(uintptr_t address, size_t size, uintptr_t code);
 void begin_copy(uintptr_t address, size_t size, uintptr_t code);
 void land_copy(const Copy &copy);
+void drop_copy(const Copy &copy);  // its thread ended without waiting
 bool is_shared(uintptr_t address);
 
 // shared_memory.cpp

@@ -155,7 +155,6 @@ void start_block(uint32_t threads) {
     fiber.record = floor_of(stamp) | state->slot | Record(i) << THREAD_SHIFT;
     fiber.warp_floor = uint32_t(stamp - 1);
     fiber.group = 0;
-    fiber.copies.clear();
     fiber.waiting = nullptr;
     fiber.done = false;
     char *top = state->stacks + (i + 1) * STACK_STRIDE - (i % 64) * 64;
@@ -175,8 +174,11 @@ void start_block(uint32_t threads) {
 
 // Returns when all threads have ended, when one failed, or when none can go on.
 void run_block() {
-  state->stuck = false;
   enter(next_fiber(), &state->main_stack);
+  for (uint32_t i = 0; i < state->threads; ++i) {
+    for (const Copy &copy : state->fibers[i].copies) drop_copy(copy);
+    state->fibers[i].copies.clear();
+  }
 }
 
 void wait_for_others(const char *what, uintptr_t code) {
@@ -186,7 +188,6 @@ void wait_for_others(const char *what, uintptr_t code) {
   if (state->ready_count) {
     enter(next_fiber(), &fiber->stack_pointer);
   } else {
-    state->stuck = true;
     headlight_switch(&fiber->stack_pointer, state->main_stack);
   }
 }

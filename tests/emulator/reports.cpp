@@ -37,10 +37,12 @@ std::string short_path(std::string path) {
 // The line of kernel source that a return address belongs to, innermost first, with the callers it
 // was inlined into; the primitives themselves (device.hpp) are left out.
 std::string source_line(const Engine &engine, uintptr_t code) {
+  static std::map<uint64_t, std::string> known;
   const uint64_t offset = code - 1 - engine.load_address;
+  std::string &result = known[offset];
+  if (!result.empty()) return result;
   const std::string lines =
       run("addr2line -i -e '" + std::string(engine.path) + "' " + hex(offset) + " 2>/dev/null");
-  std::string result;
   size_t from = 0;
   while (from < lines.size()) {
     size_t to = lines.find('\n', from);
@@ -56,7 +58,8 @@ std::string source_line(const Engine &engine, uintptr_t code) {
     }
     result += (result.empty() ? "" : ", called from ") + short_path(line);
   }
-  return result.empty() ? "an unknown line (" + hex(offset) + " of " + engine.path + ")" : result;
+  if (result.empty()) result = "an unknown line (" + hex(offset) + " of " + engine.path + ")";
+  return result;
 }
 
 std::string triple(const uint32_t (&x)[3]) {

@@ -28,6 +28,8 @@ namespace headlight {
 namespace {
 
 constexpr size_t MARGIN = 1024;
+// What the builder adds to each variable (mod.rs).
+constexpr size_t GAP = 64;
 uint32_t dynamic_size;
 
 Record *new_records(size_t count) {
@@ -70,10 +72,10 @@ void for_local_variables(const char *path, uintptr_t load, Body body) {
     for (size_t k = 0; k < sections[i].sh_size / sizeof *symbols; ++k) {
       const auto &symbol = symbols[k];
       if ((symbol.st_info & 15) != STT_OBJECT || symbol.st_shndx >= header->e_shnum) continue;
-      if (sections[symbol.st_shndx].sh_type != SHT_NOBITS || !symbol.st_size) continue;
+      if (sections[symbol.st_shndx].sh_type != SHT_NOBITS || symbol.st_size <= GAP) continue;
       const char *name = names + symbol.st_name;
       if (strncmp(name, "_ZZ", 3)) continue;
-      body(name, load + symbol.st_value, size_t(symbol.st_size));
+      body(name, load + symbol.st_value, size_t(symbol.st_size) - GAP);
     }
   }
   munmap(memory, size_t(facts.st_size));
