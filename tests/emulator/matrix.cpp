@@ -19,38 +19,37 @@ namespace headlight {
 
 namespace {
 
-// The float nearest to x between it and zero.
-inline float cut_off(double x) {
+// The nearest number with a float's mantissa between x and zero.
+inline double cut_off(double x) {
   uint64_t bits;
   __builtin_memcpy(&bits, &x, 8);
-  const uint64_t exponent = bits >> 52 & 0x7ff;
-  if (exponent < 1023 - 126 || exponent == 0x7ff) {  // too small for this, or not finite
-    const float nearest = float(x);
-    if (exponent == 0x7ff || __builtin_fabs(double(nearest)) <= __builtin_fabs(x)) return nearest;
-    return float_of(bits_of(nearest) - 1);
-  }
   bits &= ~((uint64_t(1) << 29) - 1);
   __builtin_memcpy(&x, &bits, 8);
-  return float(x);
+  return x;
 }
 
+// Four rows at a time: their sums do not wait for each other.
 template <int K, int GROUP>
-void multiply(float (&c)[16][8], const float (&a)[16][K], const float (&b)[K][8]) {
-  for (int row = 0; row < 16; ++row) {
-    double sum[8];
-    for (int column = 0; column < 8; ++column) sum[column] = c[row][column];
+void multiply(double (&c)[16][8], const double (&a)[16][K], const double (&b)[K][8]) {
+  typedef double Row __attribute__((vector_size(64)));
+  for (int row = 0; row < 16; row += 4) {
+    Row sum[4];
+    __builtin_memcpy(sum, c[row], sizeof sum);
     for (int from = 0; from < K; from += GROUP) {
       for (int k = from; k < from + GROUP; ++k) {
-        const double x = a[row][k];
-        for (int column = 0; column < 8; ++column) sum[column] += x * double(b[k][column]);
+        Row right;
+        __builtin_memcpy(&right, b[k], sizeof right);
+        for (int i = 0; i < 4; ++i) sum[i] += a[row + i][k] * right;
       }
-      for (int column = 0; column < 8; ++column) sum[column] = cut_off(sum[column]);
+      for (int i = 0; i < 4; ++i) {
+        for (int column = 0; column < 8; ++column) sum[i][column] = cut_off(sum[i][column]);
+      }
     }
-    for (int column = 0; column < 8; ++column) c[row][column] = float(sum[column]);
+    __builtin_memcpy(c[row], sum, sizeof sum);
   }
 }
 
-void gather_sums(const Lane *lanes, float (&c)[16][8]) {
+void gather_sums(const Lane *lanes, double (&c)[16][8]) {
   for (int lane = 0; lane < 32; ++lane) {
     const int g = lane / 4, t = lane % 4;
     c[g][2 * t] = lanes[lane].c[0];
@@ -60,19 +59,19 @@ void gather_sums(const Lane *lanes, float (&c)[16][8]) {
   }
 }
 
-void scatter_sums(Lane *lanes, const float (&c)[16][8]) {
+void scatter_sums(Lane *lanes, const double (&c)[16][8]) {
   for (int lane = 0; lane < 32; ++lane) {
     const int g = lane / 4, t = lane % 4;
-    lanes[lane].c[0] = c[g][2 * t];
-    lanes[lane].c[1] = c[g][2 * t + 1];
-    lanes[lane].c[2] = c[g + 8][2 * t];
-    lanes[lane].c[3] = c[g + 8][2 * t + 1];
+    lanes[lane].c[0] = float(c[g][2 * t]);
+    lanes[lane].c[1] = float(c[g][2 * t + 1]);
+    lanes[lane].c[2] = float(c[g + 8][2 * t]);
+    lanes[lane].c[3] = float(c[g + 8][2 * t + 1]);
   }
 }
 
 template <float (*widened)(uint16_t)>
 inline void multiply_16(Lane *lanes) {
-  float a[16][16], b[16][8], c[16][8];
+  double a[16][16], b[16][8], c[16][8];
   for (int lane = 0; lane < 32; ++lane) {
     const int g = lane / 4, t = lane % 4;
     for (int part = 0; part < 4; ++part) {
@@ -102,7 +101,7 @@ void multiply_bf16(Lane *lanes) { multiply_16<from_bf16>(lanes); }
 void multiply_f16(Lane *lanes) { multiply_16<from_f16>(lanes); }
 
 void multiply_tf32(Lane *lanes) {
-  float a[16][8], b[8][8], c[16][8];
+  double a[16][8], b[8][8], c[16][8];
   for (int lane = 0; lane < 32; ++lane) {
     const int g = lane / 4, t = lane % 4;
     for (int part = 0; part < 4; ++part) {
