@@ -91,94 +91,99 @@ struct Gemm {
 
   // ---- copying ------------------------------------------------------------------------------
 
+  // What a thread copies: one 16-byte chunk of every PASS-th row of both operands, or where the input
+  // is not aligned one number of every (THREADS / STEP)-th of its rows.
   struct Copier {
-    Operands<T> in;
-    const uint32_t *table; // the tile's input rows, in shared memory
-    uint32_t row[ROWS / PASS];
+    const T *input[ROWS / PASS];
     const T *weight[COLUMNS / PASS];
-    uint32_t columns; // of the tile
-    bool vector, segmented;
+    uint64_t column; // of the input, in numbers from a row's start; where it is not aligned
+    uint64_t jump;   // from a stretch's end to the next one's start
     uint32_t k, inside; // this thread's column of the input, and of the stretch that it lies in
-    uint64_t stretch;
-    uint32_t weight_k;
+    uint32_t to;        // where the first chunk goes in a stage
+    bool vector, segmented;
   };
 
   static DEVICE uint32_t place(uint32_t row, uint32_t chunk) {
     return row * STAGE_ROW + (chunk ^ (row / 2 % CHUNKS)) * 16;
   }
 
+  // Rows and columns beyond the operands are copies of the last one: nobody looks at their sums.
   static DEVICE void begin(Copier &c, const Operands<T> &in, uint32_t row0, uint32_t column0,
                            uint32_t *table) {
     const uint32_t thread = threadIdx.x, pass_row = thread / CHUNKS, chunk = thread % CHUNKS;
-    for (uint32_t m = thread; m < ROWS; m += THREADS)
-      table[m] = row0 + m >= in.count ? NONE : in.rows ? in.rows[row0 + m] : row0 + m;
+    for (uint32_t i = thread; i < ROWS; i += THREADS) {
+      const uint32_t m = min(row0 + i, in.count - 1);
+      table[i] = in.rows ? in.rows[m] : m;
+    }
     __syncthreads();
-    c.in = in;
-    c.table = table;
     c.vector = in_vectors<V>(in.input);
     c.segmented = in.input.segment < in.inputs;
-    c.columns = in.columns - column0 < COLUMNS ? in.columns - column0 : COLUMNS;
+    c.jump = in.input.segment_stride - in.input.segment;
+    c.k = c.inside = c.vector ? chunk * V : thread % STEP;
+    c.column = c.k;
+    c.to = place(pass_row, chunk);
 #pragma unroll
-    for (uint32_t i = 0; i < ROWS / PASS; ++i) c.row[i] = table[pass_row + i * PASS];
+    for (uint32_t i = 0; i < ROWS / PASS; ++i)
+      c.input[i] = in.input.data + uint64_t(table[pass_row + i * PASS]) * in.input.row_stride + c.k;
 #pragma unroll
     for (uint32_t i = 0; i < COLUMNS / PASS; ++i) {
-      const uint32_t n = pass_row + i * PASS;
-      const uint32_t id = n >= c.columns ? in.first : in.ids ? in.ids[column0 + n] : in.first + column0 + n;
+      const uint32_t n = min(column0 + pass_row + i * PASS, in.columns - 1);
+      const uint32_t id = in.ids ? in.ids[n] : in.first + n;
       c.weight[i] = in.weight + uint64_t(id) * in.weight_stride + chunk * V;
     }
-    c.k = c.inside = c.vector ? chunk * V : thread % STEP;
-    c.stretch = 0;
-    settle(c);
+    settle(c, in);
   }
 
-  static DEVICE void settle(Copier &c) {
-    while (c.segmented && c.inside >= c.in.input.segment) {
-      c.inside -= c.in.input.segment;
-      c.stretch += c.in.input.segment_stride;
+  static DEVICE void settle(Copier &c, const Operands<T> &in) {
+    while (c.segmented && c.inside >= in.input.segment) {
+      c.inside -= in.input.segment;
+      c.column += c.jump;
+#pragma unroll
+      for (uint32_t i = 0; i < ROWS / PASS; ++i) c.input[i] += c.jump;
     }
   }
 
-  // Copies the next STEP of K into a slot: input rows first, then weight rows. What lies beyond the
-  // operands becomes zero and is not read.
-  static DEVICE void copy(Copier &c, unsigned char *slot) {
-    const uint32_t thread = threadIdx.x, pass_row = thread / CHUNKS, chunk = thread % CHUNKS;
-    const T *column = c.in.input.data + c.stretch + c.inside;
-    if (c.vector) {
-      const uint32_t left = c.k < c.in.inputs ? c.in.inputs - c.k : 0;
+  // Copies the next STEP of K into a slot: input rows first, then weight rows. What lies behind K
+  // becomes zero and is not read.
+  static DEVICE void copy(Copier &c, const Operands<T> &in, const uint32_t *table,
+                          unsigned char *slot) {
+    const uint32_t left = c.k < in.inputs ? in.inputs - c.k : 0;
+    if (c.vector && left >= STEP) {
+#pragma unroll
+      for (uint32_t i = 0; i < ROWS / PASS; ++i)
+        copy_async_16(slot + c.to + i * PASS * STAGE_ROW, c.input[i], 16);
+    } else if (c.vector) {
       const uint32_t bytes = left < V ? left * uint32_t(sizeof(T)) : 16;
 #pragma unroll
-      for (uint32_t i = 0; i < ROWS / PASS; ++i) {
-        const bool there = c.row[i] != NONE && bytes != 0;
-        const T *from = there ? column + uint64_t(c.row[i]) * c.in.input.row_stride : c.in.weight;
-        copy_async_16(slot + place(pass_row + i * PASS, chunk), from, there ? bytes : 0);
-      }
+      for (uint32_t i = 0; i < ROWS / PASS; ++i)
+        copy_async_16(slot + c.to + i * PASS * STAGE_ROW, bytes ? c.input[i] : in.weight, bytes);
     } else {
-      const uint32_t k = thread % STEP;
+      const uint32_t k = threadIdx.x % STEP;
 #pragma unroll 1
-      for (uint32_t m = thread / STEP; m < ROWS; m += THREADS / STEP) {
-        const bool there = c.table[m] != NONE && c.k < c.in.inputs;
-        const T *from = there ? column + uint64_t(c.table[m]) * c.in.input.row_stride : c.in.weight;
+      for (uint32_t m = threadIdx.x / STEP; m < ROWS; m += THREADS / STEP) {
+        const T *from = in.input.data + uint64_t(table[m]) * in.input.row_stride + c.column;
         T *to = reinterpret_cast<T *>(slot + place(m, k / V)) + k % V;
         if constexpr (sizeof(T) == 4) {
-          copy_async_4(to, from, there ? 4 : 0);
+          copy_async_4(to, left ? from : in.weight, left ? 4 : 0);
         } else { // rows of odd width are aligned to 2 bytes, which no asynchronous copy takes
           T value{0};
-          if (there) value = *from;
+          if (left) value = *from;
           *to = value;
         }
       }
     }
+#pragma unroll
+    for (uint32_t i = 0; i < COLUMNS / PASS; ++i)
+      copy_async_16(slot + ROWS * STAGE_ROW + c.to + i * PASS * STAGE_ROW, c.weight[i], 16);
+
     c.k += STEP;
     c.inside += STEP;
-    settle(c);
-
-    slot += ROWS * STAGE_ROW;
+    c.column += STEP;
 #pragma unroll
-    for (uint32_t i = 0; i < COLUMNS / PASS; ++i) {
-      const uint32_t n = pass_row + i * PASS;
-      copy_async_16(slot + place(n, chunk), c.weight[i], n < c.columns ? 16 : 0);
-      c.weight[i] += STEP;
-    }
+    for (uint32_t i = 0; i < ROWS / PASS; ++i) c.input[i] += STEP;
+#pragma unroll
+    for (uint32_t i = 0; i < COLUMNS / PASS; ++i) c.weight[i] += STEP;
+    settle(c, in);
   }
 
   // ---- multiplying --------------------------------------------------------------------------
@@ -188,17 +193,24 @@ struct Gemm {
     uint32_t b[NT][2];
   };
 
-  // Fragments of one k-step (0 or 1) of a stage. Lanes 8i … 8i + 7 address matrix i: of the input the
-  // rows' upper and lower half for the step's first chunk, then for its second; of the weight both
-  // chunks of one fragment, then of the next.
-  static DEVICE void load(Fragments &f, const unsigned char *slot, uint32_t step) {
-    const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const uint32_t matrix = lane / 8;
-    const unsigned char *a = slot + place(warp / WARPS_N * WARP_ROWS + matrix % 2 * 8 + lane % 8,
-                                          step * 2 + matrix / 2);
-    const unsigned char *b = slot + ROWS * STAGE_ROW +
-                             place(warp % WARPS_N * WARP_COLUMNS + matrix / 2 * 8 + lane % 8,
-                                   step * 2 + matrix % 2);
+  // Where this lane's rows for ldmatrix begin in a stage. Lanes 8i … 8i + 7 address matrix i: of the
+  // input the rows' upper and lower half for a step's first chunk, then for its second; of the weight
+  // both chunks of one fragment, then of the next. The second step is 32 bytes further, swizzled: the
+  // offset xor 32.
+  struct Places {
+    uint32_t a, b;
+  };
+
+  static DEVICE Places places() {
+    const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, matrix = lane / 8;
+    return {place(warp / WARPS_N * WARP_ROWS + matrix % 2 * 8 + lane % 8, matrix / 2),
+            ROWS * STAGE_ROW +
+                place(warp % WARPS_N * WARP_COLUMNS + matrix / 2 * 8 + lane % 8, matrix % 2)};
+  }
+
+  // Fragments of one k-step (0 or 1) of a stage.
+  static DEVICE void load(Fragments &f, const Places &at, const unsigned char *slot, uint32_t step) {
+    const unsigned char *a = slot + (at.a ^ step * 32), *b = slot + (at.b ^ step * 32);
 #pragma unroll
     for (uint32_t i = 0; i < MT; ++i) load_matrix_x4(f.a[i], a + i * 16 * STAGE_ROW);
 #pragma unroll
@@ -289,13 +301,13 @@ struct Gemm {
       Vector<float, 4> a[2 * MT];
 #pragma unroll
       for (uint32_t i = 0; i < 2 * MT; ++i)
-        read_whole(a[i], reinterpret_cast<const float *>(slot + place(row + 8 * i, chunk)));
+        read_whole(a[i], reinterpret_cast<const float *>(slot + place(row, chunk) + i * 8 * STAGE_ROW));
 #pragma unroll
       for (uint32_t j = 0; j < 2 * NT; ++j) {
         if (SPARING && j * 4 >= columns) continue;
         Vector<float, 4> b;
-        read_whole(b, reinterpret_cast<const float *>(slot + ROWS * STAGE_ROW +
-                                                      place(column + 4 * j, chunk)));
+        read_whole(b, reinterpret_cast<const float *>(slot + (ROWS + j / 2 * 8) * STAGE_ROW +
+                                                      place(column + j % 2 * 4, chunk)));
 #pragma unroll
         for (uint32_t k = 0; k < 4; ++k)
 #pragma unroll
@@ -311,8 +323,7 @@ struct Gemm {
   // ---- the loop -----------------------------------------------------------------------------
 
   // Computes `sum` for the tile whose first result is (row0, column0). `shared` has PIPELINE bytes,
-  // aligned to 16, which are free for other use on return; `table` ROWS numbers, which then still
-  // hold the tile's input rows (NONE beyond the last).
+  // aligned to 16, which are free for other use on return; `table` ROWS numbers.
   DEVICE void run(const Operands<T> &in, uint32_t row0, uint32_t column0, unsigned char *shared,
                   uint32_t *table) {
     const uint32_t warp = threadIdx.x / WARP;
@@ -331,12 +342,13 @@ struct Gemm {
         for (uint32_t e = 0; e < 4; ++e) sum[i][j][e] = 0.0f;
 
     const uint32_t stages = (in.inputs + STEP - 1) / STEP;
+    const Places at = places();
     if constexpr (HOW == Multiply::FFMA || HOW == Multiply::SPLIT) {
       // Here arithmetic leaves no registers for a second set of fragments, and is long enough for the
       // other warps to hide the loads behind.
 #pragma unroll 1
       for (uint32_t s = 0; s < STAGES - 1; ++s) {
-        if (s < stages) copy(copier, shared + s * STAGE);
+        if (s < stages) copy(copier, in, table, shared + s * STAGE);
         copy_async_commit();
       }
 #pragma unroll 1
@@ -344,7 +356,7 @@ struct Gemm {
         copy_async_wait<STAGES - 2>();
         __syncthreads(); // stage s is there, and nobody reads stage s − 1 any more
         const uint32_t next = s + STAGES - 1;
-        if (next < stages) copy(copier, shared + (next & (STAGES - 1)) * STAGE);
+        if (next < stages) copy(copier, in, table, shared + (next & (STAGES - 1)) * STAGE);
         copy_async_commit();
         const unsigned char *slot = shared + (s & (STAGES - 1)) * STAGE;
         if constexpr (HOW == Multiply::FFMA) {
@@ -353,7 +365,7 @@ struct Gemm {
 #pragma unroll 1
           for (uint32_t step = 0; step < 2; ++step) {
             Fragments fragments;
-            load(fragments, slot, step);
+            load(fragments, at, slot, step);
             multiply(fragments, rows, columns);
           }
         }
@@ -366,21 +378,21 @@ struct Gemm {
       Fragments even, odd;
 #pragma unroll 1
       for (uint32_t s = 0; s < STAGES; ++s) {
-        if (s < stages) copy(copier, shared + s * STAGE);
+        if (s < stages) copy(copier, in, table, shared + s * STAGE);
         copy_async_commit();
       }
       copy_async_wait<STAGES - 1>();
       __syncthreads();
-      load(even, shared, 0);
+      load(even, at, shared, 0);
 #pragma unroll 1
       for (uint32_t s = 0; s < stages; ++s) {
         unsigned char *slot = shared + (s & (STAGES - 1)) * STAGE;
-        load(odd, slot, 1);
+        load(odd, at, slot, 1);
         multiply(even, rows, columns);
         copy_async_wait<STAGES - 2>();
         __syncthreads();
-        if (s + 1 < stages) load(even, shared + ((s + 1) & (STAGES - 1)) * STAGE, 0);
-        if (s + STAGES < stages) copy(copier, slot);
+        if (s + 1 < stages) load(even, at, shared + ((s + 1) & (STAGES - 1)) * STAGE, 0);
+        if (s + STAGES < stages) copy(copier, in, table, slot);
         copy_async_commit();
         multiply(odd, rows, columns);
       }
