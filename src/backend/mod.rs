@@ -13,6 +13,7 @@
 //!    whether or not a patch is there, so that fusing operations changes no bit.
 
 pub mod cpu;
+pub mod cuda;
 
 use crate::model::Config;
 use crate::plan::tables::{AttentionRows, Ref, Write};
@@ -55,13 +56,15 @@ impl Precision {
 /// memory. Whatever the choice, matrices are addressed as `[row, column]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Store {
-    /// The residual stream and what is added to it, layer-norm scales and normalised rows, scores
-    /// and pattern: full precision everywhere.
+    /// The residual stream and what is added to it, layer-norm scales and normalised rows: full
+    /// precision everywhere.
     Residual,
     /// What a linear layer reads, or the MLP's inner rows: the type that the precision names.
     Branch,
     /// Queries, keys, values and z: as `Branch`, and a backend may lay them out head by head.
     Heads,
+    /// Kept scores and pattern: as `Residual`, and zero where nobody writes, beyond the mask.
+    Keys,
 }
 
 impl Store {
@@ -69,6 +72,7 @@ impl Store {
     pub fn of(stage: Stage) -> Self {
         match stage {
             Stage::Query | Stage::Key | Stage::Value | Stage::Z => Self::Heads,
+            Stage::Scores | Stage::Weight => Self::Keys,
             Stage::AttentionInput
             | Stage::MlpInput
             | Stage::MlpPre

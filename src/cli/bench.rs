@@ -108,7 +108,7 @@ impl Bench {
                 "executed"
             )
         })?;
-        let limits = setup.limits();
+        let limits = setup.limits(setup.memory(None));
         for length in [5, 15, 64]
             .into_iter()
             .filter(|n| *n <= cpu.config().context)

@@ -8,13 +8,13 @@ use clap::Args;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use super::setup::Setup;
-use super::{Global, Precision, note};
-use crate::backend::cpu::Cpu;
+use super::setup::{Setup, Task};
+use super::{Global, note};
+use crate::backend::Backend;
 use crate::error::Error;
 use crate::report::WholeFile;
 use crate::site::{Component, Site};
-use crate::sweep::activations::activations;
+use crate::sweep::activations::{Activation, activations};
 use crate::sweep::check::check_pair;
 use crate::sweep::grid::{Span, by_layer};
 use crate::sweep::pair::Pair;
@@ -73,20 +73,11 @@ impl Cache {
                 })
                 .collect();
         setup.announce();
-        let kept = match setup.precision {
-            Precision::F64 => activations(
-                &Cpu::<f64>::new(&setup.model),
-                &ids,
-                &sites,
-                &setup.limits(),
-            ),
-            _ => activations(
-                &Cpu::<f32>::new(&setup.model),
-                &ids,
-                &sites,
-                &setup.limits(),
-            ),
-        }?;
+        let kept = setup.on_device(Export {
+            setup: &setup,
+            ids: &ids,
+            sites: &sites,
+        })?;
         let bytes: Vec<Vec<u8>> = kept
             .iter()
             .map(|a| {
@@ -117,6 +108,21 @@ impl Cache {
             self.out.display()
         ));
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+struct Export<'a> {
+    setup: &'a Setup,
+    ids: &'a [u32],
+    sites: &'a [(Component, Option<usize>)],
+}
+
+impl Task for Export<'_> {
+    type Output = Vec<Activation>;
+
+    fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<Vec<Activation>, Error> {
+        let limits = self.setup.limits(memory);
+        Ok(activations(backend, self.ids, self.sites, &limits)?)
     }
 }
 

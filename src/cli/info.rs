@@ -2,16 +2,22 @@
 
 use std::process::ExitCode;
 
-use super::setup::{device, threads};
+use super::device::Choice;
+use super::setup::threads;
 use super::{Global, print};
 use crate::backend::cpu::Instructions;
+use crate::backend::cuda::Device;
 use crate::error::Error;
 use crate::model::Checkpoint;
 
 pub fn run(global: &Global) -> Result<ExitCode, Error> {
-    let why = device(global)?;
     let threads = threads(global);
     let model = Checkpoint::resolve(&global.model)?;
+    let choice = Choice::of(global, &model.config)?;
+    let gpu = match &choice {
+        Choice::Cuda(device, _) => Ok(device.clone()),
+        Choice::Cpu(_) => Device::open(0),
+    };
     let c = &model.config;
     print(&mut std::io::stdout().lock(), |out| {
         writeln!(out, "model      {}", model.name)?;
@@ -48,8 +54,23 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
             "cpu        {threads} threads, {}",
             Instructions::best().name()
         )?;
-        writeln!(out, "gpu        none: this version has no GPU backend")?;
-        writeln!(out, "would use  cpu ({why})")
+        match &gpu {
+            Ok(device) => {
+                let (free, total) = device.memory().unwrap_or_default();
+                writeln!(
+                    out,
+                    "gpu        {}, compute capability {}.{}, {} multiprocessors, {:.1} of {:.1} GB free",
+                    device.name,
+                    device.capability / 10,
+                    device.capability % 10,
+                    device.processors,
+                    free as f64 / 1e9,
+                    total as f64 / 1e9
+                )?;
+            }
+            Err(why) => writeln!(out, "gpu        none: {why}")?,
+        }
+        writeln!(out, "would use  {}", choice.describe(threads))
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cache;
+mod device;
 mod info;
 mod plot;
 mod run;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::device::Wish;
 pub use self::setup::Bytes;
 use crate::backend::Precision;
 use crate::error::Error;
@@ -50,7 +52,7 @@ pub struct Global {
         default_value = "auto",
         value_name = "auto|cpu|cuda[:N]"
     )]
-    device: String,
+    device: Wish,
     /// Precision of activations; f64 is the reference
     #[arg(long, global = true, value_enum, default_value_t = Precision::F32)]
     precision: Precision,

@@ -1,5 +1,6 @@
 //! What every computing command sets up: the model, the device, the memory, and a way to stop.
 
+use std::cell::OnceCell;
 use std::io::IsTerminal;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::device::Choice;
 use super::{Global, Prompts, note};
-use crate::backend::cpu::{Cpu, Instructions};
+use crate::backend::cpu::Cpu;
+use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, Precision};
 use crate::error::Error;
 use crate::model::Checkpoint;
@@ -50,35 +53,22 @@ impl FromStr for Bytes {
 pub struct Setup {
     pub model: Checkpoint,
     pub precision: Precision,
-    memory: u64,
+    memory: Option<u64>,
     stop: Arc<AtomicBool>,
     interactive: bool,
     threads: usize,
-    why: &'static str,
+    device: Choice,
+    /// The model on the GPU, once something runs there.
+    cuda: OnceCell<Cuda>,
 }
 
-/// Which device runs, and why not the other, in one line.
-pub fn device(global: &Global) -> Result<&'static str, Error> {
-    let gpu_only = matches!(
-        global.precision,
-        Precision::Tf32 | Precision::Bf16 | Precision::F16
-    );
-    let index = global.device.strip_prefix("cuda:").map(str::parse::<u32>);
-    match (global.device.as_str(), index) {
-        ("cpu" | "auto", _) if gpu_only => Err(Error::Usage(
-            "precisions tf32, bf16 and f16 run on a GPU only, and this version has no GPU backend: \
-             use --precision f32 or f64"
-                .into(),
-        )),
-        ("cpu", _) => Ok("as asked"),
-        ("auto", _) => Ok("no GPU: this version has no GPU backend"),
-        ("cuda", _) | (_, Some(Ok(_))) => Err(Error::Usage(
-            "--device cuda is not available: this version has no GPU backend; use --device cpu".into(),
-        )),
-        (other, _) => {
-            Err(Error::Usage(format!("unknown device `{other}`: use auto, cpu, cuda or cuda:N")))
-        }
-    }
+/// Something to do on a backend.
+pub trait Task {
+    /// What comes of it.
+    type Output;
+
+    /// Does it; `memory` is the budget for activations, in bytes.
+    fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<Self::Output, Error>;
 }
 
 /// How many threads are used, after `--threads` has been honoured.
@@ -102,19 +92,18 @@ impl Setup {
 
     /// Says on standard error where it will run. Called once everything typed has been checked.
     pub fn announce(&self) {
-        let instructions = Instructions::best().name();
         note(format_args!(
-            "device: cpu, {} threads, {instructions} ({})",
-            self.threads, self.why
+            "device: {}",
+            self.device.describe(self.threads)
         ));
     }
 
     /// Opens the model.
     pub fn quiet(global: &Global) -> Result<Self, Error> {
-        let why = device(global)?;
         let threads = threads(global);
         let model = Checkpoint::resolve(&global.model)?;
-        let memory = global.memory.map_or_else(free_memory, |bytes| bytes.0);
+        let device = Choice::of(global, &model.config)?;
+        let memory = global.memory.map(|bytes| bytes.0);
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
         // a second Ctrl-C does not wait for the layer that is running
@@ -133,7 +122,8 @@ impl Setup {
             stop,
             interactive,
             threads,
-            why,
+            device,
+            cuda: OnceCell::new(),
         })
     }
 
@@ -174,73 +164,81 @@ impl Setup {
         Ok(targets)
     }
 
-    /// Runs pairs with a progress bar, and says how long it took.
-    pub fn execute(&self, pairs: &[PairRuns], top: usize) -> Result<(Outcome, Duration), Error> {
-        match self.precision {
-            Precision::F64 => self.execute_on(&Cpu::<f64>::new(&self.model), pairs, top),
-            _ => self.execute_on(&Cpu::<f32>::new(&self.model), pairs, top),
+    /// Does something on the chosen device.
+    pub fn on_device<T: Task>(&self, task: T) -> Result<T::Output, Error> {
+        match (&self.device, self.precision) {
+            (Choice::Cpu(_), Precision::F64) => {
+                task.run(&Cpu::<f64>::new(&self.model), self.memory(None))
+            }
+            (Choice::Cpu(_), _) => task.run(&Cpu::<f32>::new(&self.model), self.memory(None)),
+            (Choice::Cuda(device, _), _) => {
+                let cuda = self.cuda(device)?;
+                let (free, _) = device.memory()?;
+                task.run(cuda, self.memory(Some(free)))
+            }
         }
     }
 
-    fn execute_on<B: Backend>(
-        &self,
-        backend: &B,
-        pairs: &[PairRuns],
-        top: usize,
-    ) -> Result<(Outcome, Duration), Error> {
-        execute::check(pairs, backend.config())?;
-        let plan = execute::plan(backend, pairs);
-        let limits = Limits {
-            memory: self.memory,
-            top,
-            top_of_runs: 0,
-            stop: &self.stop,
-        };
-        let bar = ProgressBar::with_draw_target(
-            Some(plan.flops().max(1)),
-            if self.interactive {
-                ProgressDrawTarget::stderr()
-            } else {
-                ProgressDrawTarget::hidden()
-            },
-        );
-        // the template is a constant, and well-formed
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3}%  {msg}  {eta} left")
-        {
-            bar.set_style(style);
+    /// The budget for activations, in bytes: what was asked for, or a share of what is free, on the
+    /// GPU if `free` says how much that is.
+    pub fn memory(&self, free: Option<u64>) -> u64 {
+        // a tenth is left for what the driver itself takes
+        let share = || free.map_or_else(free_memory, |free| free / 10 * 9);
+        self.memory.unwrap_or_else(share)
+    }
+
+    /// The model on the GPU if that is where things run, uploaded the first time it is asked for.
+    pub fn on_gpu(&self) -> Result<Option<&Cuda>, Error> {
+        match &self.device {
+            Choice::Cpu(_) => Ok(None),
+            Choice::Cuda(device, _) => self.cuda(device).map(Some),
         }
-        let start = Instant::now();
-        // the bar is drawn until the sender goes away, which wakes the thread that draws it
-        let (running, done) = std::sync::mpsc::channel::<()>();
-        let outcome = std::thread::scope(|scope| {
-            let bar = &bar;
-            scope.spawn(move || {
-                while done.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout)
-                {
-                    let seconds = start.elapsed().as_secs_f64();
-                    if seconds > 1.0 && self.interactive {
-                        let executed = backend.executed_flops().min(plan.flops());
-                        let share = executed as f64 / plan.flops().max(1) as f64;
-                        bar.set_message(format!(
-                            "{:.0} runs/s",
-                            share * plan.count as f64 / seconds
-                        ));
-                        bar.set_position(executed);
-                    }
-                }
-            });
-            let outcome = execute::execute(backend, pairs, &limits);
-            drop(running);
-            outcome
+    }
+
+    fn cuda(&self, device: &Arc<Device>) -> Result<&Cuda, Error> {
+        if let Some(cuda) = self.cuda.get() {
+            return Ok(cuda);
+        }
+        let bytes = Cuda::weight_bytes(&self.model.config, self.precision);
+        let bar = self.bar(
+            bytes,
+            "{bar:40} {bytes} of {total_bytes} of weights uploaded",
+        );
+        let cuda = Cuda::new(device.clone(), &self.model, self.precision, &mut |done| {
+            bar.set_position(done);
         });
         bar.finish_and_clear();
-        Ok((outcome.map_err(Error::from)?, start.elapsed()))
+        let cuda = cuda.map_err(|why| Error::Usage(format!("--device cuda failed: {why}")))?;
+        Ok(self.cuda.get_or_init(|| cuda))
+    }
+
+    fn bar(&self, length: u64, template: &str) -> ProgressBar {
+        let target = if self.interactive {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(length.max(1)), target);
+        // templates are constants, and well-formed
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar
+    }
+
+    /// Runs pairs with a progress bar, and says how long it took.
+    pub fn execute(&self, pairs: &[PairRuns], top: usize) -> Result<(Outcome, Duration), Error> {
+        self.on_device(Execution {
+            setup: self,
+            pairs,
+            top,
+        })
     }
 
     /// Limits for library calls that take them directly.
-    pub fn limits(&self) -> Limits<'_> {
+    pub fn limits(&self, memory: u64) -> Limits<'_> {
         Limits {
-            memory: self.memory,
+            memory,
             top: 0,
             top_of_runs: 0,
             stop: &self.stop,
@@ -261,12 +259,8 @@ impl Setup {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model: self.model.name.clone(),
             model_hash: String::new(),
-            device: "cpu".to_owned(),
-            precision: match self.precision {
-                Precision::F64 => "f64",
-                _ => "f32",
-            }
-            .to_owned(),
+            device: self.device.name(),
+            precision: self.precision.name().to_owned(),
             // a path need not be UTF-8
             command: std::env::args_os()
                 .map(|a| a.to_string_lossy().into_owned())
@@ -274,6 +268,54 @@ impl Setup {
                 .join(" "),
             pairs: pairs_provenance(&self.model, pairs),
         }
+    }
+}
+
+struct Execution<'a> {
+    setup: &'a Setup,
+    pairs: &'a [PairRuns],
+    top: usize,
+}
+
+impl Task for Execution<'_> {
+    type Output = (Outcome, Duration);
+
+    fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<(Outcome, Duration), Error> {
+        let Self { setup, pairs, top } = self;
+        execute::check(pairs, backend.config())?;
+        let plan = execute::plan(backend, pairs);
+        let limits = Limits {
+            top,
+            ..setup.limits(memory)
+        };
+        let bar = setup.bar(plan.flops(), "{bar:40} {percent:>3}%  {msg}  {eta} left");
+        let interactive = setup.interactive;
+        let (start, before) = (Instant::now(), backend.executed_flops());
+        // the bar is drawn until the sender goes away, which wakes the thread that draws it
+        let (running, done) = std::sync::mpsc::channel::<()>();
+        let outcome = std::thread::scope(|scope| {
+            let bar = &bar;
+            scope.spawn(move || {
+                while done.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout)
+                {
+                    let seconds = start.elapsed().as_secs_f64();
+                    if seconds > 1.0 && interactive {
+                        let executed = (backend.executed_flops() - before).min(plan.flops());
+                        let share = executed as f64 / plan.flops().max(1) as f64;
+                        bar.set_message(format!(
+                            "{:.0} runs/s",
+                            share * plan.count as f64 / seconds
+                        ));
+                        bar.set_position(executed);
+                    }
+                }
+            });
+            let outcome = execute::execute(backend, pairs, &limits);
+            drop(running);
+            outcome
+        });
+        bar.finish_and_clear();
+        Ok((outcome.map_err(Error::from)?, start.elapsed()))
     }
 }
 

@@ -6,10 +6,10 @@ use clap::Args;
 
 use super::setup::Setup;
 use super::{Global, print};
-use crate::backend::Precision;
 use crate::backend::cpu::Cpu;
+use crate::backend::{Backend, Precision};
 use crate::error::Error;
-use crate::verify::{Gates, operations, runs};
+use crate::verify::{Comparison, Gates, operations, runs};
 
 /// Flags of `verify`.
 #[derive(Debug, Args)]
@@ -22,46 +22,79 @@ pub struct Verify {
 impl Verify {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         let setup = Setup::new(global)?;
-        let (reference, subject) = (Cpu::<f64>::new(&setup.model), Cpu::<f32>::new(&setup.model));
-        let gates = Gates::of(Precision::F32);
-        let mut all = operations(&reference, &subject, gates, self.seed)?;
-        let limits = setup.limits();
+        let mut over = 0;
+        // the CPU in single precision is checked whatever runs the rest
+        if setup.precision.on_cpu() {
+            let (model, f32) = (&setup.model, Gates::of(Precision::F32));
+            let all = self.compare(
+                &Cpu::<f64>::new(model),
+                &Cpu::<f32>::new(model),
+                f32,
+                &setup,
+            )?;
+            over += report("cpu f32", &setup, &all)?;
+        }
+        if let Some(gpu) = setup.on_gpu()? {
+            let precision = setup.precision;
+            let reference = Cpu::<f64>::rounded(&setup.model, precision);
+            let all = self.compare(&reference, gpu, Gates::of(precision), &setup)?;
+            let who = format!("{} {}", gpu.device().name, precision.name());
+            over += report(&who, &setup, &all)?;
+        }
+        Ok(ExitCode::from(u8::from(over > 0)))
+    }
+
+    fn compare<S: Backend>(
+        &self,
+        reference: &Cpu<'_, f64>,
+        subject: &S,
+        gates: Gates,
+        setup: &Setup,
+    ) -> Result<Vec<Comparison>, Error> {
+        let mut all = operations(reference, subject, gates, self.seed)?;
+        let limits = setup.limits(setup.memory(None));
+        let seed = self.seed;
         all.extend(runs(
-            &reference,
-            &subject,
+            reference,
+            subject,
             gates,
-            self.seed,
+            seed,
             limits.memory,
             limits.stop,
         )?);
-        let over = all.iter().filter(|c| !c.passes()).count();
-        print(&mut std::io::stdout().lock(), |out| {
-            writeln!(out, "cpu f32 against cpu f64 on {}", setup.model.name)?;
-            writeln!(
-                out,
-                "operations: relative error of the whole result and of its worst row"
-            )?;
-            writeln!(out, "runs: |Δ log-probability|, mean and worst\n")?;
-            let wide = all
-                .iter()
-                .map(|c| c.what.chars().count())
-                .max()
-                .unwrap_or(0);
-            writeln!(
-                out,
-                "{:wide$}  {:>9}  {:>9}  {:>9}",
-                "what", "error", "worst", "gate"
-            )?;
-            for c in &all {
-                let verdict = if c.passes() { "" } else { "  OVER" };
-                writeln!(
-                    out,
-                    "{:wide$}  {:>9.1e}  {:>9.1e}  {:>9.1e}{verdict}",
-                    c.what, c.error, c.worst, c.gate
-                )?;
-            }
-            writeln!(out, "\n{} comparisons, {over} over their gate", all.len())
-        })?;
-        Ok(ExitCode::from(u8::from(over > 0)))
+        Ok(all)
     }
+}
+
+/// Prints a table; how many comparisons are over their gates.
+fn report(who: &str, setup: &Setup, all: &[Comparison]) -> Result<usize, Error> {
+    let over = all.iter().filter(|c| !c.passes()).count();
+    print(&mut std::io::stdout().lock(), |out| {
+        writeln!(out, "{who} against cpu f64 on {}", setup.model.name)?;
+        writeln!(
+            out,
+            "operations: relative error of the whole result and of its worst row"
+        )?;
+        writeln!(out, "runs: |Δ log-probability|, mean and worst\n")?;
+        let wide = all
+            .iter()
+            .map(|c| c.what.chars().count())
+            .max()
+            .unwrap_or(0);
+        writeln!(
+            out,
+            "{:wide$}  {:>9}  {:>9}  {:>9}  verdict",
+            "what", "error", "worst", "gate"
+        )?;
+        for c in all {
+            let verdict = if c.passes() { "ok" } else { "OVER" };
+            writeln!(
+                out,
+                "{:wide$}  {:>9.1e}  {:>9.1e}  {:>9.1e}  {verdict}",
+                c.what, c.error, c.worst, c.gate
+            )?;
+        }
+        writeln!(out, "\n{} comparisons, {over} over their gate\n", all.len())
+    })?;
+    Ok(over)
 }

@@ -11,7 +11,8 @@ use crate::plan::cell::CellOp;
 use crate::site::Stage;
 
 /// A row of the chunk's own buffer of a stage, or of the trace's matrix of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
 pub struct Ref(u32);
 
 impl Ref {

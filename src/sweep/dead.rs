@@ -36,7 +36,7 @@ struct Constants {
 impl Constants {
     fn push(&mut self, stage: Stage, values: impl IntoIterator<Item = f64>) -> At {
         let (store, all) = match Store::of(stage) {
-            Store::Residual => (Store::Residual, &mut self.residual),
+            Store::Residual | Store::Keys => (Store::Residual, &mut self.residual),
             Store::Branch | Store::Heads => (Store::Branch, &mut self.branch),
         };
         let column = all.len();

@@ -1,0 +1,308 @@
+//! The [`Backend`] contract, operation by operation, as launches.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::device::{Device, Unavailable};
+use super::linear::{Variant, variant};
+use super::matrix::{Element, Matrix};
+use super::queue::{Launch, Queue};
+use super::rows::Constants;
+use super::weights::{self, DeviceWeights};
+use super::{attention, linear, readout, rows};
+use crate::backend::{
+    Attention, Backend, DeviceError, Embedding, Linear, Norm, Precision, Readout, ReadoutSpec,
+    Rows, Same, Store,
+};
+use crate::model::{Checkpoint, Config};
+use crate::plan::tables::{Ref, Write};
+
+/// A GPU as a device, with one model's weights in its memory.
+pub struct Cuda {
+    pub(super) config: Config,
+    pub(super) device: Arc<Device>,
+    pub(super) weights: DeviceWeights,
+    pub(super) variant: Variant,
+    /// The type of branch activations.
+    branch: Element,
+    queue: Mutex<Queue>,
+    flops: AtomicU64,
+}
+
+impl Cuda {
+    /// Bytes of a model's weights on a device.
+    pub fn weight_bytes(config: &Config, precision: Precision) -> u64 {
+        weights::bytes(config, Element::of(precision))
+    }
+
+    /// Uploads a model. `progress` is told how many bytes are there.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable::TooLittleMemory`], or what the driver says.
+    ///
+    /// # Panics
+    ///
+    /// For [`Precision::F64`], which is the CPU's alone.
+    pub fn new(
+        device: Arc<Device>,
+        model: &Checkpoint,
+        precision: Precision,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self, Unavailable> {
+        let config = &model.config;
+        let (branch, needed) = (
+            Element::of(precision),
+            Self::weight_bytes(config, precision),
+        );
+        let too_little = |free| Unavailable::TooLittleMemory {
+            name: device.name.clone(),
+            free,
+            needed,
+        };
+        let (free, _) = device.memory().map_err(driver)?;
+        if free < needed {
+            return Err(too_little(free));
+        }
+        let weights = DeviceWeights::upload(&device, model, branch, progress);
+        let weights = weights.map_err(|error| match error {
+            DeviceError::OutOfMemory { .. } => too_little(free),
+            other => driver(other),
+        })?;
+        Ok(Self {
+            config: config.clone(),
+            weights,
+            variant: variant(precision, device.capability),
+            branch,
+            queue: Mutex::new(Queue::default()),
+            flops: AtomicU64::new(0),
+            device,
+        })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// The arithmetic of linear layers.
+    pub fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // a panic while recording leaves launches that are whole
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a launch that does so many floating-point operations.
+    pub(super) fn record(&self, flops: u64, launch: impl FnOnce(&mut Queue) -> Launch) {
+        let mut queue = self.queue();
+        let launch = launch(&mut queue);
+        queue.launch(flops, launch);
+    }
+
+    /// Queues a launch over rows, if there are any.
+    pub(super) fn record_rows(&self, count: usize, launch: impl FnOnce(&mut Queue) -> Launch) {
+        if count > 0 {
+            self.record(0, launch);
+        }
+    }
+
+    pub(super) fn fail(&self, error: DeviceError) {
+        self.queue().fail(error);
+    }
+
+    /// Puts everything that waits on the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`]: the first thing that went wrong since the last flush.
+    pub fn flush(&self) -> Result<(), DeviceError> {
+        let flops = self.queue().flush(&self.device)?;
+        self.flops.fetch_add(flops, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What was made, or a stand-in for it and the error for whoever asks for a result.
+    fn or_broken(&self, made: Result<Matrix, DeviceError>, width: usize, store: Store) -> Matrix {
+        made.unwrap_or_else(|error| {
+            self.fail(error);
+            Matrix::broken(width, self.element(store))
+        })
+    }
+
+    fn element(&self, store: Store) -> Element {
+        match store {
+            Store::Residual | Store::Keys => Element::F32,
+            Store::Branch | Store::Heads => self.branch,
+        }
+    }
+}
+
+fn driver(error: DeviceError) -> Unavailable {
+    Unavailable::Driver(error.to_string())
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // what still waits is nobody's any more
+        drop(std::mem::take(&mut *self.queue()));
+        let _ = self.device.wait();
+    }
+}
+
+impl Backend for Cuda {
+    type Matrix = Matrix;
+    type Constants = Constants;
+
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn matrix(&self, rows: usize, width: usize, store: Store) -> Matrix {
+        let made = Matrix::new(
+            &self.device,
+            &self.config,
+            self.branch,
+            (rows, width),
+            store,
+        );
+        self.or_broken(made, width, store)
+    }
+
+    fn resize(&self, matrix: &mut Matrix, rows: usize) {
+        if let Err(error) = matrix.resize(&self.device, rows) {
+            self.fail(error);
+        }
+    }
+
+    fn value_bytes(&self) -> usize {
+        size_of::<f32>()
+    }
+
+    /// A few thousand rows fill the device and hide the launches; more only take memory.
+    fn chunk_bytes(&self) -> u64 {
+        2 << 30
+    }
+
+    fn upload(&self, rows: usize, width: usize, store: Store, values: &[f64]) -> Matrix {
+        let matrix = self.matrix(rows, width, store);
+        if matrix.rows == rows
+            && let Err(error) = matrix.write(&self.device, values)
+        {
+            self.fail(error);
+        }
+        matrix
+    }
+
+    fn constants(&self, values: &[f64]) -> Constants {
+        let upload = |element: Element| {
+            let bytes = element.encode(values.iter().copied());
+            let memory = self.device.allocate(bytes.len())?;
+            self.device.write(memory.pointer, &bytes)?;
+            Ok(memory)
+        };
+        let upload = |element: Element| {
+            let uploaded: Result<_, DeviceError> = upload(element);
+            uploaded.map_err(|error| self.fail(error)).ok()
+        };
+        let some = !values.is_empty();
+        Constants {
+            full: some.then(|| upload(Element::F32)).flatten(),
+            branch: (some && self.branch != Element::F32)
+                .then(|| upload(self.branch))
+                .flatten(),
+        }
+    }
+
+    fn read(&self, matrix: &Matrix) -> Result<Vec<f64>, DeviceError> {
+        self.flush()?;
+        matrix.read(&self.device)
+    }
+
+    fn same(&self, pairs: &[Same<'_, Matrix>]) -> Result<Vec<bool>, DeviceError> {
+        self.flush()?;
+        rows::same(self, pairs)
+    }
+
+    fn embed(&self, table: Embedding, index: &[u32], out: &mut Matrix) {
+        rows::embed(self, table, index, out);
+    }
+
+    fn gather(&self, rows: &Rows<'_, Matrix>, out: &mut Matrix, at: usize) {
+        rows::gather(self, rows, at, None, out);
+    }
+
+    fn keep(&self, matrix: &Matrix, from: &[u32], kept: &mut Matrix, to: &[u32]) {
+        let refs: Vec<Ref> = from.iter().map(|row| Ref::own(*row as usize)).collect();
+        let rows = Rows {
+            own: matrix,
+            trace: None,
+            refs: &refs,
+        };
+        rows::gather(self, &rows, 0, Some(to), kept);
+    }
+
+    fn add(&self, a: &Rows<'_, Matrix>, b: &Rows<'_, Matrix>, out: &mut Matrix, at: usize) {
+        debug_assert_eq!(at, 0);
+        rows::add(self, a, b, out);
+    }
+
+    fn layer_norm(&self, norm: Norm, input: &Rows<'_, Matrix>, out: &mut Matrix) {
+        rows::layer_norm(self, norm, input, out);
+    }
+
+    fn layer_norm_scale(&self, input: &Rows<'_, Matrix>, scale: &mut Matrix) {
+        rows::layer_norm_scale(self, input, scale);
+    }
+
+    fn layer_norm_normalize(&self, input: &Rows<'_, Matrix>, scale: &Matrix, out: &mut Matrix) {
+        rows::layer_norm_normalize(self, input, scale, out);
+    }
+
+    fn layer_norm_affine(&self, norm: Norm, normalized: &Matrix, rows: usize, out: &mut Matrix) {
+        rows::layer_norm_affine(self, norm, normalized, rows, out);
+    }
+
+    fn linear(&self, linear: &Linear<'_, Matrix>, out: &mut Matrix) {
+        linear::linear(self, linear, out);
+    }
+
+    fn activate(&self, pre: &Matrix, rows: &[u32], out: &mut Matrix) {
+        rows::activate(self, pre, rows, out);
+    }
+
+    fn attention(
+        &self,
+        attention: &Attention<'_, Matrix>,
+        kept: &mut [Matrix],
+        constants: &Constants,
+        out: &mut Matrix,
+    ) {
+        attention::attention(self, attention, kept, constants, out);
+    }
+
+    fn overwrite(
+        &self,
+        matrix: &mut Matrix,
+        writes: &[Write],
+        kept: &[Matrix],
+        constants: &Constants,
+    ) {
+        rows::overwrite(self, matrix, writes, kept, constants);
+    }
+
+    fn readout(
+        &self,
+        input: &Matrix,
+        rows: usize,
+        spec: &ReadoutSpec,
+    ) -> Result<Vec<Readout>, DeviceError> {
+        readout::readout(self, input, rows, spec)
+    }
+
+    fn executed_flops(&self) -> u64 {
+        self.flops.load(Ordering::Relaxed)
+    }
+}

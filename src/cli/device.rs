@@ -1,0 +1,133 @@
+//! Which device runs, and why not the other.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::Global;
+use crate::backend::Precision;
+use crate::backend::cpu::Instructions;
+use crate::backend::cuda::{Cuda, Device, Unavailable};
+use crate::error::Error;
+use crate::model::Config;
+
+/// What `--device` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// The GPU when everything that it needs is there.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// One GPU.
+    Cuda(usize),
+}
+
+impl FromStr for Wish {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let index = text.strip_prefix("cuda:").map(str::parse::<usize>);
+        match (text, index) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(Ok(index))) => Ok(Self::Cuda(index)),
+            _ => Err(format!(
+                "unknown device `{text}`: use auto, cpu, cuda or cuda:N"
+            )),
+        }
+    }
+}
+
+/// The device that runs.
+pub enum Choice {
+    /// The CPU, with the reason.
+    Cpu(String),
+    /// A GPU, with the reason.
+    Cuda(Arc<Device>, &'static str),
+}
+
+impl Choice {
+    /// Chooses for a model.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`]: a GPU was asked for, or a precision that only GPUs have, and something that
+    /// it needs is missing.
+    pub fn of(global: &Global, config: &Config) -> Result<Self, Error> {
+        let (wish, precision) = (global.device, global.precision);
+        let name = precision.name();
+        if wish == Wish::Cpu && !precision.on_cpu() {
+            return Err(Error::Usage(format!(
+                "precision {name} runs on a GPU only: use --precision f32 or f64 with --device cpu"
+            )));
+        }
+        if matches!(wish, Wish::Cuda(_)) && precision == Precision::F64 {
+            return Err(Error::Usage(
+                "precision f64 runs on the CPU only: use --device cpu, or another precision".into(),
+            ));
+        }
+        match wish {
+            Wish::Cpu => Ok(Self::Cpu("as asked".into())),
+            Wish::Auto if precision == Precision::F64 => {
+                Ok(Self::Cpu("no GPU: f64 runs on the CPU only".into()))
+            }
+            Wish::Auto => match open(0, config, precision) {
+                Ok(device) => Ok(Self::Cuda(device, "there is one")),
+                Err(why) if precision.on_cpu() => Ok(Self::Cpu(format!("no GPU: {why}"))),
+                Err(why) => Err(Error::Usage(format!(
+                    "precision {name} runs on a GPU only, and {why}"
+                ))),
+            },
+            Wish::Cuda(index) => match open(index, config, precision) {
+                Ok(device) => Ok(Self::Cuda(device, "as asked")),
+                Err(why) => Err(Error::Usage(format!(
+                    "--device cuda is not available: {why}; use --device cpu"
+                ))),
+            },
+        }
+    }
+
+    /// What `device` says in provenance: `cpu`, or the GPU's name.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Cpu(_) => "cpu".into(),
+            Self::Cuda(device, _) => format!("cuda:{} {}", device.index, device.name),
+        }
+    }
+
+    /// One line for people.
+    pub fn describe(&self, threads: usize) -> String {
+        match self {
+            Self::Cpu(why) => {
+                let instructions = Instructions::best().name();
+                format!("cpu, {threads} threads, {instructions} ({why})")
+            }
+            Self::Cuda(device, why) => {
+                let Device {
+                    index,
+                    name,
+                    capability,
+                    ..
+                } = &**device;
+                let (major, minor) = (capability / 10, capability % 10);
+                format!("cuda:{index}, {name}, compute capability {major}.{minor} ({why})")
+            }
+        }
+    }
+}
+
+/// Opens a device that has room for a model.
+fn open(index: usize, config: &Config, precision: Precision) -> Result<Arc<Device>, Unavailable> {
+    let device = Device::open(index)?;
+    let needed = Cuda::weight_bytes(config, precision);
+    let memory = device.memory();
+    let (free, _) = memory.map_err(|error| Unavailable::Driver(error.to_string()))?;
+    if free < needed {
+        return Err(Unavailable::TooLittleMemory {
+            name: device.name.clone(),
+            free,
+            needed,
+        });
+    }
+    Ok(device)
+}
