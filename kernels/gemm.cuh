@@ -15,7 +15,7 @@
 // Batch invariance: element (m, n) is one chain over K in ascending steps, of the same instructions
 // whatever the tile, so its bits depend on its own row and column and on K alone:
 //
-//     FFMA    sum = fmaf(a, b, sum) for each k
+//     FFMA    part = fmaf(a, b, part) for each k of a block of 256; sum += part; the CPU's arithmetic
 //     TF32    sum += a·b, one mma a k-step of 8, operands rounded to tf32
 //     BF16, F16    the same in k-steps of 16
 //     SPLIT   x = big + small + O(2⁻²² x), both tf32: for each k-step of 8
@@ -49,6 +49,7 @@ struct Operand<Multiply::F16> {
 constexpr uint32_t NONE = 0xffffffffu;
 constexpr uint32_t STAGE_ROW = 64;              // bytes of a row in a stage
 constexpr uint32_t CHUNKS = STAGE_ROW / 16;     // 16-byte chunks of it
+constexpr uint32_t BLOCK = 256;                 // K of one FFMA chain, as on the CPU
 
 // Where the operands of a whole product are. T: float, bf16 or f16.
 template <class T>
@@ -80,6 +81,7 @@ struct Gemm {
   static constexpr uint32_t V = WIDE<T>;
   static constexpr uint32_t STAGE = (ROWS + COLUMNS) * STAGE_ROW;
   static constexpr uint32_t PIPELINE = STAGES * STAGE;
+  static constexpr uint32_t PLAIN = 4;               // k at a time, of FFMA
   static constexpr uint32_t PASS = THREADS / CHUNKS; // rows copied by the block at a time
 
   static_assert((STAGES & (STAGES - 1)) == 0, "slots are counted with a mask");
@@ -96,8 +98,6 @@ struct Gemm {
   struct Copier {
     const T *input[ROWS / PASS];
     const T *weight[COLUMNS / PASS];
-    uint64_t column; // of the input, in numbers from a row's start; where it is not aligned
-    uint64_t jump;   // from a stretch's end to the next one's start
     uint32_t k, inside; // this thread's column of the input, and of the stretch that it lies in
     uint32_t to;        // where the first chunk goes in a stage
     bool vector, segmented;
@@ -118,9 +118,7 @@ struct Gemm {
     __syncthreads();
     c.vector = in_vectors<V>(in.input);
     c.segmented = in.input.segment < in.inputs;
-    c.jump = in.input.segment_stride - in.input.segment;
     c.k = c.inside = c.vector ? chunk * V : thread % STEP;
-    c.column = c.k;
     c.to = place(pass_row, chunk);
 #pragma unroll
     for (uint32_t i = 0; i < ROWS / PASS; ++i)
@@ -137,9 +135,8 @@ struct Gemm {
   static DEVICE void settle(Copier &c, const Operands<T> &in) {
     while (c.segmented && c.inside >= in.input.segment) {
       c.inside -= in.input.segment;
-      c.column += c.jump;
 #pragma unroll
-      for (uint32_t i = 0; i < ROWS / PASS; ++i) c.input[i] += c.jump;
+      for (uint32_t i = 0; i < ROWS / PASS; ++i) c.input[i] += in.input.segment_stride - in.input.segment;
     }
   }
 
@@ -159,9 +156,10 @@ struct Gemm {
         copy_async_16(slot + c.to + i * PASS * STAGE_ROW, bytes ? c.input[i] : in.weight, bytes);
     } else {
       const uint32_t k = threadIdx.x % STEP;
+      const T *column = c.input[0] - uint64_t(table[threadIdx.x / CHUNKS]) * in.input.row_stride;
 #pragma unroll 1
       for (uint32_t m = threadIdx.x / STEP; m < ROWS; m += THREADS / STEP) {
-        const T *from = in.input.data + uint64_t(table[m]) * in.input.row_stride + c.column;
+        const T *from = column + uint64_t(table[m]) * in.input.row_stride;
         T *to = reinterpret_cast<T *>(slot + place(m, k / V)) + k % V;
         if constexpr (sizeof(T) == 4) {
           copy_async_4(to, left ? from : in.weight, left ? 4 : 0);
@@ -178,7 +176,6 @@ struct Gemm {
 
     c.k += STEP;
     c.inside += STEP;
-    c.column += STEP;
 #pragma unroll
     for (uint32_t i = 0; i < ROWS / PASS; ++i) c.input[i] += STEP;
 #pragma unroll
@@ -290,26 +287,28 @@ struct Gemm {
     small = __float_as_uint(round_tf32(x - high));
   }
 
-  // One stage in plain multiply-adds: four k at a time, the rows' numbers in registers, a column's
-  // in passing. The lanes of a warp are 8 rows × 4 columns.
+  // One stage in plain multiply-adds: PLAIN k at a time, the rows' numbers in registers, a column's in
+  // passing. The lanes of a warp are 8 rows × 4 columns.
   DEVICE void multiply_plain(const unsigned char *slot, uint32_t rows, uint32_t columns) {
     const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const uint32_t row = warp / WARPS_N * WARP_ROWS + lane / 4;
     const uint32_t column = warp % WARPS_N * WARP_COLUMNS + lane % 4;
 #pragma unroll 1
-    for (uint32_t chunk = 0; chunk < CHUNKS; ++chunk) {
-      Vector<float, 4> a[2 * MT];
+    for (uint32_t first = 0; first < STEP; first += PLAIN) {
+      const uint32_t chunk = first / 4, within = first % 4 * 4;
+      Vector<float, PLAIN> a[2 * MT];
 #pragma unroll
       for (uint32_t i = 0; i < 2 * MT; ++i)
-        read_whole(a[i], reinterpret_cast<const float *>(slot + place(row, chunk) + i * 8 * STAGE_ROW));
+        read_whole(a[i], reinterpret_cast<const float *>(slot + place(row, chunk) + within +
+                                                         i * 8 * STAGE_ROW));
 #pragma unroll
       for (uint32_t j = 0; j < 2 * NT; ++j) {
         if (SPARING && j * 4 >= columns) continue;
-        Vector<float, 4> b;
+        Vector<float, PLAIN> b;
         read_whole(b, reinterpret_cast<const float *>(slot + (ROWS + j / 2 * 8) * STAGE_ROW +
-                                                      place(column + j % 2 * 4, chunk)));
+                                                      place(column + j % 2 * 4, chunk) + within));
 #pragma unroll
-        for (uint32_t k = 0; k < 4; ++k)
+        for (uint32_t k = 0; k < PLAIN; ++k)
 #pragma unroll
           for (uint32_t i = 0; i < 2 * MT; ++i) {
             if (SPARING && i * 8 >= rows) continue;
@@ -318,6 +317,16 @@ struct Gemm {
           }
       }
     }
+  }
+
+  // Closes a block of FFMA.
+  DEVICE void promote(float (&total)[MT][NT][4]) {
+#pragma unroll
+    for (uint32_t i = 0; i < MT; ++i)
+#pragma unroll
+      for (uint32_t j = 0; j < NT; ++j)
+#pragma unroll
+        for (uint32_t e = 0; e < 4; ++e) total[i][j][e] += sum[i][j][e], sum[i][j][e] = 0.0f;
   }
 
   // ---- the loop -----------------------------------------------------------------------------
@@ -346,6 +355,7 @@ struct Gemm {
     if constexpr (HOW == Multiply::FFMA || HOW == Multiply::SPLIT) {
       // Here arithmetic leaves no registers for a second set of fragments, and is long enough for the
       // other warps to hide the loads behind.
+      float total[MT][NT][4] = {};
 #pragma unroll 1
       for (uint32_t s = 0; s < STAGES - 1; ++s) {
         if (s < stages) copy(copier, in, table, shared + s * STAGE);
@@ -361,6 +371,7 @@ struct Gemm {
         const unsigned char *slot = shared + (s & (STAGES - 1)) * STAGE;
         if constexpr (HOW == Multiply::FFMA) {
           multiply_plain(slot, rows, columns);
+          if ((s + 1) % (BLOCK / STEP) == 0 || s + 1 == stages) promote(total);
         } else {
 #pragma unroll 1
           for (uint32_t step = 0; step < 2; ++step) {
@@ -371,6 +382,14 @@ struct Gemm {
         }
       }
       __syncthreads();
+      if constexpr (HOW == Multiply::FFMA) {
+#pragma unroll
+        for (uint32_t i = 0; i < MT; ++i)
+#pragma unroll
+          for (uint32_t j = 0; j < NT; ++j)
+#pragma unroll
+            for (uint32_t e = 0; e < 4; ++e) sum[i][j][e] = total[i][j][e];
+      }
     } else {
       // Fragments are loaded one k-step ahead of their use, also across stages: the barrier in the
       // middle of a stage both shows the next one and frees this one, whose second half is by then
