@@ -26,6 +26,7 @@ fn driver() -> (Driver, MutexGuard<'static, ()>) {
     let driver = DRIVER.get_or_init(|| {
         let driver = emulator::load(&emulator::library_of(&planted_folder()));
         assert_eq!(driver.init(), 0);
+        driver.quiet(true);
         driver
     });
     driver.reset();
@@ -168,6 +169,15 @@ fn lanes_of_a_warp_are_not_in_step_by_themselves() {
 fn a_warp_barrier_does_not_order_two_warps() {
     is_reported(
         "warp_barrier_for_block",
+        "race | uninitialised read",
+        &BLOCK_OF_64,
+    );
+}
+
+#[test]
+fn half_a_warp_orders_its_own_lanes_only() {
+    is_reported(
+        "half_warp_barrier",
         "race | uninitialised read",
         &BLOCK_OF_64,
     );
@@ -770,6 +780,32 @@ fn a_copy_into_pinned_memory_arrives_when_the_stream_is_waited_for() {
         context.free_pinned(host);
         context.destroy_stream(stream);
     });
+}
+
+#[test]
+fn two_threads_launch_at_a_time_without_meeting() {
+    let (driver, _alone) = driver();
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            scope.spawn(move || {
+                let context = driver.context();
+                for round in 0..50 {
+                    let kernel = "missing_second_barrier_correct";
+                    let values: Vec<f32> = (0..64)
+                        .map(|i| (i + thread * 1000 + round) as f32)
+                        .collect();
+                    let (input, output) = (context.upload(&values), context.allocate(256).unwrap());
+                    let arguments = [Pointer(input), Pointer(output)];
+                    assert_eq!(context.launch(kernel, 1, 64, 0, &arguments), 0);
+                    let reversed: Vec<f32> = values.iter().rev().copied().collect();
+                    assert_eq!(context.download(output, 64).unwrap(), reversed);
+                    context.free(input);
+                    context.free(output);
+                }
+            });
+        }
+    });
+    assert_eq!(driver.reports(), "");
 }
 
 // ---- the environment: each in a process of its own --------------------------------------------

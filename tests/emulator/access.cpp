@@ -364,6 +364,14 @@ inline __attribute__((always_inline)) void access(void *place, uintptr_t code) {
 }
 
 }  // namespace
+
+void check_read_16(const void *place, uintptr_t code) {
+  access<16, false>(const_cast<void *>(place), code);
+}
+void check_read_4(const void *place, uintptr_t code) {
+  access<4, false>(const_cast<void *>(place), code);
+}
+
 }  // namespace headlight
 
 using namespace headlight;

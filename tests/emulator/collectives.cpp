@@ -303,7 +303,7 @@ headlight_four_words headlight_load_matrix(const void *row) {
     fail(MISALIGNED_ADDRESS, "misaligned access", code, address, 0,
          "load_matrix_x4 reads a row that is not aligned to 16 bytes");
   }
-  check_read(address, 16, code);
+  check_read_16(row, code);
   mine.row = row;
   if (arrive(LOAD_MATRIX, 0xffffffffu, code)) {
     Warp &warp = state->warps[state->current->thread / 32];

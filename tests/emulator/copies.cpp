@@ -30,7 +30,13 @@ void headlight_copy_async(void *to, const void *from, uint32_t bytes, uint32_t s
   }
   Copy copy = {to, from, bytes, size, fiber.group, stamp_of(fiber.record), code, {}};
   if (bytes) {
-    check_read(source, bytes, code);
+    if (bytes == 16) {
+      check_read_16(from, code);
+    } else if (bytes == 4) {
+      check_read_4(from, code);
+    } else {
+      check_read(source, bytes, code);
+    }
     memcpy(copy.data, from, bytes);
   }
   begin_copy(target, size, code);

@@ -92,6 +92,16 @@ impl Driver {
         call!(self, "headlight_emulator_reset", (),);
     }
 
+    /// Keeps reports from stderr, where many are expected.
+    pub fn quiet(&self, quiet: bool) {
+        call!(
+            self,
+            "headlight_emulator_quiet",
+            (c_int),
+            c_int::from(quiet)
+        );
+    }
+
     /// Chooses the schedule of the launches from here on.
     pub fn seed(&self, seed: u64) {
         call!(self, "headlight_emulator_seed", (u64), seed);

@@ -94,7 +94,7 @@ struct Module {
 
 struct Driver {
   std::mutex mutex;
-  bool initialised = false;
+  bool initialised = false, quiet = false;
   uint32_t retained = 0;
   CUresult sticky = SUCCESS;
 

@@ -140,6 +140,8 @@ void note(int error, const char *kind, uintptr_t code, uintptr_t address, uintpt
 // access.cpp
 void check_read(uintptr_t address, size_t size, uintptr_t code);
 void check_write(uintptr_t address, size_t size, uintptr_t code);
+void check_read_16(const void *place, uintptr_t code);  // aligned
+void check_read_4(const void *place, uintptr_t code);
 void begin_copy(uintptr_t address, size_t size, uintptr_t code);
 void land_copy(const Copy &copy);
 void drop_copy(const Copy &copy);  // its thread ended without waiting

@@ -33,10 +33,11 @@ const ENGINE: [&str; 8] = [
 ];
 const DRIVER: [&str; 5] = ["settings", "memory", "streams", "launches", "reports"];
 
-const KERNEL_FLAGS: [&str; 11] = [
+const KERNEL_FLAGS: [&str; 12] = [
     "-O2",
     "-DHEADLIGHT_EMULATED",
     "-ffp-contract=off",
+    "-ftrivial-auto-var-init=pattern",
     "-fsanitize=thread",
     "--param=tsan-instrument-func-entry-exit=0",
     "-Wall",
@@ -51,9 +52,13 @@ const AT_ONCE: usize = 2;
 /// Bytes between one shared variable and the next; shared_memory.cpp has the same number.
 const SHARED_GAP: u64 = 64;
 
-/// The driver with the project's kernels, built if need be.
+/// The driver with the project's kernels, built if need be. `HEADLIGHT_EMULATOR_KERNELS` names a folder
+/// to take instead.
 pub fn library() -> PathBuf {
-    library_of(&root().join("kernels"))
+    match std::env::var_os("HEADLIGHT_EMULATOR_KERNELS") {
+        Some(folder) => library_of(Path::new(&folder)),
+        None => library_of(&root().join("kernels")),
+    }
 }
 
 /// The driver with all kernels (`*.cu`) of a folder: a mutated copy of `kernels/`, or planted bugs.

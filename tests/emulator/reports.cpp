@@ -106,7 +106,7 @@ std::string describe_address(uint64_t address) {
 
 void report(const std::string &text) {
   driver().reports += text + "\n";
-  fprintf(stderr, "emulated driver: %s\n", text.c_str());
+  if (!driver().quiet) fprintf(stderr, "emulated driver: %s\n", text.c_str());
 }
 
 void report_finding(const Engine &engine, const Launch &launch) {
@@ -130,7 +130,7 @@ namespace {
 // At the end of the process: who never released the context is told what it held.
 __attribute__((destructor)) void at_exit() {
   Driver &d = driver();
-  if (d.retained && !d.allocations.empty()) {
+  if (!d.quiet && d.retained && !d.allocations.empty()) {
     fprintf(stderr, "emulated driver: at exit %zu allocations (%llu bytes) were not freed\n",
             d.allocations.size(), static_cast<unsigned long long>(d.used));
   }
@@ -149,6 +149,8 @@ EXPORT const char *headlight_emulator_reports() {
   text = driver().reports;
   return text.c_str();
 }
+
+EXPORT void headlight_emulator_quiet(int quiet) { driver().quiet = quiet != 0; }
 
 // Forgets reports and the sticky error.
 EXPORT void headlight_emulator_reset() {

@@ -104,3 +104,25 @@ extern "C" __global__ void warp_barrier_for_block_planted(const float *in, float
   __syncwarp();
   out[threadIdx.x] = tile[threadIdx.x ^ 32];  // planted: warp_barrier_for_block
 }
+
+// Halves of a warp order their own lanes, and no others.
+extern "C" __global__ void half_warp_barrier_correct(const float *in, float *out) {
+  __shared__ float tile[64];
+  const uint32_t half = threadIdx.x % 32 < 16 ? 0x0000ffffu : 0xffff0000u;
+  tile[threadIdx.x] = in[threadIdx.x];
+  __syncwarp(half);
+  float sum = tile[threadIdx.x ^ 8];
+  sum += __shfl_xor_sync(half, sum, 4);
+  __syncwarp(half);
+  tile[threadIdx.x] = sum;
+  __syncwarp(half);
+  out[threadIdx.x] = tile[threadIdx.x ^ 1];
+}
+
+extern "C" __global__ void half_warp_barrier_planted(const float *in, float *out) {
+  __shared__ float tile[64];
+  const uint32_t half = threadIdx.x % 32 < 16 ? 0x0000ffffu : 0xffff0000u;
+  tile[threadIdx.x] = in[threadIdx.x];
+  __syncwarp(half);
+  out[threadIdx.x] = tile[threadIdx.x ^ 16];  // planted: half_warp_barrier
+}
