@@ -291,23 +291,25 @@ inline __attribute__((always_inline)) bool quick_read(const Space &space, uintpt
   const Record me = s.current->record;
   const Record *written = space.written + offset / 2;
   Record *read = space.read + offset / 2;
-  if (!all_equal<cells>(read) || !all_equal<cells>(written)) return false;
+  if (!all_equal<cells>(read)) return false;
   const Record r = read[0];
-  if (!plainly_before(written[0], s, me, shared)) return false;
-  if (r >= s.launch_floor) {
-    if (!same_slot(r)) return false;
-    if (!((r ^ me) >> THREAD_SHIFT)) return true;
+  // Who read here since then found the write to be in order, and so would we: the same thread, two
+  // warps since the last barrier, or another block (any write since would have been a race with it).
+  if (!((r ^ me) >> THREAD_SHIFT)) return true;
+  const bool fresh = r >= s.barrier_floor;
+  if (fresh || r >= s.launch_floor) {
+    if (!shared && !same_slot(r)) return false;
+    if (fresh && r & WARPS) return true;
     if (!shared && r < s.block_floor) return true;
-    if (r >= s.barrier_floor) {
-      if (r & WARPS) return true;
-      if (thread_of(r) == thread_of(me)) return false;
-      fill<cells>(space.other + offset / 2, r);
-      const Record flags = OTHERS | ((r ^ me) >> (THREAD_SHIFT + 5) & 31 ? WARPS : 0);
-      fill<cells>(read, me | code_bits(code) | flags);
-      return true;
-    }
+    if (fresh && thread_of(r) == thread_of(me)) return false;
   }
-  fill<cells>(read, me | code_bits(code));
+  if (!all_equal<cells>(written) || !plainly_before(written[0], s, me, shared)) return false;
+  Record mine = me | code_bits(code);
+  if (fresh) {
+    fill<cells>(space.other + offset / 2, r);
+    mine |= (r ^ me) >> (THREAD_SHIFT + 5) & 31 ? OTHERS | WARPS : OTHERS;
+  }
+  fill<cells>(read, mine);
   return true;
 }
 
