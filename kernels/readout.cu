@@ -9,7 +9,9 @@
 //     readout_merge              8 × –           256     ceil(count / 8)                    0
 //     readout_top                8 × –           256     ceil(count / 8)                    32 · tiles bytes
 //
-// with tiles = ceil(vocabulary / 192). Both scans give the same bits. Arguments of `readout_wanted_V`:
+// with tiles = ceil(vocabulary / 192). Both scans give the same bits. Registers, at most, of sm_80 … 90a and
+// of sm_100, 120 (nvcc 13.0; nothing spills): scan_large 255, 255 (ffma), 246, 254 (split), 206, 216 (others);
+// scan_small 148, 214; wanted 77, 91; merge 39, 64; top 26, 26. More than 48 KiB must be allowed first. Arguments of `readout_wanted_V`:
 //
 //     View<const TA> input, const uint32_t *rows, const uint32_t *ids, uint32_t count
 //                               logits[w] is that of id ids[w] after input row rows[w] (null: row w)
