@@ -10,17 +10,15 @@
 
 mod common;
 
+use common::laws::{batch_invariant, cone_equals_whole, equal, no_ops_are_free};
 use common::model::{ModelSpec, generic_model, model};
-use common::reference::Reference;
-use common::runs::{PairSpec, PatchSpec, Places, distinct, pair, resolve, runs};
-use common::{PLENTY, Random, bits, run, same, try_run};
+use common::runs::{PairSpec, PatchSpec, Places, pair, resolve, runs};
+use common::{PLENTY, Random, run};
 use headlight::backend::cpu::{Cpu, Real};
-use headlight::backend::{Backend, Readout};
 use headlight::model::Checkpoint;
-use headlight::patch::{Op, Origin, Patch, Run, Vector};
-use headlight::plan::cell::columns;
-use headlight::site::{Component, Stage};
-use headlight::sweep::execute::{ExecuteError, Outcome, plan};
+use headlight::patch::{Op, Origin, Patch, Run};
+use headlight::site::Component;
+use headlight::sweep::execute::plan;
 use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
@@ -40,70 +38,13 @@ fn cases(cases: u32) -> ProptestConfig {
     }
 }
 
-fn equal(what: &str, got: &[Readout], want: &[Readout]) -> TestCaseResult {
-    let differ = |(got, want): (&Readout, &Readout)| bits(got) != bits(want);
-    let first = got.iter().zip(want).position(differ);
-    prop_assert!(
-        same(got, want),
-        "{what}: {} readouts against {}, the first that differs is {first:?}:\n{:?}\n{:?}",
-        got.len(),
-        want.len(),
-        first.map(|i| &got[i]),
-        first.map(|i| &want[i]),
-    );
-    Ok(())
-}
-
-/// Everything that was read, run by run.
-fn everything(outcome: &Outcome) -> Vec<&[Readout]> {
-    let pairs = outcome.pairs.iter();
-    pairs
-        .flat_map(|p| {
-            [&p.base[..], p.source.as_slice()]
-                .into_iter()
-                .chain(p.runs.iter().map(Vec::as_slice))
-        })
-        .collect()
-}
-
 // 1. The light cone.
-
-fn cone_equals_whole<T: Real>(checkpoint: &Checkpoint, pairs: &[PairRuns]) -> TestCaseResult {
-    let cpu = Cpu::<T>::new(checkpoint);
-    let bound = plan(&cpu, pairs);
-    let outcome = run(&cpu, pairs, PLENTY);
-    prop_assert!(
-        bound.runs.linear >= outcome.plan.runs.linear,
-        "{bound:?} {:?}",
-        outcome.plan
-    );
-    prop_assert!(
-        bound.runs.attention >= outcome.plan.runs.attention,
-        "{bound:?} {:?}",
-        outcome.plan
-    );
-    prop_assert_eq!(bound.clean, outcome.plan.clean);
-    prop_assert_eq!(bound.count, outcome.plan.count);
-    prop_assert!(bound.copied <= outcome.plan.copied);
-    for (p, (PairRuns { pair, runs }, got)) in pairs.iter().zip(&outcome.pairs).enumerate() {
-        let mut reference = Reference::new(&cpu, pair);
-        equal("the clean base run", &got.base, &reference.base)?;
-        for (run, got) in runs.iter().zip(&got.runs) {
-            equal(
-                &format!("pair {p}, {run:#?}"),
-                got,
-                &reference.run(run, p as u32),
-            )?;
-        }
-    }
-    Ok(())
-}
 
 fn in_both(spec: &ModelSpec, pairs: impl Fn(&Checkpoint) -> Vec<PairRuns>) -> TestCaseResult {
     let checkpoint = spec.open();
     let pairs = pairs(&checkpoint);
-    cone_equals_whole::<f32>(&checkpoint, &pairs)?;
-    cone_equals_whole::<f64>(&checkpoint, &pairs)
+    cone_equals_whole(&Cpu::<f32>::new(&checkpoint), &pairs)?;
+    cone_equals_whole(&Cpu::<f64>::new(&checkpoint), &pairs)
 }
 
 /// A live patch and, later in the run, the base's own values over whole stages.
@@ -413,129 +354,13 @@ fn runs_that_were_planned_wrongly_equal_the_whole_run() {
                 pair: pair.clone(),
                 runs: runs.into(),
             }];
-            cone_equals_whole::<f32>(&checkpoint, &pairs).unwrap();
-            cone_equals_whole::<f64>(&checkpoint, &pairs).unwrap();
+            cone_equals_whole(&Cpu::<f32>::new(&checkpoint), &pairs).unwrap();
+            cone_equals_whole(&Cpu::<f64>::new(&checkpoint), &pairs).unwrap();
         }
     }
 }
 
 // 2. What was there.
-
-/// Every way to write what stands at a site in the base run: one run a way.
-fn no_ops<B: Backend>(
-    backend: &B,
-    reference: &Reference<'_, B>,
-    pair: &Pair,
-    random: &mut Random,
-) -> Vec<Run> {
-    let config = backend.config();
-    let length = pair.base.len();
-    let mut patches = Vec::new();
-    for component in Component::all() {
-        let layers: Vec<Option<usize>> = if component.is_global() {
-            vec![None]
-        } else {
-            (0..config.layers).map(Some).collect()
-        };
-        for layer in layers {
-            let positions = match random.below(3) {
-                0 => (0..length).collect(),
-                1 => distinct(vec![random.below(length), random.below(length)]),
-                _ => vec![random.below(length)],
-            };
-            let heads: Vec<usize> = match (component.has_heads(), random.below(2)) {
-                (false, _) => Vec::new(),
-                (true, 0) => (0..config.heads).collect(),
-                (true, _) => vec![random.below(config.heads)],
-            };
-            let keys = (component.has_keys() && random.below(2) == 0).then(|| vec![0]);
-            let there = Patch {
-                keys,
-                ..Patch::interchange(component, layer, heads, positions)
-            };
-            patches.push(Patch {
-                origin: Origin::Base,
-                ..there.clone()
-            });
-            for op in [
-                Op::Interchange,
-                Op::Interpolate(0.0),
-                Op::Interpolate(1.0),
-                Op::Scale(1.0),
-                Op::Noise {
-                    level: 0.0,
-                    seed: 1,
-                    sample: 0,
-                },
-            ] {
-                patches.push(there.clone().with_op(op));
-            }
-            if !component.has_keys() {
-                let (position, head) = (random.below(length), random.below(config.heads));
-                let at = match component.stage() {
-                    Stage::LnFScale | Stage::LnFNormalized | Stage::FinalOutput => config.layers,
-                    _ => layer.unwrap_or(0),
-                };
-                let row = reference.base_row(component.stage(), at, position);
-                let wide = columns(component, config);
-                let of_head = component.has_heads() && wide < row.len();
-                let values = if of_head {
-                    row[head * wide..][..wide].to_vec()
-                } else {
-                    row
-                };
-                let heads = if component.has_heads() {
-                    vec![head]
-                } else {
-                    Vec::new()
-                };
-                let set = Op::Set(Vector {
-                    label: "there".into(),
-                    values: values.into(),
-                });
-                patches
-                    .push(Patch::interchange(component, layer, heads, vec![position]).with_op(set));
-            }
-        }
-    }
-    patches
-        .into_iter()
-        .map(|p| Run {
-            name: None,
-            patches: vec![p],
-        })
-        .collect()
-}
-
-fn no_ops_are_free<T: Real>(checkpoint: &Checkpoint, pair: &PairSpec) -> TestCaseResult {
-    let cpu = Cpu::<T>::new(checkpoint);
-    let mut pair = pair.resolve(&checkpoint.config);
-    pair.source = Some(pair.base.clone());
-    let mut reference = Reference::new(&cpu, &pair);
-    let mut random = Random(pair.base.iter().fold(1, |h, t| 31 * h + u64::from(*t)));
-    let runs = no_ops(&cpu, &reference, &pair, &mut random);
-    let outcome = run(
-        &cpu,
-        &[PairRuns {
-            pair: pair.clone(),
-            runs: runs.clone().into(),
-        }],
-        PLENTY,
-    );
-    equal("base", &outcome.pairs[0].base, &reference.base)?;
-    for (run, got) in runs.iter().zip(&outcome.pairs[0].runs) {
-        equal(&format!("{run:?}"), got, &reference.base)?;
-        // not only planned away: writing it changes no bit either
-        equal(
-            &format!("whole: {run:?}"),
-            &reference.run(run, 0),
-            &reference.base,
-        )?;
-    }
-    prop_assert_eq!(outcome.plan.runs.total(), 0);
-    prop_assert_eq!(outcome.plan.copied, runs.len());
-    Ok(())
-}
 
 proptest! {
     #![proptest_config(cases(24))]
@@ -543,117 +368,12 @@ proptest! {
     #[test]
     fn patching_with_what_was_there_is_free_and_changes_no_bit(spec in model(), pair in pair(6)) {
         let checkpoint = spec.open();
-        no_ops_are_free::<f32>(&checkpoint, &pair)?;
-        no_ops_are_free::<f64>(&checkpoint, &pair)?;
+        no_ops_are_free(&Cpu::<f32>::new(&checkpoint), &pair)?;
+        no_ops_are_free(&Cpu::<f64>::new(&checkpoint), &pair)?;
     }
 }
 
 // 3. The batch.
-
-/// The smallest budget that lets these pairs run: about one run a chunk.
-fn least<B: Backend>(backend: &B, pairs: &[PairRuns]) -> u64 {
-    let mut memory = 1;
-    loop {
-        match try_run(backend, pairs, memory) {
-            Ok(_) => return memory,
-            Err(ExecuteError::Memory { needed, .. }) => memory = needed.max(memory + 1),
-            Err(other) => panic!("{other}"),
-        }
-    }
-}
-
-fn batch_invariant<T: Real>(
-    checkpoint: &Checkpoint,
-    pairs: &[PairRuns],
-    seed: u64,
-) -> TestCaseResult {
-    let cpu = Cpu::<T>::new(checkpoint);
-    let mut random = Random(seed);
-    let whole = run(&cpu, pairs, PLENTY);
-    let agree = |what: &str, other: &Outcome| {
-        let (want, got) = (everything(&whole), everything(other));
-        prop_assert_eq!(want.len(), got.len());
-        want.iter()
-            .zip(&got)
-            .try_for_each(|(want, got)| equal(what, got, want))
-    };
-
-    let least = least(&cpu, pairs);
-    for memory in [
-        least,
-        least + least / 7,
-        least + least / 2,
-        2 * least,
-        3 * least,
-        5 * least,
-    ] {
-        let cut = run(&cpu, pairs, memory);
-        agree(&format!("memory {memory}, at least {least}"), &cut)?;
-        prop_assert_eq!(cut.plan.runs, whole.plan.runs);
-    }
-    for threads in [1, 2, 3, 5] {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
-        agree(
-            &format!("{threads} threads"),
-            &pool.install(|| run(&cpu, pairs, PLENTY)),
-        )?;
-        agree(
-            &format!("{threads} threads, cut"),
-            &pool.install(|| run(&cpu, pairs, 2 * least)),
-        )?;
-    }
-
-    for (p, PairRuns { pair, runs }) in pairs.iter().enumerate() {
-        // noise is seeded by the pair's index: keep it, with pairs of no runs before
-        let alone = |runs: Vec<Run>| -> Outcome {
-            let mut list = vec![
-                PairRuns {
-                    pair: Pair {
-                        base: vec![0],
-                        ..Pair::default()
-                    },
-                    runs: [].into()
-                };
-                p
-            ];
-            list.push(PairRuns {
-                pair: pair.clone(),
-                runs: runs.into(),
-            });
-            run(&cpu, &list, PLENTY)
-        };
-        let together = &whole.pairs[p].runs;
-        let mut order: Vec<usize> = (0..runs.len()).collect();
-        for i in (1..order.len()).rev() {
-            order.swap(i, random.below(i + 1));
-        }
-        let shuffled = alone(order.iter().map(|r| runs[*r].clone()).collect());
-        for (at, r) in order.iter().enumerate() {
-            equal(
-                "shuffled, one pair",
-                &shuffled.pairs[p].runs[at],
-                &together[*r],
-            )?;
-        }
-        for (r, run) in runs.iter().enumerate() {
-            let got = alone(vec![run.clone()]);
-            equal(
-                &format!("alone: {run:?}"),
-                &got.pairs[p].runs[0],
-                &together[r],
-            )?;
-            equal(
-                "base beside one run",
-                &got.pairs[p].base,
-                &whole.pairs[p].base,
-            )?;
-        }
-    }
-    Ok(())
-}
 
 proptest! {
     #![proptest_config(cases(40))]
@@ -666,8 +386,8 @@ proptest! {
     ) {
         let checkpoint = spec.open();
         let pairs: Vec<_> = pairs.iter().map(|(pair, runs)| resolve(pair, runs, &checkpoint.config)).collect();
-        batch_invariant::<f32>(&checkpoint, &pairs, seed)?;
-        batch_invariant::<f64>(&checkpoint, &pairs, seed)?;
+        batch_invariant(&Cpu::<f32>::new(&checkpoint), &pairs, seed)?;
+        batch_invariant(&Cpu::<f64>::new(&checkpoint), &pairs, seed)?;
     }
 
     /// One kind of patch over many positions, as sweeps are: chunks of many rows, and of one.
@@ -677,8 +397,8 @@ proptest! {
         let pair = PairSpec { shared: 0, ..pair };
         let places = (0..12).map(|i| vec![PatchSpec { positions: Places::One(3 * i), layer: i, ..patch.clone() }]);
         let pairs = [resolve(&pair, &places.collect::<Vec<_>>(), &checkpoint.config)];
-        batch_invariant::<f32>(&checkpoint, &pairs, seed)?;
-        batch_invariant::<f64>(&checkpoint, &pairs, seed)?;
+        batch_invariant(&Cpu::<f32>::new(&checkpoint), &pairs, seed)?;
+        batch_invariant(&Cpu::<f64>::new(&checkpoint), &pairs, seed)?;
     }
 }
 

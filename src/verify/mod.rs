@@ -18,7 +18,7 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::backend::{Backend, DeviceError, Store};
 
 pub use self::gates::Gates;
-pub use self::operations::operations;
+pub use self::operations::{attention, operations};
 pub use self::runs::runs;
 
 /// One comparison.

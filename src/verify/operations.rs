@@ -48,6 +48,29 @@ pub fn operations<R: Backend, S: Backend>(
     Ok(trial.comparisons)
 }
 
+/// Compares attention alone, over prompts of these lengths.
+///
+/// # Errors
+///
+/// [`DeviceError`] of either.
+pub fn attention<R: Backend, S: Backend>(
+    reference: &R,
+    subject: &S,
+    gates: Gates,
+    seed: u64,
+    lengths: &[usize],
+) -> Result<Vec<Comparison>, DeviceError> {
+    let mut trial = Trial {
+        reference,
+        subject,
+        gates,
+        inputs: Inputs::new(seed),
+        comparisons: Vec::new(),
+    };
+    trial.attention(lengths)?;
+    Ok(trial.comparisons)
+}
+
 struct Trial<'a, R, S> {
     reference: &'a R,
     subject: &'a S,
@@ -217,7 +240,10 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
                 out_rows: self.permutation(rows),
                 after,
             };
-            let gate = self.gates.linear(k);
+            let gate = match operation.after {
+                After::Activation => self.gates.activated(k),
+                _ => self.gates.linear(k),
+            };
             self.compare(
                 format!("linear {name}, {rows} × {k} → {n}"),
                 n,

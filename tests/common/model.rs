@@ -103,6 +103,9 @@ impl ModelSpec {
             for _ in 0..count {
                 let x = (mean + deviation * random.normal()) as f32;
                 match self.dtype {
+                    "integers" => {
+                        bytes.extend((random.below(7) as f32 - 3.0).to_le_bytes());
+                    }
                     "F32" => bytes.extend(x.to_le_bytes()),
                     "F16" => bytes.extend(f16::from_f32(x).to_le_bytes()),
                     _ => bytes.extend(bf16::from_f32(x).to_le_bytes()),
@@ -141,7 +144,7 @@ impl ModelSpec {
             add("lm_head.weight".into(), vec![self.vocab, d], 0.0, 1.0);
         }
         let dtype = match self.dtype {
-            "F32" => Dtype::F32,
+            "F32" | "integers" => Dtype::F32,
             "F16" => Dtype::F16,
             _ => Dtype::BF16,
         };
@@ -160,4 +163,22 @@ impl ModelSpec {
         });
         Checkpoint::from_bytes("random", config.to_string().as_bytes(), file.into(), None).unwrap()
     }
+}
+
+/// A checkpoint of one layer whose linear weights and biases are integers from −3 to 3.
+pub fn integers(heads: usize, head_width: usize, inner: usize) -> Checkpoint {
+    let spec = ModelSpec {
+        layers: 1,
+        heads,
+        head_width,
+        inner,
+        vocab: 10,
+        activation: "relu",
+        tied: true,
+        by_layer: false,
+        scaled: true,
+        dtype: "integers",
+        seed: 5,
+    };
+    spec.open()
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::device::{Device, Unavailable};
-use super::linear::{Variant, variant};
+use super::linear::{Tile, Variant, tile, variant};
 use super::matrix::{Element, Matrix};
 use super::queue::{Launch, Queue};
 use super::rows::Constants;
@@ -25,6 +25,8 @@ pub struct Cuda {
     pub(super) variant: Variant,
     /// The type of branch activations.
     branch: Element,
+    /// The tile of every linear layer, where it is not left to the number of rows.
+    tile: Option<Tile>,
     queue: Mutex<Queue>,
     flops: AtomicU64,
 }
@@ -36,6 +38,8 @@ impl Cuda {
     }
 
     /// Uploads a model. `progress` is told how many bytes are there.
+    ///
+    /// The arithmetic of linear layers is the one that [`variant`] gives.
     ///
     /// # Errors
     ///
@@ -74,10 +78,36 @@ impl Cuda {
             weights,
             variant: variant(precision, device.capability),
             branch,
+            tile: None,
             queue: Mutex::new(Queue::default()),
             flops: AtomicU64::new(0),
             device,
         })
+    }
+
+    /// The same with another arithmetic of f32 linear layers, or with one tile for every shape: for
+    /// measuring them, and for showing that tiles change no bit.
+    ///
+    /// # Panics
+    ///
+    /// If the variant's operands are not of the precision's type.
+    pub fn with(mut self, variant: Option<Variant>, tile: Option<Tile>) -> Self {
+        if let Some(variant) = variant {
+            assert_eq!(
+                variant.element(),
+                self.branch,
+                "the weights are uploaded already"
+            );
+            self.variant = variant;
+        }
+        self.tile = tile;
+        self
+    }
+
+    /// The tile for so many rows and columns.
+    pub(super) fn tile(&self, rows: usize, columns: usize) -> Tile {
+        self.tile
+            .unwrap_or_else(|| tile(rows, columns, self.device.processors))
     }
 
     /// The device.

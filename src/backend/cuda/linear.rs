@@ -160,7 +160,7 @@ pub(super) fn linear(cuda: &Cuda, linear: &Linear<'_, Matrix>, out: &mut Matrix)
     }
     let (weight, first, bias) = cuda.weights.linear(linear.weight);
     let columns = linear.columns.len();
-    let tile = tile(count, columns, cuda.device.processors);
+    let tile = cuda.tile(count, columns);
     let kernel = Kernel::Linear {
         variant: cuda.variant,
         tile,

@@ -83,11 +83,7 @@ fn block(
                 .pointer(wanted.pointer)
         });
     }
-    let tile = if 2 * count > Tile::Large.rows() {
-        Tile::Large
-    } else {
-        Tile::Small
-    };
+    let tile = cuda.tile(count, vocab);
     let grid = [count.div_ceil(tile.rows()) as u32, tiles as u32, 1];
     let flops = 2 * (count * vocab * unembedding.inputs) as u64;
     cuda.record(flops, |queue| {
