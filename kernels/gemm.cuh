@@ -298,12 +298,14 @@ struct Gemm {
       const uint32_t chunk = first / 4, within = first % 4 * 4;
       Vector<float, PLAIN> a[2 * MT];
 #pragma unroll
-      for (uint32_t i = 0; i < 2 * MT; ++i)
+      for (uint32_t i = 0; i < 2 * MT; ++i) {
+        if (SPARING && i * 8 + lane / 4 >= rows) continue;
         read_whole(a[i], reinterpret_cast<const float *>(slot + place(row, chunk) + within +
                                                          i * 8 * STAGE_ROW));
+      }
 #pragma unroll
       for (uint32_t j = 0; j < 2 * NT; ++j) {
-        if (SPARING && j * 4 >= columns) continue;
+        if (SPARING && (j * 4 + lane % 4 >= columns || lane / 4 >= rows)) continue;
         Vector<float, PLAIN> b;
         read_whole(b, reinterpret_cast<const float *>(slot + (ROWS + j / 2 * 8) * STAGE_ROW +
                                                       place(column + j % 2 * 4, chunk) + within));
@@ -311,7 +313,7 @@ struct Gemm {
         for (uint32_t k = 0; k < PLAIN; ++k)
 #pragma unroll
           for (uint32_t i = 0; i < 2 * MT; ++i) {
-            if (SPARING && i * 8 >= rows) continue;
+            if (SPARING && i * 8 + lane / 4 >= rows) continue;
             float &s = sum[i / 2][j / 2][i % 2 * 2 + j % 2];
             s = fmaf(a[i].at[k], b.at[k], s);
           }

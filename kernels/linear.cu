@@ -16,11 +16,13 @@
 //
 // Both tiles give the same bits. Registers of sm_80 … 90a and of sm_100, 120 (nvcc 13.0; nothing spills):
 //
-//     ffma   large 255, 255   small 75, 96        bf16, f16  large 190, 206   small 72, 91
+//     ffma   large 255, 255   small 86, 96        bf16, f16  large 190, 206   small 72, 91
 //     split  large 244, 252   small 80, 85        tf32       large 201, 213   small 74, 93
 //
-// so one block of a large tile, or five and more of a small one, fit a multiprocessor. Every kernel needs
-// its dynamic shared memory allowed first (it is more than 48 KiB). Arguments, the same for all (TA the input's type, TO the output's):
+// so one block of a large tile, or (by shared memory) three or four of a small one, are on a multiprocessor
+// at a time. It is more than 48 KiB, which has to be allowed for every kernel first.
+//
+// Arguments, the same for all (TA the input's type, TO the output's):
 //
 //     View<const TA> input       [_, inputs], of any strides; 16-byte copies where they allow it
 //     const uint32_t *rows       [count], the input row of result m; null: m
@@ -40,9 +42,10 @@
 #include "linear.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 1) linear_ffma_large(
-    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<float> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -53,9 +56,10 @@ extern "C" __global__ void __launch_bounds__(256, 1) linear_ffma_large(
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4) linear_ffma_small(
-    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<float> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -66,9 +70,10 @@ extern "C" __global__ void __launch_bounds__(128, 4) linear_ffma_small(
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) linear_split_large(
-    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<float> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -79,9 +84,10 @@ extern "C" __global__ void __launch_bounds__(256, 1) linear_split_large(
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4) linear_split_small(
-    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<float> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -92,9 +98,10 @@ extern "C" __global__ void __launch_bounds__(128, 4) linear_split_small(
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) linear_tf32_large(
-    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<float> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -105,9 +112,10 @@ extern "C" __global__ void __launch_bounds__(256, 1) linear_tf32_large(
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4) linear_tf32_small(
-    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const float *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<float> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);

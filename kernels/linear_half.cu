@@ -2,9 +2,10 @@
 #include "linear.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 1) linear_bf16_large(
-    View<const bf16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const bf16 *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const bf16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const bf16 *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<bf16> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -15,9 +16,10 @@ extern "C" __global__ void __launch_bounds__(256, 1) linear_bf16_large(
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4) linear_bf16_small(
-    View<const bf16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const bf16 *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const bf16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const bf16 *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<bf16> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -28,9 +30,10 @@ extern "C" __global__ void __launch_bounds__(128, 4) linear_bf16_small(
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) linear_bf16_large_wide(
-    View<const bf16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const bf16 *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const bf16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const bf16 *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<float> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -41,9 +44,10 @@ extern "C" __global__ void __launch_bounds__(256, 1) linear_bf16_large_wide(
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4) linear_bf16_small_wide(
-    View<const bf16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const bf16 *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const bf16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const bf16 *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<float> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -54,9 +58,10 @@ extern "C" __global__ void __launch_bounds__(128, 4) linear_bf16_small_wide(
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) linear_f16_large(
-    View<const f16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const f16 *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const f16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const f16 *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<f16> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -67,9 +72,10 @@ extern "C" __global__ void __launch_bounds__(256, 1) linear_f16_large(
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4) linear_f16_small(
-    View<const f16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const f16 *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const f16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const f16 *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<f16> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -80,9 +86,10 @@ extern "C" __global__ void __launch_bounds__(128, 4) linear_f16_small(
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) linear_f16_large_wide(
-    View<const f16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const f16 *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const f16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const f16 *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<float> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);
@@ -93,9 +100,10 @@ extern "C" __global__ void __launch_bounds__(256, 1) linear_f16_large_wide(
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4) linear_f16_small_wide(
-    View<const f16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs, uint32_t first,
-    uint32_t columns, const f16 *__restrict__ weight, uint32_t weight_stride, const float *__restrict__ bias,
-    uint32_t epilogue, uint32_t activation, View<const float> residual, View<const float> residual_trace,
+    View<const f16> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
+    uint32_t first, uint32_t columns, const f16 *__restrict__ weight, uint32_t weight_stride,
+    const float *__restrict__ bias, uint32_t epilogue, uint32_t activation,
+    View<const float> residual, View<const float> residual_trace,
     const uint32_t *__restrict__ residual_refs, View<float> out, uint32_t out_column,
     const uint32_t *__restrict__ out_rows) {
   DYNAMIC_SHARED(unsigned char, shared);

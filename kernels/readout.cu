@@ -11,7 +11,9 @@
 //
 // with tiles = ceil(vocabulary / 192). Both scans give the same bits. Registers, at most, of sm_80 … 90a and
 // of sm_100, 120 (nvcc 13.0; nothing spills): scan_large 255, 255 (ffma), 246, 254 (split), 206, 216 (others);
-// scan_small 148, 214; wanted 77, 91; merge 39, 64; top 26, 26. More than 48 KiB must be allowed first. Arguments of `readout_wanted_V`:
+// scan_small 167, 212; wanted 77, 91; merge 39, 64; top 26, 26. More than 48 KiB must be allowed first.
+//
+// Arguments of `readout_wanted_V`:
 //
 //     View<const TA> input, const uint32_t *rows, const uint32_t *ids, uint32_t count
 //                               logits[w] is that of id ids[w] after input row rows[w] (null: row w)
@@ -40,103 +42,112 @@
 #include "readout.cuh"
 
 extern "C" __global__ void __launch_bounds__(128, 4) readout_wanted_ffma(
-    View<const float> input, const uint32_t *__restrict__ rows, const uint32_t *__restrict__ ids, uint32_t count,
-    uint32_t inputs, const float *__restrict__ unembedding, uint32_t weight_stride, float *__restrict__ logits) {
+    View<const float> input, const uint32_t *__restrict__ rows, const uint32_t *__restrict__ ids,
+    uint32_t count, uint32_t inputs, const float *__restrict__ unembedding, uint32_t weight_stride,
+    float *__restrict__ logits) {
   DYNAMIC_SHARED(unsigned char, shared);
-  wanted<Small<Multiply::FFMA>>({input, rows, count, inputs, unembedding, weight_stride, ids, 0, count}, logits,
-                               shared);
+  wanted<Small<Multiply::FFMA>>(
+      {input, rows, count, inputs, unembedding, weight_stride, ids, 0, count}, logits, shared);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) readout_scan_ffma_large(
     View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
     const float *__restrict__ unembedding, uint32_t weight_stride, uint32_t vocabulary,
     const uint32_t *__restrict__ base, const uint32_t *__restrict__ wanted_first,
-    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits, uint32_t *__restrict__ above,
-    uint32_t top, float *__restrict__ parts, uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
+    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits,
+    uint32_t *__restrict__ above, uint32_t top, float *__restrict__ parts,
+    uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
   DYNAMIC_SHARED(unsigned char, shared);
-  scan<Large<Multiply::FFMA>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
-                           {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            parts, top_ids, top_logits},
-                           shared);
+  scan<Large<Multiply::FFMA>>(
+      {input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
+      {base, wanted_first, wanted_ids, wanted_logits, above, top, parts, top_ids, top_logits},
+      shared);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 1) readout_scan_ffma_small(
     View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
     const float *__restrict__ unembedding, uint32_t weight_stride, uint32_t vocabulary,
     const uint32_t *__restrict__ base, const uint32_t *__restrict__ wanted_first,
-    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits, uint32_t *__restrict__ above,
-    uint32_t top, float *__restrict__ parts, uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
+    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits,
+    uint32_t *__restrict__ above, uint32_t top, float *__restrict__ parts,
+    uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
   DYNAMIC_SHARED(unsigned char, shared);
-  scan<Wide<Multiply::FFMA>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
-                           {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            parts, top_ids, top_logits},
-                           shared);
+  scan<Wide<Multiply::FFMA>>(
+      {input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
+      {base, wanted_first, wanted_ids, wanted_logits, above, top, parts, top_ids, top_logits},
+      shared);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4) readout_wanted_split(
-    View<const float> input, const uint32_t *__restrict__ rows, const uint32_t *__restrict__ ids, uint32_t count,
-    uint32_t inputs, const float *__restrict__ unembedding, uint32_t weight_stride, float *__restrict__ logits) {
+    View<const float> input, const uint32_t *__restrict__ rows, const uint32_t *__restrict__ ids,
+    uint32_t count, uint32_t inputs, const float *__restrict__ unembedding, uint32_t weight_stride,
+    float *__restrict__ logits) {
   DYNAMIC_SHARED(unsigned char, shared);
-  wanted<Small<Multiply::SPLIT>>({input, rows, count, inputs, unembedding, weight_stride, ids, 0, count}, logits,
-                               shared);
+  wanted<Small<Multiply::SPLIT>>(
+      {input, rows, count, inputs, unembedding, weight_stride, ids, 0, count}, logits, shared);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) readout_scan_split_large(
     View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
     const float *__restrict__ unembedding, uint32_t weight_stride, uint32_t vocabulary,
     const uint32_t *__restrict__ base, const uint32_t *__restrict__ wanted_first,
-    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits, uint32_t *__restrict__ above,
-    uint32_t top, float *__restrict__ parts, uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
+    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits,
+    uint32_t *__restrict__ above, uint32_t top, float *__restrict__ parts,
+    uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
   DYNAMIC_SHARED(unsigned char, shared);
-  scan<Large<Multiply::SPLIT>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
-                           {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            parts, top_ids, top_logits},
-                           shared);
+  scan<Large<Multiply::SPLIT>>(
+      {input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
+      {base, wanted_first, wanted_ids, wanted_logits, above, top, parts, top_ids, top_logits},
+      shared);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 1) readout_scan_split_small(
     View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
     const float *__restrict__ unembedding, uint32_t weight_stride, uint32_t vocabulary,
     const uint32_t *__restrict__ base, const uint32_t *__restrict__ wanted_first,
-    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits, uint32_t *__restrict__ above,
-    uint32_t top, float *__restrict__ parts, uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
+    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits,
+    uint32_t *__restrict__ above, uint32_t top, float *__restrict__ parts,
+    uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
   DYNAMIC_SHARED(unsigned char, shared);
-  scan<Wide<Multiply::SPLIT>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
-                           {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            parts, top_ids, top_logits},
-                           shared);
+  scan<Wide<Multiply::SPLIT>>(
+      {input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
+      {base, wanted_first, wanted_ids, wanted_logits, above, top, parts, top_ids, top_logits},
+      shared);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4) readout_wanted_tf32(
-    View<const float> input, const uint32_t *__restrict__ rows, const uint32_t *__restrict__ ids, uint32_t count,
-    uint32_t inputs, const float *__restrict__ unembedding, uint32_t weight_stride, float *__restrict__ logits) {
+    View<const float> input, const uint32_t *__restrict__ rows, const uint32_t *__restrict__ ids,
+    uint32_t count, uint32_t inputs, const float *__restrict__ unembedding, uint32_t weight_stride,
+    float *__restrict__ logits) {
   DYNAMIC_SHARED(unsigned char, shared);
-  wanted<Small<Multiply::TF32>>({input, rows, count, inputs, unembedding, weight_stride, ids, 0, count}, logits,
-                               shared);
+  wanted<Small<Multiply::TF32>>(
+      {input, rows, count, inputs, unembedding, weight_stride, ids, 0, count}, logits, shared);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) readout_scan_tf32_large(
     View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
     const float *__restrict__ unembedding, uint32_t weight_stride, uint32_t vocabulary,
     const uint32_t *__restrict__ base, const uint32_t *__restrict__ wanted_first,
-    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits, uint32_t *__restrict__ above,
-    uint32_t top, float *__restrict__ parts, uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
+    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits,
+    uint32_t *__restrict__ above, uint32_t top, float *__restrict__ parts,
+    uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
   DYNAMIC_SHARED(unsigned char, shared);
-  scan<Large<Multiply::TF32>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
-                           {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            parts, top_ids, top_logits},
-                           shared);
+  scan<Large<Multiply::TF32>>(
+      {input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
+      {base, wanted_first, wanted_ids, wanted_logits, above, top, parts, top_ids, top_logits},
+      shared);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 1) readout_scan_tf32_small(
     View<const float> input, const uint32_t *__restrict__ rows, uint32_t count, uint32_t inputs,
     const float *__restrict__ unembedding, uint32_t weight_stride, uint32_t vocabulary,
     const uint32_t *__restrict__ base, const uint32_t *__restrict__ wanted_first,
-    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits, uint32_t *__restrict__ above,
-    uint32_t top, float *__restrict__ parts, uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
+    const uint32_t *__restrict__ wanted_ids, const float *__restrict__ wanted_logits,
+    uint32_t *__restrict__ above, uint32_t top, float *__restrict__ parts,
+    uint32_t *__restrict__ top_ids, float *__restrict__ top_logits) {
   DYNAMIC_SHARED(unsigned char, shared);
-  scan<Wide<Multiply::TF32>>({input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
-                           {base, wanted_first, wanted_ids, wanted_logits, above, top,
-                            parts, top_ids, top_logits},
-                           shared);
+  scan<Wide<Multiply::TF32>>(
+      {input, rows, count, inputs, unembedding, weight_stride, nullptr, 0, vocabulary},
+      {base, wanted_first, wanted_ids, wanted_logits, above, top, parts, top_ids, top_logits},
+      shared);
 }

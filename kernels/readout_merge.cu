@@ -34,10 +34,10 @@ struct Whole {
 // Writes log_sum_exp[count], entropy[count], divergence[count] (0 where there is no base) and, where
 // wanted_first is not null, ranks[wanted].
 extern "C" __global__ void __launch_bounds__(256) readout_merge(
-    const float *__restrict__ parts, uint32_t tiles, uint32_t count, const uint32_t *__restrict__ base,
-    const uint32_t *__restrict__ wanted_first, const uint32_t *__restrict__ above,
-    double *__restrict__ log_sum_exp, double *__restrict__ entropy, double *__restrict__ divergence,
-    uint32_t *__restrict__ ranks) {
+    const float *__restrict__ parts, uint32_t tiles, uint32_t count,
+    const uint32_t *__restrict__ base, const uint32_t *__restrict__ wanted_first,
+    const uint32_t *__restrict__ above, double *__restrict__ log_sum_exp,
+    double *__restrict__ entropy, double *__restrict__ divergence, uint32_t *__restrict__ ranks) {
   const uint32_t lane = threadIdx.x % WARP, result = warp_row();
   if (result >= count) return;
   const float *own = parts + uint64_t(result) * tiles * 4;
@@ -74,7 +74,8 @@ extern "C" __global__ void __launch_bounds__(256) readout_merge(
 // Beyond the vocabulary ids are 0xffffffff and logits −∞.
 extern "C" __global__ void __launch_bounds__(256) readout_top(
     const uint32_t *__restrict__ tile_ids, const float *__restrict__ tile_logits, uint32_t tiles,
-    uint32_t count, uint32_t kept, uint32_t top, uint32_t *__restrict__ ids, float *__restrict__ logits) {
+    uint32_t count, uint32_t kept, uint32_t top, uint32_t *__restrict__ ids,
+    float *__restrict__ logits) {
   DYNAMIC_SHARED(uint32_t, shared);
   const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, result = warp_row();
   if (result >= count) return;
