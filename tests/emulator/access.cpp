@@ -137,6 +137,25 @@ void write_cell(const Space &space, size_t i, uintptr_t code, Record mine, const
   space.written[i] = mine;
 }
 
+// An atomic access takes the place of the plain write `w` that came before it. Other atomics may meet
+// the one but not the other, so the write lives on among the reads, which atomics must not meet either.
+void keep_among_reads(const Space &space, size_t i, Record w) {
+  const State &s = *state;
+  w &= ~(ATOMIC | MANY | WIDE | FOREIGN);
+  Record &read = space.read[i];
+  const Record r = read;
+  if (r < s.block_floor || !same_slot(r) || (r < s.barrier_floor && w >= s.barrier_floor)) {
+    read = w;
+  } else if (w < s.barrier_floor || r & WARPS) {
+    return;
+  } else if (thread_of(r) == thread_of(w)) {
+    if (w > r) read = w | (r & OTHERS);
+  } else if (!(r & OTHERS) || w > space.other[i] || thread_of(r) / 32 != thread_of(w) / 32) {
+    space.other[i] = w;
+    read = r | OTHERS | (thread_of(r) / 32 == thread_of(w) / 32 ? 0 : WARPS);
+  }
+}
+
 template <bool shared>
 void atomic_cell(const Space &space, size_t i, uintptr_t code) {
   const State &s = *state;
@@ -151,6 +170,7 @@ void atomic_cell(const Space &space, size_t i, uintptr_t code) {
   }
   check_readers<shared>(space, i, code, now);
   if (write_before(w, shared)) {
+    if (!(w & ATOMIC) && w >= s.block_floor && same_slot(w)) keep_among_reads(space, i, w);
     space.written[i] = mine;
     return;
   }
@@ -293,17 +313,18 @@ inline __attribute__((always_inline)) bool quick_read(const Space &space, uintpt
   Record *read = space.read + offset / 2;
   if (!all_equal<cells>(read)) return false;
   const Record r = read[0];
-  // Who read here since then found the write to be in order, and so would we: the same thread, two
-  // warps since the last barrier, or another block (any write since would have been a race with it).
+  // Who read here found the write to be in order, and so may we, if whoever wrote since would have
+  // raced with them: this thread itself, or two warps since the last barrier.
   if (!((r ^ me) >> THREAD_SHIFT)) return true;
   const bool fresh = r >= s.barrier_floor;
-  if (fresh || r >= s.launch_floor) {
+  if (r >= s.launch_floor) {
     if (!shared && !same_slot(r)) return false;
     if (fresh && r & WARPS) return true;
-    if (!shared && r < s.block_floor) return true;
     if (fresh && thread_of(r) == thread_of(me)) return false;
   }
   if (!all_equal<cells>(written) || !plainly_before(written[0], s, me, shared)) return false;
+  // A reader in another block stands for all readers.
+  if (!shared && r >= s.launch_floor && r < s.block_floor) return true;
   Record mine = me | code_bits(code);
   if (fresh) {
     fill<cells>(space.other + offset / 2, r);
@@ -330,9 +351,8 @@ inline __attribute__((always_inline)) bool quick_write(const Space &space, uintp
   }
   if (r >= s.launch_floor) {
     if (!same_slot(r)) return false;
-    if (r < s.block_floor ? !shared : r >= s.barrier_floor) {
-      if (r & OTHERS || thread_of(r) != thread_of(me)) return false;
-    }
+    if (!shared && r < s.block_floor) return false;
+    if (r >= s.barrier_floor && (r & OTHERS || thread_of(r) != thread_of(me))) return false;
   }
   fill<cells>(written, me | code_bits(code));
   return true;
