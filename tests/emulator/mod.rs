@@ -208,6 +208,8 @@ impl Build {
                 .args(driver)
                 .args(["-Wl,-z,defs", "-pthread", "-ldl"]),
         );
+        // For LD_LIBRARY_PATH: this name is asked for first.
+        std::os::unix::fs::symlink("libcuda.so.1", work.path().join("libcuda.so")).unwrap();
         let _ = fs::remove_dir_all(folder);
         fs::rename(work.keep(), folder).unwrap();
     }
