@@ -13,7 +13,10 @@ fn in_a_process(test: &str, variables: &[(&str, &str)]) {
         .envs(variables.iter().copied());
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
 }
 
 fn library() -> Driver {
