@@ -156,7 +156,11 @@ EXPORT CUresult cuModuleLoadData(void **module, const void *image) {
   Guard guard(driver().mutex);
   if (driver().sticky) return driver().sticky;
   if (!image) return INVALID_VALUE;
-  // What is in the image does not matter: the kernels were compiled with the emulator.
+  // What is in the image does not matter, the kernels were compiled with the emulator; unless it is to
+  // be as strict as a real driver, which takes no placeholder.
+  uint32_t magic;
+  memcpy(&magic, image, sizeof magic);
+  if (setting("HEADLIGHT_EMULATOR_STRICT", 0) && magic != 0xba55ed50) return INVALID_IMAGE;
   if (const CUresult error = load_engines()) return error;
   Module *made = new Module();
   driver().modules.insert(made);

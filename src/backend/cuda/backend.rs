@@ -22,7 +22,9 @@ pub struct Cuda {
     pub(super) config: Config,
     pub(super) device: Arc<Device>,
     pub(super) weights: DeviceWeights,
-    pub(super) variant: Variant,
+    precision: Precision,
+    /// The arithmetic of every linear layer, where it is not left to the table.
+    variant: Option<Variant>,
     /// The type of branch activations.
     branch: Element,
     /// The tile of every linear layer, where it is not left to the number of rows.
@@ -76,7 +78,8 @@ impl Cuda {
         Ok(Self {
             config: config.clone(),
             weights,
-            variant: variant(precision, device.capability),
+            precision,
+            variant: None,
             branch,
             tile: None,
             queue: Mutex::new(Queue::default()),
@@ -92,15 +95,9 @@ impl Cuda {
     ///
     /// If the variant's operands are not of the precision's type.
     pub fn with(mut self, variant: Option<Variant>, tile: Option<Tile>) -> Self {
-        if let Some(variant) = variant {
-            assert_eq!(
-                variant.element(),
-                self.branch,
-                "the weights are uploaded already"
-            );
-            self.variant = variant;
-        }
-        self.tile = tile;
+        let fits = variant.is_none_or(|v| v.element() == self.branch);
+        assert!(fits, "the weights are uploaded already");
+        (self.variant, self.tile) = (variant, tile);
         self
     }
 
@@ -115,9 +112,10 @@ impl Cuda {
         &self.device
     }
 
-    /// The arithmetic of linear layers.
-    pub fn variant(&self) -> Variant {
-        self.variant
+    /// The arithmetic of linear layers over K inputs.
+    pub fn variant(&self, inputs: usize) -> Variant {
+        let choose = || variant(self.precision, self.device.capability, inputs);
+        self.variant.unwrap_or_else(choose)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -50,21 +50,22 @@ impl Variant {
     }
 }
 
-/// The arithmetic of a precision on a device.
+/// The arithmetic of a linear layer over K inputs, in a precision, on a device.
 ///
-/// | precision | capability | variant | why |
-/// |---|---|---|---|
-/// | f32 | 8.0, 9.0, 10.x | split | a third of the tf32 rate is 2 to 3 times that of multiply-adds (ANCHORS: 139 against 67 TFLOP/s on paper, H100) |
-/// | f32 | 8.6, 8.9, 12.x | ffma | these chips' tf32 rate is no more than their multiply-add rate |
-/// | tf32, bf16, f16 | any | their own | |
+/// | precision | capability | K | variant | why |
+/// |---|---|---|---|---|
+/// | f32 | 8.0, 9.0, 10.x | ≥ 64 | split | a third of the tf32 rate is 2 to 3 times that of multiply-adds (139 against 67 TFLOP/s on paper, H100) |
+/// | f32 | 8.0, 9.0, 10.x | < 64 | ffma | so few products do not average out what splitting drops |
+/// | f32 | 8.6, 8.9, 12.x | any | ffma | these chips' tf32 rate is no more than their multiply-add rate |
+/// | tf32, bf16, f16 | any | any | their own | |
 ///
 /// # Panics
 ///
 /// For f64, which no GPU kernel has.
-pub fn variant(precision: Precision, capability: u32) -> Variant {
+pub fn variant(precision: Precision, capability: u32, inputs: usize) -> Variant {
     match precision {
         Precision::F32 => match capability {
-            80 | 87 | 90 | 100 | 103 => Variant::Split,
+            80 | 87 | 90 | 100 | 103 if inputs >= 64 => Variant::Split,
             _ => Variant::Ffma,
         },
         Precision::Tf32 => Variant::Tf32,
@@ -161,10 +162,11 @@ pub(super) fn linear(cuda: &Cuda, linear: &Linear<'_, Matrix>, out: &mut Matrix)
     let (weight, first, bias) = cuda.weights.linear(linear.weight);
     let columns = linear.columns.len();
     let tile = cuda.tile(count, columns);
+    let variant = cuda.variant(weight.inputs);
     let kernel = Kernel::Linear {
-        variant: cuda.variant,
+        variant,
         tile,
-        wide: cuda.variant.element() != Element::F32 && out.element == Element::F32,
+        wide: variant.element() != Element::F32 && out.element == Element::F32,
     };
     let grid = [
         columns.div_ceil(tile.columns()) as u32,
@@ -211,7 +213,8 @@ mod tests {
     fn the_number_of_rows_chooses_a_tile_and_no_arithmetic() {
         assert_eq!(tile(1, 768, 132), Tile::Small);
         assert_eq!(tile(4096, 768, 132), Tile::Large);
-        assert_eq!(variant(Precision::F32, 90), Variant::Split);
-        assert_eq!(variant(Precision::F32, 86), Variant::Ffma);
+        assert_eq!(variant(Precision::F32, 90, 768), Variant::Split);
+        assert_eq!(variant(Precision::F32, 90, 48), Variant::Ffma);
+        assert_eq!(variant(Precision::F32, 86, 768), Variant::Ffma);
     }
 }

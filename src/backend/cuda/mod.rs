@@ -24,4 +24,5 @@ mod weights;
 
 pub use self::backend::Cuda;
 pub use self::device::{Device, Unavailable};
+pub use self::images::COMPILED_BY;
 pub use self::linear::{Tile, Variant, tile, variant};

@@ -46,6 +46,7 @@ fn block(
     let (tiles, top) = (vocab.div_ceil(TILE), spec.top.min(vocab));
     let kept = top.min(TILE);
     let unembedding = cuda.weights.unembedding();
+    let variant = cuda.variant(unembedding.inputs);
     let list: Vec<u32> = rows.clone().map(|row| row as u32).collect();
     let ids = &spec.ids[spec.first[rows.start]..spec.first[rows.end]];
     // the input row of each wanted logit
@@ -66,10 +67,7 @@ fn block(
 
     if !ids.is_empty() {
         let grid = [ids.len().div_ceil(Tile::Small.rows()) as u32, 1, 1];
-        let (kernel, shared) = (
-            Kernel::ReadoutWanted(cuda.variant),
-            Tile::Small.linear_shared(),
-        );
+        let (kernel, shared) = (Kernel::ReadoutWanted(variant), Tile::Small.linear_shared());
         cuda.record(0, |queue| {
             let (of, ids_at) = (queue.table(&of), queue.table(ids));
             Launch::new(kernel, grid, Tile::Small.block(), shared)
@@ -89,7 +87,7 @@ fn block(
     cuda.record(flops, |queue| {
         let (rows, null) = (queue.table(&list), queue.null());
         Launch::new(
-            Kernel::ReadoutScan(cuda.variant, tile),
+            Kernel::ReadoutScan(variant, tile),
             grid,
             tile.block(),
             tile.scan_shared(),

@@ -1,0 +1,282 @@
+//! Which device runs, and what is said where one cannot: the program with drivers of every kind, on
+//! the emulated driver put into its library path.
+
+#[path = "emulator/mod.rs"]
+mod emulator;
+#[allow(dead_code)]
+#[path = "cli/lab.rs"]
+mod lab;
+
+use headlight::backend::Precision;
+use headlight::backend::cuda::{COMPILED_BY, Cuda};
+use headlight::model::Checkpoint;
+use lab::{Lab, Said};
+
+/// Runs the program with the emulated driver, set up by some variables.
+fn with_driver(lab: &Lab, settings: &[(&str, &str)], args: &[&str]) -> Said {
+    let library = emulator::library();
+    let mut command = lab.command(args);
+    command.env("LD_LIBRARY_PATH", library.parent().unwrap());
+    command.env("HEADLIGHT_EMULATOR_DRIVER", "99000");
+    command.envs(settings.iter().copied());
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
+    Said {
+        code: output.status.code(),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
+fn assert_falls_back(settings: &[(&str, &str)], why: &str) {
+    let lab = Lab::new();
+    let auto = with_driver(
+        &lab,
+        settings,
+        &["topk", "The capital of Spain is", "-n", "1"],
+    );
+    assert_eq!(auto.code, Some(0), "{auto:?}");
+    assert!(
+        auto.out.contains("_Madrid ") && auto.out.contains(" 0.984"),
+        "{auto:?}"
+    );
+    assert!(
+        auto.err.contains("device: cpu") && auto.err.contains(why),
+        "{auto:?}"
+    );
+    assert_eq!(auto.err.lines().count(), 1, "{auto:?}");
+    assert_refused(&lab, settings, "cuda", why);
+}
+
+fn assert_refused(lab: &Lab, settings: &[(&str, &str)], device: &str, why: &str) {
+    let args = ["--device", device, "topk", "The capital of Spain is"];
+    let asked = with_driver(lab, settings, &args);
+    assert_eq!((asked.code, &*asked.out), (Some(2), ""), "{asked:?}");
+    assert!(
+        asked.err.starts_with("headlight: ") && asked.err.contains(why),
+        "{asked:?}"
+    );
+    assert_eq!(asked.err.lines().count(), 1, "{asked:?}");
+}
+
+#[test]
+fn the_gpu_is_taken_where_there_is_one_and_agrees() {
+    let lab = Lab::new();
+    let sweep = |device: &str, out: &str| {
+        let args = ["--device", device, "sweep", "--layers", "0,3", "--out", out];
+        let said = with_driver(&lab, &[], &args);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        (said, lab.table(out).rows)
+    };
+    let (said, gpu) = sweep("auto", "gpu.csv");
+    assert!(
+        said.err
+            .contains("device: cuda:0, headlight emulated device"),
+        "{said:?}"
+    );
+    let (_, cpu) = sweep("cpu", "cpu.csv");
+    assert_eq!(gpu.len(), cpu.len());
+    for (gpu, cpu) in gpu.iter().zip(&cpu) {
+        assert!((gpu.logprob - cpu.logprob).abs() < 1e-4, "{gpu:?}\n{cpu:?}");
+    }
+    let meta = lab.read("gpu.csv.meta.json");
+    assert!(meta.contains("headlight emulated device"), "{meta}");
+}
+
+#[test]
+fn no_driver_falls_back() {
+    if std::path::Path::new("/proc/driver/nvidia").exists() {
+        eprintln!("skipped: this machine has a driver");
+        return;
+    }
+    let lab = Lab::new();
+    let why = "no NVIDIA driver is installed";
+    let said = lab.ok(&["topk", "The capital of Spain is", "-n", "1"]);
+    assert!(
+        said.err.contains("device: cpu") && said.err.contains(why),
+        "{said:?}"
+    );
+    lab.refused(&["--device", "cuda", "topk", "x"], &[why]);
+}
+
+#[test]
+fn a_driver_without_a_device_falls_back() {
+    assert_falls_back(&[("HEADLIGHT_EMULATOR_DEVICES", "0")], "reports no device");
+}
+
+#[test]
+fn a_driver_that_does_not_start_falls_back() {
+    let settings = [("HEADLIGHT_EMULATOR_INIT", "803")];
+    assert_falls_back(
+        &settings,
+        "does not start: system has unsupported display driver",
+    );
+}
+
+#[test]
+fn a_device_that_is_not_there_is_named() {
+    let lab = Lab::new();
+    assert_refused(&lab, &[], "cuda:3", "there is no device 3: 1 are there");
+}
+
+#[test]
+fn an_old_device_falls_back() {
+    let settings = [("HEADLIGHT_EMULATOR_CAPABILITY", "75")];
+    assert_falls_back(
+        &settings,
+        "has compute capability 7.5, and the kernels need 8.0",
+    );
+}
+
+#[test]
+fn kernels_that_were_not_compiled_fall_back() {
+    let settings = [("HEADLIGHT_EMULATOR_STRICT", "1")];
+    match COMPILED_BY {
+        None => assert_falls_back(&settings, "built without nvcc"),
+        Some(_) => {
+            let lab = Lab::new();
+            let said = with_driver(&lab, &settings, &["info"]);
+            assert!(said.out.contains("would use  cuda:0"), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_driver_older_than_the_compiler_falls_back() {
+    let settings = [("HEADLIGHT_EMULATOR_DRIVER", "11080")];
+    match COMPILED_BY {
+        Some(_) => assert_falls_back(&settings, "the driver serves CUDA 11.8 at most"),
+        // a placeholder has no compiler to be older than
+        None => {
+            let said = with_driver(&Lab::new(), &settings, &["info"]);
+            assert!(said.out.contains("would use  cuda:0"), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_device_too_small_for_the_weights_falls_back() {
+    let needed = Cuda::weight_bytes(&Checkpoint::demo().unwrap().config, Precision::F32);
+    let settings = [("HEADLIGHT_EMULATOR_MEMORY", &*(needed - 1).to_string())];
+    let why = format!(
+        "{} bytes free, and the weights alone need {needed}",
+        needed - 1
+    );
+    assert_falls_back(&settings, &why);
+}
+
+/// The budget allows more than the device has: chunks are halved until they fit.
+#[test]
+fn what_does_not_fit_is_halved_and_changes_no_bit() {
+    let lab = Lab::new();
+    let weights = Cuda::weight_bytes(&Checkpoint::demo().unwrap().config, Precision::F32);
+    let sweep = |out: &str, room: u64| {
+        let room = (weights + room).to_string();
+        let settings = [("HEADLIGHT_EMULATOR_MEMORY", &*room)];
+        let args = ["--memory", "2G", "sweep", "--layers", "0,1", "--out", out];
+        with_driver(&lab, &settings, &args)
+    };
+    let plenty = sweep("plenty.csv", 1 << 30);
+    assert_eq!(plenty.code, Some(0), "{plenty:?}");
+    let tight = sweep("tight.csv", 1 << 20);
+    assert_eq!(tight.code, Some(0), "{tight:?}");
+    let (plenty, tight) = (lab.table("plenty.csv"), lab.table("tight.csv"));
+    assert_eq!(lab::bits(&plenty.rows), lab::bits(&tight.rows));
+
+    let nothing = sweep("nothing.csv", 1 << 16);
+    assert_eq!(nothing.code, Some(2), "{nothing:?}");
+    assert!(
+        nothing.err.contains("the device has no room"),
+        "{nothing:?}"
+    );
+    assert!(!lab.path("nothing.csv").exists());
+}
+
+#[test]
+fn precisions_go_where_they_run() {
+    let lab = Lab::new();
+    let none = [("HEADLIGHT_EMULATOR_DEVICES", "0")];
+    let topk = ["topk", "The capital of Spain is", "-n", "1"];
+    for precision in ["tf32", "bf16", "f16"] {
+        let args = [&["--precision", precision], &topk[..]].concat();
+        let said = with_driver(&lab, &[], &args);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(
+            said.err.contains("cuda:0") && said.out.contains("_Madrid "),
+            "{said:?}"
+        );
+        // never in another precision than the one asked for
+        let said = with_driver(&lab, &none, &args);
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(
+            said.err
+                .contains("GPU only, and the NVIDIA driver reports no device"),
+            "{said:?}"
+        );
+    }
+    let f64 = with_driver(&lab, &[], &[&["--precision", "f64"], &topk[..]].concat());
+    assert!(
+        f64.err.contains("device: cpu") && f64.err.contains("f64 runs on the CPU only"),
+        "{f64:?}"
+    );
+    let args = [&["--precision", "f64", "--device", "cuda"], &topk[..]].concat();
+    assert_eq!(with_driver(&lab, &[], &args).code, Some(2));
+}
+
+#[test]
+fn activations_come_from_the_device_too() {
+    let lab = Lab::new();
+    for device in ["cpu", "cuda"] {
+        let args = [
+            "--device",
+            device,
+            "cache",
+            "The capital of Spain is",
+            "--component",
+            "hook_resid_post,hook_pattern,hook_attn_scores,hook_q",
+            "--out",
+            &format!("{device}.safetensors"),
+        ];
+        let said = with_driver(&lab, &[], &args);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    let [cpu, gpu] =
+        ["cpu", "cuda"].map(|d| std::fs::read(lab.path(&format!("{d}.safetensors"))).unwrap());
+    let [cpu, gpu] =
+        [&cpu, &gpu].map(|bytes| safetensors::SafeTensors::deserialize(bytes).unwrap());
+    assert_eq!(cpu.names().len(), 20);
+    for name in cpu.names() {
+        let [cpu, gpu] = [&cpu, &gpu].map(|file| {
+            let tensor = file.tensor(name).unwrap();
+            let (values, _) = tensor.data().as_chunks::<4>();
+            values
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect::<Vec<_>>()
+        });
+        let close = |(a, b): (&f32, &f32)| a == b || (a - b).abs() <= 1e-4 * a.abs().max(1.0);
+        assert!(cpu.iter().zip(&gpu).all(close), "{name}");
+    }
+}
+
+#[test]
+fn info_describes_the_device() {
+    let said = with_driver(&Lab::new(), &[], &["info"]);
+    assert!(
+        said.out
+            .contains("headlight emulated device, compute capability 8.0"),
+        "{said:?}"
+    );
+    assert!(said.out.contains("would use  cuda:0"), "{said:?}");
+}
+
+#[test]
+fn verify_compares_cpu_and_gpu() {
+    let args = ["--model", &lab::fixture("tied"), "verify"];
+    let said = with_driver(&Lab::new(), &[], &args);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for who in ["cpu f32 against", "headlight emulated device f32 against"] {
+        assert!(said.out.contains(who), "{said:?}");
+    }
+    assert!(!said.out.contains("OVER"), "{said:?}");
+}
