@@ -364,7 +364,8 @@ fn gpt2s_vocabulary_is_read_out() {
         ids: vec![0, 191, 192, 50256],
         first: vec![0, 3, 4],
         top: 10,
-        ..ReadoutSpec::default()
+        ranks: true,
+        base: vec![1, 1],
     };
     let input = |backend: &dyn Fn(&[f64]) -> Vec<headlight::backend::Readout>| backend(&x);
     let want = input(&|x| {
@@ -377,6 +378,12 @@ fn gpt2s_vocabulary_is_read_out() {
     });
     for (want, got) in want.iter().zip(&got) {
         assert!((want.log_sum_exp - got.log_sum_exp).abs() < 1e-6);
+        assert!(
+            (want.entropy - got.entropy).abs() < 1e-5,
+            "{want:?} {got:?}"
+        );
+        assert!((want.kl - got.kl).abs() < 1e-5, "{want:?} {got:?}");
+        assert_eq!(want.ranks, got.ranks);
         let ids = |r: &headlight::backend::Readout| r.top.iter().map(|t| t.0).collect::<Vec<_>>();
         assert_eq!(ids(want), ids(got));
         for (w, g) in want.logits.iter().zip(&got.logits) {
@@ -499,6 +506,30 @@ fn the_tile_changes_no_bit() {
         let (small, large) = (laws::everything(&small), laws::everything(&large));
         for (small, large) in small.iter().zip(&large) {
             laws::equal("tiles", large, small).unwrap();
+        }
+    }
+}
+
+/// Equal logits everywhere: a token's rank is its id, and nothing diverges, exactly.
+#[test]
+fn ties_go_to_the_lower_id_and_a_row_is_not_far_from_itself() {
+    let gpu = gpu();
+    let model = shape(1, 8, 4, 400).open();
+    for precision in PRECISIONS {
+        let cuda = gpu.cuda(&model, precision);
+        let zeros = cuda.upload(40, 8, Store::Branch, &[0.0; 320]);
+        let spec = headlight::backend::ReadoutSpec {
+            ids: [399, 0, 191, 192].repeat(40),
+            first: (0..=40).map(|r| 4 * r).collect(),
+            top: 195,
+            ranks: true,
+            base: vec![0; 40],
+        };
+        for readout in cuda.readout(&zeros, 40, &spec).unwrap() {
+            assert_eq!(readout.ranks, [399, 0, 191, 192]);
+            assert!(readout.top.iter().map(|t| t.0).eq(0..195));
+            assert_eq!(readout.kl, 0.0);
+            assert!((readout.entropy - 400f64.ln()).abs() < 1e-6);
         }
     }
 }
