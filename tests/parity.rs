@@ -10,6 +10,7 @@ mod common;
 #[path = "emulator/mod.rs"]
 mod emulator;
 
+use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -66,7 +67,12 @@ impl Drop for Gpu {
     fn drop(&mut self) {
         let test = std::thread::current().name().unwrap_or("").to_owned();
         let seconds = self.start.elapsed().as_secs_f64();
-        eprintln!("{test}: {seconds:.1} s on {}", self.device.name);
+        // past the test harness, which shows only what failing tests print
+        let _ = writeln!(
+            std::io::stderr(),
+            "{test}: {seconds:.1} s on {}",
+            self.device.name
+        );
         if let (Some(driver), false) = (self.emulated, std::thread::panicking()) {
             assert_eq!(driver.reports(), "");
         }
