@@ -222,7 +222,7 @@ fn kernels_have_the_instructions_that_were_meant() {
             }
             for patterns in &absent {
                 if count(counts, patterns) > 0 {
-                    tell(format!("{patterns}"));
+                    tell(format!("has {patterns}"));
                 }
             }
             // the epilogue has multiply-adds too; the product's come on top
