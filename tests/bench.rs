@@ -8,10 +8,15 @@ mod emulator;
 #[path = "cli/lab.rs"]
 mod lab;
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use headlight::backend::cuda::Device;
+use headlight::backend::cuda::events::Timer;
 use headlight::backend::cuda::limits::{Effort, Limit};
+use headlight::backend::cuda::{Cuda, Device};
+use headlight::backend::{Backend, DeviceError, Precision};
+use headlight::bench::operations::{Case, Operation, cases};
+use headlight::model::Checkpoint;
 use lab::{Lab, Said};
 
 /// Runs `bench` with the emulated driver on a small model.
@@ -48,30 +53,75 @@ fn line<'a>(said: &'a Said, operation: &str) -> (&'a str, Vec<f64>) {
     (line, numbers.collect())
 }
 
+/// Gives the device to one test at a time, and fails with what it reports.
+fn on_the_device(test: impl FnOnce(&Arc<Device>)) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let driver = emulator::load(&emulator::library());
+    driver.reset();
+    let device = Device::open(0).unwrap();
+    test(&device);
+    drop(device);
+    assert_eq!(driver.reports(), "");
+}
+
 #[test]
 fn limits_are_of_kernels_that_calculate_what_they_should() {
-    let driver = emulator::load(&emulator::library());
-    let device = Device::open(0).unwrap();
     // a launch that takes no time at all is long enough
     let effort = Effort {
         seconds: 0.0,
         launches: 2,
     };
-    for limit in Limit::ALL {
-        let measured = limit.measure(&device, effort).unwrap();
-        let expected = limit.expected(&measured.load);
-        assert!(
-            measured.rate > 0.0 && measured.rate.is_finite(),
-            "{limit:?}"
-        );
-        assert_eq!(measured.result.len(), expected.len(), "{limit:?}");
-        for (i, (is, should)) in measured.result.iter().zip(&expected).enumerate() {
-            let near = (is - should).abs() <= 1e-5 * should.abs();
-            assert!(near, "{limit:?}, {i}: {is} for {should}");
+    on_the_device(|device| {
+        for limit in Limit::ALL {
+            let measured = limit.measure(device, effort).unwrap();
+            let expected = limit.expected(&measured.load);
+            assert!(
+                measured.rate > 0.0 && measured.rate.is_finite(),
+                "{limit:?}"
+            );
+            assert_eq!(measured.result.len(), expected.len(), "{limit:?}");
+            for (i, (is, should)) in measured.result.iter().zip(&expected).enumerate() {
+                let near = (is - should).abs() <= 1e-5 * should.abs();
+                assert!(near, "{limit:?}, {i}: {is} for {should}");
+            }
         }
-    }
-    drop(device);
-    assert_eq!(driver.reports(), "");
+    });
+}
+
+/// With the cache flushed, which the program's quick runs leave out, and one after the other as in a
+/// bench: what one leaves behind is not in another's time, nor in its way.
+#[test]
+fn operations_are_timed_with_the_cache_flushed() {
+    let model = Checkpoint::resolve(&lab::fixture("tied")).unwrap();
+    on_the_device(|device| {
+        let cuda = Cuda::new(device.clone(), &model, Precision::F32, &mut |_| ()).unwrap();
+        let timer = Arc::new(Timer::new(device, true).unwrap());
+        for case in cases(3, 2) {
+            let mut run = case.prepare(&cuda);
+            let before = cuda.executed_flops();
+            let seconds = cuda.time(&timer, &mut run).unwrap();
+            assert!(seconds > 0.0 && seconds < 1.0, "{case:?}: {seconds}");
+            // what was executed is what the rate is calculated from
+            let executed = (cuda.executed_flops() - before) as f64;
+            assert_eq!(executed, case.flops(&model.config), "{case:?}");
+            // two of them in one time
+            let twice = cuda.time(&timer, || run().and_then(|()| run())).unwrap();
+            assert!(twice > 0.0, "{case:?}");
+        }
+        // nothing is timed where nothing runs, and a failure is told once
+        assert_eq!(cuda.time(&timer, || Ok(())).unwrap(), 0.0);
+        let much = Case {
+            operation: Operation::Gather,
+            rows: 1 << 25,
+        };
+        let full = cuda.time(&timer, || much.prepare(&cuda)());
+        assert!(
+            matches!(full, Err(DeviceError::OutOfMemory { .. })),
+            "{full:?}"
+        );
+        assert_eq!(cuda.time(&timer, || Ok(())).unwrap(), 0.0);
+    });
 }
 
 #[test]
