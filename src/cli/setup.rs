@@ -208,7 +208,9 @@ impl Setup {
             bar.set_position(done);
         });
         bar.finish_and_clear();
-        let cuda = cuda.map_err(|why| Error::Usage(format!("--device cuda failed: {why}")))?;
+        let cuda = cuda.map_err(|why| {
+            Error::Usage(format!("the GPU cannot be used: {why}; use --device cpu"))
+        })?;
         Ok(self.cuda.get_or_init(|| cuda))
     }
 

@@ -63,6 +63,7 @@ pub(super) fn attention<B: Backend>(
         table: &tables.attention_output,
         residual: (&b.stream, (Stage::BlockInput, layer)),
         sum: &tables.mid,
+        fused: tables.attention_output_is_fused(),
     };
     step.branch(tables, &c_proj, &mut b.attention_output, &mut b.mid);
     step.gather(&tables.mid.rows, (Stage::BlockMid, layer), &mut b.mid);

@@ -48,9 +48,7 @@ pub(super) fn mlp<B: Backend>(
         epilogue,
     };
     backend.resize(&mut b.mlp_activation, tables.mlp_activation.len());
-    // every computed row, and no other, is activated where it stands
-    let straight = tables.mlp_pre.gathered.is_empty() && tables.activate == rows;
-    if straight && !tables.touches(Stage::MlpPre) {
+    if tables.activation_is_fused() {
         backend.linear(&c_fc(Epilogue::Activate), &mut b.mlp_activation);
     } else {
         backend.resize(&mut b.mlp_pre, tables.mlp_pre.len());
@@ -71,6 +69,7 @@ pub(super) fn mlp<B: Backend>(
         table: &tables.mlp_output,
         residual: (&b.mid, (Stage::BlockMid, layer)),
         sum: &tables.out,
+        fused: tables.mlp_output_is_fused(),
     };
     step.branch(tables, &c_proj, &mut b.mlp_output, &mut b.out);
     step.gather(&tables.out.rows, (Stage::BlockInput, layer + 1), &mut b.out);

@@ -113,6 +113,16 @@ impl<M> Buffers<M> {
             (&mut self.z, most(|t| t.z.len())),
             (&mut self.mid, most(|t| t.mid.rows.len())),
             (&mut self.mlp_activation, most(|t| t.mlp_activation.len())),
+            (
+                &mut self.attention_output,
+                most(LayerTables::attention_output_rows),
+            ),
+            (&mut self.mlp_pre, most(LayerTables::mlp_pre_rows)),
+            (&mut self.mlp_output, most(LayerTables::mlp_output_rows)),
+            (&mut self.scale, most(LayerTables::split_norm_rows)),
+            (&mut self.normalized, most(LayerTables::split_norm_rows)),
+            (&mut self.own_input, most(LayerTables::own_input_rows)),
+            (&mut self.own_normed, most(LayerTables::own_input_rows)),
         ] {
             backend.resize(buffer, rows);
         }

@@ -33,6 +33,8 @@ pub(super) struct Branch<'a, M> {
     /// The residual stream that it is added to.
     pub residual: (&'a M, (Stage, usize)),
     pub sum: &'a Sum,
+    /// Whether nobody touches what stands between the two.
+    pub fused: bool,
 }
 
 /// Rows that are all the matrix's own.
@@ -137,7 +139,7 @@ impl<B: Backend> Step<'_, B> {
         let (residual, trace) = branch.residual;
         let sum = branch.sum;
         backend.resize(out, sum.rows.len());
-        if sum.aligned && !tables.touches(stage) {
+        if branch.fused {
             let residual = self.rows(residual, Some(trace), &sum.residual);
             backend.linear(&linear(Epilogue::Residual(residual)), out);
         } else {

@@ -209,6 +209,71 @@ impl LayerTables {
     pub fn touches(&self, stage: Stage) -> bool {
         self.writes.contains_key(&stage) || self.keeps.contains_key(&stage)
     }
+
+    /// Whether the attention's output goes straight into the residual stream.
+    pub fn attention_output_is_fused(&self) -> bool {
+        self.mid.aligned && !self.touches(Stage::AttentionOutput)
+    }
+
+    /// Whether the MLP's output goes straight into the residual stream.
+    pub fn mlp_output_is_fused(&self) -> bool {
+        self.out.aligned && !self.touches(Stage::MlpOutput)
+    }
+
+    /// Whether every computed row, and no other, is activated as it is computed.
+    pub fn activation_is_fused(&self) -> bool {
+        let straight = self.activate.len() == self.mlp_pre.computed
+            && self
+                .activate
+                .iter()
+                .copied()
+                .eq(0..self.activate.len() as u32);
+        straight && self.mlp_pre.gathered.is_empty() && !self.touches(Stage::MlpPre)
+    }
+
+    /// Rows of the attention's output that stand in a buffer of their own.
+    pub fn attention_output_rows(&self) -> usize {
+        let own = !self.attention_output_is_fused();
+        if own { self.attention_output.len() } else { 0 }
+    }
+
+    /// Rows of the MLP's output that stand in a buffer of their own.
+    pub fn mlp_output_rows(&self) -> usize {
+        let own = !self.mlp_output_is_fused();
+        if own { self.mlp_output.len() } else { 0 }
+    }
+
+    /// Rows before the activation that stand in a buffer of their own.
+    pub fn mlp_pre_rows(&self) -> usize {
+        let own = !self.activation_is_fused();
+        if own { self.mlp_pre.len() } else { 0 }
+    }
+
+    /// Rows of layer norms that are computed in three parts.
+    pub fn split_norm_rows(&self) -> usize {
+        let rows = |stages: [Stage; 2], rows: usize| {
+            let split = stages.iter().any(|stage| self.touches(*stage));
+            if split { rows } else { 0 }
+        };
+        let first = rows([Stage::Ln1Scale, Stage::Ln1Normalized], self.ln_1.len());
+        first.max(rows(
+            [Stage::Ln2Scale, Stage::Ln2Normalized],
+            self.ln_2.len(),
+        ))
+    }
+
+    /// Rows of residuals that one head or the MLP alone reads.
+    pub fn own_input_rows(&self) -> usize {
+        let heads = self
+            .head_inputs
+            .iter()
+            .map(|(_, _, input)| input.input.len());
+        let mlp = !self.writes(Stage::MlpResidualInput).is_empty();
+        heads
+            .max()
+            .unwrap_or(0)
+            .max(if mlp { self.ln_2.len() } else { 0 })
+    }
 }
 
 /// Tables for one chunk.

@@ -44,7 +44,8 @@ pub(super) fn clean<B: Backend>(
                 .max()
                 .unwrap_or(0);
             bytes += (widest * backend.value_bytes()) as u64;
-            if bytes > limits.memory / 2 && !cones.is_empty() {
+            let most = (limits.memory / 2).min(backend.chunk_bytes());
+            if bytes > most && !cones.is_empty() {
                 break;
             }
             if bytes > limits.memory / 2 {
@@ -103,6 +104,13 @@ pub(super) fn means<B: Backend>(
         weights,
     } in mean_traces(pairs, config)
     {
+        let needed = (layout.values(config) * backend.value_bytes()) as u64;
+        if needed > limits.memory / 2 {
+            return Err(ExecuteError::Memory {
+                needed: 2 * needed,
+                budget: limits.memory,
+            });
+        }
         let mut traces = Traces::new(backend, layout);
         let none = vec![Vec::new(); weights.len()];
         clean(backend, &mut traces, buffers, &none, limits, planned)?;

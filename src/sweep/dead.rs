@@ -3,6 +3,8 @@
 //!
 //! Asked of the backend for a whole batch of runs at once: on a device every question is a wait.
 
+use std::collections::HashMap;
+
 use crate::backend::{Backend, DeviceError, Same, Store, Stretch};
 use crate::forward::Traces;
 use crate::patch::Origin;
@@ -26,21 +28,31 @@ enum At {
     },
 }
 
-/// Values that cells write and no trace holds, by the type in which they are compared.
+/// Values that cells write and no trace holds, by the type in which they are compared; each once,
+/// however many cells write it.
 #[derive(Default)]
 struct Constants {
     residual: Vec<f64>,
     branch: Vec<f64>,
+    /// Where a stretch of memory went: whether it is the residual's, its address and its length.
+    known: HashMap<(bool, usize, usize), usize>,
 }
 
 impl Constants {
-    fn push(&mut self, stage: Stage, values: impl IntoIterator<Item = f64>) -> At {
-        let (store, all) = match Store::of(stage) {
-            Store::Residual | Store::Keys => (Store::Residual, &mut self.residual),
-            Store::Branch | Store::Heads => (Store::Branch, &mut self.branch),
+    /// The place of some values, which stay where they are as long as this lives.
+    fn push(&mut self, stage: Stage, values: &[f64]) -> At {
+        let residual = matches!(Store::of(stage), Store::Residual | Store::Keys);
+        let (store, all) = if residual {
+            (Store::Residual, &mut self.residual)
+        } else {
+            (Store::Branch, &mut self.branch)
         };
-        let column = all.len();
-        all.extend(values);
+        let place = (residual, values.as_ptr().addr(), values.len());
+        let column = *self.known.entry(place).or_insert_with(|| {
+            let column = all.len();
+            all.extend_from_slice(values);
+            column
+        });
         At::Constant { store, column }
     }
 }
@@ -57,12 +69,14 @@ pub(super) fn dead<B: Backend>(
     runs: &[(Place, &[Cell])],
 ) -> Result<Vec<Vec<bool>>, DeviceError> {
     let mut constants = Constants::default();
+    let longest = runs.iter().flat_map(|(_, cells)| *cells).map(|c| c.length);
+    let zeros = vec![0.0; longest.max().unwrap_or(0)];
     let questions: Vec<Option<(At, At, usize)>> = runs
         .iter()
         .flat_map(|(place, cells)| cells.iter().map(move |cell| (*place, cell)))
         .map(|(place, cell)| {
             let there = there(cell, place, traces)?;
-            let written = written(cell, place, traces, means, &mut constants)?;
+            let written = written(cell, place, traces, (means, &zeros), &mut constants)?;
             Some((written, there, cell.length))
         })
         .collect();
@@ -138,18 +152,17 @@ fn written<M>(
     cell: &Cell,
     place: Place,
     traces: &Traces<M>,
-    means: &Means,
+    (means, zeros): (&Means, &[f64]),
     constants: &mut Constants,
 ) -> Option<At> {
     let layout = &traces.layout;
     match &cell.value {
         Value::None => {
             debug_assert_eq!(cell.op, CellOp::Zero);
-            Some(constants.push(cell.stage, std::iter::repeat_n(0.0, cell.length)))
+            Some(constants.push(cell.stage, &zeros[..cell.length]))
         }
         Value::Constant(values, offset) => {
-            let values = &values[*offset..][..cell.length];
-            Some(constants.push(cell.stage, values.iter().copied()))
+            Some(constants.push(cell.stage, &values[*offset..][..cell.length]))
         }
         Value::Mean {
             over,
@@ -158,8 +171,7 @@ fn written<M>(
             column,
         } => {
             let mean = &means[&(over.label.clone(), *stage, *layer)];
-            let values = &mean[*column..][..cell.length];
-            Some(constants.push(cell.stage, values.iter().copied()))
+            Some(constants.push(cell.stage, &mean[*column..][..cell.length]))
         }
         Value::Clean {
             origin,

@@ -230,6 +230,7 @@ pub fn execute<B: Backend>(
             }
             outcome.pairs.truncate(first);
             outcome.plan = before;
+            buffers = Buffers::new(backend);
         };
         group.run(&mut buffers, limits, &mut outcome)?;
         first += count;

@@ -85,6 +85,15 @@ fn compare(what: String, want: &[f64], got: &[f64], width: usize, gate: f64) -> 
             )
         })
         .collect();
+    if want.len() != got.len() || want.is_empty() {
+        // less than was asked for is no number either
+        return Comparison {
+            what,
+            error: f64::NAN,
+            worst: f64::NAN,
+            gate,
+        };
+    }
     let mean = rows.iter().map(|(size, _)| size).sum::<f64>() / rows.len().max(1) as f64;
     let mut worst = 0.0;
     for (size, error) in &rows {

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::patch::{MeanOver, Op, Origin, Patch, Run, Vector};
 use crate::plan::cell::columns;
 use crate::site::Component;
-use crate::sweep::execute::{ExecuteError, Limits, execute};
+use crate::sweep::execute::{ExecuteError, Limits, Outcome, execute};
 use crate::sweep::pair::{Pair, PairRuns};
 
 /// Compares whole runs: every component with every operator that fits it.
@@ -88,7 +88,7 @@ pub fn runs<R: Backend, S: Backend>(
             {
                 for (w, g) in want.logits.iter().zip(&got.logits) {
                     let error = (want.log_probability(*w) - got.log_probability(*g)).abs();
-                    worst = if error.is_nan() {
+                    worst = if error.is_nan() || worst.is_nan() {
                         f64::NAN
                     } else {
                         worst.max(error)
@@ -97,6 +97,13 @@ pub fn runs<R: Backend, S: Backend>(
                     count += 1;
                 }
             }
+        }
+        let read = |outcome: &Outcome| -> usize {
+            let runs = outcome.pairs.iter().flat_map(|p| p.runs.iter().flatten());
+            runs.map(|readout| readout.logits.len()).sum()
+        };
+        if count == 0 || read(&want) != read(&got) {
+            worst = f64::NAN;
         }
         let what = format!("runs, {component} × {} operators", pairs[0].runs.len());
         comparisons.push(Comparison {

@@ -32,6 +32,22 @@ pub struct Cuda {
     tile: Option<Tile>,
     queue: Mutex<Queue>,
     flops: AtomicU64,
+    _taken: Taken,
+}
+
+/// A device being one model's, until this goes.
+struct Taken(Arc<Device>);
+
+impl Taken {
+    fn new(device: &Arc<Device>) -> Option<Self> {
+        device.take().then(|| Self(device.clone()))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 impl Cuda {
@@ -68,6 +84,7 @@ impl Cuda {
             needed,
         };
         let (free, _) = device.memory().map_err(driver)?;
+        let taken = Taken::new(&device).ok_or(Unavailable::Taken)?;
         if free < needed {
             return Err(too_little(free));
         }
@@ -86,6 +103,7 @@ impl Cuda {
             queue: Mutex::new(Queue::default()),
             flops: AtomicU64::new(0),
             device,
+            _taken: taken,
         })
     }
 
@@ -185,6 +203,28 @@ impl Cuda {
         })
     }
 
+    /// Makes something that takes memory. Where there is too little, what waits is run first, so that
+    /// memory that only it names is given back, and it is tried once more.
+    pub(super) fn with_room<T>(
+        &self,
+        mut make: impl FnMut() -> Result<T, DeviceError>,
+    ) -> Result<T, DeviceError> {
+        match make() {
+            Err(DeviceError::OutOfMemory { .. }) => {
+                self.flush()?;
+                self.device.wait()?;
+                make()
+            }
+            made => made,
+        }
+    }
+
+    /// Drops everything that waits after an error, and says what went wrong first.
+    pub(super) fn abandon(&self, error: DeviceError) -> DeviceError {
+        self.fail(error.clone());
+        self.flush().err().unwrap_or(error)
+    }
+
     fn element(&self, store: Store) -> Element {
         match store {
             Store::Residual | Store::Keys => Element::F32,
@@ -214,18 +254,15 @@ impl Backend for Cuda {
     }
 
     fn matrix(&self, rows: usize, width: usize, store: Store) -> Matrix {
-        let made = Matrix::new(
-            &self.device,
-            &self.config,
-            self.branch,
-            (rows, width),
-            store,
-        );
+        let made = self.with_room(|| {
+            let (device, size) = (&self.device, (rows, width));
+            Matrix::new(device, &self.config, self.branch, size, store)
+        });
         self.or_broken(made, width, store)
     }
 
     fn resize(&self, matrix: &mut Matrix, rows: usize) {
-        if let Err(error) = matrix.resize(&self.device, rows) {
+        if let Err(error) = self.with_room(|| matrix.resize(&self.device, rows)) {
             self.fail(error);
         }
     }
@@ -252,7 +289,7 @@ impl Backend for Cuda {
     fn constants(&self, values: &[f64]) -> Constants {
         let upload = |element: Element| {
             let bytes = element.encode(values.iter().copied());
-            let memory = self.device.allocate(bytes.len())?;
+            let memory = self.with_room(|| self.device.allocate(bytes.len()))?;
             self.device.write(memory.pointer, &bytes)?;
             Ok(memory)
         };
@@ -355,6 +392,7 @@ impl Backend for Cuda {
         readout::readout(self, input, rows, spec)
     }
 
+    /// A pass that the device had no room for counts as far as it got.
     fn executed_flops(&self) -> u64 {
         self.flops.load(Ordering::Relaxed)
     }

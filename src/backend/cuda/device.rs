@@ -55,6 +55,9 @@ pub enum Unavailable {
         /// Its capability, as `7.0`.
         found: String,
     },
+    /// Another model is on it.
+    #[error("another model is on the device: open the device once more for a second one")]
+    Taken,
     /// The weights do not fit.
     #[error("{name} has {free} bytes free, and the weights alone need {needed}")]
     TooLittleMemory {
@@ -85,6 +88,8 @@ pub struct Device {
     modules: Vec<sys::CUmodule>,
     functions: HashMap<Kernel, Function>,
     pools: bool,
+    /// Whether a model is on it: launches of one may not wait while another frees memory.
+    taken: AtomicBool,
     /// Memory that queued launches may still name, freed once they are launched.
     retired: Mutex<Vec<sys::CUdeviceptr>>,
 }
@@ -167,6 +172,7 @@ impl Device {
             modules: Vec::new(),
             functions: HashMap::new(),
             pools,
+            taken: AtomicBool::new(false),
             retired: Mutex::new(Vec::new()),
         };
         device.bind().map_err(driver)?;
@@ -216,6 +222,16 @@ impl Device {
     }
 
     /// Makes the context this thread's, which every call of the driver needs.
+    /// Takes the device for one model; whether it was free.
+    pub(super) fn take(&self) -> bool {
+        !self.taken.swap(true, Ordering::AcqRel)
+    }
+
+    /// Leaves it to another.
+    pub(super) fn leave(&self) {
+        self.taken.store(false, Ordering::Release);
+    }
+
     pub(super) fn bind(&self) -> Result<(), DriverError> {
         // SAFETY: the context lives as long as the device.
         unsafe { result::ctx::set_current(self.context) }
@@ -286,13 +302,16 @@ impl Device {
         Ok(())
     }
 
-    /// Copies bytes to the device; done when the stream gets there, and `from` may go at once.
+    /// Copies bytes to the device, behind what the stream has, and waits: whether memory that is not
+    /// page-locked has been read before the call returns is the driver's business.
     pub(super) fn write(&self, to: u64, from: &[u8]) -> Result<(), DeviceError> {
         let doing = failed("copying to the device");
         self.bind().map_err(&doing)?;
-        // SAFETY: the caller owns an allocation that holds `to..to + from.len()`; memory that is not
-        // page-locked is read before the call returns.
-        unsafe { result::memcpy_htod_async(to, from, self.stream) }.map_err(&doing)
+        // SAFETY: the caller owns an allocation that holds `to..to + from.len()`; `from` is borrowed
+        // until the wait below.
+        let copied = unsafe { result::memcpy_htod_async(to, from, self.stream) };
+        let waited = self.wait();
+        copied.map_err(&doing).and(waited)
     }
 
     /// Fills bytes with zeros.
@@ -303,13 +322,15 @@ impl Device {
         unsafe { result::memset_d8_async(to, 0, bytes, self.stream) }.map_err(&doing)
     }
 
-    /// Copies bytes from the device; done after [`Device::wait`].
+    /// Copies bytes from the device, behind what the stream has, and waits.
     pub(super) fn read(&self, to: &mut [u8], from: u64) -> Result<(), DeviceError> {
         let doing = failed("copying from the device");
         self.bind().map_err(&doing)?;
-        // SAFETY: the caller owns an allocation that holds `from..from + to.len()`, and waits before
-        // it looks at `to`.
-        unsafe { result::memcpy_dtoh_async(to, from, self.stream) }.map_err(&doing)
+        // SAFETY: the caller owns an allocation that holds `from..from + to.len()`; `to` is borrowed
+        // until the wait below.
+        let copied = unsafe { result::memcpy_dtoh_async(to, from, self.stream) };
+        let waited = self.wait();
+        copied.map_err(&doing).and(waited)
     }
 
     /// Waits for everything on the stream.
@@ -332,18 +353,20 @@ impl Device {
         let doing = failed("launching a kernel");
         self.bind().map_err(&doing)?;
         let function = &self.functions[&kernel];
-        if shared > SHARED_BY_DEFAULT && !function.roomy.swap(true, Ordering::Relaxed) {
+        if shared > SHARED_BY_DEFAULT && !function.roomy.load(Ordering::Acquire) {
             let most = kernel.most_shared(self.capability);
             let which =
                 sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is one of this device's.
             unsafe { result::function::set_function_attribute(function.handle, which, most) }
                 .map_err(&doing)?;
+            function.roomy.store(true, Ordering::Release);
         }
         let (grid, block) = ((grid[0], grid[1], grid[2]), (block, 1, 1));
         // SAFETY: the arguments are those of the kernel's signature, in number and type: `queue`
         // compares them with it, and a test compares that with the source. What they point to are
-        // live allocations, which the queue holds until after the launch.
+        // allocations that are not freed before this launch is on the stream: dropping one only
+        // retires it, and one `Cuda` at a time has a device and its queue.
         unsafe {
             result::launch_kernel(function.handle, grid, block, shared, self.stream, arguments)
         }

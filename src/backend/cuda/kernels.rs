@@ -4,6 +4,9 @@
 //! parameters are declared here once; the queue compares every launch with them, and
 //! `tests/kernels.rs` compares them with the `__global__` signatures.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::limits::Limit;
 use super::linear::{Tile, Variant};
 use super::matrix::Element;
@@ -305,7 +308,15 @@ impl Kernel {
     }
 
     /// How its arguments are passed.
-    pub(super) fn passes(self) -> Vec<Pass> {
+    pub(super) fn passes(self) -> &'static [Pass] {
+        static ALL: LazyLock<HashMap<Kernel, Vec<Pass>>> = LazyLock::new(|| {
+            let all = Kernel::all().into_iter();
+            all.map(|kernel| (kernel, kernel.read_passes())).collect()
+        });
+        &ALL[&self]
+    }
+
+    fn read_passes(self) -> Vec<Pass> {
         let pass = |parameter: String| match parameter.as_str() {
             "uint32_t" => Pass::Integer,
             "float" => Pass::Float,

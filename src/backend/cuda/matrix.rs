@@ -177,7 +177,7 @@ impl Matrix {
     /// Room for some rows; contents are unspecified where there was less.
     pub fn resize(&mut self, device: &Arc<Device>, rows: usize) -> Result<(), DeviceError> {
         if rows > self.capacity {
-            // first the old room: both at once might not fit
+            // given back once nothing that waits names it
             self.memory = None;
             self.capacity = 0;
             self.rows = 0;
@@ -242,7 +242,6 @@ impl Matrix {
         for (bytes, (at, _)) in bytes.iter_mut().zip(&stretches) {
             device.read(bytes, *at)?;
         }
-        device.wait()?;
         let mut column = 0;
         for (bytes, (_, wide)) in bytes.iter().zip(&stretches) {
             let stretch = self.element.decode(bytes);

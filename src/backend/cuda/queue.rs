@@ -71,7 +71,7 @@ impl Launch {
     }
 
     pub fn integer(mut self, x: usize) -> Self {
-        debug_assert!(
+        assert!(
             u32::try_from(x).is_ok(),
             "{x} is more than a kernel counts to"
         );
@@ -195,7 +195,7 @@ impl Queue {
         let base = match &self.memory {
             Some(memory) if memory.bytes >= block.len() => memory.pointer,
             _ => {
-                let room = block.len().next_power_of_two().max(1 << 16);
+                let room = block.len().max(1 << 16);
                 self.memory = None;
                 self.memory.insert(device.allocate(room)?).pointer
             }

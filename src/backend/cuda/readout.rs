@@ -126,19 +126,23 @@ impl<'a> Block<'a> {
         let (tiles, top) = (vocab.div_ceil(TILE), self.spec.top.min(vocab));
         let (kept, wanted) = (top.min(TILE), self.ids.len());
         let counts = if self.spec.ranks { wanted * tiles } else { 0 };
-        let memory = Memory {
-            wanted: device.allocate(4 * wanted)?,
-            parts: device.allocate(16 * listed * tiles)?,
-            above: device.allocate(4 * counts)?,
-            tile_ids: device.allocate(4 * listed * tiles * kept)?,
-            tile_logits: device.allocate(4 * listed * tiles * kept)?,
-            log_sum_exp: device.allocate(8 * listed)?,
-            entropy: device.allocate(8 * listed)?,
-            divergence: device.allocate(8 * listed)?,
-            ranks: device.allocate(4 * wanted)?,
-            top_ids: device.allocate(4 * listed * top)?,
-            top_logits: device.allocate(4 * listed * top)?,
+        let allocate = || {
+            Ok(Memory {
+                wanted: device.allocate(4 * wanted)?,
+                parts: device.allocate(16 * listed * tiles)?,
+                above: device.allocate(4 * counts)?,
+                tile_ids: device.allocate(4 * listed * tiles * kept)?,
+                tile_logits: device.allocate(4 * listed * tiles * kept)?,
+                log_sum_exp: device.allocate(8 * listed)?,
+                entropy: device.allocate(8 * listed)?,
+                divergence: device.allocate(8 * listed)?,
+                ranks: device.allocate(4 * wanted)?,
+                top_ids: device.allocate(4 * listed * top)?,
+                top_logits: device.allocate(4 * listed * top)?,
+            })
         };
+        let memory = cuda.with_room(allocate);
+        let memory = memory.map_err(|error| cuda.abandon(error))?;
         self.wanted_logits(&memory);
         self.scan(&memory, tiles, kept, flops);
         if top > 0 {
@@ -165,7 +169,6 @@ impl<'a> Block<'a> {
         let ranks: Vec<u32> = memory.ranks.read(device, ranked)?;
         let top_ids: Vec<u32> = memory.top_ids.read(device, listed * top)?;
         let top_logits: Vec<f32> = memory.top_logits.read(device, listed * top)?;
-        device.wait()?;
         let rows = self.range.clone().zip(&self.listing.at);
         Ok(rows
             .map(|(row, at)| {
@@ -306,7 +309,7 @@ struct Memory {
 }
 
 impl Allocation {
-    /// The first `count` numbers, which are there once the device has been waited for.
+    /// The first `count` numbers.
     fn read<T: bytemuck::Pod>(&self, device: &Device, count: usize) -> Result<Vec<T>, DeviceError> {
         let mut values = vec![T::zeroed(); count];
         if count > 0 {

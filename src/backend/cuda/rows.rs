@@ -258,6 +258,15 @@ pub fn overwrite(
     });
 }
 
+/// A place as kernels count it.
+fn narrow(place: usize) -> u32 {
+    assert!(
+        u32::try_from(place).is_ok(),
+        "row or column {place} is more than a kernel counts to"
+    );
+    place as u32
+}
+
 /// For each pair of stretches, whether they are equal; one launch for each type of numbers.
 pub fn same(cuda: &Cuda, pairs: &[Same<'_, Matrix>]) -> Result<Vec<bool>, DeviceError> {
     let mut equal = vec![false; pairs.len()];
@@ -282,17 +291,17 @@ pub fn same(cuda: &Cuda, pairs: &[Same<'_, Matrix>]) -> Result<Vec<bool>, Device
                 let Same { a, b, length } = &pairs[*i];
                 DeviceComparison {
                     a_matrix: index(a.matrix),
-                    a_row: a.row as u32,
-                    a_column: a.column as u32,
+                    a_row: narrow(a.row),
+                    a_column: narrow(a.column),
                     b_matrix: index(b.matrix),
-                    b_row: b.row as u32,
-                    b_column: b.column as u32,
-                    length: *length as u32,
+                    b_row: narrow(b.row),
+                    b_column: narrow(b.column),
+                    length: narrow(*length),
                     padding: 0,
                 }
             })
             .collect();
-        let flags = cuda.device.allocate(4 * list.len())?;
+        let flags = cuda.with_room(|| cuda.device.allocate(4 * list.len()))?;
         cuda.record_rows(list.len(), |queue| {
             let (table, matrices) = (queue.table(&list), queue.table(&seen));
             Launch::rows(Kernel::Same(element), list.len())
@@ -304,7 +313,6 @@ pub fn same(cuda: &Cuda, pairs: &[Same<'_, Matrix>]) -> Result<Vec<bool>, Device
         cuda.flush()?;
         let mut bytes = vec![0u8; 4 * list.len()];
         cuda.device.read(&mut bytes, flags.pointer)?;
-        cuda.device.wait()?;
         for (i, flag) in which.iter().zip(bytes.as_chunks::<4>().0) {
             equal[*i] = u32::from_ne_bytes(*flag) == 1;
         }
