@@ -22,6 +22,9 @@ pub enum Error {
     /// An experiment file.
     #[error(transparent)]
     Experiment(#[from] crate::sweep::experiment::ExperimentError),
+    /// A data set.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
     /// A named tensor.
     #[error(transparent)]
     Vector(#[from] crate::sweep::vector::VectorError),

@@ -148,6 +148,7 @@ impl Setup {
             base,
             source,
             targets: self.targets(prompts)?,
+            wrong: Vec::new(),
             readouts: Vec::new(),
         }))
     }

@@ -96,6 +96,7 @@ impl Sweep {
                     base: base?,
                     source: Some(source?),
                     targets,
+                    wrong: Vec::new(),
                     readouts: Vec::new(),
                 }
             }

@@ -134,7 +134,7 @@ fn cell(value: Value, kind: Kind, nullable: bool) -> Result<Cell<'static>, Strin
 
 /// An object's fields in file order, duplicates included: a plain map would keep the last of two
 /// silently, and [`columns::metrics_of_header`] refuses them.
-struct Fields(Vec<(String, Value)>);
+pub(crate) struct Fields(pub(crate) Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

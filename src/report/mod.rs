@@ -32,6 +32,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub use self::error::ReportError;
+pub(crate) use self::jsonl::Fields;
+pub(crate) use self::parquet::fenced;
 pub use self::heatmap::HeatMap;
 pub use self::labels::token_label;
 pub use self::plot::{PlotFormat, check_plot, plot};

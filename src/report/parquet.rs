@@ -155,7 +155,7 @@ pub(super) fn read(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
 }
 
 /// Runs `work`, turning a panic into an error without a word on standard error.
-fn fenced<T>(work: impl FnOnce() -> T + panic::UnwindSafe) -> Result<T, Box<dyn Any + Send>> {
+pub(crate) fn fenced<T>(work: impl FnOnce() -> T + panic::UnwindSafe) -> Result<T, Box<dyn Any + Send>> {
     thread_local!(static SILENT: Flag<bool> = const { Flag::new(false) });
     static HOOK: Once = Once::new();
     // The hook is the process's, so it is put in once and passes everything on except what this

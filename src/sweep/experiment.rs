@@ -392,6 +392,7 @@ impl Experiment {
             base,
             source,
             targets,
+            wrong: Vec::new(),
             readouts: Vec::new(),
         })
     }

@@ -32,6 +32,7 @@ pub fn pair(longest: usize) -> impl Strategy<Value = PairSpec> {
             length,
             shared,
             longer,
+            wrong: Vec::new(),
             readouts,
             seed,
         },
