@@ -1,152 +1,250 @@
 //! Compiles `kernels/*.cu` into one fatbin each, where nvcc is found.
 //!
 //! nvcc is looked for in `$NVCC`, on the PATH, under `$CUDA_HOME` and `$CUDA_PATH`, and in the usual
-//! folders. Machine code is made for a list of chips that does not depend on the machine that builds,
-//! as far as this nvcc knows them, and PTX for the oldest of them, which serves every later one. Where
-//! there is no nvcc, images are placeholders and everything else builds; `HEADLIGHT_REQUIRE_CUDA=1`
-//! makes that an error.
+//! folders; an empty `$NVCC` means none. Machine code is made for a list of chips that does not depend
+//! on the machine that builds, as far as this nvcc knows them, and all of it from the PTX of the oldest,
+//! which goes into the image too and serves every later chip: one program, and one run of the
+//! compiler's front end. Where there is no nvcc, images are placeholders and everything else builds;
+//! `HEADLIGHT_REQUIRE_CUDA=1` makes that an error.
+//!
+//! A source is compiled again if it, a header, the compiler or a flag has changed, whatever made cargo
+//! run this. `tests/kernels.rs` reads what ptxas said (`ptxas.txt`) and what is in the images.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs, thread};
 
 /// Chips with machine code of their own: A100, RTX 30, RTX 40, H100, B200, RTX 50.
 const CHIPS: [&str; 6] = ["80", "86", "89", "90a", "100", "120"];
 /// The virtual chip whose PTX serves all others.
 const PTX: &str = "80";
+const FLAGS: [&str; 9] = [
+    "-std=c++17",
+    "-O3",
+    "-fmad=false",
+    "-lineinfo",
+    "--fatbin",
+    "-Xptxas",
+    "-v",
+    "--threads",
+    "2",
+];
 
 fn main() {
-    for variable in [
-        "NVCC",
-        "CUDA_HOME",
-        "CUDA_PATH",
-        "PATH",
-        "HEADLIGHT_REQUIRE_CUDA",
-    ] {
-        println!("cargo::rerun-if-env-changed={variable}");
-    }
     println!("cargo::rerun-if-changed=kernels");
     println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let required = env::var_os("HEADLIGHT_REQUIRE_CUDA").is_some_and(|v| v == "1");
-    let sources = sources();
-
-    let compiler = nvcc();
+    let required = watched("HEADLIGHT_REQUIRE_CUDA").is_some_and(|v| v == "1");
+    let compiler = Compiler::find();
     if compiler.is_none() && required {
         panic!("HEADLIGHT_REQUIRE_CUDA=1, but no nvcc was found: set NVCC or put it on the PATH");
     }
-    let version = compiler.as_deref().and_then(major_version);
-    let chips = compiler.as_deref().map_or(Vec::new(), known_chips);
+
+    let (sources, headers) = kernels();
+    let names: Vec<String> = sources.iter().map(|source| stem(source)).collect();
+    let image = |name: &str| out.join(format!("{name}.fatbin"));
+    let mut reports = String::new();
+    match &compiler {
+        Some(compiler) => {
+            let compile = |i: usize| compiler.image(&sources[i], &headers, &image(&names[i]));
+            for report in in_parallel(sources.len(), compile) {
+                reports += &report.unwrap_or_else(|error| panic!("{error}"));
+            }
+            for line in reports.lines().filter(|line| line.contains("warning")) {
+                println!("cargo::warning={line}");
+            }
+        }
+        None => {
+            for name in &names {
+                // a NUL ends it, so that a driver that looks for PTX does not read on
+                fs::write(image(name), format!("not compiled: {name}.cu\0"))
+                    .expect("OUT_DIR can be written");
+            }
+        }
+    }
+    fs::write(out.join("ptxas.txt"), reports).expect("OUT_DIR can be written");
+
     let mut images =
         String::from("/// Every source of `kernels/`.\npub static IMAGES: &[Image] = &[\n");
-    let mut reports = String::new();
-    for source in &sources {
-        let name = source
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let image = out.join(format!("{name}.fatbin"));
-        match &compiler {
-            Some(nvcc) => reports += &compile(nvcc, source, &image, &chips),
-            // a NUL ends it, so that a driver that looks for PTX does not read on
-            None => fs::write(&image, format!("not compiled: {name}.cu\0"))
-                .expect("OUT_DIR can be written"),
-        }
-        images += &format!(
-            "    Image {{ name: {name:?}, data: include_bytes!({:?}) }},\n",
-            image.display().to_string()
-        );
+    for name in &names {
+        let data = image(name).display().to_string();
+        images += &format!("    Image {{ name: {name:?}, data: include_bytes!({data:?}) }},\n");
     }
+    let version = compiler.and_then(|compiler| compiler.major);
     images += &format!(
         "];\n\n/// Major version of the CUDA compiler; `None` if the images are placeholders.\n\
          pub const COMPILED_BY: Option<u32> = {version:?};\n"
     );
     fs::write(out.join("images.rs"), images).expect("OUT_DIR can be written");
-    fs::write(out.join("ptxas.txt"), reports).expect("OUT_DIR can be written");
-    println!("cargo::rustc-env=HEADLIGHT_KERNELS_OUT={}", out.display());
 }
 
-fn sources() -> Vec<PathBuf> {
+/// A variable whose change runs this again.
+fn watched(variable: &str) -> Option<OsString> {
+    println!("cargo::rerun-if-env-changed={variable}");
+    env::var_os(variable)
+}
+
+/// Sources, and the text of all headers.
+fn kernels() -> (Vec<PathBuf>, String) {
     let folder = fs::read_dir("kernels").expect("kernels/ lies beside build.rs");
-    let mut sources: Vec<PathBuf> = folder
+    let mut files: Vec<PathBuf> = folder
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "cu"))
+        .filter(|path| path.extension().is_some_and(|e| e == "cu" || e == "cuh"))
         .collect();
-    sources.sort();
-    sources
-}
-
-/// The first nvcc that runs.
-fn nvcc() -> Option<OsString> {
-    let under = |folder: PathBuf| folder.join("bin").join("nvcc").into_os_string();
-    let home = |variable| env::var_os(variable).map(|home| under(PathBuf::from(home)));
-    let places = ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda"];
-    [
-        env::var_os("NVCC"),
-        Some("nvcc".into()),
-        home("CUDA_HOME"),
-        home("CUDA_PATH"),
-    ]
-    .into_iter()
-    .flatten()
-    .chain(places.map(|place| under(PathBuf::from(place))))
-    .find(|nvcc| {
-        let version = Command::new(nvcc).arg("--version").output();
-        version.is_ok_and(|output| output.status.success())
-    })
-}
-
-fn major_version(nvcc: &std::ffi::OsStr) -> Option<u32> {
-    let output = Command::new(nvcc).arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.split("release ")
-        .nth(1)?
-        .split('.')
-        .next()?
-        .parse()
-        .ok()
-}
-
-/// Those of our chips that this nvcc makes code for.
-fn known_chips(nvcc: &std::ffi::OsStr) -> Vec<&'static str> {
-    let output = Command::new(nvcc).arg("--list-gpu-code").output();
-    let text = output
-        .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
-        .unwrap_or_default();
-    CHIPS
+    files.sort();
+    let (sources, headers): (Vec<_>, Vec<_>) = files
         .into_iter()
-        .filter(|chip| {
+        .partition(|path| path.extension().is_some_and(|e| e == "cu"));
+    (sources, headers.iter().map(|path| text(path)).collect())
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn stem(source: &Path) -> String {
+    let stem = source.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
+/// Results of as many calls, as many at once as cargo has jobs.
+fn in_parallel<T: Send>(count: usize, call: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let jobs = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok());
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut results = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= count {
+                return results;
+            }
+            results.push((i, call(i)));
+        }
+    };
+    let mut results: Vec<(usize, T)> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..jobs.unwrap_or(1usize).clamp(1, count.max(1)))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let joined = threads.into_iter().map(|t| t.join().expect("no panic"));
+        joined.flatten().collect()
+    });
+    results.sort_by_key(|(i, _)| *i);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// An nvcc that runs, and how it is called.
+struct Compiler {
+    program: OsString,
+    version: String,
+    major: Option<u32>,
+    flags: Vec<String>,
+}
+
+impl Compiler {
+    /// The first that runs. Variables that come after it do not matter.
+    fn find() -> Option<Self> {
+        let under = |folder: &OsStr| Path::new(folder).join("bin").join("nvcc");
+        if let Some(named) = watched("NVCC") {
+            if named.is_empty() {
+                return None;
+            }
+            let compiler = Self::at(named.as_ref());
+            if compiler.is_some() {
+                return compiler;
+            }
+            println!(
+                "cargo::warning=NVCC is {}, which does not run",
+                named.display()
+            );
+        }
+        watched("PATH");
+        let found = Self::at("nvcc".as_ref());
+        let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter();
+        found
+            .or_else(|| {
+                homes
+                    .filter_map(watched)
+                    .find_map(|h| Self::at(under(&h).as_ref()))
+            })
+            .or_else(|| {
+                let usual = ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda"];
+                let mut usual = usual.into_iter().map(OsStr::new);
+                usual.find_map(|folder| Self::at(under(folder).as_ref()))
+            })
+    }
+
+    fn at(program: &OsStr) -> Option<Self> {
+        let ask = |question: &str| {
+            let output = Command::new(program).arg(question).output().ok()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            output.status.success().then_some(text)
+        };
+        let version = ask("--version")?;
+        let release = version.split("release ").nth(1);
+        let major = release.and_then(|r| r.split('.').next()?.parse().ok());
+
+        let known = ask("--list-gpu-code").unwrap_or_default();
+        let (chips, unknown): (Vec<_>, Vec<_>) = CHIPS.into_iter().partition(|chip| {
             // the list has no names of single architectures such as sm_90a
             let chip = format!("sm_{}", chip.trim_end_matches('a'));
-            text.lines().any(|line| line.trim() == chip)
+            known.lines().any(|line| line.trim() == chip)
+        });
+        if !unknown.is_empty() {
+            println!(
+                "cargo::warning={} makes no machine code for sm_{}: there drivers compile the PTX",
+                program.display(),
+                unknown.join(", sm_")
+            );
+        }
+        let mut flags: Vec<String> = FLAGS.map(String::from).into();
+        let codes: String = chips.iter().map(|chip| format!("sm_{chip},")).collect();
+        flags.push(format!(
+            "-gencode=arch=compute_{PTX},code=[{codes}compute_{PTX}]"
+        ));
+        // a tenth of the size
+        if ask("--help").is_some_and(|help| help.contains("--compress-mode")) {
+            flags.push("--compress-mode=size".into());
+        }
+        Some(Self {
+            program: program.to_owned(),
+            version,
+            major,
+            flags,
         })
-        .collect()
-}
+    }
 
-/// Compiles one source; returns what ptxas said of registers and spills.
-fn compile(nvcc: &std::ffi::OsStr, source: &Path, image: &Path, chips: &[&str]) -> String {
-    let mut command = Command::new(nvcc);
-    command.args([
-        "-std=c++17",
-        "-O3",
-        "-fmad=false",
-        "-lineinfo",
-        "--fatbin",
-        "-Xptxas",
-        "-v",
-    ]);
-    command.args(["--threads", "0"]);
-    for chip in chips {
-        command.arg(format!("-gencode=arch=compute_{chip},code=sm_{chip}"));
+    /// Compiles one source, unless it was already; what ptxas said of registers and spills.
+    fn image(&self, source: &Path, headers: &str, image: &Path) -> Result<String, String> {
+        let mut made_of = DefaultHasher::new();
+        (&self.version, &self.flags, source, text(source), headers).hash(&mut made_of);
+        let key = format!("{:016x}", made_of.finish());
+        let made = image.with_extension("made");
+        let before = fs::read_to_string(&made).unwrap_or_default();
+        if let Some((old, report)) = before.split_once('\n')
+            && old == key
+            && image.exists()
+        {
+            return Ok(report.to_owned());
+        }
+        let _ = fs::remove_file(&made);
+
+        let mut command = Command::new(&self.program);
+        let command = command.args(&self.flags).arg("-o").arg(image).arg(source);
+        let output = command.output();
+        let output = output.map_err(|error| format!("nvcc does not run: {error}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            return Err(format!(
+                "nvcc does not compile {} (an empty NVCC builds without):\n{said}",
+                source.display()
+            ));
+        }
+        let report = format!("== {}\n{said}\n", source.display());
+        fs::write(&made, format!("{key}\n{report}"))
+            .map_err(|error| format!("{}: {error}", made.display()))?;
+        Ok(report)
     }
-    command.arg(format!("-gencode=arch=compute_{PTX},code=compute_{PTX}"));
-    let output = command.arg("-o").arg(image).arg(source).output();
-    let output = output.unwrap_or_else(|error| panic!("nvcc does not run: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if !output.status.success() {
-        panic!("nvcc does not compile {}:\n{said}", source.display());
-    }
-    format!("== {}\n{said}\n", source.display())
 }

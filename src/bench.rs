@@ -156,6 +156,7 @@ pub fn kernels<B: Backend>(backend: &B, rows: usize, length: usize) -> Vec<Kerne
                 ids: vec![0; rows],
                 first: (0..=rows).collect(),
                 top: 0,
+                ..ReadoutSpec::default()
             };
             // a device that fails here fails in the sweep that follows, and says so there
             let _ = std::hint::black_box(backend.readout(&input, rows, &spec));
@@ -231,6 +232,8 @@ pub fn time_sweep<B: Backend>(
         memory,
         top: 1,
         top_of_runs: 0,
+        ranks: false,
+        kl: false,
         stop,
     };
     let outcome = execute::execute(backend, std::slice::from_ref(runs), &limits)?;

@@ -576,10 +576,11 @@ impl<B: Backend> Pass<'_, B> {
     fn readout(&mut self, chunk: &Chunk, spec: &ReadoutSpec) -> Result<Vec<Readout>, DeviceError> {
         let (backend, tables, b) = (self.backend, &chunk.final_tables, &mut *self.buffers);
         let layers = backend.config().layers;
+        let refs = [&chunk.readout[..], &chunk.compared].concat();
         let input = Input {
             own: &b.stream,
             trace: Some((Stage::BlockInput, layers)),
-            refs: &chunk.readout,
+            refs: &refs,
         };
         let stages = [Stage::LnFScale, Stage::LnFNormalized, Stage::FinalOutput];
         let out = [&mut b.scale, &mut b.normalized, &mut b.normed];

@@ -45,6 +45,8 @@ fn bits<T: Real>(model: &Checkpoint, instructions: Instructions) -> Vec<u64> {
         memory: 1 << 28,
         top: 0,
         top_of_runs: 0,
+        ranks: false,
+        kl: false,
         stop: &stop,
     };
     let cpu = Cpu::<T>::with_instructions(model, instructions).unwrap();

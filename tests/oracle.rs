@@ -78,6 +78,8 @@ fn run<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Outcome {
         memory: 1 << 30,
         top: 10,
         top_of_runs: 0,
+        ranks: false,
+        kl: false,
         stop: &stop,
     };
     let before = backend.executed_flops();
@@ -224,6 +226,8 @@ fn worst_activation<T: Real>(model: &str) -> (f64, String) {
         memory: 1 << 30,
         top: 0,
         top_of_runs: 0,
+        ranks: false,
+        kl: false,
         stop: &stop,
     };
     let kept = activations(&Cpu::<T>::new(&checkpoint), &about.ids, &sites, &limits).unwrap();

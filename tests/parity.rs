@@ -10,6 +10,7 @@ mod common;
 #[path = "emulator/mod.rs"]
 mod emulator;
 
+use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -40,7 +41,9 @@ fn gpu() -> Gpu {
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let emulated = *DRIVER.get_or_init(|| {
         let gpus = std::fs::read_dir("/proc/driver/nvidia/gpus");
-        let real = gpus.is_ok_and(|mut gpus| gpus.next().is_some());
+        // kernels of another folder are only for the emulated driver
+        let ours = std::env::var_os("HEADLIGHT_EMULATOR_KERNELS").is_none();
+        let real = ours && gpus.is_ok_and(|mut gpus| gpus.next().is_some());
         (!real).then(|| emulator::load(&emulator::library()))
     });
     if let Some(driver) = emulated {
@@ -64,7 +67,12 @@ impl Drop for Gpu {
     fn drop(&mut self) {
         let test = std::thread::current().name().unwrap_or("").to_owned();
         let seconds = self.start.elapsed().as_secs_f64();
-        eprintln!("{test}: {seconds:.1} s on {}", self.device.name);
+        // past the test harness, which shows only what failing tests print
+        let _ = writeln!(
+            std::io::stderr(),
+            "{test}: {seconds:.1} s on {}",
+            self.device.name
+        );
         if let (Some(driver), false) = (self.emulated, std::thread::panicking()) {
             assert_eq!(driver.reports(), "");
         }
@@ -362,6 +370,8 @@ fn gpt2s_vocabulary_is_read_out() {
         ids: vec![0, 191, 192, 50256],
         first: vec![0, 3, 4],
         top: 10,
+        ranks: true,
+        base: vec![1, 1],
     };
     let input = |backend: &dyn Fn(&[f64]) -> Vec<headlight::backend::Readout>| backend(&x);
     let want = input(&|x| {
@@ -374,6 +384,12 @@ fn gpt2s_vocabulary_is_read_out() {
     });
     for (want, got) in want.iter().zip(&got) {
         assert!((want.log_sum_exp - got.log_sum_exp).abs() < 1e-6);
+        assert!(
+            (want.entropy - got.entropy).abs() < 1e-5,
+            "{want:?} {got:?}"
+        );
+        assert!((want.kl - got.kl).abs() < 1e-5, "{want:?} {got:?}");
+        assert_eq!(want.ranks, got.ranks);
         let ids = |r: &headlight::backend::Readout| r.top.iter().map(|t| t.0).collect::<Vec<_>>();
         assert_eq!(ids(want), ids(got));
         for (w, g) in want.logits.iter().zip(&got.logits) {
@@ -496,6 +512,30 @@ fn the_tile_changes_no_bit() {
         let (small, large) = (laws::everything(&small), laws::everything(&large));
         for (small, large) in small.iter().zip(&large) {
             laws::equal("tiles", large, small).unwrap();
+        }
+    }
+}
+
+/// Equal logits everywhere: a token's rank is its id, and nothing diverges, exactly.
+#[test]
+fn ties_go_to_the_lower_id_and_a_row_is_not_far_from_itself() {
+    let gpu = gpu();
+    let model = shape(1, 8, 4, 400).open();
+    for precision in PRECISIONS {
+        let cuda = gpu.cuda(&model, precision);
+        let zeros = cuda.upload(40, 8, Store::Branch, &[0.0; 320]);
+        let spec = headlight::backend::ReadoutSpec {
+            ids: [399, 0, 191, 192].repeat(40),
+            first: (0..=40).map(|r| 4 * r).collect(),
+            top: 195,
+            ranks: true,
+            base: vec![0; 40],
+        };
+        for readout in cuda.readout(&zeros, 40, &spec).unwrap() {
+            assert_eq!(readout.ranks, [399, 0, 191, 192]);
+            assert!(readout.top.iter().map(|t| t.0).eq(0..195));
+            assert_eq!(readout.kl, 0.0);
+            assert!((readout.entropy - 400f64.ln()).abs() < 1e-6);
         }
     }
 }

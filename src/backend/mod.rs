@@ -244,6 +244,19 @@ pub struct ReadoutSpec {
     pub first: Vec<usize>,
     /// How many of the most probable tokens are wanted, for every row.
     pub top: usize,
+    /// Whether the rank of each wanted id is wanted.
+    pub ranks: bool,
+    /// For each row, the row of the input that its distribution is compared with; empty if none is.
+    /// Rows that are compared with and not read out themselves follow the others in the input.
+    pub base: Vec<u32>,
+}
+
+impl ReadoutSpec {
+    /// How many rows behind the `rows` that are read out are only compared with.
+    pub fn compared(&self, rows: usize) -> usize {
+        let last = self.base.iter().max();
+        last.map_or(0, |last| (*last as usize + 1).saturating_sub(rows))
+    }
 }
 
 /// The next-token distribution of one row, as far as it was asked for.
@@ -251,8 +264,15 @@ pub struct ReadoutSpec {
 pub struct Readout {
     /// Natural logarithm of Σ exp(logit) over the vocabulary.
     pub log_sum_exp: f64,
+    /// −Σ p ln p, in nats.
+    pub entropy: f64,
+    /// KL(base‖row) = Σ p_base (ln p_base − ln p), in nats; 0 where nothing was compared.
+    pub kl: f64,
     /// Logits of the wanted ids, in the order asked.
     pub logits: Vec<f64>,
+    /// Ranks of the wanted ids, if they were asked for: how many tokens are more probable, ties by
+    /// lower id.
+    pub ranks: Vec<u32>,
     /// The most probable ids with their logits, most probable first, ties by lower id.
     pub top: Vec<(u32, f64)>,
 }
@@ -379,7 +399,9 @@ pub trait Backend: Sync {
         constants: &Self::Constants,
     );
 
-    /// Unembedding, log-sum-exp, wanted logits and top-k; the logits are never stored.
+    /// Unembedding, log-sum-exp, entropy, divergence from other rows, wanted logits with their ranks,
+    /// and top-k; the logits are never stored. Wanted logits that are computed once more for their
+    /// ranks are no part of [`Backend::executed_flops`].
     ///
     /// # Errors
     ///

@@ -242,6 +242,8 @@ impl Setup {
             memory,
             top: 0,
             top_of_runs: 0,
+            ranks: false,
+            kl: false,
             stop: &self.stop,
         }
     }

@@ -16,6 +16,21 @@ pub enum Data<'a> {
     BF16(&'a [bf16]),
 }
 
+impl<'a> Data<'a> {
+    /// Some neighbouring elements.
+    ///
+    /// # Panics
+    ///
+    /// Where there are not so many.
+    pub fn slice(self, first: usize, length: usize) -> Data<'a> {
+        match self {
+            Data::F32(data) => Data::F32(&data[first..][..length]),
+            Data::F16(data) => Data::F16(&data[first..][..length]),
+            Data::BF16(data) => Data::BF16(&data[first..][..length]),
+        }
+    }
+}
+
 /// A view of one tensor.
 #[derive(Clone, Copy, Debug)]
 pub struct Tensor<'a> {
@@ -65,15 +80,9 @@ impl<'a> Tensor<'a> {
     ///
     /// Where `row` is not below [`Tensor::rows`].
     pub fn row(&self, row: usize) -> Tensor<'a> {
-        let range = row * self.shape[1]..(row + 1) * self.shape[1];
-        let data = match self.data {
-            Data::F32(data) => Data::F32(&data[range]),
-            Data::F16(data) => Data::F16(&data[range]),
-            Data::BF16(data) => Data::BF16(&data[range]),
-        };
         Tensor {
             shape: [1, self.shape[1]],
-            data,
+            data: self.data.slice(row * self.shape[1], self.shape[1]),
         }
     }
 

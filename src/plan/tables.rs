@@ -230,6 +230,8 @@ pub struct Chunk {
     pub readout: Vec<Ref>,
     /// The final layer norm's overwrites and keeps.
     pub final_tables: LayerTables,
+    /// Trace rows of the last layer's output that readouts are compared with; they follow them.
+    pub compared: Vec<Ref>,
     /// Which run (index in the chunk) and position each readout row belongs to.
     pub readout_of: Vec<(u32, u32)>,
     /// Constants that overwrites read.

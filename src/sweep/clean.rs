@@ -71,6 +71,7 @@ pub(super) fn clean<B: Backend>(
         let mut spec = ReadoutSpec {
             first: vec![0],
             top: limits.top,
+            ranks: limits.ranks,
             ..ReadoutSpec::default()
         };
         for (prompt, _) in &chunk.readout_of {

@@ -81,6 +81,10 @@ pub struct Limits<'a> {
     pub top: usize,
     /// How many of the most probable tokens are read of each run.
     pub top_of_runs: usize,
+    /// Whether the targets' ranks are read, of clean prompts and of runs.
+    pub ranks: bool,
+    /// Whether each run's distribution is compared with its base's.
+    pub kl: bool,
     /// Set to stop between two layers.
     pub stop: &'a AtomicBool,
 }
@@ -92,6 +96,9 @@ pub struct Plan {
     pub clean: Flops,
     /// Operations of the patched runs.
     pub runs: Flops,
+    /// Operations of reading the base's distributions again, chunk by chunk, to compare runs with
+    /// them: it depends on how many chunks there are, and is not in the bound.
+    pub compared: u64,
     /// Runs in all.
     pub count: usize,
     /// Runs whose readout is the base's, because all their patches are dead or unseen.
@@ -101,7 +108,7 @@ pub struct Plan {
 impl Plan {
     /// Operations of everything.
     pub fn flops(&self) -> u64 {
-        self.clean.total() + self.runs.total()
+        self.clean.total() + self.runs.total() + self.compared
     }
 }
 

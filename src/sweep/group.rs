@@ -1,5 +1,7 @@
 //! A group of pairs whose traces stand in memory together: its clean runs, then its patched ones.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 
 use crate::backend::{Backend, Readout, ReadoutSpec};
@@ -8,6 +10,7 @@ use crate::plan::cell::{Cell, cells};
 use crate::plan::chunk::{Builder, Means, Packed};
 use crate::plan::cone::{self, Cone, Question};
 use crate::plan::cost::{Flops, flops, layer_values};
+use crate::plan::tables::Ref;
 use crate::sweep::clean::{clean, means};
 use crate::sweep::dead::dead;
 use crate::sweep::execute::{ExecuteError, Limits, Outcome, PairOutcome};
@@ -69,8 +72,13 @@ impl<'a, B: Backend> Group<'a, B> {
                         .position(|i| i == t)
                         .map(|i| readout.logits[i])
                 };
+                let rank = |t: &u32| {
+                    let i = ids[prompt].iter().position(|i| i == t)?;
+                    readout.ranks.get(i).copied()
+                };
                 Readout {
                     logits: pair.pair.targets.iter().filter_map(logit).collect(),
+                    ranks: pair.pair.targets.iter().filter_map(rank).collect(),
                     ..readout.clone()
                 }
             };
@@ -223,16 +231,30 @@ impl<'a, B: Backend> Group<'a, B> {
                 source_offset: self.places[d.pair].source.map_or(0, |s| prompts[s].offset),
             })
             .collect();
-        let chunk = Builder::new(config, &self.traces.layout, &self.means, false).build(&packed);
+        let mut chunk =
+            Builder::new(config, &self.traces.layout, &self.means, false).build(&packed);
         let mut spec = ReadoutSpec {
             first: vec![0],
             top: limits.top_of_runs,
+            ranks: limits.ranks,
             ..ReadoutSpec::default()
         };
         for (run, _) in &chunk.readout_of {
             spec.ids
                 .extend(&self.pairs[drawn[*run as usize].pair].pair.targets);
             spec.first.push(spec.ids.len());
+        }
+        if limits.kl {
+            let mut known = HashMap::new();
+            for (run, position) in &chunk.readout_of {
+                let base = &prompts[self.places[drawn[*run as usize].pair].base];
+                let row = base.offset + *position as usize;
+                let next = chunk.readout.len() + known.len();
+                spec.base.push(*known.entry(row).or_insert_with(|| {
+                    chunk.compared.push(Ref::trace(row));
+                    next as u32
+                }));
+            }
         }
         let readouts = forward(
             self.backend,
@@ -243,6 +265,7 @@ impl<'a, B: Backend> Group<'a, B> {
             limits.stop,
         )?;
 
+        outcome.plan.compared += 2 * (chunk.compared.len() * config.vocab * config.width) as u64;
         // what no patch reached is the base's
         let firsts: Vec<usize> = drawn
             .iter()

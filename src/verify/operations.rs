@@ -2,8 +2,8 @@
 
 use super::{Comparison, Gates, Inputs, compare};
 use crate::backend::{
-    Attention, Backend, DeviceError, Embedding, Epilogue, KeepKeys, Linear, Norm, ReadoutSpec,
-    Rows, Store, Weight,
+    Attention, Backend, DeviceError, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout,
+    ReadoutSpec, Rows, Store, Weight,
 };
 use crate::plan::cell::CellOp;
 use crate::plan::tables::{AttentionRows, Operand, Ref, Write};
@@ -443,11 +443,12 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
 
     fn readouts(&mut self, rows: usize) -> Result<(), DeviceError> {
         let (width, vocab) = (self.reference.config().width, self.reference.config().vocab);
-        let operation = Unembedding {
-            input: self.stored(Store::Branch, rows, width)?,
+        let mut operation = Unembedding {
+            input: self.stored(Store::Branch, rows + 1, width)?,
             rows,
             width,
             vocab,
+            base: Vec::new(),
         };
         let row = operation.wanted().len() + 1 + operation.top();
         let gate = self.gates.linear(width);
@@ -456,6 +457,18 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
             row,
             gate,
             &operation,
+        )?;
+        // the row behind those that are read out, and a row among them
+        operation.base = (0..rows)
+            .map(|r| if r % 3 == 1 { 0 } else { rows as u32 })
+            .collect();
+        let largest = operation.run(self.reference)?;
+        let largest = largest.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
+        self.compare(
+            format!("entropy and divergence, {rows} × {width} → {vocab}"),
+            2,
+            2.0 * gate * largest,
+            &Distributions(operation),
         )
     }
 }
@@ -728,10 +741,12 @@ impl Operation for AttentionOf {
 }
 
 struct Unembedding {
+    /// One row more than are read out.
     input: Vec<f64>,
     rows: usize,
     width: usize,
     vocab: usize,
+    base: Vec<u32>,
 }
 
 impl Unembedding {
@@ -746,21 +761,39 @@ impl Unembedding {
     }
 }
 
-impl Operation for Unembedding {
-    /// Some logits of each row, its log-sum-exp, and its largest logits.
-    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
-        let input = backend.upload(self.rows, self.width, Store::Branch, &self.input);
+impl Unembedding {
+    fn readouts<B: Backend>(&self, backend: &B) -> Result<Vec<Readout>, DeviceError> {
+        let input = backend.upload(self.rows + 1, self.width, Store::Branch, &self.input);
         let wanted = self.wanted();
         let spec = ReadoutSpec {
             ids: wanted.repeat(self.rows),
             first: (0..=self.rows).map(|r| r * wanted.len()).collect(),
             top: self.top(),
+            ranks: false,
+            base: self.base.clone(),
         };
-        let read = backend.readout(&input, self.rows, &spec)?;
-        let row = |r: crate::backend::Readout| {
+        backend.readout(&input, self.rows, &spec)
+    }
+}
+
+impl Operation for Unembedding {
+    /// Some logits of each row, its log-sum-exp, and its largest logits.
+    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
+        let row = |r: Readout| {
             let top: Vec<f64> = r.top.iter().map(|(_, logit)| *logit).collect();
             [r.logits, vec![r.log_sum_exp], top].concat()
         };
-        Ok(read.into_iter().flat_map(row).collect())
+        Ok(self.readouts(backend)?.into_iter().flat_map(row).collect())
+    }
+}
+
+/// What is summed over the whole distribution.
+struct Distributions(Unembedding);
+
+impl Operation for Distributions {
+    /// Each row's entropy and divergence.
+    fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
+        let readouts = self.0.readouts(backend)?;
+        Ok(readouts.iter().flat_map(|r| [r.entropy, r.kl]).collect())
     }
 }

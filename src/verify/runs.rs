@@ -29,6 +29,8 @@ pub fn runs<R: Backend, S: Backend>(
         memory,
         top: 5,
         top_of_runs: 0,
+        ranks: false,
+        kl: false,
         stop,
     };
     let mut comparisons = Vec::new();

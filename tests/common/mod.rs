@@ -58,6 +58,8 @@ pub fn try_run<B: Backend>(
         memory,
         top: 3,
         top_of_runs: 3,
+        ranks: true,
+        kl: true,
         stop: &stop,
     };
     let before = backend.executed_flops();
@@ -74,8 +76,13 @@ pub fn try_run<B: Backend>(
 /// Every bit of a readout. NaN is NaN: its sign and payload are no part of a result.
 pub fn bits(readout: &Readout) -> Vec<u64> {
     let bits = |x: f64| if x.is_nan() { u64::MAX } else { x.to_bits() };
-    let mut all = vec![bits(readout.log_sum_exp)];
+    let mut all = vec![
+        bits(readout.log_sum_exp),
+        bits(readout.entropy),
+        bits(readout.kl),
+    ];
     all.extend(readout.logits.iter().map(|x| bits(*x)));
+    all.extend(readout.ranks.iter().map(|r| u64::from(*r)));
     if !readout.log_sum_exp.is_nan() {
         all.extend(
             readout

@@ -51,6 +51,10 @@ fn go<B: Backend>(
     let mut spec = ReadoutSpec {
         first: vec![0],
         top: 3,
+        ranks: true,
+        base: (0..chunk.compared.len())
+            .map(|i| (chunk.readout.len() + i) as u32)
+            .collect(),
         ..ReadoutSpec::default()
     };
     for _ in &chunk.readout_of {
@@ -198,8 +202,12 @@ impl<'a, B: Backend> Reference<'a, B> {
             offset,
             source_offset,
         };
-        let chunk = Builder::new(config, &self.traces.layout, &means, false).build(&[packed]);
+        let mut chunk = Builder::new(config, &self.traces.layout, &means, false).build(&[packed]);
         assert_reads_no_trace(&chunk);
+        let clean = chunk.readout_of.iter();
+        chunk.compared = clean
+            .map(|(_, position)| Ref::trace(offset + *position as usize))
+            .collect();
         go(self.backend, &chunk, &mut self.traces, &self.pair.targets)
     }
 

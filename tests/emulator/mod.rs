@@ -13,6 +13,7 @@
 pub mod direct;
 
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -101,9 +102,11 @@ struct Build {
     emulator: PathBuf,
     kernels: PathBuf,
     compiler: String,
+    /// The compiler's version.
+    version: Vec<u8>,
     flags: Vec<String>,
-    /// All headers, and the compiler's version: part of every object's key.
-    common: Vec<u8>,
+    /// Where headers are looked for, in this order.
+    includes: [PathBuf; 3],
 }
 
 impl Build {
@@ -120,37 +123,27 @@ impl Build {
         let emulator = root().join("tests/emulator");
         let mut flags: Vec<String> = COMMON_FLAGS.iter().map(|f| f.to_string()).collect();
         flags.extend(processor_flags());
-        for include in [kernels, &root().join("kernels"), &emulator] {
-            flags.push(format!("-I{}", include.display()));
-        }
-        let mut common = version.stdout;
-        for folder in [kernels, &root().join("kernels"), &emulator] {
-            for header in files(folder, &["cuh", "hpp"]) {
-                common.extend(header.to_string_lossy().bytes());
-                common.extend(fs::read(&header).unwrap());
-            }
-        }
-        common.extend(flags.join(" ").bytes());
         Build {
             cache,
+            includes: [kernels.into(), root().join("kernels"), emulator.clone()],
             emulator,
             kernels: kernels.into(),
             compiler,
+            version: version.stdout,
             flags,
-            common,
         }
     }
 
     fn key(&self) -> String {
         let mut hash = Sha256::new();
-        hash.update(&self.common);
+        hash.update(&self.version);
+        hash.update(self.flags.join(" "));
         hash.update(KERNEL_FLAGS.join(" "));
-        for source in files(&self.emulator, &["cpp"])
-            .iter()
-            .chain(&files(&self.kernels, &["cu"]))
-        {
-            hash.update(source.to_string_lossy().as_bytes());
-            hash.update(fs::read(source).unwrap());
+        for folder in &self.includes {
+            for source in files(folder, &["cu", "cuh", "cpp", "hpp"]) {
+                hash.update(source.to_string_lossy().as_bytes());
+                hash.update(fs::read(source).unwrap());
+            }
         }
         hash.update(fs::read(self.emulator.join("mod.rs")).unwrap());
         hex(&hash.finalize())
@@ -234,13 +227,42 @@ impl Build {
         objects.into_inner().unwrap()
     }
 
+    /// Contents of every file that a text includes, however deep, each once.
+    fn included(&self, text: &str, folder: &Path, seen: &mut BTreeMap<PathBuf, String>) {
+        for line in text.lines() {
+            let Some(rest) = line.trim().strip_prefix("#include \"") else {
+                continue;
+            };
+            let name = rest.split('"').next().unwrap();
+            let mut places = [folder]
+                .into_iter()
+                .chain(self.includes.iter().map(|f| &**f));
+            let found = places.find_map(|f| Some(f.join(name)).filter(|path| path.exists()));
+            if let Some(path) = found.filter(|path| !seen.contains_key(path)) {
+                let text = fs::read_to_string(&path).unwrap();
+                seen.insert(path.clone(), text.clone());
+                self.included(&text, path.parent().unwrap(), seen);
+            }
+        }
+    }
+
+    /// Objects are known by what they are made of, not by the folder that it lies in: of a copy of
+    /// `kernels/` only what was changed is compiled.
     fn object(&self, source: &Path, text: &str, flags: &[&str]) -> PathBuf {
         let mut hash = Sha256::new();
-        hash.update(&self.common);
+        hash.update(&self.version);
+        hash.update(self.flags.join(" "));
         hash.update(flags.join(" "));
-        hash.update(source.to_string_lossy().as_bytes());
-        hash.update(fs::read(source).unwrap());
-        hash.update(text);
+        hash.update(text.replace(&*source.to_string_lossy(), ""));
+        let mut included = BTreeMap::new();
+        self.included(text, source.parent().unwrap(), &mut included);
+        let name = |path: &PathBuf| path.file_name().unwrap().to_owned();
+        let mut files: Vec<_> = included.iter().map(|(p, text)| (name(p), text)).collect();
+        files.sort();
+        for (name, text) in files {
+            hash.update(name.as_encoded_bytes());
+            hash.update(text);
+        }
         let key = &hex(&hash.finalize())[..24];
         let object = self.cache.join("objects").join(format!("{key}.o"));
         if object.exists() {
@@ -286,6 +308,9 @@ impl Build {
     fn compiles(&self, flags: &[&str]) -> Command {
         let mut command = Command::new(&self.compiler);
         command.args(&self.flags).args(flags);
+        for include in &self.includes {
+            command.arg("-I").arg(include);
+        }
         command
     }
 

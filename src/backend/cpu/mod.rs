@@ -608,8 +608,10 @@ impl<T: Real> Backend for Cpu<'_, T> {
     ) -> Result<Vec<Readout>, DeviceError> {
         let tensor = self.model.unembedding();
         let [vocab, width] = tensor.shape;
-        self.flops
-            .fetch_add(2 * (rows * vocab * width) as u64, Ordering::Relaxed);
+        self.flops.fetch_add(
+            2 * ((rows + spec.compared(rows)) * vocab * width) as u64,
+            Ordering::Relaxed,
+        );
         let weight = Weights {
             data: tensor.data,
             stride: width,

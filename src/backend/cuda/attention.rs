@@ -198,7 +198,8 @@ mod tests {
         let shape = |keys| Shape::of(&rows(keys), 64, Element::F32, 99 << 10).map(|s| s.tile_rows);
         assert_eq!(shape(100), Some(16));
         assert_eq!(shape(1024), Some(8));
-        assert_eq!(shape(8000), Some(1));
+        assert_eq!(shape(8000), Some(2));
+        assert_eq!(shape(16_000), Some(1));
         assert_eq!(shape(40_000), None);
     }
 }

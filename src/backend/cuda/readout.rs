@@ -1,7 +1,10 @@
 //! The launches of the readout: wanted logits, a scan over the vocabulary in tiles, a merge.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 use super::Cuda;
-use super::device::Allocation;
+use super::device::{Allocation, Device};
 use super::kernels::Kernel;
 use super::linear::Tile;
 use super::matrix::Matrix;
@@ -12,6 +15,8 @@ use crate::backend::{DeviceError, Readout, ReadoutSpec};
 const TILE: usize = 192;
 /// Bytes that one block of rows may take for what tiles know of them.
 const PARTS: usize = 256 << 20;
+/// What kernels take for "nothing to compare with".
+const NONE: u32 = u32::MAX;
 
 /// Reads out rows `0..rows` of the input.
 pub fn readout(
@@ -25,152 +30,310 @@ pub fn readout(
         return Ok(Vec::new());
     }
     let tiles = cuda.config.vocab.div_ceil(TILE);
+    // a row's parts, 8 bytes for each token that a tile keeps, and its wanted ids' counts
     let kept = spec.top.min(TILE);
-    // a row's parts, and 8 bytes for each token that a tile keeps
-    let step = (PARTS / (tiles * (16 + 8 * kept))).max(1);
+    let counts = if spec.ranks {
+        spec.ids.len().div_ceil(rows)
+    } else {
+        0
+    };
+    let step = (PARTS / (tiles * (16 + 8 * kept + 4 * counts))).max(1);
+    let vocab = cuda.config.vocab;
+    let mut flops = (2 * (rows + spec.compared(rows)) * vocab * cuda.config.width) as u64;
     let mut readouts = Vec::with_capacity(rows);
     for first in (0..rows).step_by(step) {
-        readouts.extend(block(cuda, input, first..rows.min(first + step), spec)?);
+        let block = Block::new(cuda, input, first..rows.min(first + step), spec);
+        // rows that are compared with may be listed more than once, and are counted once
+        readouts.extend(block.read(std::mem::take(&mut flops))?);
     }
     Ok(readouts)
 }
 
-fn block(
-    cuda: &Cuda,
-    input: &Matrix,
-    rows: std::ops::Range<usize>,
-    spec: &ReadoutSpec,
-) -> Result<Vec<Readout>, DeviceError> {
-    let device = &cuda.device;
-    let (count, vocab) = (rows.len(), cuda.config.vocab);
-    let (tiles, top) = (vocab.div_ceil(TILE), spec.top.min(vocab));
-    let kept = top.min(TILE);
-    let unembedding = cuda.weights.unembedding();
-    let variant = cuda.variant(unembedding.inputs);
-    let list: Vec<u32> = rows.clone().map(|row| row as u32).collect();
-    let ids = &spec.ids[spec.first[rows.start]..spec.first[rows.end]];
-    // the input row of each wanted logit
-    let of: Vec<u32> = rows
-        .clone()
-        .flat_map(|row| vec![row as u32; spec.first[row + 1] - spec.first[row]])
-        .collect();
+/// Input rows as the scan lists them: each row that is read out once, and in each tile of rows those
+/// that its rows are compared with.
+struct Listing {
+    rows: Vec<u32>,
+    /// For each listed row, the listed row that it is compared with.
+    base: Vec<u32>,
+    /// Where each row that is read out is listed.
+    at: Vec<usize>,
+}
 
-    let wanted = device.allocate(4 * ids.len())?;
-    let parts = device.allocate(16 * count * tiles)?;
-    let tile_ids = device.allocate(4 * count * tiles * kept)?;
-    let tile_logits = device.allocate(4 * count * tiles * kept)?;
-    let sums = [(); 3].map(|()| device.allocate(8 * count));
-    let [log_sum_exp, entropy, divergence] = sums;
-    let (log_sum_exp, entropy, divergence) = (log_sum_exp?, entropy?, divergence?);
-    let top_ids = device.allocate(4 * count * top)?;
-    let top_logits = device.allocate(4 * count * top)?;
+impl Listing {
+    fn new(range: Range<usize>, spec: &ReadoutSpec, tile_rows: usize) -> Self {
+        let (mut rows, mut base, mut at) = (Vec::new(), Vec::new(), Vec::new());
+        let mut known: HashMap<u32, usize> = HashMap::new();
+        let mut end = tile_rows;
+        for row in range {
+            let other = spec.base.get(row).copied();
+            let new = other.filter(|other| !known.contains_key(other));
+            if rows.len() + 1 + usize::from(new.is_some()) > end {
+                // the tile is filled with a row that nobody asks for
+                rows.resize(end, row as u32);
+                base.resize(end, NONE);
+                known.clear();
+                end += tile_rows;
+            }
+            if let Some(other) = other {
+                known.entry(other).or_insert_with(|| {
+                    rows.push(other);
+                    base.push(NONE);
+                    rows.len() - 1
+                });
+            }
+            at.push(rows.len());
+            rows.push(row as u32);
+            base.push(other.map_or(NONE, |other| known[&other] as u32));
+        }
+        Self { rows, base, at }
+    }
+}
 
-    if !ids.is_empty() {
-        let grid = [ids.len().div_ceil(Tile::Small.rows()) as u32, 1, 1];
-        let (kernel, shared) = (Kernel::ReadoutWanted(variant), Tile::Small.linear_shared());
-        cuda.record(0, |queue| {
-            let (of, ids_at) = (queue.table(&of), queue.table(ids));
-            Launch::new(kernel, grid, Tile::Small.block(), shared)
-                .view(input.view())
-                .table(of)
-                .table(ids_at)
-                .integer(ids.len())
+struct Block<'a> {
+    cuda: &'a Cuda,
+    input: &'a Matrix,
+    range: Range<usize>,
+    spec: &'a ReadoutSpec,
+    /// The block's wanted ids.
+    ids: &'a [u32],
+    tile: Tile,
+    listing: Listing,
+}
+
+impl<'a> Block<'a> {
+    fn new(cuda: &'a Cuda, input: &'a Matrix, range: Range<usize>, spec: &'a ReadoutSpec) -> Self {
+        let tile = cuda.tile(range.len(), cuda.config.vocab);
+        Self {
+            cuda,
+            input,
+            ids: &spec.ids[spec.first[range.start]..spec.first[range.end]],
+            tile,
+            listing: Listing::new(range.clone(), spec, tile.rows()),
+            range,
+            spec,
+        }
+    }
+
+    /// The block's index of a row's wanted ids.
+    fn wanted(&self, row: usize) -> Range<usize> {
+        let start = self.spec.first[self.range.start];
+        self.spec.first[row] - start..self.spec.first[row + 1] - start
+    }
+
+    fn read(&self, flops: u64) -> Result<Vec<Readout>, DeviceError> {
+        let (cuda, device) = (self.cuda, &self.cuda.device);
+        let (vocab, listed) = (cuda.config.vocab, self.listing.rows.len());
+        let (tiles, top) = (vocab.div_ceil(TILE), self.spec.top.min(vocab));
+        let (kept, wanted) = (top.min(TILE), self.ids.len());
+        let counts = if self.spec.ranks { wanted * tiles } else { 0 };
+        let memory = Memory {
+            wanted: device.allocate(4 * wanted)?,
+            parts: device.allocate(16 * listed * tiles)?,
+            above: device.allocate(4 * counts)?,
+            tile_ids: device.allocate(4 * listed * tiles * kept)?,
+            tile_logits: device.allocate(4 * listed * tiles * kept)?,
+            log_sum_exp: device.allocate(8 * listed)?,
+            entropy: device.allocate(8 * listed)?,
+            divergence: device.allocate(8 * listed)?,
+            ranks: device.allocate(4 * wanted)?,
+            top_ids: device.allocate(4 * listed * top)?,
+            top_logits: device.allocate(4 * listed * top)?,
+        };
+        self.wanted_logits(&memory);
+        self.scan(&memory, tiles, kept, flops);
+        if top > 0 {
+            let grid = [listed.div_ceil(8) as u32, 1, 1];
+            cuda.record(0, |_| {
+                Launch::new(Kernel::ReadoutTop, grid, 256, 32 * tiles as u32)
+                    .pointer(memory.tile_ids.pointer)
+                    .pointer(memory.tile_logits.pointer)
+                    .integer(tiles)
+                    .integer(listed)
+                    .integer(kept)
+                    .integer(top)
+                    .pointer(memory.top_ids.pointer)
+                    .pointer(memory.top_logits.pointer)
+            });
+        }
+        cuda.flush()?;
+
+        let logits: Vec<f32> = memory.wanted.read(device, wanted)?;
+        let log_sum_exp: Vec<f64> = memory.log_sum_exp.read(device, listed)?;
+        let entropy: Vec<f64> = memory.entropy.read(device, listed)?;
+        let divergence: Vec<f64> = memory.divergence.read(device, listed)?;
+        let ranked = if self.spec.ranks { wanted } else { 0 };
+        let ranks: Vec<u32> = memory.ranks.read(device, ranked)?;
+        let top_ids: Vec<u32> = memory.top_ids.read(device, listed * top)?;
+        let top_logits: Vec<f32> = memory.top_logits.read(device, listed * top)?;
+        device.wait()?;
+        let rows = self.range.clone().zip(&self.listing.at);
+        Ok(rows
+            .map(|(row, at)| {
+                let wanted = self.wanted(row);
+                Readout {
+                    log_sum_exp: log_sum_exp[*at],
+                    entropy: entropy[*at],
+                    kl: divergence[*at],
+                    logits: logits[wanted.clone()]
+                        .iter()
+                        .map(|x| f64::from(*x))
+                        .collect(),
+                    ranks: ranks.get(wanted).map_or_else(Vec::new, <[u32]>::to_vec),
+                    top: (at * top..(at + 1) * top)
+                        .map(|t| (top_ids[t], f64::from(top_logits[t])))
+                        .collect(),
+                }
+            })
+            .collect())
+    }
+
+    fn wanted_logits(&self, memory: &Memory) {
+        let count = self.ids.len();
+        if count == 0 {
+            return;
+        }
+        let unembedding = self.cuda.weights.unembedding();
+        // the input row of each wanted logit
+        let rows: Vec<u32> = self
+            .range
+            .clone()
+            .flat_map(|row| vec![row as u32; self.wanted(row).len()])
+            .collect();
+        let kernel = Kernel::ReadoutWanted(self.cuda.variant(unembedding.inputs));
+        let (grid, tile) = (
+            [count.div_ceil(Tile::Small.rows()) as u32, 1, 1],
+            Tile::Small,
+        );
+        self.cuda.record(0, |queue| {
+            let (rows, ids) = (queue.table(&rows), queue.table(self.ids));
+            Launch::new(kernel, grid, tile.block(), tile.linear_shared())
+                .view(self.input.view())
+                .table(rows)
+                .table(ids)
+                .integer(count)
                 .integer(unembedding.inputs)
                 .pointer(unembedding.pointer())
                 .integer(unembedding.stride)
-                .pointer(wanted.pointer)
+                .pointer(memory.wanted.pointer)
         });
     }
-    let tile = cuda.tile(count, vocab);
-    let grid = [count.div_ceil(tile.rows()) as u32, tiles as u32, 1];
-    let flops = 2 * (count * vocab * unembedding.inputs) as u64;
-    cuda.record(flops, |queue| {
-        let (rows, null) = (queue.table(&list), queue.null());
-        Launch::new(
-            Kernel::ReadoutScan(variant, tile),
-            grid,
-            tile.block(),
-            tile.scan_shared(),
-        )
-        .view(input.view())
-        .table(rows)
-        .integer(count)
-        .integer(unembedding.inputs)
-        .pointer(unembedding.pointer())
-        .integer(unembedding.stride)
-        .integer(vocab)
-        .table(null)
-        .table(null)
-        .table(null)
-        .table(null)
-        .table(null)
-        .integer(kept)
-        .pointer(parts.pointer)
-        .pointer(tile_ids.pointer)
-        .pointer(tile_logits.pointer)
-    });
-    cuda.record(0, |queue| {
-        let null = queue.null();
-        Launch::rows(Kernel::ReadoutMerge, count)
-            .pointer(parts.pointer)
-            .integer(tiles)
-            .integer(count)
-            .table(null)
-            .table(null)
-            .table(null)
-            .pointer(log_sum_exp.pointer)
-            .pointer(entropy.pointer)
-            .pointer(divergence.pointer)
-            .table(null)
-    });
-    if top > 0 {
-        let grid = [count.div_ceil(8) as u32, 1, 1];
-        cuda.record(0, |_| {
-            Launch::new(Kernel::ReadoutTop, grid, 256, 32 * tiles as u32)
-                .pointer(tile_ids.pointer)
-                .pointer(tile_logits.pointer)
-                .integer(tiles)
-                .integer(count)
-                .integer(kept)
-                .integer(top)
-                .pointer(top_ids.pointer)
-                .pointer(top_logits.pointer)
-        });
-    }
-    cuda.flush()?;
 
-    let read = |memory: &Allocation, bytes: usize| {
-        let mut out = vec![0u8; bytes];
-        if bytes > 0 {
-            device.read(&mut out, memory.pointer)?;
+    fn scan(&self, memory: &Memory, tiles: usize, kept: usize, flops: u64) {
+        let Listing { rows, base, at } = &self.listing;
+        let (listed, spec) = (rows.len(), self.spec);
+        let unembedding = self.cuda.weights.unembedding();
+        let kernel = Kernel::ReadoutScan(self.cuda.variant(unembedding.inputs), self.tile);
+        let grid = [listed.div_ceil(self.tile.rows()) as u32, tiles as u32, 1];
+        // where each listed row's wanted ids start; rows that are compared with want none
+        let mut first = vec![0u32; listed + 1];
+        for (row, at) in self.range.clone().zip(at) {
+            first[at + 1] = self.wanted(row).len() as u32;
         }
-        Ok::<_, DeviceError>(out)
-    };
-    let (wanted, total) = (
-        read(&wanted, 4 * ids.len())?,
-        read(&log_sum_exp, 8 * count)?,
-    );
-    let (top_ids, top_logits) = (
-        read(&top_ids, 4 * count * top)?,
-        read(&top_logits, 4 * count * top)?,
-    );
-    device.wait()?;
-    let float =
-        |bytes: &[u8], i: usize| -> f64 { f32::from_ne_bytes(bytes.as_chunks().0[i]).into() };
-    let start = spec.first[rows.start];
-    Ok(rows
-        .enumerate()
-        .map(|(i, row)| Readout {
-            log_sum_exp: f64::from_ne_bytes(total.as_chunks().0[i]),
-            logits: (spec.first[row]..spec.first[row + 1])
-                .map(|w| float(&wanted, w - start))
-                .collect(),
-            top: (i * top..(i + 1) * top)
-                .map(|t| {
-                    let id = u32::from_ne_bytes(top_ids.as_chunks().0[t]);
-                    (id, float(&top_logits, t))
-                })
-                .collect(),
-        })
-        .collect())
+        for i in 0..listed {
+            first[i + 1] += first[i];
+        }
+        let ranked = spec.ranks && !self.ids.is_empty();
+        let compared = !spec.base.is_empty();
+        self.cuda.record(flops, |queue| {
+            let null = queue.null();
+            let rows = queue.table(rows);
+            let base = if compared { queue.table(base) } else { null };
+            let launch = Launch::new(kernel, grid, self.tile.block(), self.tile.scan_shared())
+                .view(self.input.view())
+                .table(rows)
+                .integer(listed)
+                .integer(unembedding.inputs)
+                .pointer(unembedding.pointer())
+                .integer(unembedding.stride)
+                .integer(self.cuda.config.vocab)
+                .table(base);
+            let launch = if ranked {
+                let (first, ids) = (queue.table(&first), queue.table(self.ids));
+                launch
+                    .table(first)
+                    .table(ids)
+                    .pointer(memory.wanted.pointer)
+                    .pointer(memory.above.pointer)
+            } else {
+                launch.table(null).table(null).table(null).table(null)
+            };
+            launch
+                .integer(kept)
+                .pointer(memory.parts.pointer)
+                .pointer(memory.tile_ids.pointer)
+                .pointer(memory.tile_logits.pointer)
+        });
+        self.cuda.record(0, |queue| {
+            let null = queue.null();
+            let base = if compared { queue.table(base) } else { null };
+            let launch = Launch::rows(Kernel::ReadoutMerge, listed)
+                .pointer(memory.parts.pointer)
+                .integer(tiles)
+                .integer(listed)
+                .table(base);
+            let launch = if ranked {
+                let first = queue.table(&first);
+                launch.table(first).pointer(memory.above.pointer)
+            } else {
+                launch.table(null).table(null)
+            };
+            let launch = launch
+                .pointer(memory.log_sum_exp.pointer)
+                .pointer(memory.entropy.pointer)
+                .pointer(memory.divergence.pointer);
+            if ranked {
+                launch.pointer(memory.ranks.pointer)
+            } else {
+                launch.table(null)
+            }
+        });
+    }
+}
+
+/// What the kernels of one block write.
+struct Memory {
+    wanted: Allocation,
+    parts: Allocation,
+    above: Allocation,
+    tile_ids: Allocation,
+    tile_logits: Allocation,
+    log_sum_exp: Allocation,
+    entropy: Allocation,
+    divergence: Allocation,
+    ranks: Allocation,
+    top_ids: Allocation,
+    top_logits: Allocation,
+}
+
+impl Allocation {
+    /// The first `count` numbers, which are there once the device has been waited for.
+    fn read<T: bytemuck::Pod>(&self, device: &Device, count: usize) -> Result<Vec<T>, DeviceError> {
+        let mut values = vec![T::zeroed(); count];
+        if count > 0 {
+            device.read(bytemuck::cast_slice_mut(&mut values), self.pointer)?;
+        }
+        Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_in_one_tile_with_those_that_they_are_compared_with() {
+        let spec = ReadoutSpec {
+            base: vec![5, 5, 6, 6, 5],
+            ..ReadoutSpec::default()
+        };
+        let listing = Listing::new(0..5, &spec, 4);
+        for (row, at) in listing.at.iter().enumerate() {
+            let base = listing.base[*at] as usize;
+            assert_eq!(listing.rows[*at], row as u32);
+            assert_eq!(listing.rows[base], spec.base[row]);
+            assert_eq!(base / 4, at / 4);
+        }
+        let alone = Listing::new(2..5, &ReadoutSpec::default(), 4);
+        assert_eq!((alone.rows, alone.base), (vec![2, 3, 4], vec![NONE; 3]));
+    }
 }
