@@ -16,6 +16,9 @@ pub enum Error {
     /// A sweep's flags.
     #[error(transparent)]
     Grid(#[from] crate::sweep::grid::GridError),
+    /// Metrics that cannot be read.
+    #[error(transparent)]
+    Metric(#[from] crate::sweep::metric::MetricError),
     /// A component's name.
     #[error(transparent)]
     Component(#[from] crate::site::UnknownComponent),

@@ -7,22 +7,28 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::pairs::{Ask, DataFlags, Planned, Where};
 use super::setup::{Setup, columns};
 use super::topk::candidates;
-use super::{Global, Prompts, print};
+use super::{Global, Prompts, note, print};
 use crate::backend::Readout;
+use crate::data;
 use crate::error::Error;
-use crate::patch::{Op, Run};
+use crate::patch::Op;
 use crate::report::{
-    self, HeatMap, ReportError, TopkFormat, strongest, write_strongest, write_topk,
+    self, Coordinates, HeatMap, ReportError, TopkFormat, strongest, write_strongest, write_topk,
 };
 use crate::site::Site;
-use crate::sweep::check::{check_pair, check_patch};
+use crate::sweep::check::check_pair;
+use crate::sweep::dense::dense;
 use crate::sweep::execute::{Outcome, PairOutcome};
 use crate::sweep::experiment::mean_over;
 use crate::sweep::grid::{Grid, OpText, Span};
+use crate::sweep::metric::{self, Metric, Quantity};
 use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::preset::{Axis, Preset};
 use crate::sweep::results::table;
+use crate::sweep::summary::summary;
 use crate::sweep::table::{Provenance, Table};
 use crate::sweep::vector::read_vector;
 
@@ -37,11 +43,26 @@ pub struct Sweep {
     /// Layers: all, 3, 0,4 or 2-5
     #[arg(long, default_value = "all", value_name = "RANGE")]
     layers: Span,
+    /// A ready-made sweep by TransformerLens's name, such as attn_head_out_by_pos, or every-block,
+    /// every-head, every-head-by-position
+    #[arg(long, value_name = "NAME", conflicts_with = "component")]
+    preset: Option<Preset>,
+    /// The preset's results as dense arrays with named axes: .npz or .safetensors by its ending
+    #[arg(long, value_name = "F")]
+    arrays: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataFlags,
     /// Heads, or `together`: one run patches them all
     #[arg(long, default_value = "all", value_name = "RANGE|together")]
     heads: String,
-    /// Positions, or `together`: one run patches them all
-    #[arg(long, default_value = "all", value_name = "RANGE|together")]
+    /// Positions by numbers or names (end, -1, subject.last, a word), or `together`: one run patches
+    /// them all
+    #[arg(
+        long,
+        default_value = "all",
+        value_name = "RANGE|NAMES|together",
+        allow_negative_numbers = true
+    )]
     positions: String,
     /// interchange, zero, add, subtract, set=F#T, add=F#T, mean=FILE, scale=x, interpolate=α, noise=level
     #[arg(long, default_value = "interchange", value_name = "OP")]
@@ -62,6 +83,10 @@ pub struct Output {
     /// Heat map: .svg or .png by its ending
     #[arg(long, value_name = "F")]
     plot: Option<PathBuf>,
+    /// Metrics, each a column: rank, logit_diff, prob_diff, kl, top1, entropy, or recovery_ before
+    /// one of these or prob, logprob, logit
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub metric: Vec<Metric>,
     /// Colour in the terminal
     #[arg(long, value_enum, default_value = "auto")]
     colour: Colour,
@@ -79,55 +104,158 @@ const REFERENCE: [&str; 2] = ["The capital of Spain is", "The capital of Italy i
 impl Sweep {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.output.check()?;
+        if let Some(arrays) = &self.arrays {
+            report::check_arrays(arrays)?;
+        }
         if self.seed.is_some() && !matches!(self.op, OpText::Ready(Op::Noise { .. })) {
             return Err(Error::Usage(
                 "--seed is for --op noise=level: leave it out".into(),
             ));
         }
-        let (sites, spans) = (self.sites()?, self.spans()?);
+        self.check_preset()?;
+        let sites = self.sites()?;
+        let (heads, heads_together) = self.heads()?;
+        let places = self.places()?;
+        let rows = self.data.data.as_deref().map(data::read).transpose()?;
         let setup = Setup::quiet(global)?;
-        let mut pair = match setup.pair(&self.prompts)? {
+        let typed = match rows {
+            Some(_) => None,
+            None => Some(self.typed(global, &setup)?),
+        };
+        let grid = Grid {
+            sites,
+            layers: self.layers.clone(),
+            heads,
+            positions: Span::All,
+            heads_together,
+            positions_together: false,
+            op: self.op(&setup)?,
+        };
+        let ask = Ask {
+            setup: &setup,
+            grid: &grid,
+            preset: self.preset.as_ref(),
+            places: &places,
+            targets: &setup.targets(&self.prompts)?,
+            wrong: &setup.wrong(&self.prompts)?,
+            first_token: self.prompts.first_token,
+            of_data: rows.is_some(),
+        };
+        let mut planned = match (rows, typed) {
+            (Some(rows), _) => self.data.pairs(rows, &ask)?,
+            (None, Some(pair)) => {
+                if pair.source.is_none() && grid.op.reads_source() {
+                    let op = grid.op.label();
+                    return Err(Error::Usage(format!(
+                        "`{op}` reads a source prompt: give --source too"
+                    )));
+                }
+                ask.pair(pair)?
+            }
+            (None, None) => Planned::default(),
+        };
+        let averages = self.data.data.is_some();
+        self.output.check_pairs(&planned.pairs, averages)?;
+        setup.announce();
+        for PairRuns { pair, .. } in &mut planned.pairs {
+            if pair.targets.is_empty() {
+                pair.targets = default_targets(&setup, pair)?;
+            }
+        }
+        let mut metrics = self.output.metric.clone();
+        if self.preset.is_some() && metrics.is_empty() {
+            let differ = planned.pairs.iter().all(|p| !p.pair.wrong.is_empty());
+            metrics.push(Metric::plain(if differ {
+                Quantity::LogitDiff
+            } else {
+                Quantity::Prob
+            }));
+        }
+        let output = Output {
+            metric: metrics,
+            ..self.output
+        };
+        let pairs = &planned.pairs;
+        output.check_plot(&setup, pairs)?;
+        let (outcome, time) = setup.execute(pairs, 10, &output.metric)?;
+        if let (Some(path), Some(preset)) = (&self.arrays, &self.preset) {
+            let arrays = dense(preset, &planned.cells, pairs, &outcome, &output.metric);
+            let along = Coordinates {
+                components: preset
+                    .components
+                    .iter()
+                    .map(|c| c.name().to_owned())
+                    .collect(),
+                layers: grid.layers.of(setup.model.config.layers, "layer")?,
+                heads: match preset.axes.contains(&Axis::Head) {
+                    true => grid.heads.of(setup.model.config.heads, "head")?,
+                    false => Vec::new(),
+                },
+                positions: match preset.is_of_all_positions() {
+                    true => Vec::new(),
+                    false => planned.positions,
+                },
+            };
+            report::write_arrays(&arrays, &along, &setup.provenance(pairs), path)?;
+            note(format_args!("wrote {}", path.display()));
+        }
+        output.write(&setup, pairs, &outcome, time, averages)
+    }
+
+    /// The one pair that the flags give, or the demo's.
+    fn typed(&self, global: &Global, setup: &Setup) -> Result<Pair, Error> {
+        let pair = match setup.pair(&self.prompts)? {
             Some(pair) => pair,
             None if global.model == "demo" => {
                 let text = setup.model.text()?;
                 let [base, source] = REFERENCE.map(|prompt| text.encode(prompt));
-                let targets = setup.targets(&self.prompts)?;
                 Pair {
                     base: base?,
                     source: Some(source?),
-                    targets,
-                    wrong: Vec::new(),
+                    targets: setup.targets(&self.prompts)?,
+                    wrong: setup.wrong(&self.prompts)?,
                     readouts: Vec::new(),
                 }
             }
-            None => return Err(Error::Usage("no prompts: give --base and --source".into())),
+            None => {
+                return Err(Error::Usage(
+                    "no prompts: give --base and --source, or --data".into(),
+                ));
+            }
         };
+        let pair = self.data.begin(pair, &setup.model.config)?;
         check_pair(&pair, &setup.model.config)?;
-        let grid = self.grid(&setup, sites, spans)?;
-        if pair.source.is_none() && grid.op.reads_source() {
-            let op = grid.op.label();
-            return Err(Error::Usage(format!(
-                "`{op}` reads a source prompt: give --source too"
-            )));
+        Ok(pair)
+    }
+
+    /// Refuses flags that a preset leaves no place for.
+    fn check_preset(&self) -> Result<(), Error> {
+        let usage = |text: String| Err(Error::Usage(text));
+        let Some(preset) = &self.preset else {
+            return match self.arrays {
+                Some(_) => usage("--arrays holds what a --preset runs: give one".into()),
+                None => Ok(()),
+            };
+        };
+        if self.heads == "together" {
+            return usage(
+                "--heads together: a preset patches one head at a time; leave it out".into(),
+            );
         }
-        let runs: Vec<Run> = grid.runs(&setup.model.config, pair.base.len())?;
-        for patch in runs.iter().flat_map(|r| &r.patches) {
-            check_patch(patch, &pair, &setup.model.config)?;
+        if self.positions == "together" || preset.is_of_all_positions() && self.positions != "all" {
+            let name = preset.name;
+            return usage(format!(
+                "--positions {}: the preset {name} says itself which positions go together; leave it out",
+                self.positions
+            ));
         }
-        setup.announce();
-        if pair.targets.is_empty() {
-            pair.targets = default_targets(&setup, &pair)?;
-        }
-        let pairs = [PairRuns {
-            pair,
-            runs: runs.into(),
-        }];
-        self.output.check_plot(&setup, &pairs)?;
-        let (outcome, time) = setup.execute(&pairs, 10)?;
-        self.output.write(&setup, &pairs, &outcome, time)
+        Ok(())
     }
 
     fn sites(&self) -> Result<Vec<Site>, Error> {
+        if let Some(preset) = &self.preset {
+            return Ok(preset.sites());
+        }
         if self.component.is_empty() {
             return Ok(Grid::default_sites());
         }
@@ -138,29 +266,25 @@ impl Sweep {
             .collect::<Result<_, _>>()?)
     }
 
-    /// Heads and positions, and whether together.
-    fn spans(&self) -> Result<[(Span, bool); 2], Error> {
-        let span = |flag: &str, text: &str| match text {
+    /// Heads, and whether together.
+    fn heads(&self) -> Result<(Span, bool), Error> {
+        match self.heads.as_str() {
             "together" => Ok((Span::All, true)),
             range => range
                 .parse()
                 .map(|span| (span, false))
-                .map_err(|e| Error::Usage(format!("--{flag}: {e}, or together"))),
-        };
-        Ok([
-            span("heads", &self.heads)?,
-            span("positions", &self.positions)?,
-        ])
+                .map_err(|e| Error::Usage(format!("--heads: {e}, or together"))),
+        }
     }
 
-    fn grid(
-        &self,
-        setup: &Setup,
-        sites: Vec<Site>,
-        spans: [(Span, bool); 2],
-    ) -> Result<Grid, Error> {
+    fn places(&self) -> Result<Where, Error> {
+        let parsed = self.positions.parse();
+        parsed.map_err(|e| Error::Usage(format!("--positions: {e}")))
+    }
+
+    fn op(&self, setup: &Setup) -> Result<Op, Error> {
         let folder = Path::new("");
-        let op = match &self.op {
+        Ok(match &self.op {
             OpText::Ready(Op::Noise { level, .. }) => Op::Noise {
                 level: *level,
                 seed: self.seed.unwrap_or(0),
@@ -171,16 +295,6 @@ impl Sweep {
             OpText::Add(file) => Op::Add(Some(read_vector(file, folder)?)),
             OpText::Subtract(file) => Op::Subtract(Some(read_vector(file, folder)?)),
             OpText::Mean(file) => Op::Mean(mean_over(file, &setup.model, folder)?),
-        };
-        let [(heads, heads_together), (positions, positions_together)] = spans;
-        Ok(Grid {
-            sites,
-            layers: self.layers.clone(),
-            heads,
-            positions,
-            heads_together,
-            positions_together,
-            op,
         })
     }
 }
@@ -199,6 +313,7 @@ fn default_targets(setup: &Setup, pair: &Pair) -> Result<Vec<u32>, Error> {
                 runs: [].into(),
             }],
             1,
+            &[],
         )?;
         let top = outcome
             .pairs
@@ -222,6 +337,26 @@ impl Output {
         Ok(())
     }
 
+    /// Refuses metrics that some pair has no answers for, and averages that could not be written.
+    pub fn check_pairs(&self, pairs: &[PairRuns], averages: bool) -> Result<(), Error> {
+        metric::check(&self.metric, pairs)?;
+        if let Some(out) = self.table_file().filter(|_| averages) {
+            report::check_summary(out)?;
+        }
+        Ok(())
+    }
+
+    /// The file that the table goes to, if it goes to one.
+    fn table_file(&self) -> Option<&Path> {
+        self.out.as_deref().filter(|out| *out != Path::new("-"))
+    }
+
+    /// The column that is drawn: the first metric, else the probability.
+    fn drawn(&self) -> String {
+        let first = self.metric.first();
+        first.map_or_else(|| "prob".to_owned(), Metric::to_string)
+    }
+
     /// Refuses a plot of runs that have no place in one, before anything is computed.
     pub fn check_plot(&self, setup: &Setup, pairs: &[PairRuns]) -> Result<(), Error> {
         if self.plot.is_none() {
@@ -229,7 +364,7 @@ impl Output {
         }
         let nothing = |pair: &Pair| {
             vec![Readout {
-                logits: vec![0.0; pair.targets.len()],
+                logits: vec![0.0; pair.answers().len()],
                 ..Readout::default()
             }]
         };
@@ -243,7 +378,7 @@ impl Output {
             ..Outcome::default()
         };
         HeatMap::new(
-            &table(&setup.model, pairs, &outcome, Provenance::default()),
+            &table(&setup.model, pairs, &outcome, &[], Provenance::default()),
             "prob",
         )?;
         Ok(())
@@ -256,6 +391,7 @@ impl Output {
         pairs: &[PairRuns],
         outcome: &Outcome,
         time: Duration,
+        averages: bool,
     ) -> Result<ExitCode, Error> {
         let to_stdout = self.out.as_deref() == Some(Path::new("-"));
         // the hash reads every weight: only a file needs it
@@ -264,11 +400,18 @@ impl Output {
         } else {
             setup.provenance_without_hash(pairs)
         };
-        let table = table(&setup.model, pairs, outcome, provenance);
-        if let Some(path) = self.out.as_deref().filter(|_| !to_stdout) {
+        let table = table(&setup.model, pairs, outcome, &self.metric, provenance);
+        let mut written = Vec::new();
+        if let Some(path) = self.table_file() {
             report::write(&table, path)?;
+            written.push(path.to_owned());
+            if averages {
+                let summary = summary(&table, pairs, outcome, &self.metric);
+                report::write_summary(&summary, &table.provenance, path)?;
+                written.push(report::summary_path(path));
+            }
         }
-        let map = match HeatMap::new(&table, "prob") {
+        let map = match HeatMap::new(&table, &self.drawn()) {
             Ok(map) => Some(map),
             // runs of several patches have no place in a grid; only who asked for a plot minds
             Err(ReportError::NothingToPlot(_)) if self.plot.is_none() => None,
@@ -276,6 +419,7 @@ impl Output {
         };
         if let (Some(path), Some(map)) = (&self.plot, &map) {
             report::plot(map, path)?;
+            written.push(path.clone());
         }
         // the reader of a pipe may go away; files stand by then
         if to_stdout {
@@ -322,11 +466,7 @@ impl Output {
                 runs as f64 / time.as_secs_f64(),
                 outcome.plan.flops() as f64 / time.as_secs_f64() / 1e9,
             )?;
-            for path in [&self.out, &self.plot]
-                .into_iter()
-                .flatten()
-                .filter(|p| **p != Path::new("-"))
-            {
+            for path in &written {
                 writeln!(out, "wrote {}", path.display())?;
             }
             Ok(())

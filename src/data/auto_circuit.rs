@@ -94,7 +94,10 @@ fn prompt_lines(bytes: &[u8]) -> Vec<usize> {
                     }
                 }
                 if depth == 1 && is_key {
-                    key = bytes.get(start..at.saturating_sub(1)).unwrap_or(&[]).to_vec();
+                    key = bytes
+                        .get(start..at.saturating_sub(1))
+                        .unwrap_or(&[])
+                        .to_vec();
                 }
             }
             b':' if depth == 1 => is_key = false,

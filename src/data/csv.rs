@@ -48,9 +48,8 @@ pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Rows, DataError> {
         let record = record.map_err(|error| malformed(format!("not readable as CSV: {error}")))?;
         let line = record.position().map_or(0, ::csv::Position::line);
         let place = format!("line {line}");
-        let bad = |field: Option<&str>, problem: String| {
-            Err(RowError::new(path, &place, field, problem))
-        };
+        let bad =
+            |field: Option<&str>, problem: String| Err(RowError::new(path, &place, field, problem));
         if record.len() != names.len() {
             let (found, expected) = (record.len(), names.len());
             rows.push(bad(

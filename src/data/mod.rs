@@ -29,9 +29,9 @@ mod words;
 use std::path::Path;
 
 pub use self::error::{DataError, RowError};
+use self::position::Position;
 pub use self::record::Record;
 pub use self::resolve::{Direction, Reading, Resolved, with_bos};
-use self::position::Position;
 
 /// A prompt as a row gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +118,9 @@ pub fn read(path: &Path) -> Result<Rows, DataError> {
         source,
     })?;
     // a byte order mark is no part of the first line
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").map_or(bytes.clone(), <[u8]>::to_vec);
+    let bytes = bytes
+        .strip_prefix(b"\xef\xbb\xbf")
+        .map_or(bytes.clone(), <[u8]>::to_vec);
     let rows = parse(path, bytes)?;
     if rows.is_empty() {
         return Err(DataError::Empty { path: path.into() });

@@ -84,9 +84,12 @@ fn value(field: &Field) -> Result<Value, String> {
         Field::Bytes(bytes) => std::str::from_utf8(bytes.data())
             .map_err(|_| "holds bytes that are not UTF-8".to_owned())?
             .into(),
-        Field::ListInternal(list) => {
-            Value::Array(list.elements().iter().map(value).collect::<Result<_, _>>()?)
-        }
+        Field::ListInternal(list) => Value::Array(
+            list.elements()
+                .iter()
+                .map(value)
+                .collect::<Result<_, _>>()?,
+        ),
         Field::Group(row) => row
             .get_column_iter()
             .map(|(name, field)| Ok((name.clone(), value(field)?)))

@@ -133,7 +133,11 @@ mod tests {
     fn every_way_to_name_a_position() {
         let prompt = words(&["The", " cap", "ital", " of", " Spain", " is"]);
         let subject = |name: &str| (name == "subject").then_some((1, 2));
-        let at = |text: &str| Position::named(text).resolve(&prompt, subject).map_err(|e| e.to_string());
+        let at = |text: &str| {
+            Position::named(text)
+                .resolve(&prompt, subject)
+                .map_err(|e| e.to_string())
+        };
         assert_eq!(at("3"), Ok(vec![3]));
         assert_eq!(at("-1"), Ok(vec![5]));
         assert_eq!(at("-6"), Ok(vec![0]));

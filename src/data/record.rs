@@ -44,7 +44,12 @@ const NAMES: [&[&str]; 12] = [
     &["source_ids"],
     &["targets", "target", "answers", "answer"],
     &["target_ids", "correct_idx"],
-    &["wrong_targets", "wrong_target", "wrong_answers", "wrong_answer"],
+    &[
+        "wrong_targets",
+        "wrong_target",
+        "wrong_answers",
+        "wrong_answer",
+    ],
     &["wrong_target_ids", "incorrect_idx"],
     &["positions"],
     &["source_positions"],
@@ -97,7 +102,8 @@ impl Record<'_> {
             }
             (Some(base), Some(source)) if base.len() != source.len() => {
                 let (n, m) = (base.len(), source.len());
-                let problem = format!("has {m} positions where positions has {n}: give one for each");
+                let problem =
+                    format!("has {m} positions where positions has {n}: give one for each");
                 return Err(self.error(Some("source_positions"), problem));
             }
             _ => {}
@@ -129,11 +135,16 @@ impl Record<'_> {
             if is_known(name) {
                 continue;
             }
-            let near = NAMES.iter().copied().flatten().find(|known| {
-                strsim::osa_distance(known, &name.to_ascii_lowercase()) <= 1
-            });
+            let near = NAMES
+                .iter()
+                .copied()
+                .flatten()
+                .find(|known| strsim::osa_distance(known, &name.to_ascii_lowercase()) <= 1);
             if let Some(near) = near {
-                return Err(self.error(Some(name), format!("is no known field: did you mean {near}?")));
+                return Err(self.error(
+                    Some(name),
+                    format!("is no known field: did you mean {near}?"),
+                ));
             }
         }
         Ok(())
@@ -167,7 +178,10 @@ impl Record<'_> {
             ("wrong_targets", "wrong_target_ids"),
         ] {
             for field in [canonical, ids] {
-                names.extend(self.field(field)?.map(|(name, _)| (canonical, name.to_owned())));
+                names.extend(
+                    self.field(field)?
+                        .map(|(name, _)| (canonical, name.to_owned())),
+                );
             }
         }
         Ok(names)
@@ -196,7 +210,9 @@ impl Record<'_> {
             None => None,
             Some((_, Value::String(text))) => Some(Prompt::Text(text.clone())),
             Some((name, value @ Value::Array(_))) => Some(Prompt::Ids(self.numbers(name, value)?)),
-            Some((name, other)) => return Err(self.wrong(name, "text or a list of token ids", other)),
+            Some((name, other)) => {
+                return Err(self.wrong(name, "text or a list of token ids", other));
+            }
         };
         match (written, self.ids(ids)?) {
             (Some(_), Some(_)) => {
@@ -257,7 +273,10 @@ impl Record<'_> {
             return Err(self.wrong(name, expected, value));
         };
         if list.is_empty() {
-            return Err(self.error(Some(name), "is an empty list: leave it out to patch everywhere"));
+            return Err(self.error(
+                Some(name),
+                "is an empty list: leave it out to patch everywhere",
+            ));
         }
         let position = |value: &Value| match value {
             Value::String(text) if !text.trim().is_empty() => Ok(Position::named(text)),
@@ -266,7 +285,10 @@ impl Record<'_> {
                 None => Err(self.wrong(name, expected, other)),
             },
         };
-        list.iter().map(position).collect::<Result<_, _>>().map(Some)
+        list.iter()
+            .map(position)
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     fn spans(&self) -> Result<Vec<Span>, RowError> {
@@ -275,12 +297,18 @@ impl Record<'_> {
             .stretches("spans")?
             .into_iter()
             .map(|(name, base)| Span {
-                source: source.iter().find(|(n, _)| *n == name).map(|(_, s)| s.clone()),
+                source: source
+                    .iter()
+                    .find(|(n, _)| *n == name)
+                    .map(|(_, s)| s.clone()),
                 name,
                 base,
             })
             .collect();
-        match source.iter().find(|(name, _)| !spans.iter().any(|s| s.name == *name)) {
+        match source
+            .iter()
+            .find(|(name, _)| !spans.iter().any(|s| s.name == *name))
+        {
             Some((name, _)) => {
                 let problem = format!("names {name:?}, which spans does not: give it in both");
                 Err(self.error(Some("source_spans"), problem))
@@ -300,7 +328,9 @@ impl Record<'_> {
         let number = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
         let stretch = |(span, value): (&String, &Value)| {
             let stretch = match value {
-                Value::String(words) if !words.trim().is_empty() => Some(Stretch::Words(words.clone())),
+                Value::String(words) if !words.trim().is_empty() => {
+                    Some(Stretch::Words(words.clone()))
+                }
                 Value::Array(ends) => match ends.as_slice() {
                     [first, last] => number(first)
                         .zip(number(last))
@@ -315,6 +345,10 @@ impl Record<'_> {
                 .ok_or_else(|| self.wrong(name, expected, value))
         };
         // an absent span of one row is a null in Parquet, whose rows all have the same
-        spans.iter().filter(|(_, v)| !v.is_null()).map(stretch).collect()
+        spans
+            .iter()
+            .filter(|(_, v)| !v.is_null())
+            .map(stretch)
+            .collect()
     }
 }

@@ -32,6 +32,8 @@ pub struct Reading<'a> {
     pub first_token: bool,
     /// Targets of rows that have none of their own.
     pub targets: &'a [u32],
+    /// Wrong answers of rows that have none of their own.
+    pub wrong: &'a [u32],
     /// Where every pair is patched; `None` is where its row says or, if it does not, everywhere.
     /// Numbers count the BOS.
     pub positions: Option<&'a [Position]>,
@@ -122,12 +124,22 @@ impl Reading<'_> {
         })
     }
 
-    fn pair(&self, example: &Example, base: &Side, source: Option<&Side>) -> Result<Pair, RowError> {
+    fn pair(
+        &self,
+        example: &Example,
+        base: &Side,
+        source: Option<&Side>,
+    ) -> Result<Pair, RowError> {
         let token = |field: &str, token: &Token| match token {
             Token::Id(id) => Ok(*id),
             Token::Text(text) => {
-                let id = self.model.text().and_then(|t| t.target(text, self.first_token));
-                id.map_err(|e: ModelError| error(example, Some(example.called(field)), e.to_string()))
+                let id = self
+                    .model
+                    .text()
+                    .and_then(|t| t.target(text, self.first_token));
+                id.map_err(|e: ModelError| {
+                    error(example, Some(example.called(field)), e.to_string())
+                })
             }
         };
         let all = |field: &str, tokens: &[Token]| -> Result<Vec<u32>, RowError> {
@@ -141,11 +153,15 @@ impl Reading<'_> {
             let problem = "has no targets: give targets or target_ids, or --targets for all rows";
             return Err(error(example, None, problem));
         }
+        let mut wrong = all("wrong_targets", &example.wrong)?;
+        if wrong.is_empty() {
+            wrong = self.wrong.to_vec();
+        }
         let pair = Pair {
             base: base.ids.clone(),
             source: source.map(|side| side.ids.clone()),
             targets,
-            wrong: all("wrong_targets", &example.wrong)?,
+            wrong,
             readouts: Vec::new(),
         };
         check_pair(&pair, &self.model.config).map_err(|e| {
@@ -185,7 +201,11 @@ impl Reading<'_> {
         };
         let fail = |field: &str, which: &str, problem: PositionError| {
             let name = &span.name;
-            error(example, Some(field), format!("{name:?}: the {which} prompt {problem}"))
+            error(
+                example,
+                Some(field),
+                format!("{name:?}: the {which} prompt {problem}"),
+            )
         };
         let at = tokens(&span.base, base).map_err(|e| fail("spans", "base", e))?;
         let read = match (source, &span.source) {
@@ -227,10 +247,7 @@ impl Reading<'_> {
             }
         };
         let mut here = positions;
-        let mut there = example
-            .source_positions
-            .clone()
-            .filter(|_| field.is_some());
+        let mut there = example.source_positions.clone().filter(|_| field.is_some());
         if field.is_some() {
             // a row counts in the prompt that it gives
             let shift = isize::from(self.bos.is_some());
@@ -261,7 +278,11 @@ impl Reading<'_> {
         spans: &[Placed<'_>],
     ) -> Result<Spot, RowError> {
         let fail = |which: &str, position: &Position, e: PositionError| {
-            error(example, field, format!("position {position}: the {which} prompt {e}"))
+            error(
+                example,
+                field,
+                format!("position {position}: the {which} prompt {e}"),
+            )
         };
         let placed = |name: &str| spans.iter().find(|span| span.name == name);
         let here = position
@@ -307,6 +328,22 @@ impl Reading<'_> {
 }
 
 impl Example {
+    /// A pair of no file, given as token ids.
+    pub fn of_ids(base: Vec<u32>, source: Option<Prompt>) -> Self {
+        Self {
+            path: std::path::PathBuf::new(),
+            place: String::new(),
+            base: Prompt::Ids(base),
+            source,
+            targets: Vec::new(),
+            wrong: Vec::new(),
+            positions: None,
+            source_positions: None,
+            spans: Vec::new(),
+            names: Vec::new(),
+        }
+    }
+
     /// The name under which the row gives a field.
     fn called<'a>(&'a self, canonical: &'a str) -> &'a str {
         let given = self.names.iter().find(|(name, _)| *name == canonical);

@@ -10,7 +10,9 @@ pub(super) struct Words {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WordsError {
     /// They are not there.
-    #[error("does not contain {words:?}, and no span has that name: give a word of it, a span, end, or a number")]
+    #[error(
+        "does not contain {words:?}, and no span has that name: give a word of it, a span, end, or a number"
+    )]
     Absent {
         /// As given.
         words: String,
@@ -88,14 +90,22 @@ mod tests {
     #[test]
     fn words_stand_whole_and_once() {
         let prompt = Words::new(
-            ["This", " is", " Zürich", ", is", " it", "?"].map(|t| Some(t.as_bytes())).into_iter(),
+            ["This", " is", " Zürich", ", is", " it", "?"]
+                .map(|t| Some(t.as_bytes()))
+                .into_iter(),
         );
         assert_eq!(prompt.find("This"), Ok((0, 0)));
         assert_eq!(prompt.find(" Zürich, is it"), Ok((2, 4)));
         assert_eq!(prompt.find("it?"), Ok((4, 5)));
-        assert!(matches!(prompt.find("is"), Err(WordsError::Several { count: 2, .. })));
+        assert!(matches!(
+            prompt.find("is"),
+            Err(WordsError::Several { count: 2, .. })
+        ));
         for absent in ["his", "Zü", "", " ", "it is"] {
-            assert!(matches!(prompt.find(absent), Err(WordsError::Absent { .. })), "{absent}");
+            assert!(
+                matches!(prompt.find(absent), Err(WordsError::Absent { .. })),
+                "{absent}"
+            );
         }
         let gap = Words::new([Some(b"a".as_slice()), None, Some(b"b")].into_iter());
         assert_eq!(gap.find("b"), Ok((2, 2)));

@@ -148,10 +148,12 @@ pub fn check_pair(pair: &Pair, config: &Config) -> Result<(), CheckError> {
     let answers = pair.answers();
     check_ids(&answers, config)?;
     if let Some(&id) = repeated(&answers) {
-        return Err(match pair.wrong.contains(&id) && pair.targets.contains(&id) {
-            true => CheckError::RightAndWrong { id },
-            false => CheckError::TargetTwice { id },
-        });
+        return Err(
+            match pair.wrong.contains(&id) && pair.targets.contains(&id) {
+                true => CheckError::RightAndWrong { id },
+                false => CheckError::TargetTwice { id },
+            },
+        );
     }
     in_range("position", &pair.readouts, pair.base.len(), "the readout")
 }

@@ -314,7 +314,10 @@ impl Grid {
                             ..patch.with_op(self.op.clone())
                         };
                         runs.push(Run {
-                            name: spot.name.as_ref().map(|name| run_name(component, *layer, name)),
+                            name: spot
+                                .name
+                                .as_ref()
+                                .map(|name| run_name(component, *layer, name)),
                             patches: vec![patch],
                         });
                     }

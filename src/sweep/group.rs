@@ -44,12 +44,8 @@ impl<'a, B: Backend> Group<'a, B> {
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); layout.prompts.len()];
         for (pair, place) in pairs.iter().zip(&places) {
             for prompt in [Some(place.base), place.source].into_iter().flatten() {
-                let missing = pair
-                    .pair
-                    .targets
-                    .iter()
-                    .filter(|t| !ids[prompt].contains(t));
-                let missing: Vec<u32> = missing.copied().collect();
+                let mut missing = pair.pair.answers();
+                missing.retain(|t| !ids[prompt].contains(t));
                 ids[prompt].extend(missing);
             }
         }
@@ -76,9 +72,10 @@ impl<'a, B: Backend> Group<'a, B> {
                     let i = ids[prompt].iter().position(|i| i == t)?;
                     readout.ranks.get(i).copied()
                 };
+                let answers = pair.pair.answers();
                 Readout {
-                    logits: pair.pair.targets.iter().filter_map(logit).collect(),
-                    ranks: pair.pair.targets.iter().filter_map(rank).collect(),
+                    logits: answers.iter().filter_map(logit).collect(),
+                    ranks: answers.iter().filter_map(rank).collect(),
                     ..readout.clone()
                 }
             };
@@ -241,7 +238,7 @@ impl<'a, B: Backend> Group<'a, B> {
         };
         for (run, _) in &chunk.readout_of {
             spec.ids
-                .extend(&self.pairs[drawn[*run as usize].pair].pair.targets);
+                .extend(self.pairs[drawn[*run as usize].pair].pair.answers());
             spec.first.push(spec.ids.len());
         }
         if limits.kl {
