@@ -159,7 +159,8 @@ impl Metric {
             (true, None) => f64::NAN,
             (true, Some(source)) => {
                 let base = of(reading.base);
-                (x - base) / (of(source) - base)
+                // no negative zero
+                (x - base) / (of(source) - base) + 0.0
             }
         }
     }
