@@ -45,7 +45,13 @@ fn main() {
 
     let (sources, headers) = kernels();
     let names: Vec<String> = sources.iter().map(|source| stem(source)).collect();
-    let image = |name: &str| out.join(format!("{name}.fatbin"));
+    // one does not replace the other, which may be wanted again
+    let kind = if compiler.is_some() {
+        "fatbin"
+    } else {
+        "placeholder"
+    };
+    let image = |name: &str| out.join(format!("{name}.{kind}"));
     let mut reports = String::new();
     match &compiler {
         Some(compiler) => {

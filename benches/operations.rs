@@ -4,7 +4,7 @@ mod random_gpt2;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use headlight::backend::cpu::Cpu;
-use headlight::bench::kernels;
+use headlight::bench::operations::cases;
 
 fn operations(criterion: &mut Criterion) {
     let model = random_gpt2::random_gpt2();
@@ -12,13 +12,14 @@ fn operations(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("operations");
     group.sample_size(10);
     for rows in [16, 512, 4096] {
-        for mut kernel in kernels(&cpu, rows, 16) {
+        for case in cases(rows, 16) {
             // operations a second where there are any, bytes a second otherwise
-            group.throughput(match kernel.flops as u64 {
-                0 => Throughput::Bytes(kernel.bytes as u64),
+            group.throughput(match case.flops(&model.config) as u64 {
+                0 => Throughput::Bytes(case.bytes(&model.config, |_| size_of::<f32>()) as u64),
                 flops => Throughput::Elements(flops),
             });
-            group.bench_function(kernel.name, |b| b.iter(&mut kernel.run));
+            let mut run = case.prepare(&cpu);
+            group.bench_function(case.name(&model.config), |b| b.iter(&mut run));
         }
     }
 }

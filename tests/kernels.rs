@@ -40,8 +40,8 @@ fn chips(found: impl Iterator<Item = String>) -> Vec<String> {
 fn skip(test: &str, why: &str) {
     let required = env::var_os("HEADLIGHT_REQUIRE_CUDA").is_some_and(|v| v == "1");
     assert!(!required, "HEADLIGHT_REQUIRE_CUDA=1, but {why}");
-    // not captured
-    let _ = writeln!(stderr(), "{test} skipped: {why}");
+    // not captured, and in one piece
+    let _ = stderr().write_all(format!("{test} skipped: {why}\n").as_bytes());
 }
 
 /// Whether the images are code.

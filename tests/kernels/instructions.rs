@@ -10,6 +10,7 @@ use std::thread;
 
 use headlight::backend::cuda::Variant;
 use headlight::backend::cuda::kernels::Kernel;
+use headlight::backend::cuda::limits::Limit;
 
 use crate::{assert_none, chips, disassembler, image};
 
@@ -113,13 +114,17 @@ const READ_SHARED_16: &str = "LDS.128";
 const LOCAL: &str = "LDL|STL";
 const DOUBLE: &str = "DADD|DMUL|DFMA";
 
+const TF32: &str = "HMMA.1688.F32.TF32";
+const BF16: &str = "HMMA.16816.F32.BF16";
+const F16: &str = "HMMA.16816.F32";
+
 /// The tensor cores' instruction of an arithmetic.
 fn tensor(variant: Variant) -> Option<&'static str> {
     match variant {
         Variant::Ffma => None,
-        Variant::Split | Variant::Tf32 => Some("HMMA.1688.F32.TF32"),
-        Variant::Bf16 => Some("HMMA.16816.F32.BF16"),
-        Variant::F16 => Some("HMMA.16816.F32"),
+        Variant::Split | Variant::Tf32 => Some(TF32),
+        Variant::Bf16 => Some(BF16),
+        Variant::F16 => Some(F16),
     }
 }
 
@@ -129,6 +134,18 @@ fn product(kernel: Kernel) -> Option<Variant> {
         Kernel::Linear { variant, .. }
         | Kernel::ReadoutWanted(variant)
         | Kernel::ReadoutScan(variant, _) => Some(variant),
+        _ => None,
+    }
+}
+
+/// What the repeats of a limit's kernel consist of, and how many chains and steps that are: none may be
+/// left out, nor be calculated once for all of a warp.
+fn chains(kernel: Kernel) -> Option<(&'static str, u32)> {
+    match kernel {
+        Kernel::Limit(Limit::Ffma) => Some(("FFMA", 32 * 8)),
+        Kernel::Limit(Limit::Tf32) => Some((TF32, 16 * 2)),
+        Kernel::Limit(Limit::Bf16) => Some((BF16, 16 * 2)),
+        Kernel::Limit(Limit::F16) => Some((F16, 16 * 2)),
         _ => None,
     }
 }
@@ -153,6 +170,7 @@ fn meant(kernel: Kernel) -> (Vec<&'static str>, Vec<&'static str>) {
                 absent.push("HMMA.BF16");
             }
         }
+        None if chains(kernel).is_some_and(|(chains, _)| chains != "FFMA") => {}
         None => absent.push("HMMA"),
     }
     there.extend(match kernel {
@@ -181,6 +199,8 @@ fn meant(kernel: Kernel) -> (Vec<&'static str>, Vec<&'static str>) {
         | Kernel::Overwrite(_) => vec![READ_16, WRITE_16],
         Kernel::Same(_) | Kernel::LayerNormScale | Kernel::ReadoutMerge => vec![READ_16],
         Kernel::ReadoutWanted(_) | Kernel::ReadoutTop => Vec::new(),
+        Kernel::Limit(Limit::Copy) => vec![READ_16, WRITE_16],
+        Kernel::Limit(_) => Vec::new(),
     });
     (there, absent)
 }
@@ -222,7 +242,7 @@ fn kernels_have_the_instructions_that_were_meant() {
             }
             for patterns in &absent {
                 if count(counts, patterns) > 0 {
-                    tell(format!("{patterns}"));
+                    tell(format!("has {patterns}"));
                 }
             }
             // the epilogue has multiply-adds too; the product's come on top
@@ -232,8 +252,13 @@ fn kernels_have_the_instructions_that_were_meant() {
             {
                 tell("the product has no FFMA".into());
             }
+            if let Some((instruction, many)) = chains(kernel)
+                && count(counts, instruction) < many
+            {
+                tell(format!("fewer than {many} {instruction}"));
+            }
             // three products for one, whatever the loop is unrolled to
-            if product(kernel) == Some(Variant::Split) && count(counts, "HMMA") % 3 != 0 {
+            if product(kernel) == Some(Variant::Split) && !count(counts, "HMMA").is_multiple_of(3) {
                 tell("products do not come in threes".into());
             }
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use headlight::backend::cuda::kernels::Kernel;
+use headlight::backend::cuda::limits::Limit;
 use headlight::backend::cuda::{COMPILED_BY, Tile, Variant};
 
 use crate::{MEASURED, assert_none, chips, compiled};
@@ -18,7 +19,8 @@ fn most_registers(kernel: Kernel) -> u32 {
         Kernel::Attention(_)
         | Kernel::LayerNorm(_)
         | Kernel::LayerNormScale
-        | Kernel::LayerNormNormalize => 64,
+        | Kernel::LayerNormNormalize
+        | Kernel::Limit(Limit::Ffma) => 64,
         // five of 256 (of 128, ten), as memory's latency wants
         Kernel::Embed
         | Kernel::Gather(_)
@@ -28,7 +30,10 @@ fn most_registers(kernel: Kernel) -> u32 {
         | Kernel::LayerNormAffine(_)
         | Kernel::Overwrite(_)
         | Kernel::ReadoutMerge
-        | Kernel::ReadoutTop => 48,
+        | Kernel::ReadoutTop
+        | Kernel::Limit(Limit::Copy) => 48,
+        // two of 256
+        Kernel::Limit(_) => 128,
         // one block of 256 has a multiprocessor to itself and may take all 255; what is over what was
         // measured is on its way to spills
         Kernel::Linear {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::device::{Device, Unavailable};
+use super::events::Timer;
 use super::linear::{Tile, Variant, tile, variant};
 use super::matrix::{Element, Matrix};
 use super::queue::{Launch, Queue};
@@ -102,7 +103,7 @@ impl Cuda {
     }
 
     /// The tile for so many rows and columns.
-    pub(super) fn tile(&self, rows: usize, columns: usize) -> Tile {
+    pub fn tile(&self, rows: usize, columns: usize) -> Tile {
         self.tile
             .unwrap_or_else(|| tile(rows, columns, self.device.processors))
     }
@@ -150,6 +151,30 @@ impl Cuda {
         let flops = self.queue().flush(&self.device)?;
         self.flops.fetch_add(flops, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Seconds of the device's time that operations take: their launches alone, without tables and
+    /// results.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`]: their own, or of what was queued before.
+    pub fn time(
+        &self,
+        timer: &Arc<Timer>,
+        operations: impl FnOnce() -> Result<(), DeviceError>,
+    ) -> Result<f64, DeviceError> {
+        self.flush()?;
+        self.queue().timer = Some(timer.clone());
+        let done = operations().and_then(|()| self.flush());
+        self.queue().timer = None;
+        let seconds = timer.take();
+        done.map(|()| seconds)
+    }
+
+    /// Bytes that a number takes in a matrix.
+    pub fn bytes_of(&self, store: Store) -> usize {
+        self.element(store).bytes()
     }
 
     /// What was made, or a stand-in for it and the error for whoever asks for a result.

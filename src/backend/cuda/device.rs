@@ -77,6 +77,8 @@ pub struct Device {
     pub capability: u32,
     /// Multiprocessors.
     pub processors: u32,
+    /// Bytes of the second-level cache.
+    pub cache_bytes: usize,
     handle: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
@@ -148,6 +150,7 @@ impl Device {
             return Err(Unavailable::TooOld { name, found });
         }
         let processors = attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(driver)?;
+        let cache = attribute(A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE).map_err(driver)?;
         let pools = attribute(A::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED).unwrap_or(0) > 0;
 
         // SAFETY: the handle is valid; the context is released once, when the device is dropped.
@@ -157,6 +160,7 @@ impl Device {
             name,
             capability,
             processors: processors as u32,
+            cache_bytes: cache as usize,
             handle,
             context,
             stream: result::stream::null(),
@@ -211,7 +215,8 @@ impl Device {
         Ok(())
     }
 
-    fn bind(&self) -> Result<(), DriverError> {
+    /// Makes the context this thread's, which every call of the driver needs.
+    pub(super) fn bind(&self) -> Result<(), DriverError> {
         // SAFETY: the context lives as long as the device.
         unsafe { result::ctx::set_current(self.context) }
     }

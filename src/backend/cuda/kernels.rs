@@ -4,6 +4,7 @@
 //! parameters are declared here once; the queue compares every launch with them, and
 //! `tests/kernels.rs` compares them with the `__global__` signatures.
 
+use super::limits::Limit;
 use super::linear::{Tile, Variant};
 use super::matrix::Element;
 
@@ -49,6 +50,8 @@ pub enum Kernel {
     ReadoutMerge,
     /// The most probable tokens of all tiles.
     ReadoutTop,
+    /// What a device can do at best.
+    Limit(Limit),
 }
 
 /// How an argument is passed.
@@ -88,6 +91,7 @@ impl Kernel {
                 Self::Attention(element),
             ]);
         }
+        all.extend(Limit::ALL.map(Self::Limit));
         for variant in Variant::ALL {
             all.push(Self::ReadoutWanted(variant));
             for tile in [Tile::Large, Tile::Small] {
@@ -134,6 +138,7 @@ impl Kernel {
             }
             Self::ReadoutMerge => "readout_merge".into(),
             Self::ReadoutTop => "readout_top".into(),
+            Self::Limit(limit) => format!("limit_{}", limit.name()),
         }
     }
 
@@ -156,6 +161,7 @@ impl Kernel {
             }
             Self::ReadoutWanted(_) | Self::ReadoutScan(..) => "readout",
             Self::ReadoutMerge | Self::ReadoutTop => "readout_merge",
+            Self::Limit(_) => "limits",
         }
     }
 
@@ -267,6 +273,16 @@ impl Kernel {
                 "const uint32_t *, const float *, uint32_t, uint32_t, uint32_t, uint32_t, \
                  uint32_t *, float *"
                     .into(),
+                Element::F32,
+                Element::F32,
+            ),
+            Self::Limit(limit) => (
+                match limit {
+                    Limit::Copy => "const uint4 *, uint4 *",
+                    Limit::Ffma => "float, float, uint32_t, float *",
+                    _ => "const uint32_t *, uint32_t, float *",
+                }
+                .into(),
                 Element::F32,
                 Element::F32,
             ),

@@ -107,12 +107,13 @@ pub struct View {
 }
 
 impl View {
-    /// No matrix. One column a stretch, since kernels divide by it.
+    /// No matrix. Kernels divide by the columns of a stretch, and ask whether they are whole vectors:
+    /// a missing trace must not forbid those.
     pub const NONE: Self = Self {
         data: 0,
         segment_stride: 0,
         row_stride: 0,
-        segment: 1,
+        segment: 16,
     };
 }
 

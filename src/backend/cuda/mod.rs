@@ -15,6 +15,7 @@ mod device;
 pub mod events;
 mod images;
 pub mod kernels;
+pub mod limits;
 mod linear;
 mod matrix;
 mod queue;

@@ -8,6 +8,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::device::{Allocation, Device};
+use super::events::Timer;
 use super::kernels::{Kernel, Pass};
 use super::matrix::View;
 use crate::backend::DeviceError;
@@ -108,6 +109,8 @@ pub struct Queue {
     error: Option<DeviceError>,
     /// The block on the device.
     memory: Option<Allocation>,
+    /// What launches are timed by, if they are.
+    pub timer: Option<Arc<Timer>>,
 }
 
 impl Queue {
@@ -200,31 +203,41 @@ impl Queue {
         if !block.is_empty() {
             device.write(base, block)?;
         }
-        for launch in launches {
-            let mut values: Vec<[u64; 3]> = launch
-                .arguments
-                .iter()
-                .map(|argument| match argument {
-                    Argument::Integer(x) => [u64::from(*x), 0, 0],
-                    Argument::Float(x) => [u64::from(x.to_bits()), 0, 0],
-                    Argument::Pointer(pointer) => [*pointer, 0, 0],
-                    Argument::Table(table) => [table.0.map_or(0, |at| base + at as u64), 0, 0],
-                    Argument::View(view) => bytemuck::cast(*view),
-                })
-                .collect();
-            let mut arguments: Vec<*mut c_void> = values
-                .iter_mut()
-                .map(|value| value.as_mut_ptr().cast())
-                .collect();
-            let Launch {
-                kernel,
-                grid,
-                block,
-                shared,
-                ..
-            } = launch;
-            device.launch(*kernel, *grid, *block, *shared, &mut arguments)?;
+        match &self.timer {
+            Some(timer) if !launches.is_empty() => {
+                timer.around(|| launch_all(device, base, launches))
+            }
+            _ => launch_all(device, base, launches),
         }
-        Ok(())
     }
+}
+
+/// Puts launches on the stream, the block being at `base`.
+fn launch_all(device: &Device, base: u64, launches: &[Launch]) -> Result<(), DeviceError> {
+    for launch in launches {
+        let mut values: Vec<[u64; 3]> = launch
+            .arguments
+            .iter()
+            .map(|argument| match argument {
+                Argument::Integer(x) => [u64::from(*x), 0, 0],
+                Argument::Float(x) => [u64::from(x.to_bits()), 0, 0],
+                Argument::Pointer(pointer) => [*pointer, 0, 0],
+                Argument::Table(table) => [table.0.map_or(0, |at| base + at as u64), 0, 0],
+                Argument::View(view) => bytemuck::cast(*view),
+            })
+            .collect();
+        let mut arguments: Vec<*mut c_void> = values
+            .iter_mut()
+            .map(|value| value.as_mut_ptr().cast())
+            .collect();
+        let Launch {
+            kernel,
+            grid,
+            block,
+            shared,
+            ..
+        } = launch;
+        device.launch(*kernel, *grid, *block, *shared, &mut arguments)?;
+    }
+    Ok(())
 }
