@@ -7,6 +7,7 @@ mod bench;
 mod cache;
 mod device;
 mod info;
+mod output;
 mod pairs;
 mod plot;
 mod run;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Global;
+use super::output::Output;
 use super::setup::Setup;
-use super::sweep::Output;
 use crate::error::Error;
 use crate::sweep::execute;
 use crate::sweep::experiment::Experiment;

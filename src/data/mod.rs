@@ -113,14 +113,14 @@ pub fn read(path: &Path) -> Result<Rows, DataError> {
         Some("json") => auto_circuit::parse,
         _ => return Err(DataError::UnknownFormat { path: path.into() }),
     };
-    let bytes = std::fs::read(path).map_err(|source| DataError::Read {
+    let mut bytes = std::fs::read(path).map_err(|source| DataError::Read {
         path: path.into(),
         source,
     })?;
     // a byte order mark is no part of the first line
-    let bytes = bytes
-        .strip_prefix(b"\xef\xbb\xbf")
-        .map_or(bytes.clone(), <[u8]>::to_vec);
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
     let rows = parse(path, bytes)?;
     if rows.is_empty() {
         return Err(DataError::Empty { path: path.into() });

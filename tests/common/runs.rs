@@ -32,7 +32,6 @@ pub fn pair(longest: usize) -> impl Strategy<Value = PairSpec> {
             length,
             shared,
             longer,
-            wrong: Vec::new(),
             readouts,
             seed,
         },
@@ -79,6 +78,7 @@ impl PairSpec {
             base,
             source: Some(source),
             targets,
+            wrong: Vec::new(),
             readouts,
         }
     }
