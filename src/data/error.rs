@@ -24,7 +24,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// Not of the format that its ending names.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {}", path.display(), visible(problem))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -72,8 +72,20 @@ impl RowError {
         Self {
             path: path.into(),
             place: place.into(),
-            field: field.map(str::to_owned),
-            problem: problem.into(),
+            field: field.map(visible),
+            problem: visible(&problem.into()),
         }
     }
+}
+
+/// Text of a file in a sentence: on one line, and with nothing in it that drives a terminal.
+fn visible(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_debug()),
+            false => line.push(c),
+        }
+    }
+    line
 }

@@ -191,9 +191,9 @@ impl Reading<'_> {
         let shift = usize::from(self.bos.is_some());
         let tokens = |stretch: &Stretch, side: &Side| match stretch {
             Stretch::Words(words) => side.words.find(words).map_err(PositionError::from),
-            Stretch::Tokens(_, last) if last + shift >= side.ids.len() => {
+            Stretch::Tokens(_, last) if last.saturating_add(shift) >= side.ids.len() => {
                 Err(PositionError::OutOfRange {
-                    number: (last + shift).cast_signed(),
+                    number: last.saturating_add(shift).try_into().unwrap_or(isize::MAX),
                     length: side.ids.len(),
                 })
             }
@@ -253,7 +253,7 @@ impl Reading<'_> {
             let shift = isize::from(self.bos.is_some());
             for position in here.iter_mut().chain(there.iter_mut().flatten()) {
                 if let Position::Number(n @ 0..) = position {
-                    *n += shift;
+                    *n = n.saturating_add(shift);
                 }
             }
             if let (Direction::Noise, Some(read)) = (self.direction, &mut there) {

@@ -1,10 +1,12 @@
 //! Averages over pairs: one row for each place that is patched, over all pairs that have it.
 //!
-//! Runs of different pairs belong together if they patch the same component, layer, head and
-//! position (by its name, where it has one, else by its number) in the same way. Targets are taken in
-//! order: the first of each pair, the second of each.
+//! Where all pairs have the same runs, as in an experiment, a place is a run. Else runs of different
+//! pairs belong together if they patch the same component, layer, head and position (by its name,
+//! where it has one, else by its number) in the same way. Targets are taken in order: the first of
+//! each pair, the second of each.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::sweep::metric::{Metric, Quantity, Reading};
 use crate::sweep::table::{Row, Table};
@@ -75,13 +77,20 @@ impl Moments {
     }
 }
 
-type Key = (
+/// What rows of different pairs must have in common to be averaged: a run or a place, and the target.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Run(u32, u32),
+    Place(Place, u32),
+}
+
+/// Name, component, numbers, operator, and all patches where these do not say enough.
+type Place = (
     Option<String>,
     Option<String>,
     [Option<u32>; 7],
     Option<String>,
     String,
-    u32,
 );
 
 /// Averages a result over its pairs. `table` is that of the same pairs and outcome.
@@ -96,6 +105,9 @@ pub fn summary(
     let metrics: Vec<Metric> = fixed.iter().chain(others).copied().collect();
     let mut rows: Vec<Average> = Vec::new();
     let mut known: HashMap<Key, usize> = HashMap::new();
+    let shared = pairs
+        .windows(2)
+        .all(|w| Arc::ptr_eq(&w[0].runs, &w[1].runs));
     let mut next = table.rows.iter();
     for (PairRuns { pair, .. }, read) in pairs.iter().zip(&outcome.pairs) {
         let Some(base) = read.base.last() else {
@@ -110,7 +122,11 @@ pub fn summary(
             };
             for index in 0..pair.targets.len() {
                 let Some(row) = next.next() else { break };
-                let at = *known.entry(key(row, index as u32)).or_insert_with(|| {
+                let key = match shared {
+                    true => Key::Run(row.run, index as u32),
+                    false => Key::Place(place(row), index as u32),
+                };
+                let at = *known.entry(key).or_insert_with(|| {
                     rows.push(Average {
                         row: row.clone(),
                         index: index as u32,
@@ -135,8 +151,8 @@ pub fn summary(
     }
 }
 
-/// What rows of different pairs must have in common to be averaged.
-fn key(row: &Row, index: u32) -> Key {
+/// Where a row patches, as far as it is the same in all prompts.
+fn place(row: &Row) -> Place {
     // a named position is another number in each prompt
     let at = |position: Option<u32>| position.filter(|_| row.name.is_none());
     // what has no name and no single place is told apart by its text
@@ -155,7 +171,7 @@ fn key(row: &Row, index: u32) -> Key {
         row.sample,
     ];
     let (name, component) = (row.name.clone(), row.component.clone());
-    (name, component, numbers, row.op.clone(), patches, index)
+    (name, component, numbers, row.op.clone(), patches)
 }
 
 impl Average {

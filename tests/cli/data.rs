@@ -367,6 +367,14 @@ fn bad_rows_are_named_and_may_be_skipped() {
         r#"{"base": "The capital of Spain is", "targets": [" Rome"]}"#,
         &["reads a source prompt"],
     );
+    says(
+        &format!(r#"{{{pair}, "targets": [" Rome"], "positions": ["a\nb\u001b[31m"]}}"#),
+        &[r"position a\nb\u{1b}[31m"],
+    );
+    says(
+        &format!(r#"{{{pair}, "targets": [" Rome"], "spans": {{"s": 18446744073709551615}}}}"#),
+        &["field spans", "out of range"],
+    );
     // a near miss of the flag is one of the row, and the skipped row is counted
     lab.write(
         "c.csv",
