@@ -127,7 +127,7 @@ fn five_mutations_are_killed() {
 
 /// Those named in `HEADLIGHT_MUTATIONS`, or all.
 #[test]
-#[ignore = "tests/mutations/run: half an hour"]
+#[ignore = "tests/mutations/run: a quarter of an hour"]
 fn every_mutation_is_killed() {
     let named = std::env::var("HEADLIGHT_MUTATIONS").unwrap_or_default();
     let named: Vec<&str> = named.split_whitespace().collect();
