@@ -183,6 +183,24 @@ fn unequal_lengths_need_names_and_get_no_padding() {
     let at = |p: u32, s: u32| (Some(p), Some(s));
     assert_eq!(places, [at(4, 5), at(3, 4), at(5, 4), at(4, 3)]);
     assert_eq!(all[1].token.as_deref(), Some(" Spain"));
+    // a name is one place, whatever its number in each prompt
+    let averages = |positions: &str| {
+        rows(
+            &lab,
+            &[
+                "--data",
+                "u.jsonl",
+                "--op",
+                "zero",
+                "--positions",
+                positions,
+            ],
+        );
+        lab.read("t.summary.csv").lines().count() - 1
+    };
+    assert_eq!(averages("end,-2"), 2);
+    assert_eq!(averages("together"), 1);
+    assert_eq!(averages("all"), 6);
     // by number, the longer base has no partner in the source
     lab.refused(
         &["sweep", "--data", "u.jsonl"],
