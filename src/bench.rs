@@ -83,6 +83,7 @@ pub fn sweep<B: Backend>(backend: &B, length: usize, most: usize) -> PairRuns {
         base: ids(0),
         source: Some(ids(1)),
         targets: vec![0, 1],
+        wrong: Vec::new(),
         readouts: Vec::new(),
     };
     PairRuns {

@@ -16,12 +16,18 @@ pub enum Error {
     /// A sweep's flags.
     #[error(transparent)]
     Grid(#[from] crate::sweep::grid::GridError),
+    /// Metrics that cannot be read.
+    #[error(transparent)]
+    Metric(#[from] crate::sweep::metric::MetricError),
     /// A component's name.
     #[error(transparent)]
     Component(#[from] crate::site::UnknownComponent),
     /// An experiment file.
     #[error(transparent)]
     Experiment(#[from] crate::sweep::experiment::ExperimentError),
+    /// A data set.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
     /// A named tensor.
     #[error(transparent)]
     Vector(#[from] crate::sweep::vector::VectorError),

@@ -15,6 +15,7 @@
 pub mod backend;
 pub mod bench;
 pub mod cli;
+pub mod data;
 pub mod error;
 pub mod forward;
 pub mod model;

@@ -2,12 +2,18 @@
 
 #[path = "cli/cache.rs"]
 mod cache;
+#[path = "cli/data.rs"]
+mod data;
+#[path = "cli/documented.rs"]
+mod documented;
 #[path = "cli/errors.rs"]
 mod errors;
 #[path = "cli/exit.rs"]
 mod exit;
 #[path = "cli/lab.rs"]
 mod lab;
+#[path = "cli/metrics.rs"]
+mod metrics;
 #[path = "cli/models.rs"]
 mod models;
 #[path = "cli/ops.rs"]

@@ -21,6 +21,7 @@ fn bits<T: Real>(model: &Checkpoint, instructions: Instructions) -> Vec<u64> {
         base: ids(3),
         source: Some(ids(8)),
         targets: vec![0, 1, 2, 3],
+        wrong: Vec::new(),
         readouts: vec![2, 6],
     };
     let runs: Vec<Run> = Component::all()

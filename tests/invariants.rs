@@ -348,6 +348,7 @@ fn runs_that_were_planned_wrongly_equal_the_whole_run() {
             base: vec![1, 2, 3, 4, 5, 6, 7, 8],
             source: Some(vec![8, 1, 9, 2, 4, 6, 3, 1]),
             targets: (0..17).collect(),
+            wrong: Vec::new(),
             readouts,
         };
         for runs in [runs.to_vec(), runs.iter().rev().cloned().collect()] {

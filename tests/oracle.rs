@@ -102,6 +102,7 @@ fn pair(case: &Case) -> Pair {
         base: case.base_ids.clone(),
         source: Some(case.source_ids.clone()),
         targets: case.target_ids.clone(),
+        wrong: Vec::new(),
         readouts,
     }
 }

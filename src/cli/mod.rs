@@ -7,6 +7,8 @@ mod bench;
 mod cache;
 mod device;
 mod info;
+mod output;
+mod pairs;
 mod plot;
 mod run;
 mod setup;
@@ -129,6 +131,10 @@ struct Prompts {
     /// Target tokens as ids
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     target_ids: Vec<u32>,
+    /// A wrong answer, taken whole, that logit_diff and prob_diff hold against the targets; may be
+    /// repeated
+    #[arg(long, value_name = "TEXT")]
+    wrong_target: Vec<String>,
     /// Let a target of several tokens count as its first
     #[arg(long)]
     first_token: bool,

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Global;
+use super::output::Output;
 use super::setup::Setup;
-use super::sweep::Output;
 use crate::error::Error;
 use crate::sweep::execute;
 use crate::sweep::experiment::Experiment;
@@ -32,9 +32,11 @@ impl RunFile {
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let pairs = experiment.resolve(&setup.model, folder, self.first_token)?;
         execute::check(&pairs, &setup.model.config)?;
+        self.output.check_pairs(&pairs, pairs.len() > 1)?;
         self.output.check_plot(&setup, &pairs)?;
         setup.announce();
-        let (outcome, time) = setup.execute(&pairs, 10)?;
-        self.output.write(&setup, &pairs, &outcome, time)
+        let (outcome, time) = setup.execute(&pairs, 10, &self.output.metric)?;
+        self.output
+            .write(&setup, &pairs, &outcome, time, pairs.len() > 1)
     }
 }

@@ -18,6 +18,7 @@ use crate::backend::{Backend, Precision};
 use crate::error::Error;
 use crate::model::Checkpoint;
 use crate::sweep::execute::{self, Limits, Outcome};
+use crate::sweep::metric::Metric;
 use crate::sweep::pair::{Pair, PairRuns};
 use crate::sweep::results::pairs_provenance;
 use crate::sweep::table::Provenance;
@@ -148,6 +149,7 @@ impl Setup {
             base,
             source,
             targets: self.targets(prompts)?,
+            wrong: self.wrong(prompts)?,
             readouts: Vec::new(),
         }))
     }
@@ -162,6 +164,12 @@ impl Setup {
         }
         targets.extend(&prompts.target_ids);
         Ok(targets)
+    }
+
+    /// Ids of the wrong targets.
+    pub fn wrong(&self, prompts: &Prompts) -> Result<Vec<u32>, Error> {
+        let id = |text: &String| Ok(self.model.text()?.target(text, prompts.first_token)?);
+        prompts.wrong_target.iter().map(id).collect()
     }
 
     /// Does something on the chosen device.
@@ -228,12 +236,18 @@ impl Setup {
         bar
     }
 
-    /// Runs pairs with a progress bar, and says how long it took.
-    pub fn execute(&self, pairs: &[PairRuns], top: usize) -> Result<(Outcome, Duration), Error> {
+    /// Runs pairs with a progress bar, reading what the metrics need, and says how long it took.
+    pub fn execute(
+        &self,
+        pairs: &[PairRuns],
+        top: usize,
+        metrics: &[Metric],
+    ) -> Result<(Outcome, Duration), Error> {
         self.on_device(Execution {
             setup: self,
             pairs,
             top,
+            metrics,
         })
     }
 
@@ -279,17 +293,25 @@ struct Execution<'a> {
     setup: &'a Setup,
     pairs: &'a [PairRuns],
     top: usize,
+    metrics: &'a [Metric],
 }
 
 impl Task for Execution<'_> {
     type Output = (Outcome, Duration);
 
     fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<(Outcome, Duration), Error> {
-        let Self { setup, pairs, top } = self;
+        let Self {
+            setup,
+            pairs,
+            top,
+            metrics,
+        } = self;
         execute::check(pairs, backend.config())?;
         let plan = execute::plan(backend, pairs);
         let limits = Limits {
             top,
+            ranks: metrics.iter().any(Metric::needs_ranks),
+            kl: metrics.iter().any(Metric::needs_kl),
             ..setup.limits(memory)
         };
         let bar = setup.bar(plan.flops(), "{bar:40} {percent:>3}%  {msg}  {eta} left");

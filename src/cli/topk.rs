@@ -55,7 +55,7 @@ impl Topk {
             runs: [].into(),
         }];
         let number = (self.number as usize).min(setup.model.config.vocab);
-        let (outcome, _) = setup.execute(&pairs, number)?;
+        let (outcome, _) = setup.execute(&pairs, number, &[])?;
         let format = match self.format {
             Format::Table => TopkFormat::Table,
             Format::Csv => TopkFormat::Csv,

@@ -20,17 +20,25 @@ pub(super) fn write(table: &Table, out: &mut dyn Write) -> io::Result<()> {
 fn write_records<W: Write>(table: &Table, csv: &mut csv::Writer<W>) -> csv::Result<()> {
     csv.write_record(columns::names(&table.metrics))?;
     for row in &table.rows {
-        for cell in columns::cells(row) {
-            match cell {
-                Cell::Missing => csv.write_field("")?,
-                Cell::Int(value) => csv.write_field(value.to_string())?,
-                Cell::Text(value) => csv.write_field(value.as_bytes())?,
-                Cell::Float(value) => csv.write_field(columns::float_text(value))?,
-            }
-        }
-        csv.write_record(None::<&[u8]>)?;
+        write_record(columns::cells(row), csv)?;
     }
     Ok(())
+}
+
+/// Writes one line.
+pub(super) fn write_record<'a, W: Write>(
+    cells: impl Iterator<Item = Cell<'a>>,
+    csv: &mut csv::Writer<W>,
+) -> csv::Result<()> {
+    for cell in cells {
+        match cell {
+            Cell::Missing => csv.write_field("")?,
+            Cell::Int(value) => csv.write_field(value.to_string())?,
+            Cell::Text(value) => csv.write_field(value.as_bytes())?,
+            Cell::Float(value) => csv.write_field(columns::float_text(value))?,
+        }
+    }
+    csv.write_record(None::<&[u8]>)
 }
 
 /// The system's own error: the crate's conversion would hide that a disk is full or a pipe closed.

@@ -16,14 +16,24 @@ use super::{Provenance, ReportError, Row, Table};
 
 /// Writes the table. It has been checked.
 pub(super) fn write(table: &Table, out: &mut dyn Write) -> io::Result<()> {
+    let names = columns::names(&table.metrics);
+    write_objects(names, table.rows.iter().map(columns::cells), out)
+}
+
+/// Writes one object a row.
+pub(super) fn write_objects<'a, R: Iterator<Item = Cell<'a>>>(
+    names: impl Iterator<Item = &'a str>,
+    rows: impl Iterator<Item = R>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     // The keys are the same in every line: quote them once.
-    let keys = columns::names(&table.metrics)
+    let keys = names
         .map(|name| Ok(format!("{}:", serde_json::to_string(name)?)))
         .collect::<Result<Vec<_>, serde_json::Error>>()?;
     let mut line = Vec::new();
-    for row in &table.rows {
+    for row in rows {
         line.clear();
-        for (key, cell) in keys.iter().zip(columns::cells(row)) {
+        for (key, cell) in keys.iter().zip(row) {
             line.push(if line.is_empty() { b'{' } else { b',' });
             line.extend_from_slice(key.as_bytes());
             match cell {
@@ -134,7 +144,7 @@ fn cell(value: Value, kind: Kind, nullable: bool) -> Result<Cell<'static>, Strin
 
 /// An object's fields in file order, duplicates included: a plain map would keep the last of two
 /// silently, and [`columns::metrics_of_header`] refuses them.
-struct Fields(Vec<(String, Value)>);
+pub(crate) struct Fields(pub(crate) Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -4,6 +4,7 @@
 //! the same columns under the same names. A [`HeatMap`] is made from a table once and then
 //! drawn on a terminal, as SVG or as PNG. Files appear whole or not at all ([`WholeFile`]).
 
+mod arrays;
 pub mod colour;
 mod colour_bar;
 mod columns;
@@ -14,6 +15,7 @@ mod grid;
 pub mod heatmap;
 mod jsonl;
 mod labels;
+mod npz;
 mod numbers;
 mod page;
 mod parquet;
@@ -22,6 +24,7 @@ mod png;
 mod provenance;
 mod scene;
 mod strongest;
+mod summary;
 mod svg;
 mod terminal;
 mod topk;
@@ -31,12 +34,16 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+pub use self::arrays::{ArraysFormat, Coordinates, check_arrays, write_arrays};
 pub use self::error::ReportError;
 pub use self::heatmap::HeatMap;
+pub(crate) use self::jsonl::Fields;
 pub use self::labels::token_label;
+pub(crate) use self::parquet::fenced;
 pub use self::plot::{PlotFormat, check_plot, plot};
 pub use self::provenance::meta_path;
 pub use self::strongest::{strongest, write_strongest};
+pub use self::summary::{check_summary, summary_path, write_summary};
 pub use self::terminal::render;
 pub use self::topk::{Candidate, TopkFormat, write_topk};
 pub use self::whole_file::WholeFile;

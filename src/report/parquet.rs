@@ -32,17 +32,12 @@ const METADATA_KEY: &str = "headlight";
 
 /// Writes the table. It has been checked.
 pub(super) fn write(table: &Table, out: &mut (dyn Write + Send)) -> io::Result<()> {
-    let provenance = serde_json::to_string(&table.provenance)?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::SNAPPY)
-        .set_key_value_metadata(Some(vec![KeyValue::new(
-            METADATA_KEY.to_owned(),
-            provenance,
-        )]))
-        .build();
-    let schema = schema(&table.metrics).map_err(io_error)?;
-    let mut file =
-        SerializedFileWriter::new(out, schema, Arc::new(properties)).map_err(io_error)?;
+    let fixed = FIXED.iter().map(|c| (c.name, c.kind, c.nullable));
+    let metrics = table
+        .metrics
+        .iter()
+        .map(|name| (&**name, Kind::Float, false));
+    let mut file = writer(fixed.chain(metrics), &table.provenance, out)?;
     for rows in table.rows.chunks(ROW_GROUP) {
         let mut group = file.next_row_group().map_err(io_error)?;
         for column in &FIXED {
@@ -59,8 +54,26 @@ pub(super) fn write(table: &Table, out: &mut (dyn Write + Send)) -> io::Result<(
     Ok(())
 }
 
+/// A file of these columns (name, kind, whether nullable), with the provenance in its metadata.
+pub(super) fn writer<'a, W: Write + Send>(
+    columns: impl Iterator<Item = (&'a str, Kind, bool)>,
+    provenance: &Provenance,
+    out: W,
+) -> io::Result<SerializedFileWriter<W>> {
+    let provenance = serde_json::to_string(provenance)?;
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_key_value_metadata(Some(vec![KeyValue::new(
+            METADATA_KEY.to_owned(),
+            provenance,
+        )]))
+        .build();
+    let schema = schema(columns).map_err(io_error)?;
+    SerializedFileWriter::new(out, schema, Arc::new(properties)).map_err(io_error)
+}
+
 /// The system's own error, where there is one inside: a full disk should read as a full disk.
-fn io_error(error: ParquetError) -> io::Error {
+pub(super) fn io_error(error: ParquetError) -> io::Error {
     match error {
         ParquetError::External(inner) => match inner.downcast::<io::Error>() {
             Ok(inner) => *inner,
@@ -71,8 +84,10 @@ fn io_error(error: ParquetError) -> io::Error {
 }
 
 /// The file's schema.
-fn schema(metrics: &[String]) -> parquet::errors::Result<TypePtr> {
-    let field = |name: &str, kind, nullable| {
+fn schema<'a>(
+    columns: impl Iterator<Item = (&'a str, Kind, bool)>,
+) -> parquet::errors::Result<TypePtr> {
+    let field = |(name, kind, nullable): (&str, Kind, bool)| {
         let (physical, logical) = match kind {
             Kind::Int => (Physical::INT32, Some(LogicalType::integer(32, false))),
             Kind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
@@ -89,18 +104,14 @@ fn schema(metrics: &[String]) -> parquet::errors::Result<TypePtr> {
             .build()
             .map(Arc::new)
     };
-    let fixed = FIXED
-        .iter()
-        .map(|column| field(column.name, column.kind, column.nullable));
-    let metrics = metrics.iter().map(|name| field(name, Kind::Float, false));
     Type::group_type_builder("result")
-        .with_fields(fixed.chain(metrics).collect::<Result<_, _>>()?)
+        .with_fields(columns.map(field).collect::<Result<_, _>>()?)
         .build()
         .map(Arc::new)
 }
 
 /// Writes one column of one row group.
-fn write_column<'a, W: Write + Send>(
+pub(super) fn write_column<'a, W: Write + Send>(
     group: &mut SerializedRowGroupWriter<'_, W>,
     kind: Kind,
     nullable: bool,
@@ -155,7 +166,9 @@ pub(super) fn read(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
 }
 
 /// Runs `work`, turning a panic into an error without a word on standard error.
-fn fenced<T>(work: impl FnOnce() -> T + panic::UnwindSafe) -> Result<T, Box<dyn Any + Send>> {
+pub(crate) fn fenced<T>(
+    work: impl FnOnce() -> T + panic::UnwindSafe,
+) -> Result<T, Box<dyn Any + Send>> {
     thread_local!(static SILENT: Flag<bool> = const { Flag::new(false) });
     static HOOK: Once = Once::new();
     // The hook is the process's, so it is put in once and passes everything on except what this

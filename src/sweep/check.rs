@@ -44,6 +44,12 @@ pub enum CheckError {
         /// The id.
         id: u32,
     },
+    /// A target that is a wrong one too.
+    #[error("target id {id} is both right and wrong: name it as one of them")]
+    RightAndWrong {
+        /// The id.
+        id: u32,
+    },
     /// A head, position or key that one patch names twice.
     #[error(
         "{site} names {what} {value} twice in one patch: name it once, or write two patches to act twice"
@@ -139,9 +145,15 @@ pub fn check_pair(pair: &Pair, config: &Config) -> Result<(), CheckError> {
         }
         check_ids(ids, config)?;
     }
-    check_ids(&pair.targets, config)?;
-    if let Some(&id) = repeated(&pair.targets) {
-        return Err(CheckError::TargetTwice { id });
+    let answers = pair.answers();
+    check_ids(&answers, config)?;
+    if let Some(&id) = repeated(&answers) {
+        return Err(
+            match pair.wrong.contains(&id) && pair.targets.contains(&id) {
+                true => CheckError::RightAndWrong { id },
+                false => CheckError::TargetTwice { id },
+            },
+        );
     }
     in_range("position", &pair.readouts, pair.base.len(), "the readout")
 }

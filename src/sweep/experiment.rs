@@ -110,6 +110,12 @@ pub struct PairText {
     /// Target ids of this pair.
     #[serde(default)]
     pub target_ids: Vec<u32>,
+    /// Wrong answers, for metrics that hold them against the targets.
+    #[serde(default)]
+    pub wrong_targets: Vec<String>,
+    /// Wrong answers by their ids.
+    #[serde(default)]
+    pub wrong_target_ids: Vec<u32>,
 }
 
 /// A run, as written.
@@ -375,16 +381,12 @@ impl Experiment {
         } else {
             (&self.targets, &self.target_ids)
         };
-        let mut targets = Vec::new();
-        for text in texts {
-            targets.push(
-                model
-                    .text()
-                    .and_then(|t| t.target(text, first_token))
-                    .map_err(tokens)?,
-            );
-        }
-        targets.extend(ids);
+        let all = |texts: &[String], ids: &[u32]| -> Result<Vec<u32>, ExperimentError> {
+            let id = |text: &String| model.text().and_then(|t| t.target(text, first_token));
+            let named: Result<Vec<u32>, ModelError> = texts.iter().map(id).collect();
+            Ok([&named.map_err(tokens)?[..], ids].concat())
+        };
+        let targets = all(texts, ids)?;
         if targets.is_empty() {
             return Err(meaning("has no targets: give targets or target_ids"));
         }
@@ -392,6 +394,7 @@ impl Experiment {
             base,
             source,
             targets,
+            wrong: all(&text.wrong_targets, &text.wrong_target_ids)?,
             readouts: Vec::new(),
         })
     }

@@ -204,6 +204,28 @@ impl FromStr for OpText {
     }
 }
 
+/// Positions that one run patches together, and where each is read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Spot {
+    /// Its name, where it goes by one that fits other prompts too.
+    pub name: Option<String>,
+    /// Positions in the base prompt.
+    pub positions: Vec<usize>,
+    /// Positions in the source prompt, one for each; `None` is the same.
+    pub source_positions: Option<Vec<usize>>,
+}
+
+impl Spot {
+    /// Positions that are the same in both prompts.
+    pub fn same(name: Option<String>, positions: Vec<usize>) -> Self {
+        Self {
+            name,
+            positions,
+            source_positions: None,
+        }
+    }
+}
+
 /// A sweep over one pair.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid {
@@ -243,6 +265,20 @@ impl Grid {
     ///
     /// [`GridError`]: a range beyond what there is, or of what no component has; a component twice.
     pub fn runs(&self, config: &Config, positions: usize) -> Result<Vec<Run>, GridError> {
+        let positions = self.positions.of(positions, "position")?;
+        let spots: Vec<Spot> = split(&positions, self.positions_together)
+            .into_iter()
+            .map(|positions| Spot::same(None, positions))
+            .collect();
+        self.runs_at(config, &spots)
+    }
+
+    /// One run a cell at these positions instead of the grid's own, by component, layer, head, spot.
+    ///
+    /// # Errors
+    ///
+    /// As [`Grid::runs`], for all but positions.
+    pub fn runs_at(&self, config: &Config, spots: &[Spot]) -> Result<Vec<Run>, GridError> {
         if self.sites.iter().all(|s| !s.component.has_heads())
             && (self.heads_together || self.heads != Span::All)
         {
@@ -257,8 +293,6 @@ impl Grid {
                 reason: "the components have no heads",
             });
         }
-        let positions = self.positions.of(positions, "position")?;
-        let positions = split(&positions, self.positions_together);
         let mut runs = Vec::new();
         for (component, layers) in by_layer(&self.sites, &self.layers, config)? {
             let heads = if component.has_heads() {
@@ -268,18 +302,37 @@ impl Grid {
             };
             for layer in &layers {
                 for heads in &heads {
-                    for positions in &positions {
-                        let patch =
-                            Patch::interchange(component, *layer, heads.clone(), positions.clone());
+                    for spot in spots {
+                        let patch = Patch::interchange(
+                            component,
+                            *layer,
+                            heads.clone(),
+                            spot.positions.clone(),
+                        );
+                        let patch = Patch {
+                            source_positions: spot.source_positions.clone(),
+                            ..patch.with_op(self.op.clone())
+                        };
                         runs.push(Run {
-                            name: None,
-                            patches: vec![patch.with_op(self.op.clone())],
+                            name: spot
+                                .name
+                                .as_ref()
+                                .map(|name| run_name(component, *layer, name)),
+                            patches: vec![patch],
                         });
                     }
                 }
             }
         }
         Ok(runs)
+    }
+}
+
+/// `head_value_output.3@subject.last`: what is patched at a position that goes by a name.
+fn run_name(component: Component, layer: Option<usize>, spot: &str) -> String {
+    match layer {
+        Some(layer) => format!("{component}.{layer}@{spot}"),
+        None => format!("{component}@{spot}"),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::plan::chunk::{Builder, Means, Packed};
 use crate::plan::cone::{self, Cone, Question};
 use crate::plan::cost::{Flops, flops, layer_values};
 use crate::plan::tables::Ref;
+use crate::site::Stage;
 use crate::sweep::clean::{clean, means};
 use crate::sweep::dead::dead;
 use crate::sweep::execute::{ExecuteError, Limits, Outcome, PairOutcome};
@@ -44,12 +45,8 @@ impl<'a, B: Backend> Group<'a, B> {
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); layout.prompts.len()];
         for (pair, place) in pairs.iter().zip(&places) {
             for prompt in [Some(place.base), place.source].into_iter().flatten() {
-                let missing = pair
-                    .pair
-                    .targets
-                    .iter()
-                    .filter(|t| !ids[prompt].contains(t));
-                let missing: Vec<u32> = missing.copied().collect();
+                let mut missing = pair.pair.answers();
+                missing.retain(|t| !ids[prompt].contains(t));
                 ids[prompt].extend(missing);
             }
         }
@@ -63,7 +60,18 @@ impl<'a, B: Backend> Group<'a, B> {
             &mut outcome.plan.clean,
         )?;
 
-        for (pair, place) in pairs.iter().zip(&places) {
+        let compared = match limits.kl {
+            true => compare(
+                backend,
+                &mut traces,
+                buffers,
+                (pairs, &places),
+                limits,
+                outcome,
+            )?,
+            false => vec![0.0; pairs.len()],
+        };
+        for ((pair, place), kl) in pairs.iter().zip(&places).zip(compared) {
             let wanted = |prompt: usize, position: usize| -> Readout {
                 let readout = &readouts[&(prompt, position)];
                 let logit = |t: &u32| {
@@ -76,9 +84,10 @@ impl<'a, B: Backend> Group<'a, B> {
                     let i = ids[prompt].iter().position(|i| i == t)?;
                     readout.ranks.get(i).copied()
                 };
+                let answers = pair.pair.answers();
                 Readout {
-                    logits: pair.pair.targets.iter().filter_map(logit).collect(),
-                    ranks: pair.pair.targets.iter().filter_map(rank).collect(),
+                    logits: answers.iter().filter_map(logit).collect(),
+                    ranks: answers.iter().filter_map(rank).collect(),
                     ..readout.clone()
                 }
             };
@@ -90,7 +99,10 @@ impl<'a, B: Backend> Group<'a, B> {
                     .iter()
                     .map(|p| wanted(place.base, *p))
                     .collect(),
-                source: place.source.map(|s| wanted(s, source_last)),
+                source: place.source.map(|s| Readout {
+                    kl,
+                    ..wanted(s, source_last)
+                }),
                 runs: Vec::with_capacity(pair.runs.len()),
             });
         }
@@ -241,7 +253,7 @@ impl<'a, B: Backend> Group<'a, B> {
         };
         for (run, _) in &chunk.readout_of {
             spec.ids
-                .extend(&self.pairs[drawn[*run as usize].pair].pair.targets);
+                .extend(self.pairs[drawn[*run as usize].pair].pair.answers());
             spec.first.push(spec.ids.len());
         }
         if limits.kl {
@@ -284,6 +296,59 @@ impl<'a, B: Backend> Group<'a, B> {
         }
         Ok(())
     }
+}
+
+/// KL(base‖source) of every pair, 0 without a source. Both stand in the trace, so this is a chunk of
+/// no runs that is only read out.
+fn compare<B: Backend>(
+    backend: &B,
+    traces: &mut Traces<B::Matrix>,
+    buffers: &mut Buffers<B::Matrix>,
+    (pairs, places): (&[PairRuns], &[Place]),
+    limits: &Limits<'_>,
+    outcome: &mut Outcome,
+) -> Result<Vec<f64>, ExecuteError> {
+    let config = backend.config();
+    let mut kls = vec![0.0; pairs.len()];
+    let last_stream = (Stage::BlockInput, config.layers);
+    // without runs nothing is kept, and nothing is asked
+    if !traces.layout.slots.contains_key(&last_stream) {
+        return Ok(kls);
+    }
+    let none = Means::new();
+    let mut chunk = Builder::new(config, &traces.layout, &none, false).build(&[]);
+    let mut of = Vec::new();
+    for (p, (PairRuns { pair, .. }, place)) in pairs.iter().zip(places).enumerate() {
+        let (Some(source), Some(ids)) = (place.source, &pair.source) else {
+            continue;
+        };
+        let Some(base_last) = pair.readout_positions().last().copied() else {
+            continue;
+        };
+        let offset = |prompt: usize| traces.layout.prompts[prompt].offset;
+        chunk
+            .readout
+            .push(Ref::trace(offset(source) + ids.len() - 1));
+        chunk
+            .compared
+            .push(Ref::trace(offset(place.base) + base_last));
+        of.push(p);
+    }
+    let rows = of.len();
+    if rows == 0 {
+        return Ok(kls);
+    }
+    let spec = ReadoutSpec {
+        first: vec![0; rows + 1],
+        base: (rows..2 * rows).map(|row| row as u32).collect(),
+        ..ReadoutSpec::default()
+    };
+    let readouts = forward(backend, &chunk, buffers, traces, &spec, limits.stop)?;
+    outcome.plan.compared += 2 * (2 * rows * config.vocab * config.width) as u64;
+    for (p, readout) in of.into_iter().zip(readouts) {
+        kls[p] = readout.kl;
+    }
+    Ok(kls)
 }
 
 /// A run whose light cone is drawn.

@@ -11,13 +11,20 @@ pub struct Pair {
     pub base: Vec<u32>,
     /// The prompt that activations are taken from.
     pub source: Option<Vec<u32>>,
-    /// Tokens whose probability is read.
+    /// Tokens whose probability is read: the right answers, where there are wrong ones.
     pub targets: Vec<u32>,
+    /// Wrong answers, which metrics hold against the targets. They have no rows of their own.
+    pub wrong: Vec<u32>,
     /// Positions of the base that are read out, ascending; empty is the last one.
     pub readouts: Vec<usize>,
 }
 
 impl Pair {
+    /// Tokens that are read out, targets first.
+    pub fn answers(&self) -> Vec<u32> {
+        [&self.targets[..], &self.wrong].concat()
+    }
+
     /// The positions that are read out.
     pub fn readout_positions(&self) -> Vec<usize> {
         match (&self.readouts[..], self.base.len()) {

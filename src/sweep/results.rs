@@ -5,16 +5,20 @@ use crate::model::Checkpoint;
 use crate::patch::{Op, Patch, Run};
 use crate::sweep::execute::Outcome;
 use crate::sweep::experiment::PatchText;
+use crate::sweep::metric::{Metric, Reading};
 use crate::sweep::pair::PairRuns;
 use crate::sweep::table::{PairProvenance, Provenance, Row, Table};
 
-/// The table of an outcome. Values are read at each pair's last readout position.
+/// The table of an outcome, with a column for each metric that is not one already. Values are read at
+/// each pair's last readout position.
 pub fn table(
     model: &Checkpoint,
     pairs: &[PairRuns],
     outcome: &Outcome,
+    metrics: &[Metric],
     provenance: Provenance,
 ) -> Table {
+    let metrics: Vec<Metric> = metrics.iter().filter(|m| !m.is_column()).copied().collect();
     let mut rows = Vec::new();
     for (p, (PairRuns { pair, runs }, read)) in pairs.iter().zip(&outcome.pairs).enumerate() {
         let clean = |r: &Readout, i: usize| r.log_probability(r.logits[i]).exp();
@@ -27,6 +31,12 @@ pub fn table(
                 continue;
             };
             let shared = shared(model, run, &pair.base);
+            let reading = Reading {
+                pair,
+                base,
+                source: read.source.as_ref(),
+                run: readout,
+            };
             for (i, target) in pair.targets.iter().enumerate() {
                 let logprob = readout.log_probability(readout.logits[i]);
                 rows.push(Row {
@@ -39,13 +49,14 @@ pub fn table(
                     logit: readout.logits[i],
                     base_prob: clean(base, i),
                     source_prob: read.source.as_ref().map(|s| clean(s, i)),
+                    metrics: metrics.iter().map(|m| m.of(&reading, i)).collect(),
                     ..shared.clone()
                 });
             }
         }
     }
     Table {
-        metrics: Vec::new(),
+        metrics: metrics.iter().map(Metric::to_string).collect(),
         rows,
         provenance,
     }

@@ -46,6 +46,7 @@ pub fn runs<R: Backend, S: Backend>(
                 base: ids(),
                 source: Some(ids()),
                 targets: Vec::new(),
+                wrong: Vec::new(),
                 readouts: Vec::new(),
             };
             let mean = MeanOver {

@@ -127,7 +127,12 @@ fn components_and_ranges() {
         &["--positions", "`together,1` is not a range", "together"],
     );
     refused(&["--positions", ""], &["--positions", "`` is not a range"]);
-    refused(&["--positions", "-1"], &["-1"]);
+    refused(&["--positions", "-6"], &["position -6", "only 5 tokens"]);
+    refused(
+        &["--positions", "Spian"],
+        &["--positions", "base prompt does not contain \"Spian\""],
+    );
+    refused(&["--positions", "3-1"], &["`3-1` is not a range"]);
     refused(&["--layers", "0-99999999999999999999"], &["is not a range"]);
 }
 

@@ -422,3 +422,31 @@ fn experiments_that_cannot_be_meant_are_refused() {
         &["at least one prompt"],
     );
 }
+
+#[test]
+fn experiments_have_metrics_and_averages() {
+    let lab = Lab::new();
+    lab.write(
+        "e.toml",
+        "[[pair]]\nbase = \"The capital of Spain is\"\nsource = \"The capital of Italy is\"\n\
+         targets = [\" Madrid\"]\nwrong_targets = [\" Rome\"]\n\
+         [[pair]]\nbase = \"The capital of Italy is\"\nsource = \"The capital of Spain is\"\n\
+         targets = [\" Rome\"]\nwrong_target_ids = [948]\n\
+         [[run]]\nname = \"all\"\npatches = [{ component = \"block_input\", layer = 0, positions = [0, 1, 2, 3, 4] }]\n",
+    );
+    let rows = lab.rows("run", &["e.toml", "--metric", "recovery_logit_diff,top1"]);
+    for row in &rows {
+        assert!((row.metrics[0] - 1.0).abs() < 1e-5, "{row:?}");
+        assert_eq!(row.metrics[1], 0.0);
+    }
+    let averages = lab.read("t.summary.csv");
+    assert_eq!(averages.lines().count(), 2);
+    assert!(
+        averages
+            .lines()
+            .nth(1)
+            .unwrap()
+            .starts_with("all,block_input,0,"),
+        "{averages}"
+    );
+}

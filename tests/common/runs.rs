@@ -78,6 +78,7 @@ impl PairSpec {
             base,
             source: Some(source),
             targets,
+            wrong: Vec::new(),
             readouts,
         }
     }

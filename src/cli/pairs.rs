@@ -1,0 +1,320 @@
+//! Which pairs a sweep runs on, and where each is patched: one pair from flags, or a data set.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::note;
+use super::setup::Setup;
+use crate::data::position::Position;
+use crate::data::{self, DataError, Example, Prompt, Reading, Resolved, RowError, with_bos};
+use crate::error::Error;
+use crate::model::Config;
+use crate::patch::Run;
+use crate::sweep::check::{CheckError, check_patch};
+use crate::sweep::grid::{Grid, Span, Spot};
+use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::preset::{Cell, Preset, together};
+
+/// Flags of data sets.
+#[derive(Debug, Args)]
+pub struct DataFlags {
+    /// Data set: .jsonl, .csv, .parquet or auto-circuit's .json; each row keeps its own targets
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "base_ids", "source", "source_ids"])]
+    pub data: Option<PathBuf>,
+    /// Patch the base (corrupted) prompt with the source's (clean) activations, or the reverse
+    #[arg(
+        long,
+        value_enum,
+        requires = "data",
+        default_value = "denoise",
+        value_name = "denoise|noise"
+    )]
+    direction: Direction,
+    /// Begin every prompt with the model's BOS token
+    #[arg(long)]
+    bos: bool,
+    /// Pass over malformed rows, and count them
+    #[arg(long, requires = "data")]
+    skip_bad: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Direction {
+    Denoise,
+    Noise,
+}
+
+/// Where a sweep patches, as typed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Where {
+    /// At every position, or where a row says.
+    All,
+    /// At all of them in one run.
+    Together,
+    /// At these.
+    Listed(Vec<Position>),
+}
+
+impl FromStr for Where {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => return Ok(Self::All),
+            "together" => return Ok(Self::Together),
+            _ => {}
+        }
+        let wrong = || {
+            format!(
+                "`{text}` is not a range: write all, 3, 0,4 or 2-5, or together, or names such as end, -1, subject.last or a word"
+            )
+        };
+        let mut list: Vec<Position> = Vec::new();
+        for part in text.split(',') {
+            let part = part.trim();
+            let of_numbers = part.starts_with(|c: char| c.is_ascii_digit())
+                && part.chars().all(|c| c.is_ascii_digit() || c == '-');
+            match part.parse::<Span>() {
+                Ok(Span::Some(numbers)) => {
+                    list.extend(numbers.iter().map(|n| Position::Number(n.cast_signed())));
+                }
+                _ if of_numbers || ["", "all", "together"].contains(&part) => return Err(wrong()),
+                _ => list.push(Position::named(part)),
+            }
+        }
+        // a range names a set: what it names twice is meant once
+        let mut seen = std::collections::HashSet::new();
+        list.retain(|position| seen.insert(position.clone()));
+        Ok(Self::Listed(list))
+    }
+}
+
+impl Where {
+    fn listed(&self) -> Option<&[Position]> {
+        match self {
+            Self::Listed(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// As plain numbers, if they are.
+    fn numbers(&self) -> Option<Span> {
+        match self {
+            Self::All | Self::Together => Some(Span::All),
+            Self::Listed(list) => list
+                .iter()
+                .map(|position| match position {
+                    Position::Number(n) => usize::try_from(*n).ok(),
+                    Position::Named { .. } => None,
+                })
+                .collect::<Option<_>>()
+                .map(Span::Some),
+        }
+    }
+}
+
+/// Pairs with their runs and, of a preset, where each run stands in its array.
+#[derive(Default)]
+pub struct Planned {
+    pub pairs: Vec<PairRuns>,
+    pub cells: Vec<Arc<[Cell]>>,
+    /// Names or numbers of the positions of the pair that has most.
+    pub positions: Vec<String>,
+}
+
+/// What every pair of a sweep shares.
+pub struct Ask<'a> {
+    pub setup: &'a Setup,
+    pub grid: &'a Grid,
+    pub preset: Option<&'a Preset>,
+    pub places: &'a Where,
+    /// Targets and wrong targets of rows that have none.
+    pub targets: &'a [u32],
+    pub wrong: &'a [u32],
+    pub first_token: bool,
+    /// Whether the pairs are those of a data set.
+    pub of_data: bool,
+}
+
+impl DataFlags {
+    /// The token that begins every prompt, if it was asked for.
+    pub fn bos(&self, config: &Config) -> Result<Option<u32>, Error> {
+        match (self.bos, config.bos) {
+            (false, _) => Ok(None),
+            (true, Some(bos)) => Ok(Some(bos)),
+            (true, None) => Err(Error::Usage(
+                "--bos: the model's config.json names no bos_token_id: leave it out".into(),
+            )),
+        }
+    }
+
+    /// A pair that was typed, with the BOS if it was asked for.
+    pub fn begin(&self, mut pair: Pair, config: &Config) -> Result<Pair, Error> {
+        let bos = self.bos(config)?;
+        for ids in std::iter::once(&mut pair.base).chain(&mut pair.source) {
+            *ids = with_bos(std::mem::take(ids), bos).ok_or_else(|| {
+                Error::Usage("a prompt begins with the BOS token already: leave out --bos".into())
+            })?;
+        }
+        Ok(pair)
+    }
+
+    /// The pairs of a data set that has been read.
+    pub fn pairs(&self, rows: data::Rows, ask: &Ask<'_>) -> Result<Planned, Error> {
+        let config = &ask.setup.model.config;
+        let reading = Reading {
+            model: &ask.setup.model,
+            direction: match self.direction {
+                Direction::Denoise => data::Direction::Denoise,
+                Direction::Noise => data::Direction::Noise,
+            },
+            bos: self.bos(config)?,
+            first_token: ask.first_token,
+            targets: ask.targets,
+            wrong: ask.wrong,
+            positions: ask.places.listed(),
+            reads_source: ask.grid.op.reads_source(),
+        };
+        let count = rows.len();
+        let mut planned = Planned::default();
+        let mut known = HashMap::new();
+        let mut bad: Vec<RowError> = Vec::new();
+        for row in rows {
+            let done = row.and_then(|example| {
+                let resolved = reading.resolve(&example)?;
+                Ok((example, resolved))
+            });
+            let (example, Resolved { pair, spots }) = match done {
+                Ok(done) => done,
+                Err(error) if self.skip_bad => {
+                    bad.push(error);
+                    continue;
+                }
+                Err(error) => return Err(DataError::Row(error).into()),
+            };
+            match ask.add(pair, spots, &mut known, &mut planned)? {
+                Ok(()) => {}
+                Err(error) => {
+                    let error = of_row(&example, error);
+                    if !self.skip_bad {
+                        return Err(DataError::Row(error).into());
+                    }
+                    bad.push(error);
+                }
+            }
+        }
+        let path = self.data.clone().unwrap_or_default();
+        if let Some(first) = bad.first() {
+            if planned.pairs.is_empty() {
+                let first = Box::new(first.clone());
+                return Err(DataError::AllBad { path, count, first }.into());
+            }
+            note(format_args!(
+                "skipped {} of {count} rows of {}; the first: {first}",
+                bad.len(),
+                path.display(),
+            ));
+        }
+        Ok(planned)
+    }
+}
+
+/// Runs of pairs patched at the same spots.
+type Known = HashMap<Vec<Spot>, (Arc<[Run]>, Arc<[Cell]>)>;
+
+impl Ask<'_> {
+    /// The one pair that was typed.
+    pub fn pair(&self, pair: Pair) -> Result<Planned, Error> {
+        let spots = match self.places.numbers() {
+            Some(span) => {
+                let positions = span.of(pair.base.len(), "position")?;
+                let each = positions.into_iter().map(|p| Spot::same(None, vec![p]));
+                each.collect()
+            }
+            None => self.named(&pair)?,
+        };
+        let mut planned = Planned::default();
+        let added = self.add(pair, spots, &mut HashMap::new(), &mut planned)?;
+        added?;
+        Ok(planned)
+    }
+
+    fn named(&self, pair: &Pair) -> Result<Vec<Spot>, Error> {
+        let reading = Reading {
+            model: &self.setup.model,
+            direction: data::Direction::Denoise,
+            bos: None,
+            first_token: false,
+            targets: &[0],
+            wrong: &[],
+            positions: self.places.listed(),
+            reads_source: self.grid.op.reads_source(),
+        };
+        let example = Example::of_ids(pair.base.clone(), pair.source.clone().map(Prompt::Ids));
+        let resolved = reading.resolve(&example);
+        let resolved = resolved.map_err(|e| Error::Usage(format!("--positions: {}", e.problem)))?;
+        Ok(resolved.spots)
+    }
+
+    /// Adds a pair with its runs; the inner error is what does not fit this pair.
+    fn add(
+        &self,
+        pair: Pair,
+        spots: Vec<Spot>,
+        known: &mut Known,
+        planned: &mut Planned,
+    ) -> Result<Result<(), CheckError>, Error> {
+        let config = &self.setup.model.config;
+        let labels = spots
+            .iter()
+            .map(|spot| match (&spot.name, &spot.positions[..]) {
+                (Some(name), _) => name.clone(),
+                (None, [only]) => only.to_string(),
+                (None, several) => format!("{several:?}"),
+            });
+        let labels: Vec<String> = labels.collect();
+        if !known.contains_key(&spots) {
+            let (runs, cells) = match self.preset {
+                Some(preset) => preset.runs(self.grid, config, &spots)?,
+                None if *self.places == Where::Together => {
+                    let mut all = together(&spots);
+                    // the one pair that was typed is averaged with none
+                    all.name = all.name.filter(|_| self.of_data);
+                    (self.grid.runs_at(config, &[all])?, Vec::new())
+                }
+                None => (self.grid.runs_at(config, &spots)?, Vec::new()),
+            };
+            known.insert(spots.clone(), (runs.into(), cells.into()));
+        }
+        let (runs, cells) = &known[&spots];
+        for patch in runs.iter().flat_map(|run| &run.patches) {
+            if let Err(error) = check_patch(patch, &pair, config) {
+                return Ok(Err(error));
+            }
+        }
+        planned.pairs.push(PairRuns {
+            pair,
+            runs: runs.clone(),
+        });
+        planned.cells.push(cells.clone());
+        if labels.len() > planned.positions.len() {
+            planned.positions = labels;
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// What does not fit a pair, as an error of its row.
+fn of_row(example: &Example, error: CheckError) -> RowError {
+    let problem = match &error {
+        CheckError::SourceTooShort { .. } => {
+            format!("{error} (or --positions by names, such as end or subject.last)")
+        }
+        other => other.to_string(),
+    };
+    RowError::new(&example.path, &example.place, None, problem)
+}
