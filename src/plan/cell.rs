@@ -122,7 +122,7 @@ pub fn columns(component: Component, config: &Config) -> usize {
 
 /// A run's cells in the order in which they act: by layer, stage and row, then as listed.
 ///
-/// `pair` seeds noise. Patches must have passed [`crate::sweep::check::check`]. Cells that change
+/// `pair` seeds noise. Patches must have passed [`crate::sweep::execute::check`]. Cells that change
 /// nothing by their own definition (α = 0, a factor of 1, a level of 0) are left out.
 pub fn cells(patches: &[Patch], pair: u32, config: &Config) -> Vec<Cell> {
     let mut cells = Vec::new();

@@ -1,6 +1,6 @@
 //! Result tables in files, and heat maps of them.
 //!
-//! [`write`] and [`read`] know three formats, told apart by the file's ending; every format holds
+//! [`write()`] and [`read`] know three formats, told apart by the file's ending; every format holds
 //! the same columns under the same names. A [`HeatMap`] is made from a table once and then
 //! drawn on a terminal, as SVG or as PNG. Files appear whole or not at all ([`WholeFile`]).
 
@@ -117,7 +117,7 @@ pub fn write(table: &Table, path: &Path) -> Result<(), ReportError> {
     sidecar.rename()
 }
 
-/// Checks that [`write`] could write to `path`, as far as that can be known: for the start of a
+/// Checks that [`write()`] could write to `path`, as far as that can be known: for the start of a
 /// long computation.
 pub fn check_writable(path: &Path) -> Result<(), ReportError> {
     let format = Format::of(path)?;
@@ -137,7 +137,7 @@ pub fn write_csv(table: &Table, mut out: impl Write) -> Result<(), ReportError> 
     })
 }
 
-/// Reads a result file that [`write`] made. It is strict: what does not fit is an error that names
+/// Reads a result file that [`write()`] made. It is strict: what does not fit is an error that names
 /// the file, the place and the column, never a guess.
 pub fn read(path: &Path) -> Result<Table, ReportError> {
     let format = Format::of(path)?;

@@ -2,12 +2,12 @@
 //! folder names.
 //!
 //! Operations are not run as they are called. Each writes its tables into one block of memory and
-//! its launch into a list ([`queue`]); whoever wants a result has the block copied and the list
+//! its launch into a list (queue.rs); whoever wants a result has the block copied and the list
 //! launched, in order, on one stream. So a forward pass is a single copy followed by kernels, with no
 //! allocation or transfer between them.
 //!
 //! Matrices keep the residual stream in f32 and what linear layers and attention read in the type
-//! that the precision names; queries, keys, values and z lie head by head ([`matrix`]).
+//! that the precision names; queries, keys, values and z lie head by head (matrix.rs).
 
 mod attention;
 mod backend;
