@@ -8,6 +8,7 @@
 //! number fails.
 
 mod gates;
+mod operation;
 mod operations;
 mod runs;
 
