@@ -545,12 +545,15 @@ fn sweep_of_live_patches(pair: Pair, checkpoint: &Checkpoint, seed: u64) -> Pair
     ];
     let mut runs = Vec::new();
     for position in 0..pair.base.len().min(source.len()) {
+        // a token that comes back differs from its twin by what attention brings from before it alone,
+        // and that may be less than a rounding
+        if position > common && pair.base[position] == source[position] {
+            continue;
+        }
         let component = components[random.below(components.len())];
         let layer = random.below(config.layers);
-        // a token that comes back differs from its twin only after a layer of attention, and the
-        // first layer's attention at the first differing token only
-        let early = layer == 0 && component < Component::AttentionValueOutput;
-        if early && position > common {
+        // so may be what a row's z gets from the row itself, which at first is all that differs
+        if position == common && component == Component::AttentionValueOutput {
             continue;
         }
         let heads = if component.has_heads() {
@@ -588,6 +591,8 @@ proptest! {
     fn the_bound_is_exact_where_patches_die_by_common_prefix_alone(
         spec in generic_model(), pair in pair(12), seed in any::<u64>(),
     ) {
+        // unscaled scores are large, and a pattern of zeros and a one passes nothing on
+        let spec = ModelSpec { scaled: true, ..spec };
         let checkpoint = spec.open();
         let pairs = [sweep_of_live_patches(pair.resolve(&checkpoint.config), &checkpoint, seed)];
         let cpu = Cpu::<f32>::new(&checkpoint);
