@@ -544,10 +544,10 @@ fn sweep_of_live_patches(pair: Pair, checkpoint: &Checkpoint, seed: u64) -> Pair
         Component::BlockOutput,
     ];
     let mut runs = Vec::new();
-    for position in 0..pair.base.len().min(source.len()) {
+    for (position, (base, source)) in pair.base.iter().zip(source).enumerate() {
         // a token that comes back differs from its twin by what attention brings from before it alone,
         // and that may be less than a rounding
-        if position > common && pair.base[position] == source[position] {
+        if position > common && base == source {
             continue;
         }
         let component = components[random.below(components.len())];
