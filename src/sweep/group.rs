@@ -318,7 +318,14 @@ fn compare<B: Backend>(
     let none = Means::new();
     let mut chunk = Builder::new(config, &traces.layout, &none, false).build(&[]);
     let mut of = Vec::new();
-    for (p, (PairRuns { pair, .. }, place)) in pairs.iter().zip(places).enumerate() {
+    for (p, (PairRuns { pair, runs }, place)) in pairs.iter().zip(places).enumerate() {
+        // by itself such a pair keeps nothing, and what stands beside it must not matter
+        if runs
+            .iter()
+            .all(|run| cells(&run.patches, 0, config).is_empty())
+        {
+            continue;
+        }
         let (Some(source), Some(ids)) = (place.source, &pair.source) else {
             continue;
         };
