@@ -50,6 +50,9 @@ struct HeadRows {
   }
 };
 
+// The row of scores or pattern that is kept nowhere. Mirrors `Keep::NOWHERE` in src/plan/tables.rs.
+constexpr uint32_t NOWHERE = ~0u;
+
 // Overwrites of one row's scores or pattern in one head, and where they are kept.
 struct Cells {
   const Write *writes;
@@ -76,7 +79,7 @@ struct Cells {
         }
       }
     }
-    if (keep.data) {
+    if (keep.data && keep_rows[row] != NOWHERE) {
       RowOf<float> to(keep, keep_rows[row]);
       for (uint32_t key = lane; key < keys; key += WARP) *to.at(head * stride + key) = cells[key];
     }
@@ -435,7 +438,7 @@ DEVICE void attention(unsigned char *memory, const View<const T> &query,
 //   pattern_writes, pattern_first       likewise, after the softmax
 //   kept, constants                     the overwrites' operands
 //   keep_scores, keep_scores_rows       key j of head h is kept in row keep_scores_rows[r], column
-//                                       h · stride + j; data null: not kept
+//                                       h · stride + j, unless that row is NOWHERE; data null: not kept
 //   keep_pattern, keep_pattern_rows     likewise
 //
 // Tiles, on the host: every stretch of rows r, r + 1, … with the same start of keys, n of them, is cut

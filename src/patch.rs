@@ -34,6 +34,11 @@ pub struct MeanOver {
 pub enum Op {
     /// s, the source's value.
     Interchange,
+    /// s is what the site's module reads in the source: the module is skipped. See
+    /// [`Component::skipped`].
+    Skip,
+    /// b is written to a file and stays as it is.
+    Collect,
     /// 0.
     Zero,
     /// A constant.
@@ -65,7 +70,7 @@ impl Op {
     pub fn reads_source(&self) -> bool {
         matches!(
             self,
-            Op::Interchange | Op::Add(None) | Op::Subtract(None) | Op::Interpolate(_)
+            Op::Interchange | Op::Skip | Op::Add(None) | Op::Subtract(None) | Op::Interpolate(_)
         )
     }
 
@@ -73,6 +78,8 @@ impl Op {
     pub fn label(&self) -> String {
         match self {
             Op::Interchange => "interchange".into(),
+            Op::Skip => "skip".into(),
+            Op::Collect => "collect".into(),
             Op::Zero => "zero".into(),
             Op::Set(v) => format!("set={}", v.label),
             Op::Mean(m) => format!("mean={}", m.label),
@@ -87,14 +94,31 @@ impl Op {
     }
 }
 
-/// Whose clean activations a source-reading operator reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Origin {
-    /// The pair's source prompt.
+/// One of a pair's prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Prompt {
+    /// The prompt that is read out.
     #[default]
-    Source,
-    /// The pair's own base prompt: writing it downstream of another patch is a *freeze*.
     Base,
+    /// The prompt that activations are taken from unless another is named.
+    Source,
+    /// One of [`crate::sweep::pair::Pair::prompts`].
+    Further(usize),
+}
+
+/// Whose activations a source-reading operator reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Origin {
+    /// A prompt's clean run. Writing the base's own value downstream of another patch is a *freeze*.
+    Clean(Prompt),
+    /// Another run of the same pair, by its index: its value after the patches at that very place.
+    Run(usize),
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self::Clean(Prompt::Source)
+    }
 }
 
 /// One operator over lists of heads and positions of one site; lists mean one patch over all.
@@ -137,7 +161,7 @@ impl Patch {
             positions,
             keys: None,
             op: Op::Interchange,
-            origin: Origin::Source,
+            origin: Origin::default(),
             source_layer: None,
             source_heads: None,
             source_positions: None,
@@ -151,11 +175,16 @@ impl Patch {
     }
 }
 
-/// A base prompt's run with one or several patches acting together.
+/// One prompt's run with one or several patches acting together.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Run {
     /// Name for the result table.
     pub name: Option<String>,
+    /// The prompt that is patched.
+    pub prompt: Prompt,
+    /// Whether the run is there for other runs to read: it is not read out and has no rows in the
+    /// result table. A run of another prompt than the base must be.
+    pub step: bool,
     /// Patches, in the order in which overlapping ones act.
     pub patches: Vec<Patch>,
 }

@@ -309,6 +309,28 @@ impl Component {
         }
     }
 
+    /// What the component's module reads, as wide as what it gives: what [`crate::patch::Op::Skip`]
+    /// writes. A component that is its module's input, or stands behind a dropout, gives itself;
+    /// c_attn's and c_fc's results have no input of their width.
+    ///
+    /// pyvene hooks modules (`models/gpt2/modelings_intervenable_gpt2.py`): the block, the MLP and
+    /// its activation read block_input, mlp_input and mlp_pre.
+    pub fn skipped(self) -> Option<Component> {
+        match self {
+            C::BlockOutput => Some(C::BlockInput),
+            C::MlpOutput => Some(C::MlpInput),
+            C::MlpActivation => Some(C::MlpPre),
+            C::BlockInput
+            | C::AttentionInput
+            | C::AttentionWeight
+            | C::AttentionValueOutput
+            | C::HeadAttentionValueOutput
+            | C::AttentionOutput
+            | C::MlpInput => Some(self),
+            _ => None,
+        }
+    }
+
     /// Whether rows are query positions whose cells are keys.
     pub fn has_keys(self) -> bool {
         self.width() == Width::Keys

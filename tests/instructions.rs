@@ -23,6 +23,7 @@ fn bits<T: Real>(model: &Checkpoint, instructions: Instructions) -> Vec<u64> {
         targets: vec![0, 1, 2, 3],
         wrong: Vec::new(),
         readouts: vec![2, 6],
+        ..Pair::default()
     };
     let runs: Vec<Run> = Component::all()
         .flat_map(|component| [Op::Interchange, Op::Scale(1.5)].map(|op| (component, op)))
@@ -37,6 +38,7 @@ fn bits<T: Real>(model: &Checkpoint, instructions: Instructions) -> Vec<u64> {
             Run {
                 name: None,
                 patches: vec![patch],
+                ..Run::default()
             }
         })
         .collect();

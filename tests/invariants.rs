@@ -17,7 +17,7 @@ use common::{PLENTY, Random, run};
 use headlight::backend::Readout;
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::model::Checkpoint;
-use headlight::patch::{Op, Origin, Patch, Run};
+use headlight::patch::{Op, Origin, Patch, Prompt, Run};
 use headlight::site::Component;
 use headlight::sweep::execute::{Plan, plan};
 use headlight::sweep::pair::{Pair, PairRuns};
@@ -110,7 +110,7 @@ impl Frozen {
                 Vec::new()
             };
             let freeze = |heads| Patch {
-                origin: Origin::Base,
+                origin: Origin::Clean(Prompt::Base),
                 ..Patch::interchange(component, layer, heads, positions.clone())
             };
             match apart && component.has_heads() {
@@ -131,6 +131,7 @@ impl Frozen {
         Run {
             name: None,
             patches,
+            ..Run::default()
         }
     }
 }
@@ -201,6 +202,7 @@ impl Meeting {
         Run {
             name: None,
             patches,
+            ..Run::default()
         }
     }
 }
@@ -282,7 +284,7 @@ fn runs_that_were_planned_wrongly_equal_the_whole_run() {
         Patch::interchange(component, layer, heads, positions.to_vec())
     };
     let freeze = |component, layer, positions: &[usize]| Patch {
-        origin: Origin::Base,
+        origin: Origin::Clean(Prompt::Base),
         ..at(component, layer, positions)
     };
     let add = |component, layer, positions: &[usize]| {
@@ -341,6 +343,7 @@ fn runs_that_were_planned_wrongly_equal_the_whole_run() {
     let runs = runs.map(|patches| Run {
         name: None,
         patches,
+        ..Run::default()
     });
     let checkpoint = spec.open();
     for readouts in [vec![3], vec![2, 3], vec![0, 5], vec![]] {
@@ -350,6 +353,7 @@ fn runs_that_were_planned_wrongly_equal_the_whole_run() {
             targets: (0..17).collect(),
             wrong: Vec::new(),
             readouts,
+            ..Pair::default()
         };
         for runs in [runs.to_vec(), runs.iter().rev().cloned().collect()] {
             let pairs = [PairRuns {
@@ -422,6 +426,7 @@ fn identities<T: Real>(checkpoint: &Checkpoint, pair: &PairSpec, seed: u64) -> T
             .map(|patches| Run {
                 name: None,
                 patches,
+                ..Run::default()
             })
             .collect();
         run(
@@ -569,6 +574,7 @@ fn sweep_of_live_patches(pair: Pair, checkpoint: &Checkpoint, seed: u64) -> Pair
                 heads,
                 vec![position],
             )],
+            ..Run::default()
         });
     }
     PairRuns {

@@ -9,11 +9,10 @@ use std::sync::atomic::AtomicBool;
 use headlight::backend::Backend;
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::model::Checkpoint;
-use headlight::patch::Run;
 use headlight::site::Component;
 use headlight::sweep::activations::activations;
 use headlight::sweep::execute::{Limits, Outcome, execute};
-use headlight::sweep::experiment::{OpName, PatchText};
+use headlight::sweep::experiment::{Experiment, OpName, PairText, PatchText, RunText};
 use headlight::sweep::pair::{Pair, PairRuns};
 use serde::Deserialize;
 
@@ -23,6 +22,7 @@ struct File {
     activations: Option<About>,
     clean: Vec<Clean>,
     cases: Vec<Case>,
+    chains: Vec<Chain>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +50,18 @@ struct Case {
     logprobs: Vec<f64>,
     #[serde(default)]
     readouts: Vec<At>,
+}
+
+/// Runs that read one another.
+#[derive(Deserialize)]
+struct Chain {
+    name: String,
+    by: String,
+    base_ids: Vec<u32>,
+    source_ids: Vec<u32>,
+    runs: Vec<RunText>,
+    target_ids: Vec<u32>,
+    logprobs: Vec<Vec<f64>>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +105,31 @@ fn run<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Outcome {
     outcome
 }
 
+/// Runs of one pair, from the experiment file's own schema.
+fn runs(
+    checkpoint: &Checkpoint,
+    model: &str,
+    [base, source]: [&[u32]; 2],
+    targets: &[u32],
+    runs: Vec<RunText>,
+) -> PairRuns {
+    let pair = PairText {
+        base_ids: Some(base.to_vec()),
+        source_ids: Some(source.to_vec()),
+        target_ids: targets.to_vec(),
+        ..PairText::default()
+    };
+    let experiment = Experiment {
+        pairs: vec![pair],
+        runs,
+        ..Experiment::default()
+    };
+    let mut pairs = experiment
+        .resolve(checkpoint, &folder(model), false)
+        .unwrap();
+    pairs.remove(0)
+}
+
 fn pair(case: &Case) -> Pair {
     let mut readouts: Vec<usize> = case.readouts.iter().map(|r| r.position).collect();
     readouts.push(case.base_ids.len() - 1);
@@ -104,6 +141,7 @@ fn pair(case: &Case) -> Pair {
         targets: case.target_ids.clone(),
         wrong: Vec::new(),
         readouts,
+        ..Pair::default()
     }
 }
 
@@ -153,19 +191,15 @@ fn worst<T: Real>(model: &str, skip: fn(&Case) -> bool) -> (f64, String) {
         assert_eq!(base.top.len(), 10);
     }
     for case in file.cases.iter().filter(|case| !skip(case)) {
-        let patches = case
-            .patches
-            .iter()
-            .map(|p| p.resolve(&checkpoint, &folder(model), 0, || case.name.clone()));
-        let patches = patches.collect::<Result<Vec<_>, _>>().unwrap();
+        let prompts = [&case.base_ids[..], &case.source_ids];
+        let text = RunText {
+            patches: case.patches.clone(),
+            ..RunText::default()
+        };
+        let of = runs(&checkpoint, model, prompts, &case.target_ids, vec![text]);
         let pair = pair(case);
         let readouts = pair.readouts.clone();
-        let runs = [Run {
-            name: None,
-            patches,
-        }]
-        .into();
-        let outcome = run(&cpu, &[PairRuns { pair, runs }]);
+        let outcome = run(&cpu, &[PairRuns { pair, ..of }]);
         let read = &outcome.pairs[0].runs[0];
         let name = format!("{} (by {})", case.name, case.by);
         let last = At {
@@ -176,6 +210,24 @@ fn worst<T: Real>(model: &str, skip: fn(&Case) -> bool) -> (f64, String) {
             let i = readouts.iter().position(|p| *p == at.position).unwrap();
             for (logit, want) in read[i].logits.iter().zip(&at.logprobs) {
                 note(read[i].log_probability(*logit), *want, &name);
+            }
+        }
+    }
+    for chain in &file.chains {
+        let prompts = [&chain.base_ids[..], &chain.source_ids];
+        let of = runs(
+            &checkpoint,
+            model,
+            prompts,
+            &chain.target_ids,
+            chain.runs.clone(),
+        );
+        let outcome = run(&cpu, &[of]);
+        let name = format!("{} (by {})", chain.name, chain.by);
+        assert_eq!(outcome.pairs[0].runs.len(), chain.logprobs.len());
+        for (read, want) in outcome.pairs[0].runs.iter().zip(&chain.logprobs) {
+            for (logit, want) in read[0].logits.iter().zip(want) {
+                note(read[0].log_probability(*logit), *want, &name);
             }
         }
     }

@@ -5,9 +5,9 @@ mod common;
 use common::{PLENTY, run};
 use headlight::backend::cpu::Cpu;
 use headlight::model::Config;
-use headlight::patch::{Op, Origin, Patch};
+use headlight::patch::{Op, Origin, Patch, Prompt};
 use headlight::plan::cell::{Cell, Value, cells};
-use headlight::plan::cone::{self, Cone, LayerCone, Question};
+use headlight::plan::cone::{self, Cone, LayerCone, Question, Wanted};
 use headlight::plan::cost::{Flops, flops};
 use headlight::plan::positions::Positions;
 use headlight::site::Component;
@@ -30,8 +30,8 @@ fn tiny(layers: usize) -> Config {
 fn from_base(cell: &Cell) -> bool {
     matches!(
         &cell.value,
-        Value::Clean {
-            origin: Origin::Base,
+        Value::Read {
+            origin: Origin::Clean(Prompt::Base),
             ..
         }
     )
@@ -45,6 +45,7 @@ fn draw(config: &Config, patches: &[Patch], readouts: &[usize]) -> Cone {
         cells: &cells,
         readouts: &readouts,
         same: &|i| from_base(&cells[i]),
+        wanted: &Wanted::new(),
     })
 }
 
@@ -65,7 +66,7 @@ fn freeze(component: Component, layer: usize, positions: impl IntoIterator<Item 
         vec![]
     };
     Patch {
-        origin: Origin::Base,
+        origin: Origin::Clean(Prompt::Base),
         heads,
         ..patch(component, layer, positions)
     }
@@ -396,6 +397,7 @@ fn a_freeze_ends_the_cone_and_unseen_rows_before_it_are_not_computed() {
         cells: &cells(&[live(), moved], 0, &config),
         readouts: &[5].into_iter().collect(),
         same: &|_| false,
+        wanted: &Wanted::new(),
     });
     assert_eq!(rows(&cone.readouts), vec![5]);
 }
@@ -544,6 +546,7 @@ fn the_bound_knows_common_prefixes_and_the_exact_plan_knows_the_values() {
         let runs = [headlight::patch::Run {
             name: None,
             patches,
+            ..headlight::patch::Run::default()
         }]
         .into();
         let pair = Pair {

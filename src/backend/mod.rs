@@ -231,7 +231,7 @@ pub struct Attention<'a, M> {
 pub struct KeepKeys<'a> {
     /// Index of the trace's matrix, `[rows, heads · stride]`.
     pub slot: usize,
-    /// For each computed row of z, the trace's row.
+    /// For each computed row of z, the trace's row; [`crate::plan::tables::Keep::NOWHERE`] is none.
     pub to: &'a [u32],
 }
 

@@ -94,6 +94,7 @@ impl Output {
             base: nothing(pair),
             source: None,
             runs: vec![nothing(pair); runs.len()],
+            collected: Vec::new(),
         };
         let outcome = Outcome {
             pairs: pairs.iter().map(read).collect(),

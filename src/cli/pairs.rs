@@ -14,7 +14,7 @@ use crate::data::{self, DataError, Example, Prompt, Reading, Resolved, RowError,
 use crate::error::Error;
 use crate::model::Config;
 use crate::patch::Run;
-use crate::sweep::check::{CheckError, check_patch};
+use crate::sweep::check::{CheckError, check_run};
 use crate::sweep::grid::{Grid, Span, Spot};
 use crate::sweep::pair::{Pair, PairRuns};
 use crate::sweep::preset::{Cell, Preset, together};
@@ -291,8 +291,8 @@ impl Ask<'_> {
             known.insert(spots.clone(), (runs.into(), cells.into()));
         }
         let (runs, cells) = &known[&spots];
-        for patch in runs.iter().flat_map(|run| &run.patches) {
-            if let Err(error) = check_patch(patch, &pair, config) {
+        for run in runs.iter() {
+            if let Err(error) = check_run(run, runs, &pair, config) {
                 return Ok(Err(error));
             }
         }

@@ -151,6 +151,7 @@ impl Setup {
             targets: self.targets(prompts)?,
             wrong: self.wrong(prompts)?,
             readouts: Vec::new(),
+            ..Pair::default()
         }))
     }
 

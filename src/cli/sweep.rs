@@ -164,6 +164,7 @@ impl Sweep {
                     targets: setup.targets(&self.prompts)?,
                     wrong: setup.wrong(&self.prompts)?,
                     readouts: Vec::new(),
+                    ..Pair::default()
                 }
             }
             None => {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::words::{Words, WordsError};
+pub use super::words::Words;
+use super::words::WordsError;
 
 /// A position, or the positions of a span, as a person writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -70,7 +71,7 @@ impl Position {
     /// # Errors
     ///
     /// [`PositionError`].
-    pub(super) fn resolve(
+    pub fn resolve(
         &self,
         words: &Words,
         span: impl Fn(&str) -> Option<(usize, usize)>,

@@ -163,6 +163,7 @@ impl Reading<'_> {
             targets,
             wrong,
             readouts: Vec::new(),
+            ..Pair::default()
         };
         check_pair(&pair, &self.model.config).map_err(|e| {
             let field = match &e {

@@ -1,7 +1,7 @@
 //! Where words stand in a tokenised prompt.
 
 /// A prompt as bytes, with the end of each token.
-pub(super) struct Words {
+pub struct Words {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }

@@ -21,7 +21,8 @@ use crate::plan::tables::{Chunk, LayerTables, Ref};
 use crate::plan::trace::TraceLayout;
 use crate::site::Stage;
 
-/// The kept activations of a group of clean runs: one matrix for each slot of the layout.
+/// The kept activations of a group of clean runs: one matrix for each slot of the layout; behind them
+/// those of a shelf.
 #[derive(Debug)]
 pub struct Traces<M> {
     /// What stands where.
@@ -41,6 +42,20 @@ impl<M> Traces<M> {
             .map(|(_, stage)| backend.matrix(layout.rows(), width(*stage), Store::of(*stage)))
             .collect();
         Self { layout, matrices }
+    }
+
+    /// Adds matrices of a shelf, by stage and rows.
+    pub fn extend<B: Backend<Matrix = M>>(&mut self, backend: &B, shelf: &[(Stage, usize)]) {
+        let matrices = shelf.iter().map(|(stage, rows)| {
+            let width = self.layout.width(*stage, backend.config());
+            backend.matrix(*rows, width, Store::of(*stage))
+        });
+        self.matrices.extend(matrices);
+    }
+
+    /// Drops every matrix of a shelf.
+    pub fn clear_shelf(&mut self) {
+        self.matrices.truncate(self.layout.slots.len());
     }
 
     /// The matrix of a stage and layer, if it is kept.

@@ -15,8 +15,8 @@ use crate::site::{Component, Stage, Width};
 pub enum Value {
     /// The operator reads nothing.
     None,
-    /// A clean run's activation.
-    Clean {
+    /// The activation of a clean run, or of another run of the pair.
+    Read {
         /// Whose run.
         origin: Origin,
         /// Kept under this stage (see [`kept`]) ...
@@ -101,6 +101,14 @@ pub fn kept(stage: Stage, layer: usize) -> (Stage, usize) {
     }
 }
 
+/// The component that a patch reads: its own, or what is skipped to.
+pub fn read_component(patch: &Patch) -> Component {
+    match patch.op {
+        Op::Skip => patch.component.skipped().unwrap_or(patch.component),
+        _ => patch.component,
+    }
+}
+
 /// The layer that a component is filed under in computation order.
 pub fn layer_of(component: Component, layer: Option<usize>, config: &Config) -> usize {
     match component.stage() {
@@ -145,11 +153,11 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
     };
     let head_columns = matches!(stage, Stage::Query | Stage::Key | Stage::Value | Stage::Z)
         && component.has_heads();
-    let (kept_stage, kept_layer) = kept(stage, source_layer);
+    let (kept_stage, kept_layer) = kept(read_component(patch).stage(), source_layer);
     let op = match patch.op {
-        Op::Interpolate(0.0) | Op::Scale(1.0) => return,
+        Op::Collect | Op::Interpolate(0.0) | Op::Scale(1.0) => return,
         Op::Noise { level: 0.0, .. } => return,
-        Op::Interchange | Op::Set(_) | Op::Mean(_) | Op::Interpolate(1.0) => CellOp::Set,
+        Op::Interchange | Op::Skip | Op::Set(_) | Op::Mean(_) | Op::Interpolate(1.0) => CellOp::Set,
         Op::Zero => CellOp::Zero,
         Op::Add(_) | Op::Noise { .. } => CellOp::Add,
         Op::Subtract(_) => CellOp::Subtract,
@@ -169,21 +177,23 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
             };
             for (column, length) in stretches {
                 let value = match &patch.op {
-                    Op::Zero | Op::Scale(_) => Value::None,
-                    Op::Interchange | Op::Interpolate(_) | Op::Add(None) | Op::Subtract(None) => {
-                        Value::Clean {
-                            origin: patch.origin,
-                            stage: kept_stage,
-                            layer: kept_layer,
-                            position: from_position,
-                            head: if component.has_keys() { from_head } else { 0 },
-                            column: if component.has_keys() {
-                                column
-                            } else {
-                                at(from_head)
-                            },
-                        }
-                    }
+                    Op::Zero | Op::Scale(_) | Op::Collect => Value::None,
+                    Op::Interchange
+                    | Op::Skip
+                    | Op::Interpolate(_)
+                    | Op::Add(None)
+                    | Op::Subtract(None) => Value::Read {
+                        origin: patch.origin,
+                        stage: kept_stage,
+                        layer: kept_layer,
+                        position: from_position,
+                        head: if component.has_keys() { from_head } else { 0 },
+                        column: if component.has_keys() {
+                            column
+                        } else {
+                            at(from_head)
+                        },
+                    },
                     // a constant is one row (of one head), or one row of every head side by side
                     Op::Set(v) | Op::Add(Some(v)) | Op::Subtract(Some(v)) => {
                         let whole =

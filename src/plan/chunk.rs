@@ -4,12 +4,14 @@
 //! looked up where it stands: the run's own row if it has one there, else the trace's. No two runs
 //! ever meet in a number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::model::Config;
+use crate::patch::{Origin, Prompt};
 use crate::plan::cell::{Cell, Value};
 use crate::plan::cone::{Cone, LayerCone, Rows};
 use crate::plan::positions::Positions;
+use crate::plan::shelf::{RunId, Shelf};
 use crate::plan::tables::{
     Chunk, HeadInput, Keep, LayerTables, Operand, Projection, Ref, RowTable, Sum, Write,
 };
@@ -25,13 +27,20 @@ pub struct Packed<'a> {
     pub cone: &'a Cone,
     /// Its cells.
     pub cells: &'a [Cell],
-    /// Token ids of its base prompt.
+    /// Token ids of the prompt that it patches.
     pub ids: &'a [u32],
-    /// Row of its base's position 0 in the trace; for a clean run, its own rows there.
+    /// Row of that prompt's position 0 in the trace; for a clean run, its own rows there.
     pub offset: usize,
-    /// Row of its source's position 0 in the trace.
-    pub source_offset: usize,
+    /// Rows of its pair's prompts' first positions in the trace.
+    pub prompts: &'a PromptRows,
+    /// Its pair, whose runs it may read.
+    pub pair: usize,
+    /// Under which name its rows are put on the shelf, if others read them.
+    pub kept_as: Option<RunId>,
 }
+
+/// The row of position 0 of each of a pair's prompts in the trace.
+pub type PromptRows = BTreeMap<Prompt, usize>;
 
 const NONE: u32 = u32::MAX;
 
@@ -68,6 +77,8 @@ pub struct Builder<'a> {
     config: &'a Config,
     layout: &'a TraceLayout,
     means: &'a Means,
+    /// What is kept of patched runs.
+    shelf: &'a Shelf,
     /// Whether the runs are clean runs whose rows are kept.
     clean: bool,
     chunk: Chunk,
@@ -75,16 +86,28 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// A builder over a trace.
-    pub fn new(config: &'a Config, layout: &'a TraceLayout, means: &'a Means, clean: bool) -> Self {
+    /// A builder of patched runs over a trace.
+    pub fn new(
+        config: &'a Config,
+        layout: &'a TraceLayout,
+        means: &'a Means,
+        shelf: &'a Shelf,
+    ) -> Self {
         Self {
             config,
             layout,
             means,
-            clean,
+            shelf,
+            clean: false,
             chunk: Chunk::default(),
             constant_offsets: HashMap::new(),
         }
+    }
+
+    /// The same of clean runs, which fill the trace.
+    pub fn clean(mut self) -> Self {
+        self.clean = true;
+        self
     }
 
     /// Packs runs into one chunk.
@@ -422,30 +445,52 @@ impl<'a> Builder<'a> {
         if !writes.is_empty() {
             tables.writes.insert(stage, writes);
         }
-        if !self.clean {
+        let slot = match self.clean {
+            true => self.layout.slots.get(&(stage, layer)).copied(),
+            false => self.shelf.slot(stage, layer),
+        };
+        let Some(slot) = slot else {
             return;
-        }
-        if let Some(&slot) = self.layout.slots.get(&(stage, layer)) {
-            let mut keep = Keep {
-                slot,
-                ..Keep::default()
+        };
+        let mut keep = Keep {
+            slot,
+            ..Keep::default()
+        };
+        for (i, run) in runs.iter().enumerate() {
+            let mut put = |position: usize, to: usize| {
+                if let Some(row) = slots.get(i, position).filter(|row| *row < rows) {
+                    keep.from.push(row as u32);
+                    keep.to.push(to as u32);
+                }
             };
-            for (i, run) in runs.iter().enumerate() {
-                for p in 0..run.ids.len() {
-                    if let Some(row) = slots.get(i, p) {
-                        keep.from.push(row as u32);
-                        keep.to.push((run.offset + p) as u32);
-                    }
+            match run.kept_as {
+                None if self.clean => {
+                    (0..run.ids.len()).for_each(|p| put(p, run.offset + p));
+                }
+                None => {}
+                Some(id) => {
+                    let rows = self.shelf.rows(id, stage, layer);
+                    rows.for_each(|(position, row)| put(position, row));
                 }
             }
-            tables.keeps.insert(stage, keep);
         }
+        if keep.from.is_empty() {
+            return;
+        }
+        if matches!(stage, Stage::Scores | Stage::Weight) {
+            // one entry for each computed row of z, wherever it goes
+            let mut to = vec![Keep::NOWHERE; rows];
+            let known = keep.from.iter().zip(&keep.to);
+            known.for_each(|(from, at)| to[*from as usize] = *at);
+            (keep.from, keep.to) = ((0..rows as u32).collect(), to);
+        }
+        tables.keeps.insert(stage, keep);
     }
 
     fn write(&mut self, cell: &Cell, run: &Packed<'_>, row: usize) -> Write {
         let operand = match &cell.value {
             Value::None => Operand::None,
-            Value::Clean {
+            Value::Read {
                 origin,
                 stage,
                 layer,
@@ -453,13 +498,19 @@ impl<'a> Builder<'a> {
                 head,
                 column,
             } => {
-                let offset = match origin {
-                    crate::patch::Origin::Base => run.offset,
-                    crate::patch::Origin::Source => run.source_offset,
+                let (slot, row) = match origin {
+                    Origin::Clean(prompt) => (
+                        self.layout.slots[&(*stage, *layer)],
+                        run.prompts[prompt] + position,
+                    ),
+                    Origin::Run(read) => {
+                        let id = RunId::whole(run.pair, *read);
+                        self.shelf.find(self.layout, id, *stage, *layer, *position)
+                    }
                 };
                 Operand::Kept {
-                    slot: self.layout.slots[&(*stage, *layer)],
-                    row: offset + position,
+                    slot,
+                    row,
                     column: head * self.layout.key_stride() + column,
                 }
             }

@@ -9,9 +9,11 @@
 //! run's own (dirty) or the trace's (clean), never missing.
 //!
 //! A clean run, from which traces are kept, is the same thing with every row dirty from the
-//! embedding on and with additional things that see it: the stages that are to be kept.
+//! embedding on and with additional things that see it: the stages that are to be kept. So is a run
+//! that other runs read: what they read of it is seen, and kept where it is dirty; where it is clean
+//! the trace has it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Config;
 use crate::plan::cell::Cell;
@@ -85,7 +87,12 @@ pub struct Cone {
     pub readouts: Positions,
     /// For each cell, whether it is applied.
     pub live: Vec<bool>,
+    /// Of what others read of the run, the rows that are its own, by layer and stage.
+    pub kept: Wanted,
 }
+
+/// Rows that are read by layer and stage, the stage as [`crate::plan::cell::kept`] names it.
+pub type Wanted = BTreeMap<(usize, Stage), Positions>;
 
 /// What to plan for.
 pub struct Question<'a> {
@@ -97,6 +104,8 @@ pub struct Question<'a> {
     pub readouts: &'a Positions,
     /// Whether cell i writes, bit for bit, the clean base run's value.
     pub same: &'a dyn Fn(usize) -> bool,
+    /// What other runs read of this one.
+    pub wanted: &'a Wanted,
 }
 
 /// Dirtiness at one stage: before and after its patches, and the rows that they overwrite whole.
@@ -164,6 +173,8 @@ struct Walk<'a> {
     question: &'a Question<'a>,
     next: usize,
     live: Vec<bool>,
+    /// What is wanted and dirty.
+    kept: Wanted,
 }
 
 impl<'a> Walk<'a> {
@@ -206,6 +217,9 @@ impl<'a> Walk<'a> {
                 replaced.insert(position);
             }
         }
+        if let Some(wanted) = self.question.wanted.get(&(layer, stage)) {
+            self.kept.insert((layer, stage), wanted.and(&after));
+        }
         Dirt {
             before,
             after,
@@ -238,6 +252,7 @@ pub fn of_run(question: &Question<'_>) -> Cone {
         question,
         next: 0,
         live: vec![false; question.cells.len()],
+        kept: Wanted::new(),
     };
 
     let width = question.config.width;
@@ -258,21 +273,32 @@ pub fn of_run(question: &Question<'_>) -> Cone {
         dirt.push(forward(&mut walk, layer, entering));
     }
     let last = dirt.last().map_or(&input, |d| &d.out).after.clone();
+    // what leaves the last layer is kept as what would enter the next
+    let out = (layers, Stage::BlockInput);
+    if let Some(wanted) = question.wanted.get(&out).filter(|_| start < layers) {
+        walk.kept.insert(out, wanted.and(&last));
+    }
     let scale = walk.stage(layers, Stage::LnFScale, last, 0).after;
     let normalized = walk.stage(layers, Stage::LnFNormalized, scale, width).after;
     let read = walk
         .stage(layers, Stage::FinalOutput, normalized, width)
         .after;
 
-    backward(
+    let kept = walk.kept;
+    let seen = |stage, layer| kept.get(&(layer, stage)).cloned().unwrap_or_default();
+    let cone = backward(
         question.config,
         start,
         input,
         dirt,
         read.and(question.readouts),
-        &|_, _| Positions::none(),
-        walk.live,
-    )
+        &seen,
+    );
+    Cone {
+        live: walk.live,
+        kept,
+        ..cone
+    }
 }
 
 /// The cone of a clean run of `length` rows: every row from the embedding on, as far as `readouts`
@@ -299,7 +325,6 @@ pub fn of_clean(
         dirt.collect(),
         readouts.clone(),
         &seen,
-        Vec::new(),
     )
 }
 
@@ -325,16 +350,18 @@ pub fn of_whole(config: &Config, cells: &[Cell], length: usize, readouts: &Posit
             rows.clone()
         }
     };
-    let live = vec![true; cells.len()];
-    backward(
+    let cone = backward(
         config,
         0,
         Dirt::everywhere(&rows),
         dirt.collect(),
         readouts.clone(),
         &seen,
-        live,
-    )
+    );
+    Cone {
+        live: vec![true; cells.len()],
+        ..cone
+    }
 }
 
 /// The rows at which some cells give a head an input of its own, once each however many cells meet
@@ -422,9 +449,11 @@ fn forward(walk: &mut Walk<'_>, layer: usize, input: Positions) -> LayerDirt {
     }
 }
 
-/// Positions after the last readout are not computed at all.
+/// Positions after the last that is read are not computed at all.
 fn walk_length(question: &Question<'_>) -> usize {
-    question.readouts.last().map_or(0, |p| p + 1)
+    let wanted = question.wanted.values().filter_map(Positions::last);
+    let last = wanted.chain(question.readouts.last()).max();
+    last.map_or(0, |p| p + 1)
 }
 
 /// Keeps of what is dirty the part that is needed. `seen` gives the rows that are kept at a stage.
@@ -435,7 +464,6 @@ fn backward(
     dirt: Vec<LayerDirt>,
     readouts: Positions,
     seen: &dyn Fn(Stage, usize) -> Positions,
-    live: Vec<bool>,
 ) -> Cone {
     let last = config.layers;
     let finals = [
@@ -480,7 +508,15 @@ fn backward(
         .fold(mlp_activation.computed.and(&d.pre.after), |w, s| {
             w.union(&see(*s))
         });
-        let mlp_pre = Rows::new(wanted, &d.ln_2, &d.pre.replaced);
+        // a row that is overwritten behind ln_2 is still computed for whoever sees it before that
+        let before = [Stage::MlpInput, Stage::Ln2Normalized, Stage::Ln2Scale]
+            .iter()
+            .fold(Positions::none(), |w, s| w.union(&see(*s)));
+        let mlp_pre = Rows::new(
+            wanted,
+            &d.ln_2.union(&before),
+            &d.pre.replaced.minus(&before),
+        );
 
         let wanted = out
             .computed
@@ -502,7 +538,13 @@ fn backward(
             .fold(attention_output.computed.and(&d.z.after), |w, s| {
                 w.union(&see(*s))
             });
-        let z = Rows::new(wanted, &d.z.before, &d.z.replaced);
+        // likewise a row of z whose scores or pattern somebody sees
+        let before = see(Stage::Scores).union(&see(Stage::Weight));
+        let z = Rows::new(
+            wanted,
+            &d.z.before.union(&before),
+            &d.z.replaced.minus(&before),
+        );
 
         let visible = z
             .computed
@@ -553,13 +595,14 @@ fn backward(
     }
     layers.reverse();
     let embeddings = seen(Stage::TokenEmbedding, 0).union(&seen(Stage::PositionEmbedding, 0));
-    let wanted = needed.union(&embeddings).and(&input.after);
-    let input = Rows::new(wanted, &input.before, &input.replaced);
+    let wanted = needed.and(&input.after).union(&embeddings);
+    let input = Rows::new(wanted, &input.before, &input.replaced.minus(&embeddings));
     Cone {
         start,
         input,
         layers,
         readouts,
-        live,
+        live: Vec::new(),
+        kept: Wanted::new(),
     }
 }

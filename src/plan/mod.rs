@@ -2,7 +2,7 @@
 //!
 //! Planning sees no activations. It turns patches into [`cell`]s, cells into a light [`cone`], and
 //! many cones into the [`tables`] of a [`chunk`]; [`trace`] says which clean activations they will
-//! read. Costs follow from the same cones, so what is planned is what is executed.
+//! read, [`shelf`] which of other runs. Costs follow from the same cones, so what is planned is what is executed.
 
 pub mod cell;
 pub mod chunk;
@@ -10,5 +10,6 @@ pub mod cone;
 pub mod cost;
 pub mod noise;
 pub mod positions;
+pub mod shelf;
 pub mod tables;
 pub mod trace;

@@ -104,8 +104,13 @@ pub struct Keep {
     pub slot: usize,
     /// Rows of the buffer.
     pub from: Vec<u32>,
-    /// Rows of the trace.
+    /// Rows of the trace; [`Self::NOWHERE`] for rows of scores and pattern that nobody reads.
     pub to: Vec<u32>,
+}
+
+impl Keep {
+    /// No row.
+    pub const NOWHERE: u32 = u32::MAX;
 }
 
 /// One of c_attn's three projections over its share of ln_1's rows.

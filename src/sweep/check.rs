@@ -3,10 +3,12 @@
 //! Everything behind this may index without looking again. Each error is one sentence that names
 //! what was wrong and what would be right, because a sweep is usually typed by hand.
 
+mod chain;
+
 use std::collections::HashSet;
 
 use crate::model::Config;
-use crate::patch::{Op, Origin, Patch};
+use crate::patch::{Op, Origin, Patch, Prompt, Run};
 use crate::plan::cell;
 use crate::sweep::pair::Pair;
 
@@ -17,14 +19,14 @@ pub enum CheckError {
     /// A prompt without tokens.
     #[error("the {which} prompt is empty: give at least one token")]
     EmptyPrompt {
-        /// `base` or `source`.
-        which: &'static str,
+        /// `base`, `source`, or a further prompt's name.
+        which: String,
     },
     /// More tokens than positions.
     #[error("the {which} prompt has {tokens} tokens, more than the model's context of {context}")]
     PromptTooLong {
-        /// `base` or `source`.
-        which: &'static str,
+        /// `base`, `source`, or a further prompt's name.
+        which: String,
         /// Tokens in the prompt.
         tokens: usize,
         /// Positions of the model.
@@ -90,10 +92,36 @@ pub enum CheckError {
         /// The component.
         site: &'static str,
     },
+    /// A run of a prompt that the pair does not have.
+    #[error("patches the {prompt} prompt, but the pair has none: give one")]
+    NoPrompt {
+        /// Which.
+        prompt: &'static str,
+    },
+    /// A run of another prompt than the base that is to be read out.
+    #[error(
+        "patches the {prompt} prompt, whose answers are not the base's: make it a step, which other runs read and which has no rows"
+    )]
+    NotABase {
+        /// Which.
+        prompt: String,
+    },
+    /// A run that is read by itself, directly or through others, or does not exist.
+    #[error("`{op}` at {site} reads run {run}, {problem}")]
+    Chain {
+        /// The operator.
+        op: String,
+        /// The component.
+        site: &'static str,
+        /// Index of the run.
+        run: usize,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
     /// Position p is read from a source that is too short.
     #[error(
-        "`{op}` at {site} reads position {position} of the source prompt, which has only {length} \
-         tokens where the base has {base}: give prompts of equal length, or source_positions"
+        "`{op}` at {site} reads position {position} of the {prompt} prompt, which has only {length} \
+         tokens where the patched one has {patched}: give prompts of equal length, or source_positions"
     )]
     SourceTooShort {
         /// The operator.
@@ -102,10 +130,12 @@ pub enum CheckError {
         site: &'static str,
         /// The position read.
         position: usize,
-        /// Tokens of the source.
+        /// The prompt that is read.
+        prompt: String,
+        /// Its tokens.
         length: usize,
-        /// Tokens of the base.
-        base: usize,
+        /// Tokens of the prompt that is patched.
+        patched: usize,
     },
     /// A constant of the wrong length.
     #[error("`{label}` has {found} values, but a row of {site} has {expected}")]
@@ -128,11 +158,12 @@ pub enum CheckError {
 /// [`CheckError`] for an empty or too long prompt, ids outside the vocabulary, a target given
 /// twice, and readout positions beyond the base prompt.
 pub fn check_pair(pair: &Pair, config: &Config) -> Result<(), CheckError> {
-    let prompts = [("base", Some(&pair.base)), ("source", pair.source.as_ref())];
-    for (which, ids) in prompts
-        .into_iter()
-        .filter_map(|(w, ids)| ids.map(|ids| (w, ids)))
-    {
+    let further = (0..pair.prompts.len()).map(Prompt::Further);
+    for prompt in [Prompt::Base, Prompt::Source].into_iter().chain(further) {
+        let Some(ids) = pair.ids(prompt) else {
+            continue;
+        };
+        let which = pair.prompt_name(prompt).to_owned();
         if ids.is_empty() {
             return Err(CheckError::EmptyPrompt { which });
         }
@@ -202,12 +233,36 @@ fn in_range(
     }
 }
 
-/// Checks a patch against its pair and the model.
+/// Checks one of a pair's runs against the others and the model.
 ///
 /// # Errors
 ///
 /// [`CheckError`] naming the component and what would be right.
-pub fn check_patch(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), CheckError> {
+pub fn check_run(run: &Run, runs: &[Run], pair: &Pair, config: &Config) -> Result<(), CheckError> {
+    let Some(ids) = pair.ids(run.prompt) else {
+        let prompt = match run.prompt {
+            Prompt::Base => "base",
+            Prompt::Source => "source",
+            Prompt::Further(_) => "further",
+        };
+        return Err(CheckError::NoPrompt { prompt });
+    };
+    if run.prompt != Prompt::Base && !run.step {
+        let prompt = pair.prompt_name(run.prompt).to_owned();
+        return Err(CheckError::NotABase { prompt });
+    }
+    run.patches.iter().try_for_each(|patch| {
+        check_patch(patch, ids.len(), config)?;
+        check_operand(patch, ids.len(), runs, pair, config)?;
+        match patch.op {
+            Op::Collect => chain::readable(patch, &run.patches, config, "collects"),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Checks where a patch of a prompt of `length` tokens writes.
+fn check_patch(patch: &Patch, length: usize, config: &Config) -> Result<(), CheckError> {
     let site = patch.component.name();
     let shape = |problem: String| Err(CheckError::Shape { site, problem });
     let (has_heads, is_global) = (patch.component.has_heads(), patch.component.is_global());
@@ -236,13 +291,13 @@ pub fn check_patch(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), Ch
     if patch.positions.is_empty() {
         return shape(format!(
             "needs positions: positions are 0 to {}",
-            pair.base.len() - 1
+            length - 1
         ));
     }
     let layers: Vec<usize> = patch.layer.into_iter().chain(patch.source_layer).collect();
     in_range("layer", &layers, config.layers, site)?;
     in_range("head", &patch.heads, config.heads, site)?;
-    in_range("position", &patch.positions, pair.base.len(), site)?;
+    in_range("position", &patch.positions, length, site)?;
     once("head", &patch.heads, site)?;
     once("position", &patch.positions, site)?;
     if let Some(heads) = &patch.source_heads {
@@ -264,11 +319,10 @@ pub fn check_patch(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), Ch
             positions.len()
         ));
     }
-    check_keys(patch, pair)?;
-    check_operand(patch, pair, config)
+    check_keys(patch, length)
 }
 
-fn check_keys(patch: &Patch, pair: &Pair) -> Result<(), CheckError> {
+fn check_keys(patch: &Patch, length: usize) -> Result<(), CheckError> {
     let site = patch.component.name();
     let shape = |problem: String| Err(CheckError::Shape { site, problem });
     if let Some(keys) = &patch.keys {
@@ -280,7 +334,7 @@ fn check_keys(patch: &Patch, pair: &Pair) -> Result<(), CheckError> {
         if keys.is_empty() {
             return shape("has an empty list of keys: leave it out to touch every key".into());
         }
-        in_range("key", keys, pair.base.len(), site)?;
+        in_range("key", keys, length, site)?;
         once("key", keys, site)?;
         let last = patch.positions.iter().max().copied().unwrap_or(0);
         if let Some(key) = keys.iter().find(|k| **k > last) {
@@ -302,28 +356,32 @@ fn check_keys(patch: &Patch, pair: &Pair) -> Result<(), CheckError> {
     Ok(())
 }
 
-fn check_operand(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), CheckError> {
+fn check_operand(
+    patch: &Patch,
+    patched: usize,
+    runs: &[Run],
+    pair: &Pair,
+    config: &Config,
+) -> Result<(), CheckError> {
     let site = patch.component.name();
     if patch.op.reads_source() {
-        let length = match (patch.origin, &pair.source) {
-            (Origin::Base, _) => pair.base.len(),
-            (Origin::Source, Some(source)) => source.len(),
-            (Origin::Source, None) => {
-                return Err(CheckError::NoSource {
-                    op: patch.op.label(),
-                    site,
-                });
-            }
+        let op = patch.op.label();
+        let prompt = match patch.origin {
+            Origin::Clean(prompt) => prompt,
+            Origin::Run(read) => chain::check(patch, read, runs, config)?,
+        };
+        let Some(ids) = pair.ids(prompt) else {
+            return Err(CheckError::NoSource { op, site });
         };
         let read = patch.source_positions.as_ref().unwrap_or(&patch.positions);
-        if let Some(&position) = read.iter().find(|p| **p >= length) {
-            let (op, base) = (patch.op.label(), pair.base.len());
+        if let Some(&position) = read.iter().find(|p| **p >= ids.len()) {
             return Err(CheckError::SourceTooShort {
                 op,
                 site,
                 position,
-                length,
-                base,
+                prompt: pair.prompt_name(prompt).to_owned(),
+                length: ids.len(),
+                patched,
             });
         }
     }
@@ -334,6 +392,12 @@ fn check_operand(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), Chec
         })
     };
     match &patch.op {
+        Op::Skip if patch.component.skipped().is_none() => {
+            return shape(
+                "has no module of its own that reads something as wide, so nothing can be skipped: \
+                 skip block_output, mlp_output or mlp_activation, or interchange",
+            );
+        }
         Op::Set(v) | Op::Add(Some(v)) | Op::Subtract(Some(v)) => {
             if patch.component.has_keys() {
                 return shape(

@@ -8,10 +8,11 @@ use crate::forward::{Buffers, Traces, forward};
 use crate::model::Config;
 use crate::patch::Op;
 use crate::plan::cell::{kept, layer_of};
-use crate::plan::chunk::{Builder, Means, Packed};
+use crate::plan::chunk::{Builder, Means, Packed, PromptRows};
 use crate::plan::cone;
 use crate::plan::cost::{Flops, flops, layer_values};
 use crate::plan::positions::Positions;
+use crate::plan::shelf::Shelf;
 use crate::plan::trace::TraceLayout;
 use crate::site::Stage;
 use crate::sweep::execute::{ExecuteError, Limits};
@@ -27,7 +28,7 @@ pub(super) fn clean<B: Backend>(
     planned: &mut Flops,
 ) -> Result<HashMap<(usize, usize), Readout>, ExecuteError> {
     let config = backend.config();
-    let none = HashMap::new();
+    let (none, empty, nowhere) = (HashMap::new(), Shelf::default(), PromptRows::new());
     let mut readouts = HashMap::new();
     let mut first = 0;
     while first < traces.layout.prompts.len() {
@@ -65,10 +66,14 @@ pub(super) fn clean<B: Backend>(
                 cells: &[],
                 ids: &prompt.ids,
                 offset: prompt.offset,
-                source_offset: 0,
+                prompts: &nowhere,
+                pair: 0,
+                kept_as: None,
             })
             .collect();
-        let chunk = Builder::new(config, layout, &none, true).build(&packed);
+        let chunk = Builder::new(config, layout, &none, &empty)
+            .clean()
+            .build(&packed);
         let mut spec = ReadoutSpec {
             first: vec![0],
             top: limits.top,

@@ -7,9 +7,11 @@ use std::collections::HashMap;
 
 use crate::backend::{Backend, DeviceError, Same, Store, Stretch};
 use crate::forward::Traces;
-use crate::patch::Origin;
+use crate::patch::{Origin, Prompt};
 use crate::plan::cell::{Cell, CellOp, Value, kept};
 use crate::plan::chunk::Means;
+use crate::plan::shelf::{RunId, Shelf};
+use crate::plan::trace::TraceLayout;
 use crate::site::Stage;
 use crate::sweep::layout::Place;
 
@@ -17,8 +19,7 @@ use crate::sweep::layout::Place;
 #[derive(Clone, Copy)]
 enum At {
     Kept {
-        stage: Stage,
-        layer: usize,
+        slot: usize,
         row: usize,
         column: usize,
     },
@@ -57,26 +58,44 @@ impl Constants {
     }
 }
 
-/// For each cell of each run (with its pair's place), whether it writes what stands there.
+/// A run of which it is asked.
+pub(super) struct Asked<'a> {
+    /// Index of its pair in the group.
+    pub pair: usize,
+    /// Where its pair's prompts stand.
+    pub place: &'a Place,
+    /// The prompt that it patches.
+    pub prompt: Prompt,
+    /// Its cells.
+    pub cells: &'a [Cell],
+}
+
+/// What is kept of clean runs and of other runs.
+pub(super) struct Kept<'a, M> {
+    pub traces: &'a Traces<M>,
+    pub shelf: &'a Shelf,
+    pub means: &'a Means,
+}
+
+/// For each cell of each run, whether it writes what stands there.
 ///
 /// # Errors
 ///
 /// [`DeviceError`] of the comparison, or of what was queued before it.
 pub(super) fn dead<B: Backend>(
     backend: &B,
-    traces: &Traces<B::Matrix>,
-    means: &Means,
-    runs: &[(Place, &[Cell])],
+    kept: &Kept<'_, B::Matrix>,
+    runs: &[Asked<'_>],
 ) -> Result<Vec<Vec<bool>>, DeviceError> {
     let mut constants = Constants::default();
-    let longest = runs.iter().flat_map(|(_, cells)| *cells).map(|c| c.length);
+    let longest = runs.iter().flat_map(|run| run.cells).map(|c| c.length);
     let zeros = vec![0.0; longest.max().unwrap_or(0)];
     let questions: Vec<Option<(At, At, usize)>> = runs
         .iter()
-        .flat_map(|(place, cells)| cells.iter().map(move |cell| (*place, cell)))
-        .map(|(place, cell)| {
-            let there = there(cell, place, traces)?;
-            let written = written(cell, place, traces, (means, &zeros), &mut constants)?;
+        .flat_map(|run| run.cells.iter().map(move |cell| (run, cell)))
+        .map(|(run, cell)| {
+            let there = there(cell, run, &kept.traces.layout)?;
+            let written = written(cell, run, kept, &zeros, &mut constants)?;
             Some((written, there, cell.length))
         })
         .collect();
@@ -86,16 +105,14 @@ pub(super) fn dead<B: Backend>(
     let residual = upload(Store::Residual, &constants.residual);
     let branch = upload(Store::Branch, &constants.branch);
     let stretch = |at: At| match at {
-        At::Kept {
-            stage,
-            layer,
-            row,
-            column,
-        } => traces.get(stage, layer).map(|matrix| Stretch {
-            matrix,
-            row,
-            column,
-        }),
+        At::Kept { slot, row, column } => {
+            let matrix = kept.traces.matrices.get(slot)?;
+            Some(Stretch {
+                matrix,
+                row,
+                column,
+            })
+        }
         At::Constant { store, column } => Some(Stretch {
             matrix: if store == Store::Residual {
                 &residual
@@ -123,26 +140,26 @@ pub(super) fn dead<B: Backend>(
         .map(|known| known && answers.next().unwrap_or(false));
     Ok(runs
         .iter()
-        .map(|(_, cells)| same.by_ref().take(cells.len()).collect())
+        .map(|run| same.by_ref().take(run.cells.len()).collect())
         .collect())
 }
 
-/// Where the base's own value of a cell stands, if it is kept and the cell replaces it.
-fn there<M>(cell: &Cell, place: Place, traces: &Traces<M>) -> Option<At> {
-    let layout = &traces.layout;
-    let (stage, layer) = kept(cell.stage, cell.layer);
-    let base = &layout.prompts[place.base];
+/// Where the clean run's own value of a cell stands, if it is kept and the cell replaces it.
+fn there(cell: &Cell, run: &Asked<'_>, layout: &TraceLayout) -> Option<At> {
+    if !cell.op.replaces() {
+        return None;
+    }
+    let slot = *layout.slots.get(&kept(cell.stage, cell.layer))?;
+    let clean = &layout.prompts[*run.place.prompts.get(&run.prompt)?];
     let keys = matches!(cell.stage, Stage::Scores | Stage::Weight);
     let head = if keys {
         cell.head * layout.key_stride()
     } else {
         0
     };
-    let known = layout.slots.contains_key(&(stage, layer)) && cell.position < base.ids.len();
-    (cell.op.replaces() && known).then_some(At::Kept {
-        stage,
-        layer,
-        row: base.offset + cell.position,
+    (cell.position < clean.ids.len()).then_some(At::Kept {
+        slot,
+        row: clean.offset + cell.position,
         column: head + cell.column,
     })
 }
@@ -150,12 +167,12 @@ fn there<M>(cell: &Cell, place: Place, traces: &Traces<M>) -> Option<At> {
 /// What a cell that replaces writes.
 fn written<M>(
     cell: &Cell,
-    place: Place,
-    traces: &Traces<M>,
-    (means, zeros): (&Means, &[f64]),
+    run: &Asked<'_>,
+    kept: &Kept<'_, M>,
+    zeros: &[f64],
     constants: &mut Constants,
 ) -> Option<At> {
-    let layout = &traces.layout;
+    let layout = &kept.traces.layout;
     match &cell.value {
         Value::None => {
             debug_assert_eq!(cell.op, CellOp::Zero);
@@ -170,10 +187,10 @@ fn written<M>(
             layer,
             column,
         } => {
-            let mean = &means[&(over.label.clone(), *stage, *layer)];
+            let mean = &kept.means[&(over.label.clone(), *stage, *layer)];
             Some(constants.push(cell.stage, &mean[*column..][..cell.length]))
         }
-        Value::Clean {
+        Value::Read {
             origin,
             stage,
             layer,
@@ -181,14 +198,19 @@ fn written<M>(
             head,
             column,
         } => {
-            let prompt = match origin {
-                Origin::Base => place.base,
-                Origin::Source => place.source?,
+            let (slot, row) = match origin {
+                Origin::Clean(prompt) => (
+                    *layout.slots.get(&(*stage, *layer))?,
+                    run.place.rows.get(prompt)? + position,
+                ),
+                Origin::Run(read) => {
+                    let id = RunId::whole(run.pair, *read);
+                    kept.shelf.find(layout, id, *stage, *layer, *position)
+                }
             };
             Some(At::Kept {
-                stage: *stage,
-                layer: *layer,
-                row: layout.prompts[prompt].offset + position,
+                slot,
+                row,
                 column: head * layout.key_stride() + column,
             })
         }

@@ -14,17 +14,19 @@ use rayon::prelude::*;
 use crate::backend::{Backend, DeviceError, Readout};
 use crate::forward::{Buffers, ForwardError};
 use crate::model::Config;
-use crate::patch::{Origin, Run};
+use crate::patch::{Op, Origin, Prompt, Run};
 use crate::plan::cell::{Cell, CellOp, Value, cells, kept};
-use crate::plan::cone::{self, Question};
+use crate::plan::cone::{self, Question, Wanted};
 use crate::plan::cost::{Flops, flops};
 use crate::plan::positions::Positions;
 use crate::site::Stage;
-use crate::sweep::check::{CheckError, check_pair, check_patch};
+use crate::sweep::check::{CheckError, check_pair, check_run};
 use crate::sweep::clean::{MeanTrace, mean_traces};
+use crate::sweep::collect::Collection;
 use crate::sweep::group::Group;
-use crate::sweep::layout::layout;
+use crate::sweep::layout::{layout, readouts};
 use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::steps::steps;
 
 /// What can go wrong between a question and its readouts.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +101,10 @@ pub struct Plan {
     /// Operations of reading the base's distributions again, chunk by chunk, to compare runs with
     /// them: it depends on how many chunks there are, and is not in the bound.
     pub compared: u64,
-    /// Runs in all.
+    /// Operations of runs that others read and that were run again, since what was kept of them had
+    /// to make room: it depends on the memory, and is not in the bound.
+    pub again: u64,
+    /// Runs that are read out.
     pub count: usize,
     /// Runs whose readout is the base's, because all their patches are dead or unseen.
     pub copied: usize,
@@ -108,7 +113,7 @@ pub struct Plan {
 impl Plan {
     /// Operations of everything.
     pub fn flops(&self) -> u64 {
-        self.clean.total() + self.runs.total() + self.compared
+        self.clean.total() + self.runs.total() + self.compared + self.again
     }
 }
 
@@ -119,8 +124,10 @@ pub struct PairOutcome {
     pub base: Vec<Readout>,
     /// Of the clean source prompt at its last position.
     pub source: Option<Readout>,
-    /// Of each run, one for each readout position.
+    /// Of each run, one for each readout position; nothing of a step.
     pub runs: Vec<Vec<Readout>>,
+    /// What `collect` patches read, by run and patch.
+    pub collected: Vec<Collection>,
 }
 
 /// What was read of all pairs.
@@ -147,16 +154,13 @@ pub fn check(pairs: &[PairRuns], config: &Config) -> Result<(), ExecuteError> {
                 run: None,
                 error,
             })?;
-            for (r, run) in runs.iter().enumerate() {
-                for patch in &run.patches {
-                    check_patch(patch, pair, config).map_err(|error| ExecuteError::Check {
-                        pair: p,
-                        run: Some(run.name.clone().unwrap_or_else(|| r.to_string())),
-                        error,
-                    })?;
-                }
-            }
-            Ok(())
+            runs.iter().enumerate().try_for_each(|(r, run)| {
+                check_run(run, runs, pair, config).map_err(|error| ExecuteError::Check {
+                    pair: p,
+                    run: Some(run.name.clone().unwrap_or_else(|| r.to_string())),
+                    error,
+                })
+            })
         })
 }
 
@@ -183,20 +187,32 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
         }
     }
     for (p, (PairRuns { pair, runs }, _)) in pairs.iter().zip(&places).enumerate() {
-        let readouts: Positions = pair.readout_positions().into_iter().collect();
-        let common = common_prefix(pair);
+        let read_out: Positions = readouts(pair, runs).into_iter().collect();
+        let drawn = |cells: &[Cell], prompt: Prompt, readouts: &Positions, wanted: &Wanted| {
+            cone::of_run(&Question {
+                config,
+                cells,
+                readouts,
+                same: &|i| same_by_tokens(&cells[i], pair, prompt),
+                wanted,
+            })
+        };
         let cost = |run: &Run| {
             let cells = cells(&run.patches, p as u32, config);
-            let question = Question {
-                config,
-                cells: &cells,
-                readouts: &readouts,
-                same: &|i| same_by_tokens(&cells[i], common),
-            };
-            let cone = cone::of_run(&question);
+            let cone = drawn(&cells, run.prompt, &read_out, &Wanted::new());
             (flops(&cone, config), usize::from(cone.readouts.is_empty()))
         };
-        for (f, copied) in runs.par_iter().map(cost).collect::<Vec<_>>() {
+        let read: Vec<(usize, usize)> = (0..runs.len())
+            .filter(|r| !runs[*r].step || runs[*r].patches.iter().any(|p| p.op == Op::Collect))
+            .map(|r| (p, r))
+            .collect();
+        for step in steps(pairs, 0, &read, config) {
+            let prompt = runs[step.id.run].prompt;
+            let none = Positions::none();
+            plan.runs += flops(&drawn(&step.cells, prompt, &none, &step.wanted), config);
+        }
+        let runs = runs.par_iter().filter(|run| !run.step);
+        for (f, copied) in runs.map(cost).collect::<Vec<_>>() {
             plan.runs += f;
             plan.copied += copied;
             plan.count += 1;
@@ -263,20 +279,15 @@ fn group<B: Backend>(
     Ok(count)
 }
 
-/// Tokens that base and source share from the start.
-fn common_prefix(pair: &Pair) -> usize {
-    let source = pair.source.as_deref().unwrap_or(&[]);
-    pair.base
-        .iter()
-        .zip(source)
-        .take_while(|(a, b)| a == b)
-        .count()
+/// Tokens that two prompts share from the start.
+fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Whether a cell writes the base's own value, as far as tokens tell.
-fn same_by_tokens(cell: &Cell, common: usize) -> bool {
-    let Value::Clean {
-        origin,
+/// Whether a cell writes the clean run's own value, as far as tokens tell.
+fn same_by_tokens(cell: &Cell, pair: &Pair, prompt: Prompt) -> bool {
+    let Value::Read {
+        origin: Origin::Clean(origin),
         stage,
         layer,
         position,
@@ -290,9 +301,7 @@ fn same_by_tokens(cell: &Cell, common: usize) -> bool {
     let same_place = (*stage, *layer) == kept(cell.stage, cell.layer)
         && *position == cell.position
         && (*head, *column) == (if keys { cell.head } else { 0 }, cell.column);
-    let same_tokens = match origin {
-        Origin::Base => true,
-        Origin::Source => *position < common,
-    };
-    cell.op == CellOp::Set && same_place && same_tokens
+    let ids = |prompt| pair.ids(prompt).unwrap_or(&[]);
+    let same_tokens = || *position < common_prefix(ids(prompt), ids(*origin));
+    cell.op == CellOp::Set && same_place && same_tokens()
 }

@@ -319,6 +319,7 @@ impl Grid {
                                 .as_ref()
                                 .map(|name| run_name(component, *layer, name)),
                             patches: vec![patch],
+                            ..Run::default()
                         });
                     }
                 }

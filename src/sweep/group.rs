@@ -1,22 +1,26 @@
 //! A group of pairs whose traces stand in memory together: its clean runs, then its patched ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
 use crate::backend::{Backend, Readout, ReadoutSpec};
 use crate::forward::{Buffers, Traces, forward};
+use crate::patch::{Op, Run};
 use crate::plan::cell::{Cell, cells};
 use crate::plan::chunk::{Builder, Means, Packed};
-use crate::plan::cone::{self, Cone, Question};
+use crate::plan::cone::{self, Cone, Question, Wanted};
 use crate::plan::cost::{Flops, flops, layer_values};
+use crate::plan::shelf::{self, RunId, Shelf};
 use crate::plan::tables::Ref;
 use crate::site::Stage;
 use crate::sweep::clean::{clean, means};
-use crate::sweep::dead::dead;
+use crate::sweep::collect::Reader;
+use crate::sweep::dead::{Asked, Kept, dead};
 use crate::sweep::execute::{ExecuteError, Limits, Outcome, PairOutcome};
-use crate::sweep::layout::{Place, layout};
+use crate::sweep::layout::{Place, layout, readouts};
 use crate::sweep::pair::PairRuns;
+use crate::sweep::steps::{Step, steps};
 
 /// Pairs whose traces are held together.
 pub(super) struct Group<'a, B: Backend> {
@@ -26,6 +30,8 @@ pub(super) struct Group<'a, B: Backend> {
     places: Vec<Place>,
     traces: Traces<B::Matrix>,
     means: Means,
+    shelf: Shelf,
+    known: Known,
 }
 
 impl<'a, B: Backend> Group<'a, B> {
@@ -44,14 +50,14 @@ impl<'a, B: Backend> Group<'a, B> {
         // a prompt's tokens are wanted by every pair that has it as base or source
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); layout.prompts.len()];
         for (pair, place) in pairs.iter().zip(&places) {
-            for prompt in [Some(place.base), place.source].into_iter().flatten() {
+            for prompt in [Some(place.base()), place.source()].into_iter().flatten() {
                 let mut missing = pair.pair.answers();
                 missing.retain(|t| !ids[prompt].contains(t));
                 ids[prompt].extend(missing);
             }
         }
         let mut traces = Traces::new(backend, layout);
-        let readouts = clean(
+        let read = clean(
             backend,
             &mut traces,
             buffers,
@@ -73,7 +79,7 @@ impl<'a, B: Backend> Group<'a, B> {
         };
         for ((pair, place), kl) in pairs.iter().zip(&places).zip(compared) {
             let wanted = |prompt: usize, position: usize| -> Readout {
-                let readout = &readouts[&(prompt, position)];
+                let readout = &read[&(prompt, position)];
                 let logit = |t: &u32| {
                     ids[prompt]
                         .iter()
@@ -92,18 +98,19 @@ impl<'a, B: Backend> Group<'a, B> {
                 }
             };
             let source_last = pair.pair.source.as_ref().map_or(0, |s| s.len() - 1);
+            let base: Vec<Readout> = readouts(&pair.pair, &pair.runs)
+                .iter()
+                .map(|p| wanted(place.base(), *p))
+                .collect();
+            let source = place.source().filter(|_| !base.is_empty());
             outcome.pairs.push(PairOutcome {
-                base: pair
-                    .pair
-                    .readout_positions()
-                    .iter()
-                    .map(|p| wanted(place.base, *p))
-                    .collect(),
-                source: place.source.map(|s| Readout {
+                source: source.map(|s| Readout {
                     kl,
                     ..wanted(s, source_last)
                 }),
-                runs: Vec::with_capacity(pair.runs.len()),
+                base,
+                runs: vec![Vec::new(); pair.runs.len()],
+                collected: Vec::new(),
             });
         }
         Ok(Self {
@@ -111,6 +118,8 @@ impl<'a, B: Backend> Group<'a, B> {
             pairs,
             first,
             places,
+            shelf: Shelf::new(&traces.layout),
+            known: Known::default(),
             traces,
             means,
         })
@@ -123,71 +132,178 @@ impl<'a, B: Backend> Group<'a, B> {
         limits: &Limits<'_>,
         outcome: &mut Outcome,
     ) -> Result<(), ExecuteError> {
+        // steps are run for their readers' sake, or because they collect something
+        let wanted = |run: &Run| !run.step || run.patches.iter().any(|p| p.op == Op::Collect);
         let all: Vec<(usize, usize)> = self
             .pairs
             .iter()
             .enumerate()
             .flat_map(|(p, pair)| (0..pair.runs.len()).map(move |r| (p, r)))
+            .filter(|(p, r)| wanted(&self.pairs[*p].runs[*r]))
             .collect();
         // cones are drawn in parallel, a batch at a time so that they do not pile up
         const BATCH: usize = 4096;
-        let budget = limits.memory / 2;
-        let mut chunk = budget.min(self.backend.chunk_bytes());
-        let mut waiting: Vec<Drawn> = Vec::new();
-        let mut bytes = 0;
+        let mut queue = Chunks {
+            fits: (limits.memory / 2).min(self.backend.chunk_bytes()),
+            ..Chunks::default()
+        };
         for batch in all.chunks(BATCH) {
-            let drawn = self.draw(batch)?;
-            for drawn in drawn {
-                outcome.plan.count += 1;
-                outcome.plan.copied += usize::from(drawn.cone.readouts.is_empty());
-                outcome.plan.runs += drawn.flops;
-                if drawn.bytes > budget {
-                    return Err(ExecuteError::Memory {
-                        needed: 2 * drawn.bytes,
-                        budget: limits.memory,
-                    });
+            let mut rest = batch;
+            while !rest.is_empty() {
+                let (count, steps) = self.batch(rest, limits)?;
+                let (runs, later) = rest.split_at(count);
+                rest = later;
+                self.steps(&steps, buffers, limits, outcome)?;
+                self.collect(runs, outcome)?;
+                let runs = runs.iter().filter(|(p, r)| !self.pairs[*p].runs[*r].step);
+                let runs: Vec<Asking> = runs.map(|(p, r)| self.asking(*p, *r)).collect();
+                for drawn in self.draw(runs)? {
+                    outcome.plan.count += 1;
+                    outcome.plan.copied += usize::from(drawn.cone.readouts.is_empty());
+                    outcome.plan.runs += drawn.flops;
+                    self.wait(drawn, &mut queue, buffers, limits, outcome)?;
                 }
-                if bytes + drawn.bytes > chunk && !waiting.is_empty() {
-                    let fitted = self.chunk_or_halves(&waiting, buffers, limits, outcome)?;
-                    chunk = chunk.min(chunk * fitted as u64 / waiting.len() as u64);
-                    waiting.clear();
-                    bytes = 0;
+                if !steps.is_empty() {
+                    self.flush(&mut queue, buffers, limits, outcome)?;
+                    self.shelf = Shelf::new(&self.traces.layout);
+                    self.traces.clear_shelf();
                 }
-                bytes += drawn.bytes;
-                waiting.push(drawn);
             }
         }
-        self.chunk_or_halves(&waiting, buffers, limits, outcome)?;
+        self.flush(&mut queue, buffers, limits, outcome)
+    }
+
+    /// How many of the runs go together, so that what they read of others fits into memory, and
+    /// which others those are.
+    fn batch(
+        &self,
+        runs: &[(usize, usize)],
+        limits: &Limits<'_>,
+    ) -> Result<(usize, Vec<Step>), ExecuteError> {
+        let config = self.backend.config();
+        let budget = limits.memory / 4;
+        let mut count = runs.len();
+        loop {
+            let steps = steps(self.pairs, self.first, &runs[..count], config);
+            let values = steps
+                .iter()
+                .map(|s| shelf::values(&s.wanted, &self.traces.layout, config));
+            let bytes = (values.sum::<usize>() * self.backend.value_bytes()) as u64;
+            if bytes <= budget {
+                return Ok((count, steps));
+            }
+            if count == 1 {
+                return Err(ExecuteError::Memory {
+                    needed: 4 * bytes,
+                    budget: limits.memory,
+                });
+            }
+            count = count.div_ceil(2);
+        }
+    }
+
+    /// Runs what others read, level by level, and keeps what they read of it.
+    fn steps(
+        &mut self,
+        steps: &[Step],
+        buffers: &mut Buffers<B::Matrix>,
+        limits: &Limits<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ExecuteError> {
+        for level in steps.chunk_by(|a, b| a.level == b.level) {
+            self.shelf.begin_level();
+            let asking = level.iter().map(|step| Asking {
+                pair: step.id.pair,
+                run: step.id.run,
+                cells: step.cells.clone(),
+                kept_as: Some((step.id, step.wanted.clone())),
+            });
+            let drawn = self.draw(asking.collect())?;
+            for (step, drawn) in level.iter().zip(&drawn) {
+                let place = &self.places[step.id.pair];
+                let clean = place.rows[&self.pairs[step.id.pair].runs[step.id.run].prompt];
+                self.shelf.add(step.id, clean, &drawn.cone.kept);
+            }
+            self.traces.extend(self.backend, &self.shelf.matrices());
+            let mut queue = Chunks {
+                fits: (limits.memory / 4).min(self.backend.chunk_bytes()),
+                ..Chunks::default()
+            };
+            for drawn in drawn {
+                match self.known.insert(drawn.kept_as) {
+                    true => outcome.plan.runs += drawn.flops,
+                    false => outcome.plan.again += drawn.flops.total(),
+                }
+                // what differs nowhere from the clean run stands in the trace
+                if drawn.cone.kept.values().any(|rows| !rows.is_empty()) {
+                    self.wait(drawn, &mut queue, buffers, limits, outcome)?;
+                }
+            }
+            self.flush(&mut queue, buffers, limits, outcome)?;
+        }
         Ok(())
     }
 
-    /// Draws the light cones of some runs, given as (pair, run).
-    fn draw(&self, runs: &[(usize, usize)]) -> Result<Vec<Drawn>, ExecuteError> {
-        let config = self.backend.config();
-        let cells: Vec<Vec<Cell>> = runs
-            .par_iter()
-            .map(|(p, r)| {
-                let patches = &self.pairs[*p].runs[*r].patches;
-                cells(patches, (self.first + p) as u32, config)
-            })
-            .collect();
-        let places = runs.iter().map(|(p, _)| self.places[*p]);
-        let asked: Vec<_> = places.zip(cells.iter().map(Vec::as_slice)).collect();
-        let dead = dead(self.backend, &self.traces, &self.means, &asked)?;
-        let drawn = (runs, cells, dead).into_par_iter();
-        Ok(drawn
-            .map(|((p, _), cells, dead)| self.cone(*p, cells, &dead))
-            .collect())
+    /// Reads what the runs collect.
+    fn collect(&self, runs: &[(usize, usize)], outcome: &mut Outcome) -> Result<(), ExecuteError> {
+        let mut reader = Reader {
+            backend: self.backend,
+            traces: &self.traces,
+            shelf: &self.shelf,
+            known: HashMap::new(),
+        };
+        for (p, r) in runs {
+            let collected = reader.collect(self.pairs, *p, *r)?;
+            outcome.pairs[self.first + p].collected.extend(collected);
+        }
+        Ok(())
     }
 
-    fn cone(&self, p: usize, cells: Vec<Cell>, dead: &[bool]) -> Drawn {
+    fn asking(&self, pair: usize, run: usize) -> Asking {
+        let patches = &self.pairs[pair].runs[run].patches;
+        Asking {
+            pair,
+            run,
+            cells: cells(patches, (self.first + pair) as u32, self.backend.config()),
+            kept_as: None,
+        }
+    }
+
+    /// Draws the light cones of some runs.
+    fn draw(&self, runs: Vec<Asking>) -> Result<Vec<Drawn>, ExecuteError> {
+        let asked: Vec<Asked<'_>> = runs
+            .iter()
+            .map(|run| Asked {
+                pair: run.pair,
+                place: &self.places[run.pair],
+                prompt: self.pairs[run.pair].runs[run.run].prompt,
+                cells: &run.cells,
+            })
+            .collect();
+        let kept = Kept {
+            traces: &self.traces,
+            shelf: &self.shelf,
+            means: &self.means,
+        };
+        let dead = dead(self.backend, &kept, &asked)?;
+        let drawn = (runs, dead).into_par_iter();
+        Ok(drawn.map(|(run, dead)| self.cone(run, &dead)).collect())
+    }
+
+    fn cone(&self, run: Asking, dead: &[bool]) -> Drawn {
         let config = self.backend.config();
-        let readouts = self.pairs[p].pair.readout_positions();
+        let PairRuns { pair, runs } = &self.pairs[run.pair];
+        let nothing = Wanted::new();
+        let (wanted, read_out) = match &run.kept_as {
+            Some((_, wanted)) => (wanted, Vec::new()),
+            None => (&nothing, readouts(pair, runs)),
+        };
         let cone = cone::of_run(&Question {
             config,
-            cells: &cells,
-            readouts: &readouts.into_iter().collect(),
+            cells: &run.cells,
+            readouts: &read_out.into_iter().collect(),
             same: &|i| dead[i],
+            wanted,
         });
         let widest = cone
             .layers
@@ -195,14 +311,60 @@ impl<'a, B: Backend> Group<'a, B> {
             .map(|l| layer_values(l, config))
             .max()
             .unwrap_or(0);
-        let slack = 512 + 64 * cells.len() + 8 * cone.layers.len() * 200;
+        let slack = 512 + 64 * run.cells.len() + 8 * cone.layers.len() * 200;
         Drawn {
-            pair: p,
+            pair: run.pair,
+            run: run.run,
             flops: flops(&cone, config),
             bytes: (widest * self.backend.value_bytes() + slack) as u64,
             cone,
-            cells,
+            cells: run.cells,
+            kept_as: run.kept_as.map(|(id, _)| id),
         }
+    }
+
+    /// Adds a run to the next chunk, after running what waits where both do not go together.
+    fn wait(
+        &mut self,
+        drawn: Drawn,
+        queue: &mut Chunks,
+        buffers: &mut Buffers<B::Matrix>,
+        limits: &Limits<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ExecuteError> {
+        let budget = limits.memory / 2;
+        if drawn.bytes > budget {
+            return Err(ExecuteError::Memory {
+                needed: 2 * drawn.bytes,
+                budget: limits.memory,
+            });
+        }
+        if queue.bytes + drawn.bytes > queue.fits && !queue.waiting.is_empty() {
+            self.flush(queue, buffers, limits, outcome)?;
+        }
+        queue.bytes += drawn.bytes;
+        queue.waiting.push(drawn);
+        Ok(())
+    }
+
+    /// Runs what waits.
+    fn flush(
+        &mut self,
+        queue: &mut Chunks,
+        buffers: &mut Buffers<B::Matrix>,
+        limits: &Limits<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ExecuteError> {
+        let waiting = std::mem::take(&mut queue.waiting);
+        queue.bytes = 0;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let fitted = self.chunk_or_halves(&waiting, buffers, limits, outcome)?;
+        queue.fits = queue
+            .fits
+            .min(queue.fits * fitted as u64 / waiting.len() as u64);
+        Ok(())
     }
 
     /// Runs a chunk; where the device has no room for it, its halves. How many runs fitted at once.
@@ -235,16 +397,22 @@ impl<'a, B: Backend> Group<'a, B> {
         let prompts = &self.traces.layout.prompts;
         let packed: Vec<Packed<'_>> = drawn
             .iter()
-            .map(|d| Packed {
-                cone: &d.cone,
-                cells: &d.cells,
-                ids: &prompts[self.places[d.pair].base].ids,
-                offset: prompts[self.places[d.pair].base].offset,
-                source_offset: self.places[d.pair].source.map_or(0, |s| prompts[s].offset),
+            .map(|d| {
+                let place = &self.places[d.pair];
+                let prompt = place.prompts[&self.pairs[d.pair].runs[d.run].prompt];
+                Packed {
+                    cone: &d.cone,
+                    cells: &d.cells,
+                    ids: &prompts[prompt].ids,
+                    offset: prompts[prompt].offset,
+                    prompts: &place.rows,
+                    pair: d.pair,
+                    kept_as: d.kept_as,
+                }
             })
             .collect();
         let mut chunk =
-            Builder::new(config, &self.traces.layout, &self.means, false).build(&packed);
+            Builder::new(config, &self.traces.layout, &self.means, &self.shelf).build(&packed);
         let mut spec = ReadoutSpec {
             first: vec![0],
             top: limits.top_of_runs,
@@ -259,7 +427,7 @@ impl<'a, B: Backend> Group<'a, B> {
         if limits.kl {
             let mut known = HashMap::new();
             for (run, position) in &chunk.readout_of {
-                let base = &prompts[self.places[drawn[*run as usize].pair].base];
+                let base = &prompts[self.places[drawn[*run as usize].pair].base()];
                 let row = base.offset + *position as usize;
                 let next = chunk.readout.len() + known.len();
                 spec.base.push(*known.entry(row).or_insert_with(|| {
@@ -279,19 +447,18 @@ impl<'a, B: Backend> Group<'a, B> {
 
         outcome.plan.compared += 2 * (chunk.compared.len() * config.vocab * config.width) as u64;
         // what no patch reached is the base's
-        let firsts: Vec<usize> = drawn
-            .iter()
-            .map(|d| {
-                let pair = &mut outcome.pairs[self.first + d.pair];
-                pair.runs.push(pair.base.clone());
-                pair.runs.len() - 1
-            })
-            .collect();
+        for d in drawn.iter().filter(|d| d.kept_as.is_none()) {
+            let pair = &mut outcome.pairs[self.first + d.pair];
+            pair.runs[d.run] = pair.base.clone();
+        }
         for ((run, position), readout) in chunk.readout_of.iter().zip(readouts) {
             let d = &drawn[*run as usize];
+            if d.kept_as.is_some() {
+                continue;
+            }
             let positions = self.pairs[d.pair].pair.readout_positions();
             if let Some(i) = positions.iter().position(|p| *p == *position as usize) {
-                outcome.pairs[self.first + d.pair].runs[firsts[*run as usize]][i] = readout;
+                outcome.pairs[self.first + d.pair].runs[d.run][i] = readout;
             }
         }
         Ok(())
@@ -315,8 +482,8 @@ fn compare<B: Backend>(
     if !traces.layout.slots.contains_key(&last_stream) {
         return Ok(kls);
     }
-    let none = Means::new();
-    let mut chunk = Builder::new(config, &traces.layout, &none, false).build(&[]);
+    let (none, empty) = (Means::new(), Shelf::default());
+    let mut chunk = Builder::new(config, &traces.layout, &none, &empty).build(&[]);
     let mut of = Vec::new();
     for (p, (PairRuns { pair, runs }, place)) in pairs.iter().zip(places).enumerate() {
         // by itself such a pair keeps nothing, and what stands beside it must not matter
@@ -326,7 +493,7 @@ fn compare<B: Backend>(
         {
             continue;
         }
-        let (Some(source), Some(ids)) = (place.source, &pair.source) else {
+        let (Some(source), Some(ids)) = (place.source(), &pair.source) else {
             continue;
         };
         let Some(base_last) = pair.readout_positions().last().copied() else {
@@ -338,7 +505,7 @@ fn compare<B: Backend>(
             .push(Ref::trace(offset(source) + ids.len() - 1));
         chunk
             .compared
-            .push(Ref::trace(offset(place.base) + base_last));
+            .push(Ref::trace(offset(place.base()) + base_last));
         of.push(p);
     }
     let rows = of.len();
@@ -358,11 +525,42 @@ fn compare<B: Backend>(
     Ok(kls)
 }
 
+/// A run whose light cone is to be drawn.
+struct Asking {
+    pair: usize,
+    run: usize,
+    cells: Vec<Cell>,
+    /// What others read of it, if it is run for their sake.
+    kept_as: Option<(RunId, Wanted)>,
+}
+
 /// A run whose light cone is drawn.
 struct Drawn {
     pair: usize,
+    run: usize,
     cone: Cone,
     cells: Vec<Cell>,
     flops: Flops,
     bytes: u64,
+    kept_as: Option<RunId>,
+}
+
+/// Runs that wait for a chunk to be full.
+#[derive(Default)]
+struct Chunks {
+    waiting: Vec<Drawn>,
+    bytes: u64,
+    /// Bytes that a chunk may take.
+    fits: u64,
+}
+
+/// Runs that have been run for others before: what is kept of them is dropped with their readers, and
+/// they are run again for the next.
+#[derive(Default)]
+struct Known(HashSet<RunId>);
+
+impl Known {
+    fn insert(&mut self, id: Option<RunId>) -> bool {
+        id.is_none_or(|id| self.0.insert(id))
+    }
 }

@@ -3,6 +3,7 @@
 pub mod activations;
 pub mod check;
 mod clean;
+pub mod collect;
 mod dead;
 pub mod dense;
 pub mod execute;
@@ -14,6 +15,7 @@ pub mod metric;
 pub mod pair;
 pub mod preset;
 pub mod results;
+mod steps;
 pub mod summary;
 pub mod table;
 pub mod vector;

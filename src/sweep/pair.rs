@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::patch::Run;
+use crate::patch::{Prompt, Run};
 
 /// A base prompt and, where operators read one, a source prompt, as token ids.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -11,6 +11,8 @@ pub struct Pair {
     pub base: Vec<u32>,
     /// The prompt that activations are taken from.
     pub source: Option<Vec<u32>>,
+    /// Further prompts that runs patch or read, by name.
+    pub prompts: Vec<(String, Vec<u32>)>,
     /// Tokens whose probability is read: the right answers, where there are wrong ones.
     pub targets: Vec<u32>,
     /// Wrong answers, which metrics hold against the targets. They have no rows of their own.
@@ -20,6 +22,24 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// A prompt's tokens, if the pair has it.
+    pub fn ids(&self, prompt: Prompt) -> Option<&[u32]> {
+        match prompt {
+            Prompt::Base => Some(&self.base),
+            Prompt::Source => self.source.as_deref(),
+            Prompt::Further(i) => self.prompts.get(i).map(|(_, ids)| ids.as_slice()),
+        }
+    }
+
+    /// A prompt's name.
+    pub fn prompt_name(&self, prompt: Prompt) -> &str {
+        match prompt {
+            Prompt::Base => "base",
+            Prompt::Source => "source",
+            Prompt::Further(i) => self.prompts.get(i).map_or("", |(name, _)| name),
+        }
+    }
+
     /// Tokens that are read out, targets first.
     pub fn answers(&self) -> Vec<u32> {
         [&self.targets[..], &self.wrong].concat()

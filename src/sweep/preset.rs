@@ -270,6 +270,7 @@ fn run_of_key(run: &Run, key: usize) -> Run {
     Run {
         name: run.name.as_ref().map(|name| format!("{name},{key}")),
         patches: patches.collect(),
+        ..Run::default()
     }
 }
 

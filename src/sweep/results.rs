@@ -20,7 +20,8 @@ pub fn table(
 ) -> Table {
     let metrics: Vec<Metric> = metrics.iter().filter(|m| !m.is_column()).copied().collect();
     let mut rows = Vec::new();
-    for (p, (PairRuns { pair, runs }, read)) in pairs.iter().zip(&outcome.pairs).enumerate() {
+    for (p, (pair_runs, read)) in pairs.iter().zip(&outcome.pairs).enumerate() {
+        let PairRuns { pair, runs } = pair_runs;
         let clean = |r: &Readout, i: usize| r.log_probability(r.logits[i]).exp();
         let Some(base) = read.base.last() else {
             continue;
@@ -30,7 +31,7 @@ pub fn table(
             let Some(readout) = readouts.last() else {
                 continue;
             };
-            let shared = shared(model, run, &pair.base);
+            let shared = shared(model, run, pair_runs);
             let reading = Reading {
                 pair,
                 base,
@@ -86,14 +87,16 @@ fn raw(model: &Checkpoint, id: u32) -> String {
 }
 
 /// The columns that do not depend on the target: filled where all patches of the run agree.
-fn shared(model: &Checkpoint, run: &Run, base: &[u32]) -> Row {
+fn shared(model: &Checkpoint, run: &Run, pair_runs: &PairRuns) -> Row {
     let one = |list: &[usize]| match list {
         [only] => Some(*only as u32),
         _ => None,
     };
     let source = |patch: &Patch| patch.op.reads_source().then_some(patch.clone());
     let position = agree(run, |p| one(&p.positions));
-    let texts: Vec<PatchText> = run.patches.iter().map(PatchText::from_patch).collect();
+    let base = &pair_runs.pair.base;
+    let text = |patch| PatchText::from_patch(patch, pair_runs);
+    let texts: Vec<PatchText> = run.patches.iter().map(text).collect();
     Row {
         name: run.name.clone(),
         component: agree(run, |p| Some(p.component.name().to_owned())),

@@ -48,6 +48,7 @@ pub fn runs<R: Backend, S: Backend>(
                 targets: Vec::new(),
                 wrong: Vec::new(),
                 readouts: Vec::new(),
+                ..Pair::default()
             };
             let mean = MeanOver {
                 label: format!("{length} tokens"),
@@ -58,6 +59,7 @@ pub fn runs<R: Backend, S: Backend>(
                 .map(|patch| Run {
                     name: None,
                     patches: vec![patch],
+                    ..Run::default()
                 })
                 .collect();
             let clean = [PairRuns {
@@ -162,7 +164,7 @@ fn patches(
             } else {
                 Vec::new()
             },
-            origin: Origin::Source,
+            origin: Origin::default(),
             ..Patch::interchange(
                 component,
                 (!component.is_global()).then(|| inputs.below(config.layers)),

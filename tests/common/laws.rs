@@ -1,7 +1,7 @@
 //! What every backend keeps, bit for bit, whatever the model, the pairs and the runs.
 
 use headlight::backend::{Backend, Readout};
-use headlight::patch::{Op, Origin, Patch, Run, Vector};
+use headlight::patch::{Op, Origin, Patch, Prompt, Run, Vector};
 use headlight::plan::cell::columns;
 use headlight::site::{Component, Stage};
 use headlight::sweep::execute::{ExecuteError, Outcome, plan};
@@ -103,7 +103,7 @@ fn no_ops<B: Backend>(
                 ..Patch::interchange(component, layer, heads, positions)
             };
             patches.push(Patch {
-                origin: Origin::Base,
+                origin: Origin::Clean(Prompt::Base),
                 ..there.clone()
             });
             for op in [
@@ -152,6 +152,7 @@ fn no_ops<B: Backend>(
         .map(|p| Run {
             name: None,
             patches: vec![p],
+            ..Run::default()
         })
         .collect()
 }

@@ -5,11 +5,12 @@ use std::sync::atomic::AtomicBool;
 
 use headlight::backend::{Backend, Readout, ReadoutSpec};
 use headlight::forward::{Buffers, Traces, forward};
-use headlight::patch::{Op, Patch, Run};
+use headlight::patch::{Op, Patch, Prompt, Run};
 use headlight::plan::cell::{cells, kept, layer_of};
-use headlight::plan::chunk::{Builder, Packed};
+use headlight::plan::chunk::{Builder, Packed, PromptRows};
 use headlight::plan::cone;
 use headlight::plan::positions::Positions;
+use headlight::plan::shelf::Shelf;
 use headlight::plan::tables::{Chunk, Ref};
 use headlight::plan::trace::TraceLayout;
 use headlight::site::{Component, Stage};
@@ -135,9 +136,14 @@ fn trace<B: Backend>(
         cells: &[],
         ids: &ids,
         offset,
-        source_offset: 0,
+        prompts: &PromptRows::new(),
+        pair: 0,
+        kept_as: None,
     };
-    let chunk = Builder::new(config, &traces.layout, &HashMap::new(), true).build(&[packed]);
+    let (none, empty) = (HashMap::new(), Shelf::default());
+    let chunk = Builder::new(config, &traces.layout, &none, &empty)
+        .clean()
+        .build(&[packed]);
     let all = go(backend, &chunk, traces, targets);
     let wanted = chunk
         .readout_of
@@ -194,15 +200,19 @@ impl<'a, B: Backend> Reference<'a, B> {
         }
         let cells = cells(&run.patches, pair, config);
         let cone = cone::of_whole(config, &cells, self.pair.base.len(), &self.readouts);
-        let [offset, source_offset] = self.offsets;
+        let [offset, source] = self.offsets;
+        let prompts = PromptRows::from([(Prompt::Base, offset), (Prompt::Source, source)]);
         let packed = Packed {
             cone: &cone,
             cells: &cells,
             ids: &self.pair.base,
             offset,
-            source_offset,
+            prompts: &prompts,
+            pair: 0,
+            kept_as: None,
         };
-        let mut chunk = Builder::new(config, &self.traces.layout, &means, false).build(&[packed]);
+        let empty = Shelf::default();
+        let mut chunk = Builder::new(config, &self.traces.layout, &means, &empty).build(&[packed]);
         assert_reads_no_trace(&chunk);
         let clean = chunk.readout_of.iter();
         chunk.compared = clean

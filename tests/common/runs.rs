@@ -1,10 +1,10 @@
 //! Random prompt pairs and patches.
 
 use headlight::model::Config;
-use headlight::patch::{MeanOver, Op, Origin, Patch, Run, Vector};
+use headlight::patch::{MeanOver, Op, Origin, Patch, Prompt, Run, Vector};
 use headlight::plan::cell;
 use headlight::site::{Component, Stage};
-use headlight::sweep::check::check_patch;
+use headlight::sweep::check::check_run;
 use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 
@@ -80,6 +80,7 @@ impl PairSpec {
             targets,
             wrong: Vec::new(),
             readouts,
+            ..Pair::default()
         }
     }
 }
@@ -227,11 +228,11 @@ impl PatchSpec {
         let length = pair.base.len();
         let source_length = pair.source.as_ref().map_or(0, Vec::len);
         let origin = if self.base || source_length == 0 {
-            Origin::Base
+            Origin::Clean(Prompt::Base)
         } else {
-            Origin::Source
+            Origin::Clean(Prompt::Source)
         };
-        let read = if origin == Origin::Base {
+        let read = if origin == Origin::Clean(Prompt::Base) {
             length
         } else {
             source_length
@@ -334,7 +335,11 @@ impl PatchSpec {
             .keys
             .map(|keys| keys.into_iter().filter(|k| *k <= last).collect());
         let patch = Patch { keys, ..patch };
-        check_patch(&patch, pair, config).unwrap();
+        let run = Run {
+            patches: vec![patch.clone()],
+            ..Run::default()
+        };
+        check_run(&run, &[], pair, config).unwrap();
         patch
     }
 }
@@ -344,6 +349,7 @@ pub fn resolve(pair: &PairSpec, runs: &[Vec<PatchSpec>], config: &Config) -> Pai
     let run = |patches: &Vec<PatchSpec>| Run {
         name: None,
         patches: patches.iter().map(|p| p.resolve(&pair, config)).collect(),
+        ..Run::default()
     };
     let runs = runs.iter().map(run).collect();
     PairRuns { pair, runs }

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::model::Checkpoint;
 use crate::model::{Activation, Config};
-use crate::plan::tables::{Operand, Write};
+use crate::plan::tables::{Keep, Operand, Write};
 
 /// Rows that one task of a row-wise operation takes.
 const TASK_ROWS: usize = 8;
@@ -545,7 +545,9 @@ impl<T: Real> Backend for Cpu<'_, T> {
                     let stretch = &mut cells[write.column..][..write.length];
                     overwrite::apply(write.op, stretch, operand(write, kept, constants));
                 }
-                if let Some((keep, matrix)) = keep {
+                if let Some((keep, matrix)) = keep
+                    && keep.to[row] != Keep::NOWHERE
+                {
                     matrix.write(keep.to[row] as usize, head * attention.stride, cells);
                 }
             };
