@@ -272,6 +272,11 @@ fn collections(
         };
         all.insert(index % (all.len() + 1), site.with_op(Op::Collect));
     }
+    stands_there(checkpoint, pair, all)
+}
+
+fn stands_there(checkpoint: &Checkpoint, pair: Pair, all: Vec<Patch>) -> TestCaseResult {
+    let config = &checkpoint.config;
     prop_assume!(sound(&pair, &[of(all.clone())], config));
     let cpu = Cpu::<f32>::new(checkpoint);
     let outcome = run(
@@ -463,6 +468,28 @@ proptest! {
         let checkpoint = spec.open();
         in_little_memory(&checkpoint, pair.resolve(&checkpoint.config), &specs, &sites)?;
     }
+}
+
+/// What is collected of the embeddings where their sum is overwritten, for a run that goes on.
+#[test]
+fn embeddings_are_computed_for_whoever_collects_them() {
+    let checkpoint = Checkpoint::resolve("demo").unwrap();
+    let pair = Pair {
+        base: vec![5, 9],
+        source: Some(vec![6, 9]),
+        targets: vec![3],
+        ..Pair::default()
+    };
+    let site = |component, layer| Patch::interchange(component, layer, vec![], vec![0]);
+    let token = site(Component::TokenEmbedding, None);
+    let stream = site(Component::BlockInput, Some(0)).with_op(Op::Zero);
+    let all = vec![
+        token.clone().with_op(Op::Scale(2.0)),
+        token.with_op(Op::Collect),
+        stream,
+        site(Component::BlockOutput, Some(0)).with_op(Op::Collect),
+    ];
+    stands_there(&checkpoint, pair, all).unwrap();
 }
 
 /// More steps than fit on the shelf at once: readers go batch by batch, and steps that several batches
