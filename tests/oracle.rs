@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use headlight::backend::Backend;
 use headlight::backend::cpu::{Cpu, Real};
+use headlight::basis::read::Bases;
 use headlight::model::Checkpoint;
 use headlight::patch::Run;
 use headlight::site::Component;
@@ -153,10 +154,15 @@ fn worst<T: Real>(model: &str, skip: fn(&Case) -> bool) -> (f64, String) {
         assert_eq!(base.top.len(), 10);
     }
     for case in file.cases.iter().filter(|case| !skip(case)) {
-        let patches = case
-            .patches
-            .iter()
-            .map(|p| p.resolve(&checkpoint, &folder(model), 0, || case.name.clone()));
+        let patches = case.patches.iter().map(|p| {
+            p.resolve(
+                &checkpoint,
+                &folder(model),
+                0,
+                &mut Bases::default(),
+                || case.name.clone(),
+            )
+        });
         let patches = patches.collect::<Result<Vec<_>, _>>().unwrap();
         let pair = pair(case);
         let readouts = pair.readouts.clone();

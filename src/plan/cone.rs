@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::Config;
+use crate::plan::basis_work::BasisWork;
 use crate::plan::cell::Cell;
 use crate::plan::positions::Positions;
 use crate::site::Stage;
@@ -85,6 +86,8 @@ pub struct Cone {
     pub readouts: Positions,
     /// For each cell, whether it is applied.
     pub live: Vec<bool>,
+    /// What its moves in bases take.
+    pub bases: BasisWork,
 }
 
 /// What to plan for.
@@ -189,7 +192,7 @@ impl<'a> Walk<'a> {
             let row = &cells[first..self.next];
             let same: Vec<bool> = (first..self.next).map(self.question.same).collect();
             let covered = whole > 0
-                && row.iter().all(|c| c.op.replaces())
+                && row.iter().all(Cell::replaces)
                 && covers(row.iter().map(|c| (c.column, c.length)), whole);
             if before.contains(position) {
                 // live even where it is a freeze, from which on the row is the base's: a patch after
@@ -264,15 +267,10 @@ pub fn of_run(question: &Question<'_>) -> Cone {
         .stage(layers, Stage::FinalOutput, normalized, width)
         .after;
 
-    backward(
-        question.config,
-        start,
-        input,
-        dirt,
-        read.and(question.readouts),
-        &|_, _| Positions::none(),
-        walk.live,
-    )
+    let live = walk.live;
+    let read = read.and(question.readouts);
+    let none = &|_, _| Positions::none();
+    backward(question.config, start, input, dirt, read, none, live).with_bases(question.cells)
 }
 
 /// The cone of a clean run of `length` rows: every row from the embedding on, as far as `readouts`
@@ -335,6 +333,7 @@ pub fn of_whole(config: &Config, cells: &[Cell], length: usize, readouts: &Posit
         &seen,
         live,
     )
+    .with_bases(cells)
 }
 
 /// The rows at which some cells give a head an input of its own, once each however many cells meet
@@ -561,5 +560,6 @@ fn backward(
         layers,
         readouts,
         live,
+        bases: BasisWork::default(),
     }
 }

@@ -4,11 +4,14 @@
 //! many cones into the [`tables`] of a [`chunk`]; [`trace`] says which clean activations they will
 //! read. Costs follow from the same cones, so what is planned is what is executed.
 
+pub mod basis_work;
 pub mod cell;
 pub mod chunk;
 pub mod cone;
 pub mod cost;
 pub mod noise;
+pub mod phase;
 pub mod positions;
+pub mod subspace;
 pub mod tables;
 pub mod trace;

@@ -127,7 +127,7 @@ pub(super) fn dead<B: Backend>(
         .collect())
 }
 
-/// Where the base's own value of a cell stands, if it is kept and the cell replaces it.
+/// Where the base's own value of a cell stands, if it is kept and equality with it undoes the cell.
 fn there<M>(cell: &Cell, place: Place, traces: &Traces<M>) -> Option<At> {
     let layout = &traces.layout;
     let (stage, layer) = kept(cell.stage, cell.layer);
@@ -139,7 +139,7 @@ fn there<M>(cell: &Cell, place: Place, traces: &Traces<M>) -> Option<At> {
         0
     };
     let known = layout.slots.contains_key(&(stage, layer)) && cell.position < base.ids.len();
-    (cell.op.replaces() && known).then_some(At::Kept {
+    (cell.is_undone_by_equality() && known).then_some(At::Kept {
         stage,
         layer,
         row: base.offset + cell.position,
@@ -147,7 +147,7 @@ fn there<M>(cell: &Cell, place: Place, traces: &Traces<M>) -> Option<At> {
     })
 }
 
-/// What a cell that replaces writes.
+/// What such a cell writes, or moves towards.
 fn written<M>(
     cell: &Cell,
     place: Place,

@@ -294,5 +294,5 @@ fn same_by_tokens(cell: &Cell, common: usize) -> bool {
         Origin::Base => true,
         Origin::Source => *position < common,
     };
-    cell.op == CellOp::Set && same_place && same_tokens
+    cell.op == CellOp::Set && cell.is_undone_by_equality() && same_place && same_tokens
 }

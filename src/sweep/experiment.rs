@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::basis::read::{Bases, ReadBasisError};
 use crate::model::{Checkpoint, ModelError};
 use crate::patch::{MeanOver, Op, Origin, Patch, Run, Vector};
 use crate::site::{Component, Site};
 use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::subspace::{Columns, columns};
 use crate::sweep::vector::{VectorError, read_vector};
 
 /// What can be wrong with an experiment file.
@@ -68,6 +70,14 @@ pub enum ExperimentError {
         at: String,
         /// Why.
         error: VectorError,
+    },
+    /// A named basis cannot be read.
+    #[error("{at}: {error}")]
+    Basis {
+        /// `run 3, patch 0`.
+        at: String,
+        /// Why.
+        error: Box<ReadBasisError>,
     },
 }
 
@@ -146,6 +156,18 @@ pub struct PatchText {
     /// Keys, for scores and pattern.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<usize>>,
+    /// Columns of the row, or coordinates of the basis, as a list or as ranges ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Columns>,
+    /// ... or first and end of some parts of it ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<Vec<Vec<usize>>>,
+    /// ... and which of these parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subspaces: Option<Vec<usize>>,
+    /// `F.safetensors#name` of the basis in which the operator acts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basis: Option<String>,
     /// Operator.
     #[serde(default)]
     pub op: OpName,
@@ -196,6 +218,7 @@ pub enum OpName {
     Scale,
     Interpolate,
     Noise,
+    Function,
 }
 
 /// Whose clean activations are read.
@@ -321,6 +344,7 @@ impl Experiment {
                 problem,
             });
         }
+        let mut bases = Bases::default();
         let mut runs = Vec::with_capacity(self.runs.len());
         for (r, run) in self.runs.iter().enumerate() {
             let patches = run.patches.iter().enumerate().map(|(i, patch)| {
@@ -328,7 +352,7 @@ impl Experiment {
                     .name
                     .as_ref()
                     .map_or(String::new(), |n| format!(" ({n})"));
-                patch.resolve(model, folder, self.seed, || {
+                patch.resolve(model, folder, self.seed, &mut bases, || {
                     format!("run {r}{name}, patch {i}")
                 })
             });
@@ -401,7 +425,7 @@ impl Experiment {
 }
 
 impl PatchText {
-    /// The patch that this text means.
+    /// The patch that this text means. Bases that are named again are shared.
     ///
     /// # Errors
     ///
@@ -411,6 +435,7 @@ impl PatchText {
         model: &Checkpoint,
         folder: &Path,
         seed: u64,
+        bases: &mut Bases,
         at: impl Fn() -> String,
     ) -> Result<Patch, ExperimentError> {
         let meaning = |problem: String| ExperimentError::Meaning { at: at(), problem };
@@ -431,24 +456,30 @@ impl PatchText {
         let number = |value: Option<f64>, name: &str, op: &str| {
             value.ok_or_else(|| meaning(format!("`{op}` needs {name}")))
         };
-        let op =
-            match self.op {
-                OpName::Interchange => Op::Interchange,
-                OpName::Zero => Op::Zero,
-                OpName::Set => Op::Set(vector()?.ok_or_else(|| {
+        let op = match self.op {
+            OpName::Interchange => Op::Interchange,
+            OpName::Zero => Op::Zero,
+            OpName::Set => {
+                Op::Set(vector()?.ok_or_else(|| {
                     meaning("`set` needs value = \"F.safetensors#tensor\"".into())
-                })?),
-                OpName::Add => Op::Add(vector()?),
-                OpName::Subtract => Op::Subtract(vector()?),
-                OpName::Scale => Op::Scale(number(self.alpha, "alpha, its factor", "scale")?),
-                OpName::Interpolate => Op::Interpolate(number(self.alpha, "alpha", "interpolate")?),
-                OpName::Noise => Op::Noise {
-                    level: number(self.level, "level, its standard deviation", "noise")?,
-                    seed: self.seed.unwrap_or(seed),
-                    sample: self.sample.unwrap_or(0),
-                },
-                OpName::Mean => Op::Mean(self.mean(model, folder, &at)?),
-            };
+                })?)
+            }
+            OpName::Add => Op::Add(vector()?),
+            OpName::Subtract => Op::Subtract(vector()?),
+            OpName::Scale => Op::Scale(number(self.alpha, "alpha, its factor", "scale")?),
+            OpName::Interpolate => Op::Interpolate(number(self.alpha, "alpha", "interpolate")?),
+            OpName::Noise => Op::Noise {
+                level: number(self.level, "level, its standard deviation", "noise")?,
+                seed: self.seed.unwrap_or(seed),
+                sample: self.sample.unwrap_or(0),
+            },
+            OpName::Mean => Op::Mean(self.mean(model, folder, &at)?),
+            OpName::Function => {
+                let problem = "`function` is a closure of a program that uses the library: no file \
+                                   has one";
+                return Err(meaning(problem.into()));
+            }
+        };
         let reads = op.reads_source();
         let uses_alpha = matches!(self.op, OpName::Scale | OpName::Interpolate);
         let uses_value = matches!(
@@ -482,12 +513,21 @@ impl PatchText {
                 )));
             }
         }
+        let subspaces = self.subspaces.as_deref();
+        let columns = columns(self.columns.as_ref(), self.partitions.as_deref(), subspaces);
+        let basis = self.basis.as_ref().map(|text| bases.read(text, folder));
+        let basis = basis.transpose().map_err(|error| ExperimentError::Basis {
+            at: at(),
+            error: error.into(),
+        })?;
         Ok(Patch {
             component: self.component.component,
             layer,
             heads: self.heads.clone(),
             positions: self.positions.clone(),
             keys: self.keys.clone(),
+            columns: columns.map_err(meaning)?,
+            basis,
             op,
             origin: match self.source {
                 OriginName::Source => Origin::Source,
@@ -567,6 +607,10 @@ impl PatchText {
                 (level, sample, noise_seed) = (Some(*l), Some(*s), Some(*seed));
                 OpName::Noise
             }
+            Op::Function(function) => {
+                value = Some(function.label().to_owned());
+                OpName::Function
+            }
         };
         Self {
             component: Site {
@@ -577,6 +621,10 @@ impl PatchText {
             heads: patch.heads.clone(),
             positions: patch.positions.clone(),
             keys: patch.keys.clone(),
+            columns: patch.columns.as_deref().map(Columns::of),
+            partitions: None,
+            subspaces: None,
+            basis: patch.basis.as_ref().map(|basis| basis.label().to_owned()),
             op,
             source: match patch.origin {
                 Origin::Source => OriginName::Source,

@@ -199,7 +199,7 @@ impl<'a, B: Backend> Group<'a, B> {
         Drawn {
             pair: p,
             flops: flops(&cone, config),
-            bytes: (widest * self.backend.value_bytes() + slack) as u64,
+            bytes: ((widest + cone.bases.values) * self.backend.value_bytes() + slack) as u64,
             cone,
             cells,
         }

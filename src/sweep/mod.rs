@@ -2,6 +2,7 @@
 
 pub mod activations;
 pub mod check;
+mod check_subspace;
 mod clean;
 mod dead;
 pub mod dense;
@@ -14,6 +15,7 @@ pub mod metric;
 pub mod pair;
 pub mod preset;
 pub mod results;
+pub mod subspace;
 pub mod summary;
 pub mod table;
 pub mod vector;
