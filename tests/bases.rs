@@ -18,7 +18,7 @@ use headlight::basis::read::Bases;
 use headlight::basis::{Basis, Numbers};
 use headlight::function::Function;
 use headlight::model::Checkpoint;
-use headlight::patch::{Op, Patch, Run};
+use headlight::patch::{Op, Origin, Patch, Run};
 use headlight::site::Component;
 use headlight::sweep::execute::{ExecuteError, Limits, Outcome, execute};
 use headlight::sweep::experiment::PatchText;
@@ -255,6 +255,69 @@ fn functions_equal_the_operators_that_they_spell() {
     let (model, file) = (open("odd_untied"), read("odd_untied"));
     functions_equal_operators(&Cpu::<f64>::new(&model), &pair(&file), 1e-12);
     functions_equal_operators(&Cpu::<f32>::new(&model), &pair(&file), 1e-5);
+}
+
+/// Readouts of runs of one patch or several in bases of the fixtures, at block_output's last row.
+fn runs_in(basis: &str, ops: &[&[Op]]) -> (Vec<Vec<f64>>, Vec<f64>) {
+    let (model, file) = (open("tied"), read("tied"));
+    let mut bases = Bases::default();
+    let text = format!("tied.safetensors#{basis}");
+    let basis = bases.read(&text, &fixtures().join("bases")).unwrap();
+    let pair = pair(&file);
+    let last = pair.base.len() - 1;
+    let patch = |op: &Op| Patch {
+        basis: Some(basis.clone()),
+        origin: Origin::Base,
+        ..Patch::interchange(Component::BlockOutput, Some(0), vec![], vec![last])
+            .with_op(op.clone())
+    };
+    let runs = ops.iter().map(|ops| Run {
+        name: None,
+        patches: ops.iter().map(patch).collect(),
+    });
+    let runs = runs.collect();
+    let outcome = run(&Cpu::<f64>::new(&model), &[PairRuns { pair, runs }]);
+    let pair = &outcome.pairs[0];
+    let read = pair.runs.iter().map(|r| r[0].logits.clone()).collect();
+    (read, pair.base[0].logits.clone())
+}
+
+/// What is decoded whole leaves the reconstruction, even where no coordinate changes.
+#[test]
+fn an_autoencoder_leaves_its_reconstruction() {
+    let noise = Op::Noise {
+        level: 0.0,
+        seed: 0,
+        sample: 0,
+    };
+    for basis in ["sae32", "jump32", "pca32"] {
+        let ops: [&[Op]; 4] = [
+            &[Op::Interchange],
+            &[Op::Scale(1.0)],
+            &[Op::Interpolate(0.0)],
+            &[noise.clone()],
+        ];
+        let (runs, base) = runs_in(basis, &ops);
+        assert_ne!(runs[0], base, "{basis}");
+        assert!(runs.iter().all(|run| *run == runs[0]), "{basis}: {runs:?}");
+    }
+    // by difference the same runs are the base's
+    let ops: [&[Op]; 3] = [&[Op::Interchange], &[Op::Scale(1.0)], &[noise]];
+    let (runs, base) = runs_in("rotated32", &ops);
+    assert!(runs.iter().all(|run| *run == base), "{runs:?}");
+}
+
+/// Two moves of one row in one basis act one after the other.
+#[test]
+fn a_row_is_moved_twice_in_one_basis() {
+    let twice: &[Op] = &[Op::Scale(2.0), Op::Scale(3.0)];
+    let (runs, base) = runs_in("low_rank32", &[twice, &[Op::Scale(6.0)]]);
+    let apart = |a: &[f64], b: &[f64]| -> f64 {
+        let apart = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+        apart.fold(0.0, f64::max)
+    };
+    assert!(apart(&runs[0], &runs[1]) < 1e-11, "{runs:?}");
+    assert!(apart(&runs[0], &base) > 1e-3);
 }
 
 /// A function of b alone needs no source prompt; one of both does.

@@ -14,7 +14,7 @@
 //! | mask | x | b + m ∘ Δh | `SigmoidMaskIntervention` |
 //! | PCA | ((x − μ) / σ)·Cᵀ | (h·C) ∘ σ + μ | `PCARotatedSpaceIntervention` |
 //! | autoencoder | ReLU((x − b_dec)·W_enc + b_enc) | h·W_dec + b_dec | `AutoencoderIntervention` |
-//! | JumpReLU | p·1[p > θ]·1[p > 0], p = x·W_enc + b_enc | h·W_dec + b_dec | `JumpReLUAutoencoderIntervention` |
+//! | JumpReLU | p above θ and above 0, else 0; p = x·W_enc + b_enc | h·W_dec + b_dec | `JumpReLUAutoencoderIntervention` |
 //!
 //! [`Basis`] is the numbers; [`read`] takes them out of a file; [`crate::plan::phase`] says what is
 //! encoded for which operator, and backends encode and decode.
