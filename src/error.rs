@@ -31,6 +31,9 @@ pub enum Error {
     /// A named tensor.
     #[error(transparent)]
     Vector(#[from] crate::sweep::vector::VectorError),
+    /// A named basis.
+    #[error(transparent)]
+    Basis(#[from] crate::basis::read::ReadBasisError),
     /// Prompts of a mean.
     #[error(transparent)]
     Mean(#[from] crate::sweep::experiment::MeanError),
