@@ -21,6 +21,7 @@ pub mod forward;
 pub mod model;
 pub mod patch;
 pub mod plan;
+pub mod pyvene;
 pub mod report;
 pub mod site;
 pub mod sweep;
