@@ -475,6 +475,9 @@ fn numbers(list: &[Value], what: &str) -> Result<Vec<usize>, String> {
     all.ok_or_else(|| format!("{what} has something that is no integer from 0"))
 }
 
+/// The most columns that the parts of a partition may have, together.
+const MOST_COLUMNS: usize = 1 << 20;
+
 /// Parts as columns: `[first, end]` is a range, any other list its members.
 fn partition(value: &Value) -> Result<Option<Vec<Vec<usize>>>, String> {
     let parts = match value {
@@ -482,13 +485,21 @@ fn partition(value: &Value) -> Result<Option<Vec<Vec<usize>>>, String> {
         Value::Array(parts) => parts,
         _ => return Err("subspace_partition is no list".into()),
     };
-    let part = |part: &Value| match part.as_array() {
-        None => Err("subspace_partition has something that is no list".to_owned()),
-        Some(list) => match numbers(list, "subspace_partition")?[..] {
-            [first, end] if end.saturating_sub(first) <= 1 << 20 => Ok((first..end).collect()),
-            [_, _] => Err("subspace_partition has a range of more than 2^20 columns".to_owned()),
-            ref members => Ok(members.to_vec()),
-        },
-    };
-    parts.iter().map(part).collect::<Result<_, _>>().map(Some)
+    let mut left = MOST_COLUMNS;
+    let mut all = Vec::with_capacity(parts.len());
+    for part in parts {
+        let Some(list) = part.as_array() else {
+            return Err("subspace_partition has something that is no list".into());
+        };
+        let ends = numbers(list, "subspace_partition")?;
+        let (length, range) = match ends[..] {
+            [first, end] => (end.saturating_sub(first), Some(first..end)),
+            _ => (ends.len(), None),
+        };
+        left = left.checked_sub(length).ok_or_else(|| {
+            format!("subspace_partition has more than {MOST_COLUMNS} columns in all")
+        })?;
+        all.push(range.map_or(ends, Iterator::collect));
+    }
+    Ok(Some(all))
 }

@@ -73,7 +73,7 @@ impl Reading<'_> {
             let [found] = self.numbers("embed_dim")?[..] else {
                 return self.wrong("its embed_dim is no single number");
             };
-            let expected = self.width * self.units;
+            let expected = self.width.saturating_mul(self.units);
             if found != expected as f64 {
                 return self.wrong(format!(
                     "it is of {found} numbers, and {} of this model has {expected}: name the model that it \

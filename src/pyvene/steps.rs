@@ -115,7 +115,7 @@ fn groups(configuration: &Configuration) -> Result<Vec<Vec<&Representation>>, Py
     for made in all {
         match made.group {
             // groups count their sources from 0
-            Some(group) if group + 1 == groups.len() => groups[group].push(made),
+            Some(group) if group.checked_add(1) == Some(groups.len()) => groups[group].push(made),
             Some(group) if group == groups.len() => groups.push(vec![made]),
             Some(group) => {
                 return Err(configuration.wrong(
