@@ -15,8 +15,9 @@ use super::{Global, Prompts, note};
 use crate::data::position::Position;
 use crate::data::{self, Example, Prompt, Reading};
 use crate::error::Error;
+use crate::pyvene::columns::Part;
 use crate::pyvene::configuration::{Configuration, Representation};
-use crate::pyvene::experiment::{self, Asked, Located, Part, PromptText, Written};
+use crate::pyvene::experiment::{self, Asked, Located, PromptText, Written};
 use crate::pyvene::state::Tensor;
 use crate::pyvene::steps::{self, Reads, Step, steps};
 use crate::report::WholeFile;
@@ -129,7 +130,7 @@ impl Pyvene {
         let (base, sources) = self.prompts(&setup)?;
         let wanted = steps::sources(&configuration)?;
         let given = sources.len();
-        if given != 1 && given != wanted || given == 1 && wanted == 0 && self.source.len() > 1 {
+        if given != 1 && given != wanted {
             return Err(Error::Usage(format!(
                 "{given} source prompts were given, and the groups of this configuration read {wanted}: give --source \
                  once for all of them, or once for each"
@@ -280,6 +281,12 @@ impl Pyvene {
                 )));
             }
         }
+        let headless = |made: &Representation| !made.place.component.has_heads();
+        if !self.heads.is_empty() && all.iter().all(headless) {
+            return Err(Error::Usage(
+                "--heads applies to nothing here: no representation has heads; leave it out".into(),
+            ));
+        }
         let prompt = |which: steps::Prompt| match which {
             steps::Prompt::Base => Some(base),
             steps::Prompt::Source(index) => sources.get(index),
@@ -317,7 +324,6 @@ impl Pyvene {
                     place.component
                 )));
             }
-            (false, Some(_)) if self.heads.len() == 1 && setup.model.config.heads > 0 => Vec::new(),
             (false, _) => Vec::new(),
         };
         let part = match (of(&self.columns, index), of(&self.subspaces, index)) {

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::place::{Place, place, quoted};
-use super::{PyveneError, read_file};
+use super::kind::Kind;
+use super::place::{Place, place};
+use super::{PyveneError, quoted, read_file};
 
 /// The largest `config.json`, in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -26,77 +27,6 @@ pub enum Mode {
     Parallel,
     /// Each source runs with the intervention before it, and the last of them feeds the base.
     Serial,
-}
-
-/// What an intervention does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // pyvene's class names, without Intervention
-pub enum Kind {
-    Vanilla,
-    Zero,
-    Addition,
-    Subtraction,
-    Collect,
-    Skip,
-    Noise,
-    RotatedSpace,
-    LowRankRotatedSpace,
-    BoundlessRotatedSpace,
-    SigmoidMaskRotatedSpace,
-    SigmoidMask,
-    PcaRotatedSpace,
-    Autoencoder,
-    JumpReluAutoencoder,
-}
-
-const KINDS: [(&str, Kind); 15] = [
-    ("VanillaIntervention", Kind::Vanilla),
-    ("ZeroIntervention", Kind::Zero),
-    ("AdditionIntervention", Kind::Addition),
-    ("SubtractionIntervention", Kind::Subtraction),
-    ("CollectIntervention", Kind::Collect),
-    ("SkipIntervention", Kind::Skip),
-    ("NoiseIntervention", Kind::Noise),
-    ("RotatedSpaceIntervention", Kind::RotatedSpace),
-    ("LowRankRotatedSpaceIntervention", Kind::LowRankRotatedSpace),
-    (
-        "BoundlessRotatedSpaceIntervention",
-        Kind::BoundlessRotatedSpace,
-    ),
-    (
-        "SigmoidMaskRotatedSpaceIntervention",
-        Kind::SigmoidMaskRotatedSpace,
-    ),
-    ("SigmoidMaskIntervention", Kind::SigmoidMask),
-    ("PCARotatedSpaceIntervention", Kind::PcaRotatedSpace),
-    ("AutoencoderIntervention", Kind::Autoencoder),
-    ("JumpReLUAutoencoderIntervention", Kind::JumpReluAutoencoder),
-];
-
-impl Kind {
-    /// pyvene's name of the class.
-    pub fn name(self) -> &'static str {
-        KINDS[self as usize].0
-    }
-
-    fn of(class: &str) -> Option<Self> {
-        // str(type(intervention)), which says where the class was defined
-        let class = class.strip_prefix("<class '").unwrap_or(class);
-        let class = class.strip_suffix("'>").unwrap_or(class);
-        let (module, name) = class.rsplit_once('.')?;
-        let known = KINDS.iter().find(|(known, _)| *known == name)?;
-        (module == "pyvene" || module.starts_with("pyvene.")).then_some(known.1)
-    }
-
-    /// Whether it acts in coordinates of its own, or on a softly chosen part of the plain ones.
-    pub fn has_basis(self) -> bool {
-        self as usize >= Kind::RotatedSpace as usize
-    }
-
-    /// Whether it can take a constant in place of a source.
-    pub fn takes_constant(self) -> bool {
-        matches!(self, Kind::Vanilla | Kind::Addition | Kind::Subtraction)
-    }
 }
 
 /// `interchange_dim`: how much of a row an intervention may touch.
@@ -349,11 +279,10 @@ fn kinds(value: &Value, count: usize) -> Result<Vec<Result<Kind, String>>, Strin
     let kind = |value: &Value| {
         let class = value.as_str().ok_or("its intervention type is no text")?;
         Kind::of(class).ok_or_else(|| {
-            let known: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
             format!(
                 "{} is none of pyvene's own interventions that can be imported: {}",
                 quoted(class),
-                known.join(", ")
+                Kind::names().join(", ")
             )
         })
     };

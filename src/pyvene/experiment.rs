@@ -6,15 +6,16 @@
 use std::fmt::{self, Write};
 use std::path::Path;
 
-use super::PyveneError;
-use super::configuration::{Configuration, Dimension, Kind, Mode, Representation};
+use super::columns::{Part, columns};
+use super::configuration::{Configuration, Mode, Representation};
+use super::kind::Kind;
 use super::parameters::{self, Parameters};
 use super::place::{Skip, Unit};
 use super::state::{StateDict, Tensor};
 use super::steps::{Prompt, Reads, Step};
+use super::{PyveneError, printable};
 use crate::model::Config;
 use crate::site::{Component, Width};
-use crate::sweep::grid::Span;
 
 /// A prompt as it is written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,15 +24,6 @@ pub enum PromptText {
     Text(String),
     /// As token ids.
     Ids(Vec<u32>),
-}
-
-/// A part of a row, or of the coordinates of a basis, as pyvene's `subspaces` would name it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// Columns.
-    Columns(Span),
-    /// Parts of the saved `subspace_partition`.
-    Subspaces(Vec<usize>),
 }
 
 /// Where one representation acts.
@@ -180,12 +172,12 @@ fn of_representation(
     let mut comments = vec![format!(
         "representation {}: {}, unit {}, {}",
         made.index,
-        made.component.escape_debug(),
-        made.unit.escape_debug(),
+        made.component,
+        made.unit,
         made.kind.name()
     )];
     if !matches!(read, Parameters::None) {
-        comments.push(format!("parameters from {}", made.file.escape_debug()));
+        comments.push(format!("parameters from {}", made.file));
     }
     if made.partition.is_some() && located.part.is_none() && made.kind.takes_subspaces() {
         comments.push(
@@ -326,109 +318,12 @@ fn op(made: &Representation, comments: &mut Vec<String>) -> Result<&'static str,
                 return Err(format!(
                     "the input of {}'s module is another activation, which pyvene would write here: use an \
                      interchange of the one that is meant",
-                    made.component.escape_debug()
+                    made.component
                 ));
             }
         },
         _ => "interchange",
     })
-}
-
-impl Kind {
-    /// Whether pyvene's `subspaces` mean anything to it.
-    fn takes_subspaces(self) -> bool {
-        !matches!(
-            self,
-            Kind::BoundlessRotatedSpace
-                | Kind::SigmoidMaskRotatedSpace
-                | Kind::SigmoidMask
-                | Kind::Noise
-        )
-    }
-}
-
-/// Which of `total` columns or coordinates act; `None` is all of them.
-fn columns(
-    made: &Representation,
-    part: Option<&Part>,
-    total: usize,
-) -> Result<Option<Vec<usize>>, String> {
-    let kind = made.kind;
-    let name = kind.name();
-    if part.is_some() && !kind.takes_subspaces() {
-        return Err(format!(
-            "{name} ignores subspaces in pyvene, and has its own mask: leave them out"
-        ));
-    }
-    let range = |list: &[usize]| match list.iter().find(|c| **c >= total) {
-        Some(c) => Err(format!(
-            "column {c} is out of range: columns are 0 to {}",
-            total.saturating_sub(1)
-        )),
-        None => {
-            let mut seen = std::collections::HashSet::new();
-            let once: Vec<usize> = list.iter().copied().filter(|c| seen.insert(*c)).collect();
-            match once.is_empty() {
-                true => Err("it would act on no column: name at least one".to_owned()),
-                false => Ok(Some(once)),
-            }
-        }
-    };
-    match part {
-        Some(Part::Columns(Span::All)) => return Ok(None),
-        Some(Part::Columns(Span::Some(list))) => return range(list),
-        Some(Part::Subspaces(asked)) => {
-            let Some(parts) = &made.partition else {
-                return Err("it has no subspace_partition: name columns by --columns".into());
-            };
-            let mut all = Vec::new();
-            for &subspace in asked {
-                let Some(part) = parts.get(subspace) else {
-                    let last = parts.len().saturating_sub(1);
-                    return Err(format!(
-                        "subspace {subspace} is out of range: subspaces are 0 to {last}"
-                    ));
-                };
-                all.extend(part);
-            }
-            return range(&all);
-        }
-        None => {}
-    }
-    match (kind, &made.dimension) {
-        (Kind::LowRankRotatedSpace, _) => Ok(None),
-        _ if !kind.takes_subspaces() => Ok(None),
-        (Kind::Autoencoder, dimension) => {
-            let latents = match dimension {
-                Dimension::List(list) => list.clone(),
-                Dimension::Number(n) => vec![*n],
-                Dimension::Whole => vec![total],
-            };
-            range(&latents).map_err(|_| {
-                format!(
-                    "its interchange_dim names latent {latents:?} of {total}, as pyvene's default does by mistake: \
-                     name the latents by --columns"
-                )
-            })
-        }
-        (_, Dimension::Whole) => Ok(None),
-        (_, Dimension::Number(n)) => first(*n, total),
-        (_, Dimension::List(list)) => match list[..] {
-            [n] => first(n, total),
-            _ => Err(format!(
-                "its interchange_dim is {list:?}, which {name} takes no list for: name --columns"
-            )),
-        },
-    }
-}
-
-/// The first n columns.
-fn first(n: usize, total: usize) -> Result<Option<Vec<usize>>, String> {
-    match n {
-        0 => Err("its interchange_dim is 0, so it does nothing: name --columns".into()),
-        n if n >= total => Ok(None),
-        n => Ok(Some((0..n).collect())),
-    }
 }
 
 /// What a source is called in the file.
@@ -455,7 +350,7 @@ fn whole(
         Mode::Parallel => "parallel: sources run clean, and all patches act in one run of the base",
         Mode::Serial => "serial: each source runs with the patch before it, and is read there",
     };
-    let line = |text: String| text.escape_debug().to_string();
+    let line = |text: String| printable(&text, usize::MAX);
     writeln!(
         to,
         "# From pyvene: {}",

@@ -3,7 +3,7 @@
 //! `IntervenableModel.save` of pyvene 0.1.8 writes `config.json` (where and how it intervenes) and one
 //! `intkey_….bin` for each trained or constant part: a torch state dict, which is a zip archive with a
 //! pickle in it. Loading a pickle runs whatever program it holds. Here it is read as data: [`pickle`]
-//! knows the few instructions that a state dict is made of and refuses the rest, [`state`] checks that
+//! knows the few instructions that a state dict is made of and refuses the rest, [`storage`] checks that
 //! every tensor lies within its storage, and [`orthogonal`] does what torch does when it makes a
 //! rotation of what it stored.
 //!
@@ -17,14 +17,18 @@
 //!
 //! What pyvene does silently wrong is an error here, or a comment in the file that is written.
 
+pub mod columns;
 pub mod configuration;
 pub mod experiment;
+mod instructions;
+pub mod kind;
 pub mod orthogonal;
 pub mod parameters;
 pub mod pickle;
 pub mod place;
 pub mod state;
 pub mod steps;
+pub mod storage;
 
 use std::path::{Path, PathBuf};
 
@@ -76,6 +80,20 @@ pub enum PyveneError {
         /// What stands there.
         problem: String,
     },
+}
+
+/// A foreign text without line breaks and the like, at most `most` characters of it.
+fn printable(text: &str, most: usize) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_debug().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().take(most).map(shown).collect()
+}
+
+/// A foreign text in a sentence.
+fn quoted(text: &str) -> String {
+    format!("`{}`", printable(text, 80))
 }
 
 /// Reads a file of at most `most` bytes.

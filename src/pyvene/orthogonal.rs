@@ -171,8 +171,9 @@ fn reflections(x: &Matrix) -> Result<Matrix, String> {
     for j in (0..k).rev() {
         let mut along = vec![0.0; n];
         along[j] = 1.0;
-        for row in j + 1..n {
-            along[row] = x.values[row * k + j];
+        let below = x.values.iter().skip(j).step_by(k).enumerate().skip(j + 1);
+        for (row, v) in below {
+            along[row] = *v;
         }
         let tau = 2.0 / along.iter().map(|v| v * v).sum::<f64>();
         let mut seen = vec![0.0; k];
@@ -246,8 +247,8 @@ mod tests {
         fn columns_are_orthonormal(n in 1usize..7, less in 0usize..6, seed in proptest::collection::vec(-3.0f64..3.0, 49)) {
             let k = n - less.min(n - 1);
             let mut x = matrix(n, k, &seed[..n * k]);
-            for j in 0..k {
-                x.values[j * k + j] = if seed[j] < 0.0 { -1.0 } else { 1.0 };
+            for (j, sign) in seed.iter().take(k).enumerate() {
+                x.values[j * k + j] = sign.signum();
             }
             let w = orthogonal(&x, None).unwrap();
             let gram = w.transposed().times(&w);

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::PyveneError;
-use super::configuration::{Kind, Representation};
+use super::configuration::Representation;
+use super::kind::Kind;
 use super::orthogonal::{Matrix, orthogonal};
 use super::state::{StateDict, Tensor};
 

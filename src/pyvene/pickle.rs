@@ -7,66 +7,9 @@
 
 use std::collections::HashMap;
 
-/// A number's type in a storage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // torch's own names
-pub enum Kind {
-    Double,
-    Float,
-    Half,
-    BFloat16,
-    Long,
-    Int,
-    Short,
-    Char,
-    Byte,
-    Bool,
-}
-
-impl Kind {
-    /// Bytes of one number.
-    pub fn bytes(self) -> usize {
-        match self {
-            Kind::Double | Kind::Long => 8,
-            Kind::Float | Kind::Int => 4,
-            Kind::Half | Kind::BFloat16 | Kind::Short => 2,
-            Kind::Char | Kind::Byte | Kind::Bool => 1,
-        }
-    }
-
-    fn of(storage: &str) -> Option<Self> {
-        Some(match storage {
-            "DoubleStorage" => Kind::Double,
-            "FloatStorage" => Kind::Float,
-            "HalfStorage" => Kind::Half,
-            "BFloat16Storage" => Kind::BFloat16,
-            "LongStorage" => Kind::Long,
-            "IntStorage" => Kind::Int,
-            "ShortStorage" => Kind::Short,
-            "CharStorage" => Kind::Char,
-            "ByteStorage" => Kind::Byte,
-            "BoolStorage" => Kind::Bool,
-            _ => return None,
-        })
-    }
-}
-
-/// Where a tensor's numbers are, as the pickle says; nothing of it has been checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
-    /// Their type.
-    pub kind: Kind,
-    /// The storage's name: the archive's entry `data/KEY`.
-    pub key: String,
-    /// Numbers in the storage.
-    pub numbers: i64,
-    /// The first of the tensor, in numbers.
-    pub offset: i64,
-    /// Sizes.
-    pub shape: Vec<i64>,
-    /// Numbers from one to the next along each dimension.
-    pub strides: Vec<i64>,
-}
+use super::instructions;
+use super::quoted;
+use super::storage::{Kind, Layout};
 
 /// What is wrong with a pickle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -342,7 +285,7 @@ impl<'a> Machine<'a> {
                 other => {
                     return self.fail(format!(
                         "instruction 0x{other:02x} ({}): {NOT_ONE}",
-                        name(other)
+                        instructions::name(other)
                     ));
                 }
             }
@@ -374,7 +317,7 @@ impl<'a> Machine<'a> {
                 Some(storage) => Ok(storage),
                 None => self.fail(format!(
                     "global {}: {NOT_ONE}",
-                    shown(&format!("{module}.{name}"))
+                    quoted(&format!("{module}.{name}"))
                 )),
             },
         }
@@ -461,57 +404,6 @@ impl<'a> Machine<'a> {
             return Ok(());
         }
         self.fail("attributes are set other than a state dict's _metadata")
-    }
-}
-
-/// A foreign text, so long that it is still a sentence.
-fn shown(text: &str) -> String {
-    let short: String = text.chars().take(80).collect();
-    format!("`{}`", short.escape_debug())
-}
-
-/// What `pickletools` calls the instructions that are refused.
-fn name(code: u8) -> &'static str {
-    match code {
-        b'i' => "INST",
-        b'o' => "OBJ",
-        b'P' => "PERSID",
-        b']' => "EMPTY_LIST",
-        b'l' => "LIST",
-        b'a' => "APPEND",
-        b'e' => "APPENDS",
-        b'd' => "DICT",
-        b'0' => "POP",
-        b'1' => "POP_MARK",
-        b'2' => "DUP",
-        b'p' => "PUT",
-        b'g' => "GET",
-        b'F' => "FLOAT",
-        b'G' => "BINFLOAT",
-        b'I' => "INT",
-        b'L' => "LONG",
-        b'S' => "STRING",
-        b'T' => "BINSTRING",
-        b'U' => "SHORT_BINSTRING",
-        b'V' => "UNICODE",
-        b'B' => "BINBYTES",
-        b'C' => "SHORT_BINBYTES",
-        0x80 => "PROTO",
-        0x81 => "NEWOBJ",
-        0x82..=0x84 => "EXT",
-        0x8b => "LONG4",
-        0x8c => "SHORT_BINUNICODE",
-        0x8d => "BINUNICODE8",
-        0x8e => "BINBYTES8",
-        0x8f => "EMPTY_SET",
-        0x90 => "ADDITEMS",
-        0x91 => "FROZENSET",
-        0x92 => "NEWOBJ_EX",
-        0x93 => "STACK_GLOBAL",
-        0x94 => "MEMOIZE",
-        0x95 => "FRAME",
-        0x96..=0x98 => "a buffer",
-        _ => "none that there is",
     }
 }
 

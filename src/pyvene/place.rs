@@ -4,6 +4,7 @@
 //! or by a module's path with `.input` or `.output` behind it, and a place in it by a unit: `pos`,
 //! `h`, or `h.pos`, which is heads × positions.
 
+use super::quoted;
 use crate::site::Component::{self, *};
 
 /// What a representation's locations count.
@@ -187,12 +188,6 @@ fn units(component: Component, unit: &str) -> Result<Unit, String> {
             quoted(unit)
         )),
     }
-}
-
-/// A foreign text, so long that it is still a sentence.
-pub(super) fn quoted(text: &str) -> String {
-    let short: String = text.chars().take(80).collect();
-    format!("`{}`", short.escape_debug())
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{self, Kind, Layout};
-use super::{PyveneError, read_file};
+use super::pickle;
+use super::storage::{Layout, Strided, number};
+use super::{PyveneError, printable, read_file};
 
 /// The largest state dict, in bytes.
 const LARGEST: u64 = 4 << 30;
@@ -139,7 +139,7 @@ impl StateDict {
                 "it has no tensor `{name}`: it has {}",
                 match known.is_empty() {
                     true => "none".to_owned(),
-                    false => known.join(", ").escape_debug().to_string(),
+                    false => printable(&known.join(", "), 400),
                 }
             )));
         };
@@ -197,149 +197,6 @@ impl StateDict {
         match entry.read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
             Err(error) => Err(wrong(format!("its entry {name} cannot be read: {error}"))),
-        }
-    }
-}
-
-/// A layout that was found to lie within its storage.
-struct Strided {
-    numbers: usize,
-    offset: usize,
-    shape: Vec<usize>,
-    strides: Vec<usize>,
-}
-
-impl Strided {
-    fn of(layout: &Layout) -> Result<Self, String> {
-        let unsigned = |list: &[i64]| -> Option<Vec<usize>> {
-            list.iter().map(|n| usize::try_from(*n).ok()).collect()
-        };
-        let (Some(shape), Some(strides)) = (unsigned(&layout.shape), unsigned(&layout.strides))
-        else {
-            return Err("has a negative size or stride".into());
-        };
-        let (Ok(numbers), Ok(offset)) = (
-            usize::try_from(layout.numbers),
-            usize::try_from(layout.offset),
-        ) else {
-            return Err("has a negative offset or storage".into());
-        };
-        if shape.len() != strides.len() || shape.len() > 8 {
-            return Err(format!(
-                "has {} sizes and {} strides: it must have as many, and at most 8",
-                shape.len(),
-                strides.len()
-            ));
-        }
-        let span = Self {
-            numbers,
-            offset,
-            shape,
-            strides,
-        };
-        if span.shape.contains(&0) {
-            return Err("is empty".into());
-        }
-        // dimensions from the inmost out: each must step over all that the inner ones reach
-        let mut steps: Vec<(usize, usize)> = span
-            .strides
-            .iter()
-            .copied()
-            .zip(span.shape.iter().copied())
-            .collect();
-        steps.retain(|(_, size)| *size > 1);
-        steps.sort_unstable();
-        let mut reach = 0usize;
-        for (stride, size) in steps {
-            if stride <= reach {
-                return Err("has elements that share memory: save a contiguous clone of it".into());
-            }
-            let more = stride
-                .checked_mul(size - 1)
-                .and_then(|more| reach.checked_add(more));
-            reach = more.ok_or("is larger than any memory")?;
-        }
-        match offset.checked_add(reach) {
-            Some(last) if last < numbers => Ok(span),
-            _ => Err(format!("reaches beyond its storage of {numbers} numbers")),
-        }
-    }
-
-    /// Where each number stands in the storage, in the tensor's order.
-    fn indices(&self) -> impl Iterator<Item = usize> {
-        let count: usize = self.shape.iter().product();
-        (0..count).map(|mut flat| {
-            let mut index = self.offset;
-            for (size, stride) in self.shape.iter().zip(&self.strides).rev() {
-                index += flat % size * stride;
-                flat /= size;
-            }
-            index
-        })
-    }
-}
-
-/// One number out of as many bytes as its kind has.
-fn number(kind: Kind, bytes: &[u8]) -> f64 {
-    fn as_array<const N: usize>(bytes: &[u8]) -> [u8; N] {
-        bytes.try_into().unwrap_or([0; N])
-    }
-    match kind {
-        Kind::Double => f64::from_le_bytes(as_array(bytes)),
-        Kind::Float => f32::from_le_bytes(as_array(bytes)).into(),
-        Kind::Half => f16::from_le_bytes(as_array(bytes)).into(),
-        Kind::BFloat16 => bf16::from_le_bytes(as_array(bytes)).into(),
-        Kind::Long => i64::from_le_bytes(as_array(bytes)) as f64,
-        Kind::Int => i32::from_le_bytes(as_array(bytes)).into(),
-        Kind::Short => i16::from_le_bytes(as_array(bytes)).into(),
-        Kind::Char => i8::from_le_bytes(as_array(bytes)).into(),
-        Kind::Byte | Kind::Bool => bytes[0].into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn layout(numbers: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Layout {
-        Layout {
-            kind: Kind::Float,
-            key: "0".into(),
-            numbers,
-            offset,
-            shape: shape.to_vec(),
-            strides: strides.to_vec(),
-        }
-    }
-
-    #[test]
-    fn a_tensor_lies_within_its_storage_or_is_refused() {
-        let fits = |numbers, offset, shape: &[i64], strides: &[i64]| {
-            Strided::of(&layout(numbers, offset, shape, strides))
-                .map(|s| s.indices().collect::<Vec<_>>())
-        };
-        assert_eq!(fits(6, 0, &[2, 3], &[3, 1]).unwrap(), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(fits(6, 0, &[2, 3], &[1, 2]).unwrap(), [0, 2, 4, 1, 3, 5]);
-        assert_eq!(fits(9, 5, &[2, 1, 2], &[2, 77, 1]).unwrap(), [5, 6, 7, 8]);
-        assert_eq!(fits(1, 0, &[], &[]).unwrap(), [0]);
-        for (numbers, offset, shape, strides) in [
-            (6, 1, &[2, 3][..], &[3, 1][..]),
-            (8, 0, &[2, 3], &[2, 1]),
-            (8, 0, &[4], &[0]),
-            (8, 0, &[4], &[-1]),
-            (8, 0, &[-4], &[1]),
-            (8, -1, &[4], &[1]),
-            (-8, 0, &[4], &[1]),
-            (8, 0, &[4], &[1, 1]),
-            (8, 0, &[0], &[1]),
-            (8, 0, &[3], &[i64::MAX]),
-            (8, 8, &[], &[]),
-            (i64::MAX, i64::MAX, &[3, 3], &[1, i64::MAX]),
-        ] {
-            assert!(
-                fits(numbers, offset, shape, strides).is_err(),
-                "{shape:?} {strides:?}"
-            );
         }
     }
 }

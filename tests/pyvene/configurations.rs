@@ -73,6 +73,12 @@ fn what_pyvene_does_silently_wrong_is_refused() {
     );
     refused(
         "vanilla",
+        &none,
+        &["--heads", "0"],
+        &["no representation has heads"],
+    );
+    refused(
+        "vanilla",
         &field(0, 0, json!(7)),
         &[],
         &["layer 7 is out of range", "0 to 2"],
