@@ -28,6 +28,9 @@ pub enum Error {
     /// A data set.
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
+    /// What pyvene saved.
+    #[error(transparent)]
+    Pyvene(#[from] crate::pyvene::PyveneError),
     /// A named tensor.
     #[error(transparent)]
     Vector(#[from] crate::sweep::vector::VectorError),

@@ -23,6 +23,7 @@ pub mod function;
 pub mod model;
 pub mod patch;
 pub mod plan;
+pub mod pyvene;
 pub mod report;
 pub mod site;
 pub mod sweep;

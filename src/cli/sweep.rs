@@ -289,7 +289,7 @@ fn coordinates(
 }
 
 /// The top token of either prompt.
-fn default_targets(setup: &Setup, pair: &Pair) -> Result<Vec<u32>, Error> {
+pub(super) fn default_targets(setup: &Setup, pair: &Pair) -> Result<Vec<u32>, Error> {
     let mut targets = Vec::new();
     for base in std::iter::once(&pair.base).chain(&pair.source) {
         let clean = Pair {
