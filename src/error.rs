@@ -28,6 +28,12 @@ pub enum Error {
     /// A data set.
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
+    /// Nodes of the residual graph that are not there.
+    #[error(transparent)]
+    Edge(#[from] crate::graph::edge::EdgeError),
+    /// Edges that cannot be patched.
+    #[error(transparent)]
+    EdgePatching(#[from] crate::graph::patching::EdgePatchingError),
     /// A named tensor.
     #[error(transparent)]
     Vector(#[from] crate::sweep::vector::VectorError),
@@ -63,9 +69,12 @@ impl Error {
 
     /// Whether the user asked to stop.
     pub fn is_interruption(&self) -> bool {
+        use crate::graph::patching::EdgePatchingError;
+        use crate::sweep::execute::ExecuteError;
         matches!(
             self,
-            Error::Execute(crate::sweep::execute::ExecuteError::Interrupted)
+            Error::Execute(ExecuteError::Interrupted)
+                | Error::EdgePatching(EdgePatchingError::Execute(ExecuteError::Interrupted))
         )
     }
 }

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod data;
 pub mod error;
 pub mod forward;
+pub mod graph;
 pub mod model;
 pub mod patch;
 pub mod plan;

@@ -184,11 +184,13 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
                             },
                         }
                     }
-                    // a constant is one row (of one head), or one row of every head side by side
+                    // a constant's row is one head's, or has those of every head side by side
                     Op::Set(v) | Op::Add(Some(v)) | Op::Subtract(Some(v)) => {
-                        let whole =
-                            head_columns && v.values.len() == config.width && width != config.width;
-                        Value::Constant(v.values.clone(), if whole { at(head) } else { 0 })
+                        let row = v.values.len() / v.rows;
+                        let whole = head_columns && row == config.width && width != config.width;
+                        let first = if v.rows > 1 { i * row } else { 0 };
+                        let offset = first + if whole { at(head) } else { 0 };
+                        Value::Constant(v.values.clone(), offset)
                     }
                     Op::Mean(over) => Value::Mean {
                         over: over.clone(),

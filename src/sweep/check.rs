@@ -108,7 +108,7 @@ pub enum CheckError {
         base: usize,
     },
     /// A constant of the wrong length.
-    #[error("`{label}` has {found} values, but a row of {site} has {expected}")]
+    #[error("`{label}` has {found} values where {site} takes {expected}")]
     VectorLength {
         /// How the constant was named.
         label: String,
@@ -340,8 +340,15 @@ fn check_operand(patch: &Patch, pair: &Pair, config: &Config) -> Result<(), Chec
                     "has rows of different lengths, so no constant fits it: use zero or scale",
                 );
             }
-            let expected = cell::columns(patch.component, config);
-            let every_head = patch.component.has_heads() && v.values.len() == config.width;
+            if v.rows != 1 && v.rows != patch.positions.len() {
+                let (rows, positions) = (v.rows, patch.positions.len());
+                return shape(&format!(
+                    "takes `{}`, which has {rows} rows, at {positions} positions: give one row, or one for each",
+                    v.label
+                ));
+            }
+            let expected = cell::columns(patch.component, config) * v.rows;
+            let every_head = patch.component.has_heads() && v.values.len() == config.width * v.rows;
             if v.values.len() != expected && !every_head {
                 let (label, found) = (v.label.clone(), v.values.len());
                 return Err(CheckError::VectorLength {

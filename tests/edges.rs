@@ -1,0 +1,176 @@
+//! Edge patching against raw hooks, and its laws: nothing moves where base and source agree, and runs of
+//! several edges are several runs.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+
+use common::edges::{checkpoint, limits, worst};
+use common::model::generic_model;
+use headlight::backend::cpu::{Cpu, Real};
+use headlight::backend::{Backend, Readout};
+use headlight::graph::contribution::Differences;
+use headlight::graph::edge::{Edge, edges};
+use headlight::graph::node::{Receiver, Sender};
+use headlight::graph::patching::{EdgePatchingError, patch_edges};
+use headlight::model::Checkpoint;
+use headlight::sweep::pair::Pair;
+use proptest::prelude::*;
+
+fn on<T: Real>(name: &str) -> (f64, String) {
+    let model = checkpoint(name);
+    worst(&Cpu::<T>::new(&model), name, &model)
+}
+
+#[test]
+fn every_edge_agrees_with_hooks() {
+    for name in ["tied", "odd_untied"] {
+        let (error, at) = on::<f64>(name);
+        println!("{name}, f64: {error:.2e} at {at}");
+        assert!(error <= 1e-9, "{name}: {error:e} at {at}");
+        let (error, at) = on::<f32>(name);
+        println!("{name}, f32: {error:.2e} at {at}");
+        assert!(error <= 1e-5, "{name}: {error:e} at {at}");
+    }
+}
+
+/// Every edge's readouts, with the clean base's.
+fn patched<B: Backend>(
+    backend: &B,
+    model: &Checkpoint,
+    pair: &Pair,
+    edges: &[Edge],
+) -> (Readout, Vec<(Edge, Readout, bool)>) {
+    let stop = AtomicBool::new(false);
+    let (mut base, mut all) = (Readout::default(), Vec::new());
+    patch_edges(backend, model, pair, edges, &limits(&stop), |batch| {
+        let read = &batch.outcome.pairs[0];
+        base = read.base[0].clone();
+        for ((edge, run), readouts) in batch
+            .edges
+            .iter()
+            .zip(batch.pair.runs.iter())
+            .zip(&read.runs)
+        {
+            all.push((*edge, readouts[0].clone(), run.patches.is_empty()));
+        }
+    })
+    .unwrap();
+    (base, all)
+}
+
+fn pair(base: Vec<u32>, source: Vec<u32>) -> Pair {
+    Pair {
+        base,
+        source: Some(source),
+        targets: vec![0, 1],
+        ..Pair::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// No edge of two equal prompts moves a bit, or has anything to compute; and no edge sees a token
+    /// that only later rows have.
+    #[test]
+    fn what_is_the_same_moves_nothing(spec in generic_model(), ids in proptest::collection::vec(any::<u32>(), 1..8)) {
+        let model = spec.open();
+        let cpu = Cpu::<f32>::new(&model);
+        let ids: Vec<u32> = ids.iter().map(|id| id % spec.vocab as u32).collect();
+        let edges = edges(&model.config);
+        let (base, all) = patched(&cpu, &model, &pair(ids.clone(), ids), &edges);
+        prop_assert_eq!(all.len(), edges.len());
+        for (edge, readout, nothing) in all {
+            prop_assert!(nothing && common::bits(&readout) == common::bits(&base), "{}", edge);
+        }
+    }
+
+    /// A sender's contributions, biases aside, are the whole of what the residual stream is made of.
+    #[test]
+    fn differences_add_up_to_the_residual_stream(
+        spec in generic_model(),
+        tokens in proptest::collection::vec((any::<u32>(), any::<u32>()), 1..8),
+    ) {
+        let model = spec.open();
+        let cpu = Cpu::<f64>::new(&model);
+        let (config, stop) = (&model.config, AtomicBool::new(false));
+        let fold = |id: u32| id % spec.vocab as u32;
+        let (base, source): (Vec<u32>, Vec<u32>) = tokens.iter().map(|(a, b)| (fold(*a), fold(*b))).unzip();
+        let common = base.iter().zip(&source).take_while(|(a, b)| a == b).count();
+        let senders = Sender::all(config);
+        let differences = Differences::new(&cpu, &base, &source, &senders, &limits(&stop)).unwrap();
+        let (n, width) = (base.len(), config.width);
+        let mut sum = vec![0.0; n * width];
+        for sender in &senders {
+            let one = differences.of(*sender, &model);
+            prop_assert_eq!(one.values.len(), one.positions.len() * width);
+            // a shared beginning is left out
+            prop_assert!(one.positions.iter().all(|p| (common..n).contains(p)), "{sender}");
+            for (position, row) in one.positions.iter().zip(one.values.chunks(width)) {
+                sum[position * width..][..width].iter_mut().zip(row).for_each(|(s, x)| *s += x);
+            }
+        }
+        let last = [(headlight::site::Component::BlockOutput, Some(config.layers - 1))];
+        let stream = |ids: &[u32]| {
+            let kept = headlight::sweep::activations::activations(&cpu, ids, &last, &limits(&stop)).unwrap();
+            kept[0].values.clone()
+        };
+        let size = stream(&base).iter().fold(1.0f64, |m, x| m.max(x.abs()));
+        for (i, (b, s)) in stream(&base).iter().zip(stream(&source)).enumerate() {
+            prop_assert!((sum[i] - (s - b)).abs() <= 1e-10 * size, "{i}: {} {}", sum[i], s - b);
+        }
+    }
+}
+
+/// The sum of all edges into the logits, each alone, is what the source itself would add there: a
+/// receiver is where its name says.
+#[test]
+fn batches_and_orders_change_no_bit() {
+    let model = checkpoint("tied");
+    let cpu = Cpu::<f32>::new(&model);
+    let pair = pair(
+        vec![57, 71, 59, 57, 65, 75, 24],
+        vec![30, 80, 1, 68, 8, 7, 4],
+    );
+    let all = edges(&model.config);
+    let (_, together) = patched(&cpu, &model, &pair, &all);
+    let together: HashMap<Edge, _> = together
+        .into_iter()
+        .map(|(e, r, _)| (e, common::bits(&r)))
+        .collect();
+    // one at a time, backwards
+    for edge in all.iter().rev() {
+        let (_, alone) = patched(&cpu, &model, &pair, &[*edge]);
+        assert_eq!(common::bits(&alone[0].1), together[edge], "{edge}");
+    }
+}
+
+#[test]
+fn pairs_that_cannot_be_patched_are_refused() {
+    let model = checkpoint("tied");
+    let cpu = Cpu::<f32>::new(&model);
+    let edge = Edge {
+        sender: Sender::Input,
+        receiver: Receiver::Logits,
+    };
+    let stop = AtomicBool::new(false);
+    let refused =
+        |pair: Pair| patch_edges(&cpu, &model, &pair, &[edge], &limits(&stop), |_| ()).unwrap_err();
+    let error = refused(pair(vec![1, 2, 3], vec![1, 2]));
+    assert!(
+        error.to_string().contains("3 tokens and the source 2"),
+        "{error}"
+    );
+    let error = refused(Pair {
+        source: None,
+        ..pair(vec![1], vec![2])
+    });
+    assert!(matches!(error, EdgePatchingError::NoSource));
+    assert!(matches!(
+        refused(pair(vec![1], vec![999])),
+        EdgePatchingError::Execute(_)
+    ));
+}
