@@ -6,6 +6,8 @@ mod cache;
 mod data;
 #[path = "cli/documented.rs"]
 mod documented;
+#[path = "cli/edges.rs"]
+mod edges;
 #[path = "cli/errors.rs"]
 mod errors;
 #[path = "cli/exit.rs"]
