@@ -21,7 +21,7 @@ use proptest::prelude::*;
 
 fn on<T: Real>(name: &str) -> (f64, String) {
     let model = checkpoint(name);
-    worst(&Cpu::<T>::new(&model), name, &model)
+    worst(&Cpu::<T>::new(&model), name, &model, 0)
 }
 
 #[test]
