@@ -34,6 +34,9 @@ pub enum Error {
     /// Edges that cannot be patched.
     #[error(transparent)]
     EdgePatching(#[from] crate::graph::patching::EdgePatchingError),
+    /// What cannot be traced.
+    #[error(transparent)]
+    Tracing(#[from] crate::tracing::runs::TracingError),
     /// A named tensor.
     #[error(transparent)]
     Vector(#[from] crate::sweep::vector::VectorError),

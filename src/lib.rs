@@ -25,6 +25,7 @@ pub mod plan;
 pub mod report;
 pub mod site;
 pub mod sweep;
+pub mod tracing;
 pub mod verify;
 
 pub use error::Error;

@@ -14,7 +14,7 @@ type Parse = fn(&Path, Vec<u8>) -> Result<Rows, DataError>;
 const PARSERS: [(&str, Parse); 4] = [
     ("jsonl", data::jsonl::parse),
     ("csv", data::csv::parse),
-    ("json", data::auto_circuit::parse),
+    ("json", data::json::parse),
     ("parquet", data::parquet::parse),
 ];
 

@@ -15,8 +15,9 @@ use crate::sweep::pair::Pair;
 /// Flags of data sets.
 #[derive(Debug, Args)]
 pub struct DataFlags {
-    /// Data set: .jsonl, .csv, .parquet or auto-circuit's .json; each row keeps its own targets
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "base_ids", "source", "source_ids"])]
+    /// Data set: .jsonl, .csv, .parquet or .json (auto-circuit's, or a list of rows); each row keeps
+    /// its own targets
+    #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
     /// Patch the base (corrupted) prompt with the source's (clean) activations, or the reverse
     #[arg(
@@ -92,6 +93,7 @@ impl DataFlags {
             first_token: fallback.first_token,
             targets: &fallback.targets,
             wrong: &fallback.wrong,
+            targets_optional: false,
             positions: None,
             reads_source: false,
         })

@@ -11,6 +11,7 @@ mod edges;
 mod info;
 mod output;
 mod pairs;
+mod picture;
 mod plot;
 mod prompts;
 mod run;
@@ -18,6 +19,7 @@ mod setup;
 mod sweep;
 mod table_file;
 mod topk;
+mod trace;
 mod verify;
 
 use std::io::Write;
@@ -78,6 +80,8 @@ enum Command {
     Sweep(Box<sweep::Sweep>),
     /// Patch every edge between heads and MLPs, one at a time, exactly
     Edges(Box<edges::Edges>),
+    /// Corrupt a subject with noise, and see which restored states bring the answer back
+    Trace(Box<trace::Trace>),
     /// Run an experiment file (TOML or JSON)
     Run(run::RunFile),
     /// Export clean activations as safetensors
@@ -104,6 +108,7 @@ impl Cli {
             Command::Topk(command) => command.run(global),
             Command::Sweep(command) => command.run(global),
             Command::Edges(command) => command.run(global),
+            Command::Trace(command) => command.run(global),
             Command::Run(command) => command.run(global),
             Command::Cache(command) => command.run(global),
             Command::Plot(command) => command.run(),

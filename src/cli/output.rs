@@ -1,18 +1,17 @@
 //! What `sweep` and `run` read of their runs, and where it goes: files, and text for people.
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::picture::Picture;
 use super::print;
-use super::setup::{Setup, columns};
+use super::setup::Setup;
 use super::table_file::{TableFile, write_done, write_lost, write_prompts};
 use crate::backend::Readout;
 use crate::error::Error;
-use crate::report::{self, HeatMap, Patched, ReportError, strongest, write_strongest};
+use crate::report::{HeatMap, Patched, ReportError, strongest, write_strongest};
 use crate::sweep::execute::{Outcome, PairOutcome};
 use crate::sweep::metric::Metric;
 use crate::sweep::pair::{Pair, PairRuns};
@@ -25,29 +24,15 @@ use crate::sweep::table::Provenance;
 pub struct Output {
     #[command(flatten)]
     pub table: TableFile,
-    /// Heat map: .svg or .png by its ending
-    #[arg(long, value_name = "F")]
-    plot: Option<PathBuf>,
-    /// Colour in the terminal
-    #[arg(long, value_enum, default_value = "auto")]
-    colour: Colour,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Colour {
-    Auto,
-    Always,
-    Never,
+    #[command(flatten)]
+    picture: Picture,
 }
 
 impl Output {
     /// Refuses files that could not be written, before anything is computed.
     pub fn check(&self) -> Result<(), Error> {
         self.table.check()?;
-        if let Some(plot) = &self.plot {
-            report::check_plot(plot)?;
-        }
-        Ok(())
+        self.picture.check()
     }
 
     /// The column that is drawn: the first metric, else the probability.
@@ -58,7 +43,7 @@ impl Output {
 
     /// Refuses a plot of runs that have no place in one, before anything is computed.
     pub fn check_plot(&self, setup: &Setup, pairs: &[PairRuns]) -> Result<(), Error> {
-        if self.plot.is_none() {
+        if self.picture.plot.is_none() {
             return Ok(());
         }
         let nothing = |pair: &Pair| {
@@ -101,28 +86,18 @@ impl Output {
         let map = match HeatMap::new(&table, &self.drawn()) {
             Ok(map) => Some(map),
             // runs of several patches have no place in a grid; only who asked for a plot minds
-            Err(ReportError::NothingToPlot(_)) if self.plot.is_none() => None,
+            Err(ReportError::NothingToPlot(_)) if self.picture.plot.is_none() => None,
             Err(error) => return Err(error.into()),
         };
-        if let (Some(path), Some(map)) = (&self.plot, &map) {
-            report::plot(map, path)?;
-            written.push(path.clone());
+        if let Some(map) = &map {
+            self.picture.write(map, &mut written)?;
         }
         self.table.write_stdout(&table)?;
-        let terminal = match self.table.is_stdout() {
-            true => std::io::stderr().is_terminal(),
-            false => std::io::stdout().is_terminal(),
-        };
-        let colour = match self.colour {
-            Colour::Always => true,
-            Colour::Never => false,
-            Colour::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        };
         print(&mut self.table.people(), |out| {
             write_prompts(setup, pairs, outcome, table.rows.len(), out)?;
             if let Some(map) = &map {
                 writeln!(out)?;
-                report::render(map, columns(), colour, out)?;
+                self.picture.render(map, &self.table, out)?;
                 writeln!(out, "\nstrongest")?;
                 write_strongest(&strongest(&table, None, 10), Patched::Site, out)?;
             }

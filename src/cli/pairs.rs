@@ -149,8 +149,9 @@ impl Ask<'_> {
             direction: data::Direction::Denoise,
             bos: None,
             first_token: false,
-            targets: &[0],
+            targets: &[],
             wrong: &[],
+            targets_optional: true,
             positions: self.places.listed(),
             reads_source: self.grid.op.reads_source(),
         };

@@ -13,16 +13,26 @@ use crate::sweep::pair::{Pair, PairRuns};
 #[derive(Debug, Args)]
 pub struct Prompts {
     /// Base prompt: the one that is patched
-    #[arg(long, value_name = "TEXT", conflicts_with = "base_ids")]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["base_ids", "data"])]
     base: Option<String>,
     /// Base prompt as token ids
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "IDS",
+        value_delimiter = ',',
+        conflicts_with = "data"
+    )]
     base_ids: Option<Vec<u32>>,
     /// Source prompt: where activations are taken from
-    #[arg(long, value_name = "TEXT", conflicts_with = "source_ids")]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["source_ids", "data"])]
     source: Option<String>,
     /// Source prompt as token ids
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "IDS",
+        value_delimiter = ',',
+        conflicts_with = "data"
+    )]
     source_ids: Option<Vec<u32>>,
     #[command(flatten)]
     pub answers: Answers,
@@ -35,7 +45,7 @@ pub struct Answers {
     #[arg(long, value_name = "TEXTS")]
     targets: Option<String>,
     /// A target token, taken whole; may be repeated
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, visible_alias = "answer", value_name = "TEXT")]
     target: Vec<String>,
     /// Target tokens as ids
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
@@ -126,33 +136,35 @@ impl Answers {
 }
 
 /// Gives pairs without targets the top token of either prompt.
-pub fn default_targets<'a>(
-    setup: &Setup,
-    pairs: impl IntoIterator<Item = &'a mut PairRuns>,
-) -> Result<(), Error> {
-    for PairRuns { pair, .. } in pairs {
-        if !pair.targets.is_empty() {
-            continue;
-        }
-        for prompt in std::iter::once(&pair.base).chain(&pair.source) {
-            let top = top_token(setup, prompt)?;
-            let new = top.filter(|id| !pair.targets.contains(id));
-            pair.targets.extend(new);
-        }
-    }
-    Ok(())
-}
-
-/// The most probable token after a prompt.
-pub fn top_token(setup: &Setup, prompt: &[u32]) -> Result<Option<u32>, Error> {
-    let clean = PairRuns {
+pub fn default_targets(setup: &Setup, pairs: &mut [PairRuns]) -> Result<(), Error> {
+    let without = pairs.iter_mut().filter(|p| p.pair.targets.is_empty());
+    let mut without: Vec<&mut Pair> = without.map(|p| &mut p.pair).collect();
+    let clean = |base: &Vec<u32>| PairRuns {
         pair: Pair {
-            base: prompt.to_vec(),
+            base: base.clone(),
             ..Pair::default()
         },
         runs: [].into(),
     };
-    let (outcome, _) = setup.execute(&[clean], 1, &[])?;
-    let base = outcome.pairs.first().and_then(|p| p.base.first());
-    Ok(base.and_then(|read| read.top.first()).map(|(id, _)| *id))
+    let prompts = without
+        .iter()
+        .flat_map(|pair| std::iter::once(&pair.base).chain(&pair.source));
+    let prompts: Vec<PairRuns> = prompts.map(clean).collect();
+    if prompts.is_empty() {
+        return Ok(());
+    }
+    let (outcome, _) = setup.execute(&prompts, 1, &[])?;
+    let mut tops = outcome.pairs.iter().map(|read| {
+        let base = read.base.first();
+        base.and_then(|read| read.top.first()).map(|(id, _)| *id)
+    });
+    for pair in &mut without {
+        let count = 1 + usize::from(pair.source.is_some());
+        for top in tops.by_ref().take(count).flatten() {
+            if !pair.targets.contains(&top) {
+                pair.targets.push(top);
+            }
+        }
+    }
+    Ok(())
 }

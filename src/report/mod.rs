@@ -41,6 +41,7 @@ pub use self::error::ReportError;
 pub use self::heatmap::HeatMap;
 pub(crate) use self::jsonl::Fields;
 pub use self::labels::token_label;
+pub(crate) use self::numbers::plain;
 pub(crate) use self::parquet::fenced;
 pub use self::plot::{PlotFormat, check_plot, plot};
 pub use self::provenance::meta_path;

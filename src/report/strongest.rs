@@ -29,6 +29,8 @@ pub enum Patched {
     Site,
     /// An edge, which its name says all of.
     Edge,
+    /// A site that is restored in a corrupted prompt, which is its base.
+    Restored,
 }
 
 /// Writes rows as aligned lines: site, head, position and token (or edge), target, base → patched,
@@ -41,13 +43,16 @@ pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io:
     let mut lines = vec![
         [
             match what {
-                Patched::Site => "site",
+                Patched::Site | Patched::Restored => "site",
                 Patched::Edge => "edge",
             },
             "head",
             "position",
             "target",
-            "base → patched",
+            match what {
+                Patched::Restored => "corrupted → restored",
+                _ => "base → patched",
+            },
             "change",
             "pair",
         ]

@@ -67,14 +67,18 @@ impl Moments {
         if self.count > 0 { self.mean } else { f64::NAN }
     }
 
-    /// Standard error of the mean: sample deviation / √n, NaN of fewer than two.
-    pub fn error(&self) -> f64 {
-        let n = f64::from(self.count);
+    /// Sample standard deviation, √(Σ(x − mean)² / (n − 1)), NaN of fewer than two.
+    pub fn deviation(&self) -> f64 {
         if self.count > 1 {
-            (self.squares / (n - 1.0) / n).sqrt()
+            (self.squares / f64::from(self.count - 1)).sqrt()
         } else {
             f64::NAN
         }
+    }
+
+    /// Standard error of the mean: sample deviation / √n, NaN of fewer than two.
+    pub fn error(&self) -> f64 {
+        self.deviation() / f64::from(self.count).sqrt()
     }
 }
 
@@ -240,6 +244,7 @@ mod tests {
             let mean = values.iter().sum::<f64>() / n;
             let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
             prop_assert!((moments.mean() - mean).abs() < 1e-9);
+            prop_assert!((moments.deviation() - variance.sqrt()).abs() < 1e-9);
             prop_assert!((moments.error() - (variance / n).sqrt()).abs() < 1e-9);
             prop_assert_eq!(moments.count() as usize, values.len());
         }
