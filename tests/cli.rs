@@ -26,3 +26,5 @@ mod run;
 mod sweep;
 #[path = "cli/topk.rs"]
 mod topk;
+#[path = "cli/trace.rs"]
+mod trace;

@@ -68,7 +68,12 @@ pub struct Trace {
     #[arg(long, default_value_t = 10, value_name = "N")]
     samples: u32,
     /// Standard deviation of the noise: 3s is three of the subjects' token embeddings
-    #[arg(long, default_value = "3s", value_name = "3s|LEVEL")]
+    #[arg(
+        long,
+        default_value = "3s",
+        value_name = "3s|LEVEL",
+        allow_negative_numbers = true
+    )]
     noise: Level,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
@@ -319,10 +324,7 @@ impl Trace {
             tracing.samples
         )?;
         for average in means.summary.rows.iter().filter(|a| is_corrupted(a)) {
-            let target = match &average.target {
-                Some((target, _)) => report::token_label(target),
-                None => format!("answer {}", average.index + 1),
-            };
+            let target = report::token_label(&means.target(average));
             let clean = means.clean.get(average.index as usize).copied();
             let prob = &average.values[0];
             writeln!(

@@ -39,8 +39,11 @@ pub(super) fn unfold(mut fields: Vec<(String, Value)>) -> Vec<(String, Value)> {
             .find(|(n, v)| n == name && !v.is_null())
             .map(|(_, v)| v)
     };
-    let text =
-        |name: &str| given(name).and_then(|value| value.as_str().or(value.get("str")?.as_str()));
+    // CounterFact's answers are {"str": …}
+    let text = |name: &str| {
+        let value = given(name)?;
+        value.as_str().or_else(|| value.get("str")?.as_str())
+    };
     let (Some(prompt), Some(subject)) = (text("prompt"), text("subject")) else {
         return fields;
     };

@@ -243,7 +243,7 @@ mod tests {
             to("a1.h0,logits").unwrap(),
             "a1.h0<q> a1.h0<k> a1.h0<v> logits"
         );
-        assert_eq!(to("a1.h0.v,a2.h1<k>,m0").unwrap(), "a1.h0<v> m0 a2.h1<k>");
+        assert_eq!(to("a1.h0.v,a2.h1<k>,m0").unwrap(), "m0 a1.h0<v> a2.h1<k>");
         assert_eq!(to("q").unwrap().split(' ').count(), 6);
         assert_eq!(to("all").unwrap().split(' ').count(), 3 * 7 + 1);
         for wrong in ["logits", "a0.h0<q>", "k", "a3", "m3", "a0.h2"] {

@@ -147,6 +147,15 @@ impl Means {
         of.next().map_or(f64::NAN, |a| a.values[metric].mean())
     }
 
+    /// What an average is of: the target, or that it is each prompt's own.
+    pub fn target(&self, average: &Average) -> String {
+        match (&average.target, self.clean.len()) {
+            (Some((target, _)), _) => target.clone(),
+            (None, 1) => "answer".to_owned(),
+            (None, _) => format!("answer {}", average.index + 1),
+        }
+    }
+
     /// The means of what was restored as a table of one run each, which a heat map draws. The base's
     /// probability is the clean prompt's; of several prompts, positions are their names.
     pub fn drawn(&self, table: &Table) -> Table {
@@ -162,13 +171,7 @@ impl Means {
                 .position(|role| row.name.as_deref() == Some(role));
             let role = role.map(|role| role as u32);
             let mean = |i: usize| average.values[i].mean();
-            let (target, target_id) = average.target.clone().unwrap_or_else(|| {
-                let answer = match self.clean.len() {
-                    1 => "answer".to_owned(),
-                    _ => format!("answer {}", average.index + 1),
-                };
-                (answer, average.index)
-            });
+            let target_id = average.target.as_ref().map_or(average.index, |(_, id)| *id);
             Row {
                 pair: 0,
                 run,
@@ -176,7 +179,7 @@ impl Means {
                 position: row.position.or(role),
                 token: row.token.clone().or(row.name.clone()),
                 op: Some("restored".into()),
-                target,
+                target: self.target(average),
                 target_id,
                 prob: mean(0),
                 logprob: mean(1),
