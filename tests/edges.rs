@@ -16,7 +16,10 @@ use headlight::graph::edge::{Edge, edges};
 use headlight::graph::node::{Receiver, Sender};
 use headlight::graph::patching::{EdgePatchingError, patch_edges};
 use headlight::model::Checkpoint;
-use headlight::sweep::pair::Pair;
+use headlight::patch::{Op, Patch, Run, Vector};
+use headlight::site::Component;
+use headlight::sweep::check::check_patch;
+use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 
 fn on<T: Real>(name: &str) -> (f64, String) {
@@ -113,7 +116,7 @@ proptest! {
                 sum[position * width..][..width].iter_mut().zip(row).for_each(|(s, x)| *s += x);
             }
         }
-        let last = [(headlight::site::Component::BlockOutput, Some(config.layers - 1))];
+        let last = [(Component::BlockOutput, Some(config.layers - 1))];
         let stream = |ids: &[u32]| {
             let kept = headlight::sweep::activations::activations(&cpu, ids, &last, &limits(&stop)).unwrap();
             kept[0].values.clone()
@@ -125,8 +128,6 @@ proptest! {
     }
 }
 
-/// The sum of all edges into the logits, each alone, is what the source itself would add there: a
-/// receiver is where its name says.
 #[test]
 fn batches_and_orders_change_no_bit() {
     let model = checkpoint("tied");
@@ -145,6 +146,71 @@ fn batches_and_orders_change_no_bit() {
     for edge in all.iter().rev() {
         let (_, alone) = patched(&cpu, &model, &pair, &[*edge]);
         assert_eq!(common::bits(&alone[0].1), together[edge], "{edge}");
+    }
+}
+
+/// A constant of several rows is a constant of one row at each position, in the order listed, whether a
+/// row is one head's or every head's.
+#[test]
+fn rows_of_a_constant_go_to_positions_in_order() {
+    let model = checkpoint("odd_untied");
+    let cpu = Cpu::<f64>::new(&model);
+    let (width, positions) = (model.config.width, vec![4, 1, 3]);
+    let constant = |columns: usize, row: Option<usize>| {
+        let all: Vec<f64> = (0..3 * columns).map(|i| (i as f64).sin()).collect();
+        let values = match row {
+            Some(row) => all[row * columns..][..columns].into(),
+            None => all.into(),
+        };
+        Op::Add(Some(Vector {
+            label: "rows".into(),
+            values,
+            rows: if row.is_some() { 1 } else { 3 },
+        }))
+    };
+    for (component, heads, columns) in [
+        (Component::MlpOutput, vec![], width),
+        (Component::AttentionKeyInput, vec![2, 0], width),
+        (
+            Component::HeadValueOutput,
+            vec![1, 3],
+            model.config.head_width(),
+        ),
+        (Component::HeadValueOutput, vec![1, 3], width),
+    ] {
+        let patch = |positions: Vec<usize>, row| {
+            let patch = Patch::interchange(component, Some(0), heads.clone(), positions);
+            patch.with_op(constant(columns, row))
+        };
+        let together = vec![patch(positions.clone(), None)];
+        let each = positions.iter().enumerate();
+        let apart = each.map(|(row, p)| patch(vec![*p], Some(row))).collect();
+        let run = |patches| Run {
+            name: None,
+            patches,
+        };
+        let pair = pair(vec![7, 47, 11, 22, 50], vec![1]);
+        let wrong = Vector {
+            label: "two".into(),
+            values: vec![0.0; 2 * columns].into(),
+            rows: 2,
+        };
+        let wrong = patch(positions.clone(), None).with_op(Op::Set(wrong));
+        let error = check_patch(&wrong, &pair, &model.config).unwrap_err();
+        assert!(
+            error.to_string().contains("2 rows, at 3 positions"),
+            "{error}"
+        );
+        let runs = vec![run(together), run(apart)].into();
+        let outcome = common::run(&cpu, &[PairRuns { pair, runs }], common::PLENTY);
+        let [together, apart] = &outcome.pairs[0].runs[..] else {
+            panic!("two runs")
+        };
+        assert!(common::same(together, apart), "{component}");
+        assert!(
+            !common::same(together, &outcome.pairs[0].base),
+            "{component}"
+        );
     }
 }
 
