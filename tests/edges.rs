@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
 use common::edges::{checkpoint, limits, worst};
-use common::model::generic_model;
+use common::model::{ModelSpec, generic_model};
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::backend::{Backend, Readout};
 use headlight::graph::contribution::Differences;
@@ -146,6 +146,53 @@ fn batches_and_orders_change_no_bit() {
     for edge in all.iter().rev() {
         let (_, alone) = patched(&cpu, &model, &pair, &[*edge]);
         assert_eq!(common::bits(&alone[0].1), together[edge], "{edge}");
+    }
+}
+
+/// More edges than are run together: each comes once, in order, and as it does alone.
+#[test]
+fn edges_come_in_batches() {
+    let spec = ModelSpec {
+        layers: 6,
+        heads: 8,
+        head_width: 2,
+        inner: 4,
+        vocab: 9,
+        activation: "gelu_new",
+        tied: true,
+        by_layer: false,
+        scaled: true,
+        dtype: "F32",
+        seed: 3,
+    };
+    let model = spec.open();
+    let cpu = Cpu::<f32>::new(&model);
+    let (all, stop) = (edges(&model.config), AtomicBool::new(false));
+    let pair = pair(vec![1, 2, 3], vec![1, 4, 5]);
+    let (mut rows, mut readouts, mut batches) = (Vec::new(), Vec::new(), 0);
+    patch_edges(&cpu, &model, &pair, &all, &limits(&stop), |batch| {
+        assert!(batch.edges.len() <= 2048);
+        rows.extend(batch.rows(&model, &[], 7));
+        readouts.extend(
+            batch.outcome.pairs[0]
+                .runs
+                .iter()
+                .map(|r| common::bits(&r[0])),
+        );
+        batches += 1;
+    })
+    .unwrap();
+    assert!(batches > 1 && rows.len() == 2 * all.len());
+    for (i, (row, edge)) in rows.iter().zip(all.iter().flat_map(|e| [e, e])).enumerate() {
+        assert_eq!(
+            (row.pair, row.run as usize, &row.name),
+            (7, i / 2, &Some(edge.to_string()))
+        );
+        assert!(row.source_prob.is_some());
+    }
+    for i in (0..all.len()).step_by(97) {
+        let (_, alone) = patched(&cpu, &model, &pair, &all[i..=i]);
+        assert_eq!(common::bits(&alone[0].1), readouts[i], "{}", all[i]);
     }
 }
 

@@ -193,8 +193,8 @@ struct Results<'a> {
 }
 
 impl Results<'_> {
-    /// Adds edges of a pair, the first of which is the pair's edge `first`.
-    fn add(&mut self, pair: usize, first: usize, batch: &Batch<'_>) {
+    /// Adds edges of the pair of this index.
+    fn add(&mut self, pair: usize, batch: &Batch<'_>) {
         let Some(read) = batch.outcome.pairs.first() else {
             return;
         };
@@ -209,7 +209,7 @@ impl Results<'_> {
         if let Some(matrices) = &mut self.matrices {
             matrices.add(pair, batch);
         }
-        let rows = batch.rows(&self.setup.model, self.metrics, pair as u32, first as u32);
+        let rows = batch.rows(&self.setup.model, self.metrics, pair);
         if let Some(averages) = &mut self.averages {
             averages.add(&mut rows.iter(), &batch.pair.pair, read);
         }
@@ -257,10 +257,8 @@ impl Task for Patching<'_, '_> {
         );
         let start = Instant::now();
         for (p, PairRuns { pair, .. }) in pairs.iter().enumerate() {
-            let mut first = 0;
             patch_edges(backend, &setup.model, pair, edges, &limits, |batch| {
-                results.add(p, first, &batch);
-                first += batch.edges.len();
+                results.add(p, &batch);
                 bar.inc(batch.edges.len() as u64);
             })?;
         }

@@ -55,6 +55,8 @@ pub enum EdgePatchingError {
 pub struct Batch<'a> {
     /// The edges, one a run.
     pub edges: &'a [Edge],
+    /// How many edges stood before them.
+    pub first: usize,
     /// The pair with its runs.
     pub pair: PairRuns,
     /// What was read of the pair, the only one.
@@ -63,8 +65,8 @@ pub struct Batch<'a> {
 
 impl Batch<'_> {
     /// The rows of the result table, with the receiver as what is patched, even where nothing had to be.
-    /// `pair` is the pair's index, and `first` that of the batch's first edge.
-    pub fn rows(&self, model: &Checkpoint, metrics: &[Metric], pair: u32, first: u32) -> Vec<Row> {
+    /// `pair` is the pair's index; runs are counted over all batches.
+    pub fn rows(&self, model: &Checkpoint, metrics: &[Metric], pair: usize) -> Vec<Row> {
         let pairs = std::slice::from_ref(&self.pair);
         let of = Provenance::default();
         let mut rows = table(model, pairs, &self.outcome, metrics, of).rows;
@@ -75,7 +77,7 @@ impl Batch<'_> {
             row.layer = Some(layer as u32);
             row.head = head.map(|head| head as u32);
             row.op = Some(Op::Add(Some(constant(&[].into(), 0))).label());
-            (row.pair, row.run) = (pair, first + row.run);
+            (row.pair, row.run) = (pair as u32, self.first as u32 + row.run);
         }
         rows
     }
@@ -140,6 +142,7 @@ pub fn patch_edges<B: Backend>(
         let outcome = execute(backend, std::slice::from_ref(&pair), limits)?;
         done(Batch {
             edges,
+            first,
             pair,
             outcome,
         });

@@ -111,7 +111,11 @@ fn an_edge_is_the_same_whichever_others_are_asked_for() {
         assert_eq!(some.len(), 2 * count, "{senders} to {receivers}");
         for row in &some {
             let same = known[&(row.name.as_deref().unwrap(), row.target_id)];
-            assert_eq!(bits(&[row.clone()]), bits(&[same.clone()]), "{row:?}");
+            assert_eq!(
+                bits(std::slice::from_ref(row)),
+                bits(std::slice::from_ref(same)),
+                "{row:?}"
+            );
         }
     }
     let csv = lab.ok(&[
