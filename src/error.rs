@@ -31,6 +31,15 @@ pub enum Error {
     /// What pyvene saved.
     #[error(transparent)]
     Pyvene(#[from] crate::pyvene::PyveneError),
+    /// Nodes of the residual graph that are not there.
+    #[error(transparent)]
+    Edge(#[from] crate::graph::edge::EdgeError),
+    /// Edges that cannot be patched.
+    #[error(transparent)]
+    EdgePatching(#[from] crate::graph::patching::EdgePatchingError),
+    /// What cannot be traced.
+    #[error(transparent)]
+    Tracing(#[from] crate::tracing::runs::TracingError),
     /// A named tensor.
     #[error(transparent)]
     Vector(#[from] crate::sweep::vector::VectorError),
@@ -69,9 +78,12 @@ impl Error {
 
     /// Whether the user asked to stop.
     pub fn is_interruption(&self) -> bool {
+        use crate::graph::patching::EdgePatchingError;
+        use crate::sweep::execute::ExecuteError;
         matches!(
             self,
-            Error::Execute(crate::sweep::execute::ExecuteError::Interrupted)
+            Error::Execute(ExecuteError::Interrupted)
+                | Error::EdgePatching(EdgePatchingError::Execute(ExecuteError::Interrupted))
         )
     }
 }

@@ -20,6 +20,7 @@ pub mod data;
 pub mod error;
 pub mod forward;
 pub mod function;
+pub mod graph;
 pub mod model;
 pub mod patch;
 pub mod plan;
@@ -27,6 +28,7 @@ pub mod pyvene;
 pub mod report;
 pub mod site;
 pub mod sweep;
+pub mod tracing;
 pub mod verify;
 
 pub use error::Error;

@@ -18,9 +18,11 @@ use crate::site::Component;
 pub struct Vector {
     /// How the user named it, such as `directions.safetensors#happy`.
     pub label: String,
-    /// One row of the component: as wide as one head where the component has heads. In a basis, one
-    /// number for each coordinate.
+    /// One row of the component, as wide as one head where the component has heads (in a basis, one
+    /// number for each coordinate), or one such row for each of the patch's positions.
     pub values: Arc<[f64]>,
+    /// How many rows: 1, which every position takes, or as many as the patch has positions.
+    pub rows: usize,
 }
 
 /// Prompts over whose positions a mean activation is taken.

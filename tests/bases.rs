@@ -417,6 +417,7 @@ fn patches_that_fit_no_row_are_refused_in_a_sentence() {
     let vector = headlight::patch::Vector {
         label: "F#v".into(),
         values: vec![0.0; 32].into(),
+        rows: 1,
     };
     assert_eq!(
         said(basis(v, 16).with_op(Op::Set(vector))),

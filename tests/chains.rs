@@ -191,6 +191,7 @@ fn collected(
     let value = Vector {
         label: "collected".into(),
         values: found[0].values.clone().into(),
+        rows: 1,
     };
 
     let mut by_run = patches(of_reader, &pair, config);

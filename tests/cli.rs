@@ -8,6 +8,8 @@ mod cache;
 mod data;
 #[path = "cli/documented.rs"]
 mod documented;
+#[path = "cli/edges.rs"]
+mod edges;
 #[path = "cli/errors.rs"]
 mod errors;
 #[path = "cli/exit.rs"]
@@ -26,3 +28,5 @@ mod run;
 mod sweep;
 #[path = "cli/topk.rs"]
 mod topk;
+#[path = "cli/trace.rs"]
+mod trace;

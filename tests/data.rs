@@ -14,7 +14,7 @@ type Parse = fn(&Path, Vec<u8>) -> Result<Rows, DataError>;
 const PARSERS: [(&str, Parse); 4] = [
     ("jsonl", data::jsonl::parse),
     ("csv", data::csv::parse),
-    ("json", data::auto_circuit::parse),
+    ("json", data::json::parse),
     ("parquet", data::parquet::parse),
 ];
 
@@ -172,16 +172,18 @@ proptest! {
 
     #[test]
     fn damaged_files_are_refused_in_a_sentence(
-        kind in 0usize..4,
+        kind in 0usize..6,
         damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6),
         cut in any::<proptest::sample::Index>(),
         cuts in any::<bool>(),
     ) {
-        let mut bytes = match kind {
-            0 => file("capitals.jsonl"),
-            1 => file("capitals.csv"),
-            2 => file("auto_circuit.json"),
-            _ => parquet_file(),
+        let (kind, mut bytes) = match kind {
+            0 => (kind, file("capitals.jsonl")),
+            1 => (kind, file("capitals.csv")),
+            2 => (kind, file("auto_circuit.json")),
+            3 => (kind, parquet_file()),
+            4 => (2, file("facts.json")),
+            _ => (2, file("known.json")),
         };
         for (at, byte) in damage {
             let at = at.index(bytes.len());

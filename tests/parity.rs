@@ -13,6 +13,8 @@ mod common;
 mod edges;
 #[path = "emulator/mod.rs"]
 mod emulator;
+#[path = "parity/graph.rs"]
+mod graph;
 
 use std::io::Write;
 use std::sync::atomic::AtomicBool;

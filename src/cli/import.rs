@@ -9,9 +9,9 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::pairs::Where;
+use super::prompts::{Answers, default_targets};
 use super::setup::Setup;
-use super::sweep::default_targets;
-use super::{Global, Prompts, note};
+use super::{Global, note};
 use crate::data::position::Position;
 use crate::data::{self, Example, Prompt, Reading};
 use crate::error::Error;
@@ -23,7 +23,7 @@ use crate::pyvene::steps::{self, Reads, Step, steps};
 use crate::report::WholeFile;
 use crate::sweep::check::check_pair;
 use crate::sweep::grid::Span;
-use crate::sweep::pair::Pair;
+use crate::sweep::pair::{Pair, PairRuns};
 
 /// Flags of `import`.
 #[derive(Debug, Args)]
@@ -63,18 +63,8 @@ struct Pyvene {
     /// Source prompt as token ids; likewise
     #[arg(long, value_name = "IDS")]
     source_ids: Vec<Ids>,
-    /// Target tokens, split at commas and not trimmed; the top token of either prompt unless given
-    #[arg(long, value_name = "TEXTS")]
-    targets: Option<String>,
-    /// A target token, taken whole; may be repeated
-    #[arg(long, value_name = "TEXT")]
-    target: Vec<String>,
-    /// Target tokens as ids
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    target_ids: Vec<u32>,
-    /// Let a target of several tokens count as its first
-    #[arg(long)]
-    first_token: bool,
+    #[command(flatten)]
+    answers: Answers,
     /// Positions by numbers or names (-1, subject words, all), the last unless given. This and the flags
     /// below: once for all representations, or once for each
     #[arg(long, value_name = "RANGE|NAMES", allow_negative_numbers = true)]
@@ -147,7 +137,7 @@ impl Pyvene {
             check_pair(&pair, &setup.model.config)?;
         }
         pair.source = sources.first().map(|s| s.ids.clone());
-        pair.targets = self.targets(&setup)?;
+        pair.targets = self.answers.targets(&setup)?;
         check_pair(&pair, &setup.model.config)?;
         let located = self.located(&setup, &configuration, &steps, &base, &sources)?;
         let file = beside
@@ -169,7 +159,12 @@ impl Pyvene {
         experiment::write(&configuration, &self.folder, &asked)?;
         if pair.targets.is_empty() {
             setup.announce();
-            pair.targets = default_targets(&setup, &pair)?;
+            let mut pairs = [PairRuns {
+                pair,
+                runs: [].into(),
+            }];
+            default_targets(&setup, &mut pairs)?;
+            [PairRuns { pair, .. }] = pairs;
         }
         let tokenizer = setup.model.tokenizer.as_ref();
         let shown = |id: u32| tokenizer.map_or_else(|| id.to_string(), |t| t.decode_raw(id));
@@ -241,20 +236,6 @@ impl Pyvene {
         let mut sources: Vec<Given> = self.source.iter().map(text).collect::<Result<_, _>>()?;
         sources.extend(self.source_ids.iter().map(|list| ids(&list.0)));
         Ok((base, sources))
-    }
-
-    fn targets(&self, setup: &Setup) -> Result<Vec<u32>, Error> {
-        setup.targets(&Prompts {
-            base: None,
-            base_ids: None,
-            source: None,
-            source_ids: None,
-            targets: self.targets.clone(),
-            target: self.target.clone(),
-            target_ids: self.target_ids.clone(),
-            wrong_target: Vec::new(),
-            first_token: self.first_token,
-        })
     }
 
     /// Where each representation acts, in the prompts of its run.
@@ -390,8 +371,9 @@ impl Pyvene {
             direction: data::Direction::Denoise,
             bos: None,
             first_token: false,
-            targets: &[0],
+            targets: &[],
             wrong: &[],
+            targets_optional: true,
             positions: None,
             reads_source: there.is_some(),
         };

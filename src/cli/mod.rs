@@ -5,16 +5,22 @@
 
 mod bench;
 mod cache;
+mod data;
 mod device;
+mod edges;
 mod import;
 mod info;
 mod output;
 mod pairs;
+mod picture;
 mod plot;
+mod prompts;
 mod run;
 mod setup;
 mod sweep;
+mod table_file;
 mod topk;
+mod trace;
 mod verify;
 
 use std::io::Write;
@@ -73,6 +79,10 @@ enum Command {
     Topk(topk::Topk),
     /// Patch every layer, head and position, and see which move the target
     Sweep(Box<sweep::Sweep>),
+    /// Patch every edge between heads and MLPs, one at a time, exactly
+    Edges(Box<edges::Edges>),
+    /// Corrupt a subject with noise, and see which restored states bring the answer back
+    Trace(Box<trace::Trace>),
     /// Run an experiment file (TOML or JSON)
     Run(run::RunFile),
     /// Turn what another tool saved into an experiment file
@@ -100,6 +110,8 @@ impl Cli {
         match self.command {
             Command::Topk(command) => command.run(global),
             Command::Sweep(command) => command.run(global),
+            Command::Edges(command) => command.run(global),
+            Command::Trace(command) => command.run(global),
             Command::Run(command) => command.run(global),
             Command::Import(command) => command.run(global),
             Command::Cache(command) => command.run(global),
@@ -109,39 +121,6 @@ impl Cli {
             Command::Info => info::run(global),
         }
     }
-}
-
-/// Prompts and targets, as every command that patches takes them.
-#[derive(Debug, Args)]
-struct Prompts {
-    /// Base prompt: the one that is patched
-    #[arg(long, value_name = "TEXT", conflicts_with = "base_ids")]
-    base: Option<String>,
-    /// Base prompt as token ids
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    base_ids: Option<Vec<u32>>,
-    /// Source prompt: where activations are taken from
-    #[arg(long, value_name = "TEXT", conflicts_with = "source_ids")]
-    source: Option<String>,
-    /// Source prompt as token ids
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    source_ids: Option<Vec<u32>>,
-    /// Target tokens, split at commas and not trimmed, such as " Madrid, Rome"
-    #[arg(long, value_name = "TEXTS")]
-    targets: Option<String>,
-    /// A target token, taken whole; may be repeated
-    #[arg(long, value_name = "TEXT")]
-    target: Vec<String>,
-    /// Target tokens as ids
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    target_ids: Vec<u32>,
-    /// A wrong answer, taken whole, that logit_diff and prob_diff hold against the targets; may be
-    /// repeated
-    #[arg(long, value_name = "TEXT")]
-    wrong_target: Vec<String>,
-    /// Let a target of several tokens count as its first
-    #[arg(long)]
-    first_token: bool,
 }
 
 /// Says something on standard error. Nobody may be listening, which is no reason to stop.

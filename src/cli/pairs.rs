@@ -1,52 +1,19 @@
-//! Which pairs a sweep runs on, and where each is patched: one pair from flags, or a data set.
+//! Where a sweep patches each of its pairs: one pair from flags, or those of a data set.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
-
-use super::note;
+use super::data::{DataFlags, Fallback};
 use super::setup::Setup;
 use crate::data::position::Position;
-use crate::data::{self, DataError, Example, Prompt, Reading, Resolved, RowError, with_bos};
+use crate::data::{self, Example, Prompt, Reading, Resolved, RowError};
 use crate::error::Error;
-use crate::model::Config;
 use crate::patch::Run;
 use crate::sweep::check::{CheckError, check_run};
 use crate::sweep::grid::{Grid, Span, Spot};
 use crate::sweep::pair::{Pair, PairRuns};
 use crate::sweep::preset::{Cell, Preset, together};
-
-/// Flags of data sets.
-#[derive(Debug, Args)]
-pub struct DataFlags {
-    /// Data set: .jsonl, .csv, .parquet or auto-circuit's .json; each row keeps its own targets
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "base_ids", "source", "source_ids"])]
-    pub data: Option<PathBuf>,
-    /// Patch the base (corrupted) prompt with the source's (clean) activations, or the reverse
-    #[arg(
-        long,
-        value_enum,
-        requires = "data",
-        default_value = "denoise",
-        value_name = "denoise|noise"
-    )]
-    direction: Direction,
-    /// Begin every prompt with the model's BOS token
-    #[arg(long)]
-    bos: bool,
-    /// Pass over malformed rows, and count them
-    #[arg(long, requires = "data")]
-    skip_bad: bool,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Direction {
-    Denoise,
-    Noise,
-}
 
 /// Where a sweep patches, as typed.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,101 +99,34 @@ pub struct Ask<'a> {
     pub grid: &'a Grid,
     pub preset: Option<&'a Preset>,
     pub places: &'a Where,
-    /// Targets and wrong targets of rows that have none.
-    pub targets: &'a [u32],
-    pub wrong: &'a [u32],
-    pub first_token: bool,
     /// Whether the pairs are those of a data set.
     pub of_data: bool,
-}
-
-impl DataFlags {
-    /// The token that begins every prompt, if it was asked for.
-    pub fn bos(&self, config: &Config) -> Result<Option<u32>, Error> {
-        match (self.bos, config.bos) {
-            (false, _) => Ok(None),
-            (true, Some(bos)) => Ok(Some(bos)),
-            (true, None) => Err(Error::Usage(
-                "--bos: the model's config.json names no bos_token_id: leave it out".into(),
-            )),
-        }
-    }
-
-    /// A pair that was typed, with the BOS if it was asked for.
-    pub fn begin(&self, mut pair: Pair, config: &Config) -> Result<Pair, Error> {
-        let bos = self.bos(config)?;
-        for ids in std::iter::once(&mut pair.base).chain(&mut pair.source) {
-            *ids = with_bos(std::mem::take(ids), bos).ok_or_else(|| {
-                Error::Usage("a prompt begins with the BOS token already: leave out --bos".into())
-            })?;
-        }
-        Ok(pair)
-    }
-
-    /// The pairs of a data set that has been read.
-    pub fn pairs(&self, rows: data::Rows, ask: &Ask<'_>) -> Result<Planned, Error> {
-        let config = &ask.setup.model.config;
-        let reading = Reading {
-            model: &ask.setup.model,
-            direction: match self.direction {
-                Direction::Denoise => data::Direction::Denoise,
-                Direction::Noise => data::Direction::Noise,
-            },
-            bos: self.bos(config)?,
-            first_token: ask.first_token,
-            targets: ask.targets,
-            wrong: ask.wrong,
-            positions: ask.places.listed(),
-            reads_source: ask.grid.op.reads_source(),
-        };
-        let count = rows.len();
-        let mut planned = Planned::default();
-        let mut known = HashMap::new();
-        let mut bad: Vec<RowError> = Vec::new();
-        for row in rows {
-            let done = row.and_then(|example| {
-                let resolved = reading.resolve(&example)?;
-                Ok((example, resolved))
-            });
-            let (example, Resolved { pair, spots }) = match done {
-                Ok(done) => done,
-                Err(error) if self.skip_bad => {
-                    bad.push(error);
-                    continue;
-                }
-                Err(error) => return Err(DataError::Row(error).into()),
-            };
-            match ask.add(pair, spots, &mut known, &mut planned)? {
-                Ok(()) => {}
-                Err(error) => {
-                    let error = of_row(&example, error);
-                    if !self.skip_bad {
-                        return Err(DataError::Row(error).into());
-                    }
-                    bad.push(error);
-                }
-            }
-        }
-        let path = self.data.clone().unwrap_or_default();
-        if let Some(first) = bad.first() {
-            if planned.pairs.is_empty() {
-                let first = Box::new(first.clone());
-                return Err(DataError::AllBad { path, count, first }.into());
-            }
-            note(format_args!(
-                "skipped {} of {count} rows of {}; the first: {first}",
-                bad.len(),
-                path.display(),
-            ));
-        }
-        Ok(planned)
-    }
 }
 
 /// Runs of pairs patched at the same spots.
 type Known = HashMap<Vec<Spot>, (Arc<[Run]>, Arc<[Cell]>)>;
 
 impl Ask<'_> {
+    /// The pairs of a data set.
+    pub fn data(
+        &self,
+        flags: &DataFlags,
+        rows: data::Rows,
+        fallback: &Fallback,
+    ) -> Result<Planned, Error> {
+        let reading = Reading {
+            positions: self.places.listed(),
+            reads_source: self.grid.op.reads_source(),
+            ..flags.reading(self.setup, fallback)?
+        };
+        let (mut planned, mut known) = (Planned::default(), HashMap::new());
+        flags.each(rows, &reading, |example, Resolved { pair, spots }| {
+            let added = self.add(pair, spots, &mut known, &mut planned)?;
+            Ok(added.map_err(|error| of_row(example, error)))
+        })?;
+        Ok(planned)
+    }
+
     /// The one pair that was typed.
     pub fn pair(&self, pair: Pair) -> Result<Planned, Error> {
         let spots = match self.places.numbers() {
@@ -249,8 +149,9 @@ impl Ask<'_> {
             direction: data::Direction::Denoise,
             bos: None,
             first_token: false,
-            targets: &[0],
+            targets: &[],
             wrong: &[],
+            targets_optional: true,
             positions: self.places.listed(),
             reads_source: self.grid.op.reads_source(),
         };

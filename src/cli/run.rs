@@ -32,10 +32,10 @@ impl RunFile {
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let pairs = experiment.resolve(&setup.model, folder, self.first_token)?;
         execute::check(&pairs, &setup.model.config)?;
-        self.output.check_pairs(&pairs, pairs.len() > 1)?;
+        self.output.table.check_pairs(&pairs, pairs.len() > 1)?;
         self.output.check_plot(&setup, &pairs)?;
         setup.announce();
-        let (outcome, time) = setup.execute(&pairs, 10, &self.output.metric)?;
+        let (outcome, time) = setup.execute(&pairs, 10, &self.output.table.metric)?;
         self.output
             .write(&setup, &pairs, &outcome, time, pairs.len() > 1)
     }

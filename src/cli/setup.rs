@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::device::Choice;
-use super::{Global, Prompts, note};
+use super::{Global, note};
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, Precision};
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::model::Checkpoint;
 use crate::sweep::execute::{self, Limits, Outcome};
 use crate::sweep::metric::Metric;
-use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::pair::PairRuns;
 use crate::sweep::results::pairs_provenance;
 use crate::sweep::table::Provenance;
 
@@ -128,51 +128,6 @@ impl Setup {
         })
     }
 
-    /// The pair that prompts on the command line describe; without targets, none yet.
-    pub fn pair(&self, prompts: &Prompts) -> Result<Option<Pair>, Error> {
-        let encode = |text: &Option<String>, ids: &Option<Vec<u32>>| -> Result<_, Error> {
-            Ok(match (text, ids) {
-                (Some(text), _) => Some(self.model.text()?.encode(text)?),
-                (None, ids) => ids.clone(),
-            })
-        };
-        let source = encode(&prompts.source, &prompts.source_ids)?;
-        let Some(base) = encode(&prompts.base, &prompts.base_ids)? else {
-            if source.is_some() {
-                return Err(Error::Usage(
-                    "a source prompt without a base prompt: give --base too".into(),
-                ));
-            }
-            return Ok(None);
-        };
-        Ok(Some(Pair {
-            base,
-            source,
-            targets: self.targets(prompts)?,
-            wrong: self.wrong(prompts)?,
-            readouts: Vec::new(),
-            ..Pair::default()
-        }))
-    }
-
-    /// Target ids, in the order `--targets`, `--target`, `--target-ids`.
-    pub fn targets(&self, prompts: &Prompts) -> Result<Vec<u32>, Error> {
-        let split = prompts.targets.iter().flat_map(|t| t.split(','));
-        let texts = split.chain(prompts.target.iter().map(String::as_str));
-        let mut targets = Vec::new();
-        for text in texts {
-            targets.push(self.model.text()?.target(text, prompts.first_token)?);
-        }
-        targets.extend(&prompts.target_ids);
-        Ok(targets)
-    }
-
-    /// Ids of the wrong targets.
-    pub fn wrong(&self, prompts: &Prompts) -> Result<Vec<u32>, Error> {
-        let id = |text: &String| Ok(self.model.text()?.target(text, prompts.first_token)?);
-        prompts.wrong_target.iter().map(id).collect()
-    }
-
     /// Does something on the chosen device.
     pub fn on_device<T: Task>(&self, task: T) -> Result<T::Output, Error> {
         match (&self.device, self.precision) {
@@ -223,7 +178,8 @@ impl Setup {
         Ok(self.cuda.get_or_init(|| cuda))
     }
 
-    fn bar(&self, length: u64, template: &str) -> ProgressBar {
+    /// A progress bar that is seen where somebody watches.
+    pub fn bar(&self, length: u64, template: &str) -> ProgressBar {
         let target = if self.interactive {
             ProgressDrawTarget::stderr()
         } else {

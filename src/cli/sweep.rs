@@ -6,23 +6,21 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::data::{DataFlags, Fallback};
 use super::output::Output;
-use super::pairs::{Ask, DataFlags, Planned, Where};
+use super::pairs::{Ask, Planned, Where};
+use super::prompts::{Prompts, default_targets};
 use super::setup::Setup;
-use super::{Global, Prompts, note};
+use super::{Global, note};
 use crate::basis::Basis;
 use crate::basis::read::Bases;
-use crate::data;
 use crate::error::Error;
 use crate::patch::Op;
 use crate::report::{self, Coordinates};
 use crate::site::Site;
-use crate::sweep::check::check_pair;
 use crate::sweep::dense::dense;
 use crate::sweep::experiment::mean_over;
 use crate::sweep::grid::{Grid, OpText, Span};
-use crate::sweep::metric::{Metric, Quantity};
-use crate::sweep::pair::{Pair, PairRuns};
 use crate::sweep::preset::{Axis, Preset};
 use crate::sweep::vector::read_vector;
 
@@ -74,8 +72,6 @@ pub struct Sweep {
     output: Output,
 }
 
-const REFERENCE: [&str; 2] = ["The capital of Spain is", "The capital of Italy is"];
-
 impl Sweep {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.output.check()?;
@@ -91,11 +87,11 @@ impl Sweep {
         let sites = self.sites()?;
         let (heads, heads_together) = self.heads()?;
         let places = self.places()?;
-        let rows = self.data.data.as_deref().map(data::read).transpose()?;
+        let rows = self.data.read()?;
         let setup = Setup::quiet(global)?;
         let typed = match rows {
             Some(_) => None,
-            None => Some(self.typed(global, &setup)?),
+            None => Some(self.prompts.pair(global, &setup, &self.data)?),
         };
         let grid = Grid {
             sites,
@@ -113,13 +109,13 @@ impl Sweep {
             grid: &grid,
             preset: self.preset.as_ref(),
             places: &places,
-            targets: &setup.targets(&self.prompts)?,
-            wrong: &setup.wrong(&self.prompts)?,
-            first_token: self.prompts.first_token,
             of_data: rows.is_some(),
         };
         let mut planned = match (rows, typed) {
-            (Some(rows), _) => self.data.pairs(rows, &ask)?,
+            (Some(rows), _) => {
+                let fallback = Fallback::of(&self.prompts.answers, &setup)?;
+                ask.data(&self.data, rows, &fallback)?
+            }
             (None, Some(pair)) => {
                 if pair.source.is_none() && grid.op.reads_source() {
                     let op = grid.op.label();
@@ -132,61 +128,25 @@ impl Sweep {
             (None, None) => Planned::default(),
         };
         let averages = self.data.data.is_some();
-        self.output.check_pairs(&planned.pairs, averages)?;
+        self.output.table.check_pairs(&planned.pairs, averages)?;
         setup.announce();
-        for PairRuns { pair, .. } in &mut planned.pairs {
-            if pair.targets.is_empty() {
-                pair.targets = default_targets(&setup, pair)?;
-            }
-        }
-        let mut metrics = self.output.metric.clone();
-        if self.preset.is_some() && metrics.is_empty() {
-            let differ = planned.pairs.iter().all(|p| !p.pair.wrong.is_empty());
-            metrics.push(Metric::plain(if differ {
-                Quantity::LogitDiff
-            } else {
-                Quantity::Prob
-            }));
-        }
-        let mut output = self.output;
-        output.metric = metrics;
+        default_targets(&setup, &mut planned.pairs)?;
         let pairs = &planned.pairs;
+        let mut output = self.output;
+        if self.preset.is_some() {
+            output.table.arrays_metric(pairs);
+        }
         output.check_plot(&setup, pairs)?;
-        let (outcome, time) = setup.execute(pairs, 10, &output.metric)?;
+        let metrics = &output.table.metric;
+        let (outcome, time) = setup.execute(pairs, 10, metrics)?;
         if let (Some(path), Some(preset)) = (&self.arrays, &self.preset) {
-            let arrays = dense(preset, &planned.cells, pairs, &outcome, &output.metric);
+            let dense = dense(preset, &planned.cells, pairs, &outcome, metrics);
             let along = coordinates(preset, &grid, &setup, planned.positions)?;
-            report::write_arrays(&arrays, &along, &setup.provenance(pairs), path)?;
+            let arrays = report::preset_arrays(dense, along);
+            report::write_arrays(&arrays, &setup.provenance(pairs), path)?;
             note(format_args!("wrote {}", path.display()));
         }
         output.write(&setup, pairs, &outcome, time, averages)
-    }
-
-    /// The one pair that the flags give, or the demo's.
-    fn typed(&self, global: &Global, setup: &Setup) -> Result<Pair, Error> {
-        let pair = match setup.pair(&self.prompts)? {
-            Some(pair) => pair,
-            None if global.model == "demo" => {
-                let text = setup.model.text()?;
-                let [base, source] = REFERENCE.map(|prompt| text.encode(prompt));
-                Pair {
-                    base: base?,
-                    source: Some(source?),
-                    targets: setup.targets(&self.prompts)?,
-                    wrong: setup.wrong(&self.prompts)?,
-                    readouts: Vec::new(),
-                    ..Pair::default()
-                }
-            }
-            None => {
-                return Err(Error::Usage(
-                    "no prompts: give --base and --source, or --data".into(),
-                ));
-            }
-        };
-        let pair = self.data.begin(pair, &setup.model.config)?;
-        check_pair(&pair, &setup.model.config)?;
-        Ok(pair)
     }
 
     /// Refuses flags that a preset leaves no place for.
@@ -286,30 +246,4 @@ fn coordinates(
             false => positions,
         },
     })
-}
-
-/// The top token of either prompt.
-pub(super) fn default_targets(setup: &Setup, pair: &Pair) -> Result<Vec<u32>, Error> {
-    let mut targets = Vec::new();
-    for base in std::iter::once(&pair.base).chain(&pair.source) {
-        let clean = Pair {
-            base: base.clone(),
-            ..Pair::default()
-        };
-        let (outcome, _) = setup.execute(
-            &[PairRuns {
-                pair: clean,
-                runs: [].into(),
-            }],
-            1,
-            &[],
-        )?;
-        let top = outcome
-            .pairs
-            .first()
-            .and_then(|p| p.base.first())
-            .and_then(|r| r.top.first());
-        targets.extend(top.map(|(id, _)| *id).filter(|id| !targets.contains(id)));
-    }
-    Ok(targets)
 }

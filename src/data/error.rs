@@ -16,7 +16,7 @@ pub enum DataError {
     },
     /// An ending that names no format.
     #[error(
-        "{}: data sets are told apart by the file name, which must end in .jsonl, .csv, .parquet or (auto-circuit) .json",
+        "{}: data sets are told apart by the file name, which must end in .jsonl, .csv, .parquet or .json",
         path.display()
     )]
     UnknownFormat {

@@ -12,13 +12,16 @@
 //! | `.jsonl` | one JSON object a line ([`jsonl`]) |
 //! | `.csv` | a header and one row a line, EAP-IG's among them ([`csv`]) |
 //! | `.parquet` | Apache Parquet ([`parquet`]) |
-//! | `.json` | auto-circuit's ([`auto_circuit`]) |
+//! | `.json` | auto-circuit's ([`auto_circuit`]), or a list of rows ([`json`]) |
 //!
-//! The fields have the same names in all of them; see [`record`].
+//! The fields have the same names in all of them; see [`record`]. The facts of ROME's data sets have their own, which
+//! are turned into these.
 
 pub mod auto_circuit;
 pub mod csv;
 mod error;
+mod facts;
+pub mod json;
 pub mod jsonl;
 pub mod parquet;
 pub mod position;
@@ -110,7 +113,7 @@ pub fn read(path: &Path) -> Result<Rows, DataError> {
         Some("jsonl") => jsonl::parse,
         Some("csv") => csv::parse,
         Some("parquet") => parquet::parse,
-        Some("json") => auto_circuit::parse,
+        Some("json") => json::parse,
         _ => return Err(DataError::UnknownFormat { path: path.into() }),
     };
     let mut bytes = std::fs::read(path).map_err(|source| DataError::Read {

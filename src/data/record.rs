@@ -22,7 +22,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::position::Position;
-use super::{Example, Prompt, RowError, Span, Stretch, Token};
+use super::{Example, Prompt, RowError, Span, Stretch, Token, facts};
 
 /// A row as its format gives it: named values.
 pub struct Record<'a> {
@@ -71,7 +71,8 @@ impl Record<'_> {
     /// # Errors
     ///
     /// [`RowError`] naming the first field that is wrong.
-    pub fn example(&self) -> Result<Example, RowError> {
+    pub fn example(mut self) -> Result<Example, RowError> {
+        self.fields = facts::unfold(std::mem::take(&mut self.fields));
         self.check_names()?;
         let base = self.prompt("base", "base_ids")?.ok_or_else(|| {
             self.error(

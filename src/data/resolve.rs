@@ -34,6 +34,8 @@ pub struct Reading<'a> {
     pub targets: &'a [u32],
     /// Wrong answers of rows that have none of their own.
     pub wrong: &'a [u32],
+    /// Whether rows without targets are taken as they are.
+    pub targets_optional: bool,
     /// Where every pair is patched; `None` is where its row says or, if it does not, everywhere.
     /// Numbers count the BOS.
     pub positions: Option<&'a [Position]>,
@@ -149,7 +151,7 @@ impl Reading<'_> {
         if targets.is_empty() {
             targets = self.targets.to_vec();
         }
-        if targets.is_empty() {
+        if targets.is_empty() && !self.targets_optional {
             let problem = "has no targets: give targets or target_ids, or --targets for all rows";
             return Err(error(example, None, problem));
         }

@@ -239,14 +239,16 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
                             at(from_head) + first
                         },
                     },
-                    // a constant is one row (of one head), or one row of every head side by side
+                    // a constant's row is one head's, or has those of every head side by side
                     Op::Set(v) | Op::Add(Some(v)) | Op::Subtract(Some(v)) => {
+                        let row = v.values.len() / v.rows;
                         let whole = patch.basis.is_none()
                             && head_columns
-                            && v.values.len() == config.width
+                            && row == config.width
                             && width != config.width;
+                        let own = if v.rows > 1 { i * row } else { 0 };
                         let skip = if whole { at(head) } else { 0 };
-                        Value::Constant(v.values.clone(), skip + first)
+                        Value::Constant(v.values.clone(), own + skip + first)
                     }
                     Op::Mean(over) => Value::Mean {
                         over: over.clone(),

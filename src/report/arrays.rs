@@ -1,19 +1,15 @@
-//! Dense arrays of a preset, as `.npz` for NumPy or as safetensors, with named axes.
+//! Named arrays, as `.npz` for NumPy or as safetensors.
 //!
-//! Of each metric `m` there are four arrays of doubles: `m`, the mean over pairs, whose axes are
-//! exactly TransformerLens's; `m_pairs`, the same with the pair as its first axis; and `m_base` and
-//! `m_source`, the clean prompts' values, one a pair. Cells that a prompt does not have are NaN.
-//!
-//! The axes' names are the array `axes`, and what stands along them the arrays `component`, `layer`,
-//! `head` and `position` (of `destination` and `source` too); `headlight` is the provenance as JSON.
-//! In safetensors, which hold no text, these are entries of the metadata, as JSON.
+//! What a result's arrays are called and what stands along their axes is said where they are made
+//! ([`preset_arrays`] for presets). `headlight` is the provenance as JSON. safetensors hold numbers
+//! only: texts and indices are entries of the metadata there, as JSON.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::npz::{Array, write_npz};
+use super::npz::write_npz;
 use super::{Provenance, ReportError, WholeFile, ending};
 use crate::sweep::dense::Dense;
 
@@ -26,7 +22,23 @@ pub enum ArraysFormat {
     Safetensors,
 }
 
-/// What stands along the axes.
+/// An array, the last axis the fastest. A shape of no axes is a single value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Array {
+    /// Doubles.
+    Floats(Vec<usize>, Vec<f64>),
+    /// Indices, as 64-bit integers.
+    Indices(Vec<usize>, Vec<usize>),
+    /// Texts, one axis.
+    Texts(Vec<String>),
+    /// One text.
+    Text(String),
+}
+
+/// Arrays by their names, in the order in which they are written.
+pub type Arrays = Vec<(String, Array)>;
+
+/// What stands along the axes of a preset.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Coordinates {
     /// Canonical names of the components.
@@ -58,6 +70,25 @@ impl ArraysFormat {
     }
 }
 
+impl Array {
+    /// Indices along one axis.
+    pub fn indices(list: Vec<usize>) -> Self {
+        Self::Indices(vec![list.len()], list)
+    }
+
+    /// As an entry of metadata, where it does not hold doubles.
+    fn json(&self) -> Option<String> {
+        match self {
+            Self::Floats(..) => None,
+            // one value stands by itself
+            Self::Indices(shape, list) if shape.is_empty() => list.first().map(usize::to_string),
+            Self::Indices(_, list) => Some(serde_json::json!(list).to_string()),
+            Self::Texts(list) => Some(serde_json::json!(list).to_string()),
+            Self::Text(text) => Some(text.clone()),
+        }
+    }
+}
+
 /// Checks that [`write_arrays`] could write to `path`, as far as that can be known.
 ///
 /// # Errors
@@ -68,71 +99,75 @@ pub fn check_arrays(path: &Path) -> Result<(), ReportError> {
     WholeFile::create(path).map(drop)
 }
 
-/// Writes the arrays of a preset.
+/// The arrays of a preset. Of each metric `m` there are four: `m`, the mean over pairs, whose axes are
+/// exactly TransformerLens's; `m_pairs`, the same with the pair as its first axis; and `m_base` and
+/// `m_source`, the clean prompts' values, one a pair. Cells that a prompt does not have are NaN. The
+/// axes' names are `axes`, and what stands along them `component`, `layer`, `head` and `position` (of
+/// `destination` and `source` too).
+pub fn preset_arrays(dense: Vec<Dense>, coordinates: Coordinates) -> Arrays {
+    let axes = dense.first().map_or(Vec::new(), |d| {
+        d.axes.iter().map(|axis| axis.name().to_owned()).collect()
+    });
+    let mut arrays = Arrays::new();
+    for d in dense {
+        let pairs = d.base.len();
+        let all = [&[pairs], &d.shape[..]].concat();
+        arrays.push((d.name.clone(), Array::Floats(d.shape, d.mean)));
+        arrays.push((format!("{}_pairs", d.name), Array::Floats(all, d.pairs)));
+        arrays.push((
+            format!("{}_base", d.name),
+            Array::Floats(vec![pairs], d.base),
+        ));
+        let source = Array::Floats(vec![pairs], d.source);
+        arrays.push((format!("{}_source", d.name), source));
+    }
+    arrays.push(("axes".into(), Array::Texts(axes)));
+    arrays.push(("component".into(), Array::Texts(coordinates.components)));
+    arrays.push(("layer".into(), Array::indices(coordinates.layers)));
+    arrays.push(("head".into(), Array::indices(coordinates.heads)));
+    arrays.push(("position".into(), Array::Texts(coordinates.positions)));
+    arrays
+}
+
+/// Writes arrays, with the provenance as one more.
 ///
 /// # Errors
 ///
 /// [`ReportError`] of the file.
 pub fn write_arrays(
-    dense: &[Dense],
-    coordinates: &Coordinates,
+    arrays: &[(String, Array)],
     provenance: &Provenance,
     path: &Path,
 ) -> Result<(), ReportError> {
-    let axes: Vec<String> = dense
-        .first()
-        .map(|d| d.axes.iter().map(|axis| axis.name().to_owned()).collect())
-        .unwrap_or_default();
     let json = serde_json::to_string(provenance)
         .map_err(|error| ReportError::write_to(path)(error.into()))?;
-    let mut numbers: Vec<(String, Vec<usize>, &[f64])> = Vec::new();
-    for d in dense {
-        let pairs = d.base.len();
-        let all = std::iter::once(pairs)
-            .chain(d.shape.iter().copied())
-            .collect();
-        numbers.push((d.name.clone(), d.shape.clone(), &d.mean));
-        numbers.push((format!("{}_pairs", d.name), all, &d.pairs));
-        numbers.push((format!("{}_base", d.name), vec![pairs], &d.base));
-        numbers.push((format!("{}_source", d.name), vec![pairs], &d.source));
-    }
     let bytes = match ArraysFormat::of(path)? {
         ArraysFormat::Npz => {
-            let mut arrays: Vec<(String, Array<'_>)> = numbers
-                .into_iter()
-                .map(|(name, shape, values)| (name, Array::Floats(shape, values)))
-                .collect();
-            let json = [json];
-            arrays.push(("axes".into(), Array::Texts(&axes)));
-            arrays.push(("component".into(), Array::Texts(&coordinates.components)));
-            arrays.push(("layer".into(), Array::Indices(&coordinates.layers)));
-            arrays.push(("head".into(), Array::Indices(&coordinates.heads)));
-            arrays.push(("position".into(), Array::Texts(&coordinates.positions)));
-            arrays.push(("headlight".into(), Array::Texts(&json)));
-            write_npz(&arrays).map_err(ReportError::write_to(path))?
+            let about = ("headlight".to_owned(), Array::Texts(vec![json]));
+            let all = arrays.iter().chain(std::iter::once(&about));
+            write_npz(all).map_err(ReportError::write_to(path))?
         }
         ArraysFormat::Safetensors => {
-            let bytes: Vec<Vec<u8>> = numbers
-                .iter()
-                .map(|(_, _, values)| values.iter().flat_map(|x| x.to_le_bytes()).collect())
+            let numbers = arrays.iter().filter_map(|(name, array)| match array {
+                Array::Floats(shape, values) => {
+                    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                    Some((name, shape.clone(), bytes))
+                }
+                _ => None,
+            });
+            let numbers: Vec<_> = numbers.collect();
+            let texts = arrays.iter();
+            let mut about: HashMap<String, String> = texts
+                .filter_map(|(name, array)| Some((name.clone(), array.json()?)))
                 .collect();
-            let text = |list: &[String]| serde_json::json!(list).to_string();
-            let index = |list: &[usize]| serde_json::json!(list).to_string();
-            let about = HashMap::from([
-                ("axes".to_owned(), text(&axes)),
-                ("component".to_owned(), text(&coordinates.components)),
-                ("layer".to_owned(), index(&coordinates.layers)),
-                ("head".to_owned(), index(&coordinates.heads)),
-                ("position".to_owned(), text(&coordinates.positions)),
-                ("headlight".to_owned(), json),
-            ]);
+            about.insert("headlight".to_owned(), json);
             let unwritable = |error: safetensors::SafeTensorError| {
                 ReportError::write_to(path)(std::io::Error::other(error))
             };
             let mut views = Vec::new();
-            for ((name, shape, _), bytes) in numbers.iter().zip(&bytes) {
+            for (name, shape, bytes) in &numbers {
                 let view = TensorView::new(Dtype::F64, shape.clone(), bytes).map_err(unwritable)?;
-                views.push((name.clone(), view));
+                views.push((name.as_str(), view));
             }
             safetensors::serialize(views, Some(about)).map_err(unwritable)?
         }

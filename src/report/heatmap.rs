@@ -91,6 +91,15 @@ impl Facet {
 impl HeatMap {
     /// Builds the heat map of `value`: `prob`, `logprob`, `logit` or the name of a metric.
     pub fn new(table: &Table, value: &str) -> Result<Self, ReportError> {
+        Self::build(table, value, COMPONENTS_IN_A_FACET)
+    }
+
+    /// The same with a grid for each component, however few there are.
+    pub fn by_component(table: &Table, value: &str) -> Result<Self, ReportError> {
+        Self::build(table, value, 1)
+    }
+
+    fn build(table: &Table, value: &str, most_together: usize) -> Result<Self, ReportError> {
         let read = Value::named(table, value)?;
         if table.rows.is_empty() {
             return Err(ReportError::NothingToPlot(
@@ -119,7 +128,7 @@ impl HeatMap {
             .into_iter()
             .collect::<Vec<_>>();
         components.sort_by_key(|name| (component_rank(name), *name));
-        let together = !side_by_side && components.len() <= COMPONENTS_IN_A_FACET;
+        let together = !side_by_side && components.len() <= most_together;
         let ops = placed
             .iter()
             .map(|cell| cell.row.op.as_deref())

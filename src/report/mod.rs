@@ -34,15 +34,18 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-pub use self::arrays::{ArraysFormat, Coordinates, check_arrays, write_arrays};
+pub use self::arrays::{
+    Array, Arrays, ArraysFormat, Coordinates, check_arrays, preset_arrays, write_arrays,
+};
 pub use self::error::ReportError;
 pub use self::heatmap::HeatMap;
 pub(crate) use self::jsonl::Fields;
 pub use self::labels::token_label;
+pub(crate) use self::numbers::plain;
 pub(crate) use self::parquet::fenced;
 pub use self::plot::{PlotFormat, check_plot, plot};
 pub use self::provenance::meta_path;
-pub use self::strongest::{strongest, write_strongest};
+pub use self::strongest::{Patched, strongest, write_strongest};
 pub use self::summary::{check_summary, summary_path, write_summary};
 pub use self::terminal::render;
 pub use self::topk::{Candidate, TopkFormat, write_topk};

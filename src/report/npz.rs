@@ -5,18 +5,12 @@ use std::io::{self, Cursor, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// An array.
-pub(super) enum Array<'a> {
-    /// Doubles of this shape, the last axis the fastest.
-    Floats(Vec<usize>, &'a [f64]),
-    /// Indices, as 64-bit integers.
-    Indices(&'a [usize]),
-    /// Texts, padded to the longest as NumPy does.
-    Texts(&'a [String]),
-}
+use super::arrays::Array;
 
 /// The archive's bytes.
-pub(super) fn write_npz(arrays: &[(String, Array<'_>)]) -> io::Result<Vec<u8>> {
+pub(super) fn write_npz<'a>(
+    arrays: impl IntoIterator<Item = &'a (String, Array)>,
+) -> io::Result<Vec<u8>> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, array) in arrays {
         let bytes = npy(array);
@@ -31,37 +25,22 @@ pub(super) fn write_npz(arrays: &[(String, Array<'_>)]) -> io::Result<Vec<u8>> {
 }
 
 /// One array in NumPy's format, version 1: magic, length of the header, header, values.
-fn npy(array: &Array<'_>) -> Vec<u8> {
+fn npy(array: &Array) -> Vec<u8> {
     let (kind, shape, values): (String, Vec<usize>, Vec<u8>) = match array {
         Array::Floats(shape, values) => (
             "<f8".into(),
             shape.clone(),
             values.iter().flat_map(|x| x.to_le_bytes()).collect(),
         ),
-        Array::Indices(list) => (
+        Array::Indices(shape, list) => (
             "<i8".into(),
-            vec![list.len()],
+            shape.clone(),
             list.iter()
                 .flat_map(|i| (*i as i64).to_le_bytes())
                 .collect(),
         ),
-        Array::Texts(list) => {
-            let chars: Vec<Vec<char>> = list.iter().map(|text| text.chars().collect()).collect();
-            // a width of nothing is not readable everywhere
-            let width = chars.iter().map(Vec::len).max().unwrap_or(0).max(1);
-            let padded = |text: &Vec<char>| {
-                let padding = std::iter::repeat_n('\0', width - text.len());
-                let all: Vec<u8> = text
-                    .iter()
-                    .copied()
-                    .chain(padding)
-                    .flat_map(|c| u32::from(c).to_le_bytes())
-                    .collect();
-                all
-            };
-            let bytes = chars.iter().flat_map(padded).collect();
-            (format!("<U{width}"), vec![list.len()], bytes)
-        }
+        Array::Texts(list) => texts(list, vec![list.len()]),
+        Array::Text(text) => texts(std::slice::from_ref(text), Vec::new()),
     };
     let lengths: String = shape.iter().map(|n| format!("{n},")).collect();
     let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({lengths}), }}");
@@ -77,6 +56,28 @@ fn npy(array: &Array<'_>) -> Vec<u8> {
     bytes
 }
 
+/// Texts padded to the longest, as NumPy does: type, shape, UTF-32.
+fn texts(list: &[String], shape: Vec<usize>) -> (String, Vec<usize>, Vec<u8>) {
+    let chars: Vec<Vec<char>> = list.iter().map(|text| text.chars().collect()).collect();
+    // a width of nothing is not readable everywhere
+    let width = chars.iter().map(Vec::len).max().unwrap_or(0).max(1);
+    let padded = |text: &Vec<char>| {
+        let padding = std::iter::repeat_n('\0', width - text.len());
+        let all: Vec<u8> = text
+            .iter()
+            .copied()
+            .chain(padding)
+            .flat_map(|c| u32::from(c).to_le_bytes())
+            .collect();
+        all
+    };
+    (
+        format!("<U{width}"),
+        shape,
+        chars.iter().flat_map(padded).collect(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,11 +85,16 @@ mod tests {
 
     #[test]
     fn arrays_are_as_numpy_writes_them() {
-        let texts = ["ab".to_owned(), "ü".to_owned()];
+        let texts = vec!["ab".to_owned(), "ü".to_owned()];
         let arrays = [
-            ("x".to_owned(), Array::Floats(vec![1, 2], &[0.5, f64::NAN])),
-            ("t".to_owned(), Array::Texts(&texts)),
-            ("i".to_owned(), Array::Indices(&[])),
+            (
+                "x".to_owned(),
+                Array::Floats(vec![1, 2], vec![0.5, f64::NAN]),
+            ),
+            ("t".to_owned(), Array::Texts(texts)),
+            ("i".to_owned(), Array::indices(vec![])),
+            ("n".to_owned(), Array::Indices(vec![], vec![7])),
+            ("s".to_owned(), Array::Text("abc".to_owned())),
         ];
         let file = write_npz(&arrays).unwrap();
         let mut zip = zip::ZipArchive::new(Cursor::new(file)).unwrap();
@@ -111,5 +117,12 @@ mod tests {
             [97, 0, 0, 0, 98, 0, 0, 0, 252, 0, 0, 0, 0, 0, 0, 0]
         );
         assert_eq!(read("i.npy").len(), 128);
+        // a single value has no axes
+        let n = read("n.npy");
+        assert!(n.windows(13).any(|w| w == b"'shape': (), "));
+        assert_eq!(n[128..], 7i64.to_le_bytes());
+        let s = read("s.npy");
+        assert!(s.windows(5).any(|w| w == b"'<U3'"));
+        assert_eq!(s[128..].len(), 12);
     }
 }

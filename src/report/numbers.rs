@@ -75,7 +75,7 @@ impl Numbers {
 }
 
 /// A number in running text, about four digits.
-pub(super) fn plain(value: f64) -> String {
+pub(crate) fn plain(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 {
         "0".to_owned()

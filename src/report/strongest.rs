@@ -22,19 +22,37 @@ pub fn strongest<'a>(table: &'a Table, target: Option<&str>, n: usize) -> Vec<&'
     rows
 }
 
-/// Writes rows as aligned lines: site, head, position and token, target, base → patched, change.
-pub fn write_strongest(rows: &[&Row], out: &mut dyn Write) -> io::Result<()> {
+/// What a row patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patched {
+    /// A site, which has a head and a position.
+    Site,
+    /// An edge, which its name says all of.
+    Edge,
+    /// A site that is restored in a corrupted prompt, which is its base.
+    Restored,
+}
+
+/// Writes rows as aligned lines: site, head, position and token (or edge), target, base → patched,
+/// change.
+pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io::Result<()> {
     if rows.is_empty() {
         return writeln!(out, "no patch changed a target's probability");
     }
     let several_pairs = rows.iter().any(|row| row.pair != rows[0].pair);
     let mut lines = vec![
         [
-            "site",
+            match what {
+                Patched::Site | Patched::Restored => "site",
+                Patched::Edge => "edge",
+            },
             "head",
             "position",
             "target",
-            "base → patched",
+            match what {
+                Patched::Restored => "corrupted → restored",
+                _ => "base → patched",
+            },
             "change",
             "pair",
         ]
@@ -66,6 +84,11 @@ pub fn write_strongest(rows: &[&Row], out: &mut dyn Write) -> io::Result<()> {
     if !several_pairs {
         for line in &mut lines {
             line.pop();
+        }
+    }
+    if what == Patched::Edge {
+        for line in &mut lines {
+            line.drain(1..3);
         }
     }
     let columns = lines[0].len();

@@ -51,7 +51,8 @@ pub fn check_summary(path: &Path) -> Result<(), ReportError> {
 }
 
 /// Writes averages beside the result file `path`, in its format: what the averaged rows agree on, how
-/// many pairs, and of each metric mean (`m`), standard error (`m_se`) and finite values (`m_n`).
+/// many pairs, and of each metric mean (`m`), standard deviation (`m_sd`), standard error of the mean
+/// (`m_se`) and finite values (`m_n`).
 ///
 /// # Errors
 ///
@@ -67,6 +68,7 @@ pub fn write_summary(
     let metrics = summary.metrics.iter().flat_map(|name| {
         [
             (name.clone(), Kind::Float),
+            (format!("{name}_sd"), Kind::Float),
             (format!("{name}_se"), Kind::Float),
             (format!("{name}_n"), Kind::Int),
         ]
@@ -148,6 +150,7 @@ fn cells(average: &Average) -> impl Iterator<Item = Cell<'_>> {
     let values = average.values.iter().flat_map(|m| {
         [
             Cell::Float(m.mean()),
+            Cell::Float(m.deviation()),
             Cell::Float(m.error()),
             Cell::Int(m.count()),
         ]

@@ -424,15 +424,27 @@ fn check_operand(
                     "has rows of different lengths, so no constant fits it: use zero or scale",
                 );
             }
+            if v.rows != 1 && v.rows != patch.positions.len() {
+                let (rows, positions) = (v.rows, patch.positions.len());
+                return shape(&format!(
+                    "takes `{}`, which has {rows} rows, at {positions} positions: give one row, or one for each",
+                    v.label
+                ));
+            }
             let (expected, of, every_head) = match &patch.basis {
                 Some(basis) => {
                     let of = format!("the basis `{}`", basis.label());
-                    (basis.coordinates(), of, false)
+                    (basis.coordinates() * v.rows, of, false)
                 }
                 None => {
-                    let every_head = patch.component.has_heads() && v.values.len() == config.width;
-                    let expected = cell::columns(patch.component, config);
-                    (expected, format!("a row of {site}"), every_head)
+                    let every_head =
+                        patch.component.has_heads() && v.values.len() == config.width * v.rows;
+                    let expected = cell::columns(patch.component, config) * v.rows;
+                    let of = match v.rows {
+                        1 => format!("a row of {site}"),
+                        rows => format!("{site} at {rows} positions"),
+                    };
+                    (expected, of, every_head)
                 }
             };
             if v.values.len() != expected && !every_head {

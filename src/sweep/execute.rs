@@ -110,6 +110,16 @@ pub struct Plan {
     pub copied: usize,
 }
 
+impl std::ops::AddAssign for Plan {
+    fn add_assign(&mut self, other: Self) {
+        self.clean += other.clean;
+        self.runs += other.runs;
+        self.compared += other.compared;
+        self.count += other.count;
+        self.copied += other.copied;
+    }
+}
+
 impl Plan {
     /// Operations of everything.
     pub fn flops(&self) -> u64 {

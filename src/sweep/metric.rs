@@ -167,11 +167,15 @@ impl Metric {
 
     /// Its value of a run as one number: the mean over the targets, where they differ.
     pub fn of_run(&self, reading: &Reading<'_>) -> f64 {
-        let targets = match self.quantity.is_of_target() {
-            true => reading.pair.targets.len(),
+        mean((0..self.values(reading.pair)).map(|i| self.of(reading, i)))
+    }
+
+    /// How many values it has of a run: one for each target where they differ, else one.
+    pub fn values(&self, pair: &Pair) -> usize {
+        match self.quantity.is_of_target() {
+            true => pair.targets.len(),
             false => 1,
-        };
-        mean((0..targets).map(|i| self.of(reading, i)))
+        }
     }
 
     /// Whether every result has it as a column anyway.

@@ -79,7 +79,7 @@ pub fn pairs_provenance(model: &Checkpoint, pairs: &[PairRuns]) -> Vec<PairProve
 }
 
 /// A token's text, or its id in brackets without a tokenizer.
-fn raw(model: &Checkpoint, id: u32) -> String {
+pub(crate) fn raw(model: &Checkpoint, id: u32) -> String {
     model
         .tokenizer
         .as_ref()

@@ -8,9 +8,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::sweep::execute::{Outcome, PairOutcome};
 use crate::sweep::metric::{Metric, Quantity, Reading};
+use crate::sweep::pair::{Pair, PairRuns};
 use crate::sweep::table::{Row, Table};
-use crate::sweep::{execute::Outcome, pair::PairRuns};
 
 /// Averages of a result.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -66,14 +67,18 @@ impl Moments {
         if self.count > 0 { self.mean } else { f64::NAN }
     }
 
-    /// Standard error of the mean: sample deviation / √n, NaN of fewer than two.
-    pub fn error(&self) -> f64 {
-        let n = f64::from(self.count);
+    /// Sample standard deviation, √(Σ(x − mean)² / (n − 1)), NaN of fewer than two.
+    pub fn deviation(&self) -> f64 {
         if self.count > 1 {
-            (self.squares / (n - 1.0) / n).sqrt()
+            (self.squares / f64::from(self.count - 1)).sqrt()
         } else {
             f64::NAN
         }
+    }
+
+    /// Standard error of the mean: sample deviation / √n, NaN of fewer than two.
+    pub fn error(&self) -> f64 {
+        self.deviation() / f64::from(self.count).sqrt()
     }
 }
 
@@ -93,25 +98,37 @@ type Place = (
     String,
 );
 
-/// Averages a result over its pairs. `table` is that of the same pairs and outcome.
-pub fn summary(
-    table: &Table,
-    pairs: &[PairRuns],
-    outcome: &Outcome,
-    metrics: &[Metric],
-) -> Summary {
-    let fixed = [Quantity::Prob, Quantity::Logprob, Quantity::Logit].map(Metric::plain);
-    let others = metrics.iter().filter(|m| !m.is_column());
-    let metrics: Vec<Metric> = fixed.iter().chain(others).copied().collect();
-    let mut rows: Vec<Average> = Vec::new();
-    let mut known: HashMap<Key, usize> = HashMap::new();
-    let shared = pairs
-        .windows(2)
-        .all(|w| Arc::ptr_eq(&w[0].runs, &w[1].runs));
-    let mut next = table.rows.iter();
-    for (PairRuns { pair, .. }, read) in pairs.iter().zip(&outcome.pairs) {
+/// Averages that grow by one pair's runs at a time.
+#[derive(Default)]
+pub struct Averages {
+    metrics: Vec<Metric>,
+    /// Whether all pairs have the same runs, so that a run is a place.
+    shared: bool,
+    rows: Vec<Average>,
+    known: HashMap<Key, usize>,
+}
+
+impl Averages {
+    /// Averages of prob, logprob, logit and these metrics, of runs that belong together by what they
+    /// patch.
+    pub fn new(metrics: &[Metric]) -> Self {
+        let fixed = [Quantity::Prob, Quantity::Logprob, Quantity::Logit].map(Metric::plain);
+        let others = metrics.iter().filter(|m| !m.is_column());
+        Self {
+            metrics: fixed.iter().chain(others).copied().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds what was read of a pair; `rows` are those of its runs in a table, which are taken.
+    pub fn add<'a>(
+        &mut self,
+        rows: &mut impl Iterator<Item = &'a Row>,
+        pair: &Pair,
+        read: &PairOutcome,
+    ) {
         let Some(base) = read.base.last() else {
-            continue;
+            return;
         };
         for run in read.runs.iter().filter_map(|readouts| readouts.last()) {
             let reading = Reading {
@@ -121,34 +138,56 @@ pub fn summary(
                 run,
             };
             for index in 0..pair.targets.len() {
-                let Some(row) = next.next() else { break };
-                let key = match shared {
+                let Some(row) = rows.next() else { break };
+                let key = match self.shared {
                     true => Key::Run(row.run, index as u32),
                     false => Key::Place(place(row), index as u32),
                 };
-                let at = *known.entry(key).or_insert_with(|| {
-                    rows.push(Average {
+                let at = *self.known.entry(key).or_insert_with(|| {
+                    self.rows.push(Average {
                         row: row.clone(),
                         index: index as u32,
                         target: Some((row.target.clone(), row.target_id)),
-                        values: vec![Moments::default(); metrics.len()],
+                        values: vec![Moments::default(); self.metrics.len()],
                         ..Average::default()
                     });
-                    rows.len() - 1
+                    self.rows.len() - 1
                 });
-                let average = &mut rows[at];
+                let average = &mut self.rows[at];
                 average.pairs += 1;
                 average.agree(row);
-                for (value, metric) in average.values.iter_mut().zip(&metrics) {
+                for (value, metric) in average.values.iter_mut().zip(&self.metrics) {
                     value.add(metric.of(&reading, index));
                 }
             }
         }
     }
-    Summary {
-        metrics: metrics.iter().map(Metric::to_string).collect(),
-        rows,
+
+    /// The averages so far.
+    pub fn finish(self) -> Summary {
+        Summary {
+            metrics: self.metrics.iter().map(Metric::to_string).collect(),
+            rows: self.rows,
+        }
     }
+}
+
+/// Averages a result over its pairs. `table` is that of the same pairs and outcome.
+pub fn summary(
+    table: &Table,
+    pairs: &[PairRuns],
+    outcome: &Outcome,
+    metrics: &[Metric],
+) -> Summary {
+    let mut averages = Averages::new(metrics);
+    averages.shared = pairs
+        .windows(2)
+        .all(|w| Arc::ptr_eq(&w[0].runs, &w[1].runs));
+    let mut rows = table.rows.iter();
+    for (PairRuns { pair, .. }, read) in pairs.iter().zip(&outcome.pairs) {
+        averages.add(&mut rows, pair, read);
+    }
+    averages.finish()
 }
 
 /// Where a row patches, as far as it is the same in all prompts.
@@ -205,6 +244,7 @@ mod tests {
             let mean = values.iter().sum::<f64>() / n;
             let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
             prop_assert!((moments.mean() - mean).abs() < 1e-9);
+            prop_assert!((moments.deviation() - variance.sqrt()).abs() < 1e-9);
             prop_assert!((moments.error() - (variance / n).sqrt()).abs() < 1e-9);
             prop_assert_eq!(moments.count() as usize, values.len());
         }

@@ -75,6 +75,7 @@ pub fn read_vector(text: &str, folder: &Path) -> Result<Vector, VectorError> {
     Ok(Vector {
         label: text.to_owned(),
         values: values.into(),
+        rows: 1,
     })
 }
 

@@ -131,6 +131,7 @@ fn patches(
     let vector = Vector {
         label: "random".into(),
         values: inputs.matrix(1, width).into(),
+        rows: 1,
     };
     let mut ops = vec![
         Op::Interchange,

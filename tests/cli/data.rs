@@ -432,6 +432,7 @@ fn a_file_that_is_wrong_as_a_whole_is_refused() {
         ("a.csv", ""),
         ("b.csv", "base,source\n"),
         ("a.json", "{\"prompts\": []}"),
+        ("a.json", "[]"),
     ] {
         lab.write(name, text);
         lab.refused(
@@ -439,7 +440,7 @@ fn a_file_that_is_wrong_as_a_whole_is_refused() {
             &[name, "has no rows"],
         );
     }
-    lab.write("b.json", "[]");
+    lab.write("b.json", "{}");
     lab.refused(
         &["sweep", "--data", "b.json"],
         &["has no list `prompts`", ".jsonl"],

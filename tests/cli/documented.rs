@@ -1,26 +1,79 @@
-//! Every command of docs/data.md, run as it stands there.
+//! Every command of the pages in docs, run as it stands there.
 
 use crate::data::lab_with;
+use crate::lab::Lab;
+
+const FILES: [&str; 6] = [
+    "capitals.jsonl",
+    "capitals.csv",
+    "eap_ig.csv",
+    "auto_circuit.json",
+    "facts.json",
+    "known.json",
+];
+
+/// Runs a page's commands; the page, and where its files are.
+fn run(page: &str) -> (String, Vec<String>, Lab) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs")
+        .join(page);
+    let page = std::fs::read_to_string(path).unwrap();
+    let lab = lab_with(&FILES);
+    let commands = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("headlight "));
+    let commands: Vec<String> = commands.map(str::to_owned).collect();
+    for command in &commands {
+        lab.ok(&words(command));
+    }
+    (page, commands, lab)
+}
+
+/// A line as a shell splits it, with double quotes alone.
+fn words(line: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for (i, part) in line.split('"').enumerate() {
+        match i % 2 {
+            0 => all.extend(part.split_whitespace().map(str::to_owned)),
+            _ => all.push(part.to_owned()),
+        }
+    }
+    all
+}
+
+#[test]
+fn commands_of_the_edges_page_run() {
+    let (page, commands, lab) = run("edges.md");
+    assert!(commands.len() >= 6, "{commands:?}");
+    // what the first of them prints
+    let said = lab.ok(&words(&commands[0]));
+    let example = page
+        .split_once("```text\n")
+        .unwrap()
+        .1
+        .split_once("```")
+        .unwrap()
+        .0;
+    assert!(
+        example.lines().count() > 3 && said.out.contains(example),
+        "{example}"
+    );
+}
+
+#[test]
+fn commands_of_the_tracing_page_run() {
+    let (page, commands, lab) = run("tracing.md");
+    assert!(commands.len() >= 6, "{commands:?}");
+    assert!(page.contains(lab.read("known.json").trim_end()));
+    for file in ["trace.png", "mlp.npz", "facts.svg", "facts.summary.csv"] {
+        assert!(lab.path(file).exists(), "{file}");
+    }
+}
 
 #[test]
 fn commands_of_the_data_page_run() {
-    let page =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/data.md")).unwrap();
-    let lab = lab_with(&[
-        "capitals.jsonl",
-        "capitals.csv",
-        "eap_ig.csv",
-        "auto_circuit.json",
-    ]);
-    let commands: Vec<&str> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("headlight "))
-        .collect();
+    let (page, commands, lab) = run("data.md");
     assert!(commands.len() >= 15, "{commands:?}");
-    for command in &commands {
-        let args: Vec<&str> = command.split_whitespace().collect();
-        lab.ok(&args);
-    }
     // every format, metric and preset family has one
     let all = commands.join("\n");
     for word in [
@@ -51,4 +104,5 @@ fn commands_of_the_data_page_run() {
     for name in ["capitals.csv", "eap_ig.csv", "auto_circuit.json"] {
         assert!(page.contains(lab.read(name).trim_end()), "{name}");
     }
+    assert!(page.contains(lab.read("facts.json").lines().nth(1).unwrap()));
 }

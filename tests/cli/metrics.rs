@@ -155,7 +155,7 @@ fn metrics_that_cannot_be_are_refused() {
 }
 
 /// An array of a `.npz`: its shape and doubles.
-fn npy(lab: &Lab, file: &str, name: &str) -> (Vec<usize>, Vec<f64>) {
+pub fn npy(lab: &Lab, file: &str, name: &str) -> (Vec<usize>, Vec<f64>) {
     let bytes = member(lab, file, name);
     let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
@@ -176,7 +176,7 @@ fn npy(lab: &Lab, file: &str, name: &str) -> (Vec<usize>, Vec<f64>) {
     (shape, values.collect())
 }
 
-fn member(lab: &Lab, file: &str, name: &str) -> Vec<u8> {
+pub fn member(lab: &Lab, file: &str, name: &str) -> Vec<u8> {
     let mut zip = zip::ZipArchive::new(std::fs::File::open(lab.path(file)).unwrap()).unwrap();
     let mut bytes = Vec::new();
     zip.by_name(&format!("{name}.npy"))

@@ -157,6 +157,7 @@ fn no_ops<B: Backend>(
                 let set = Op::Set(Vector {
                     label: "there".into(),
                     values: values.into(),
+                    rows: 1,
                 });
                 patches
                     .push(Patch::interchange(component, layer, heads, vec![position]).with_op(set));

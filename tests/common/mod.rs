@@ -6,6 +6,7 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+pub mod edges;
 pub mod laws;
 pub mod model;
 pub mod reference;

@@ -206,11 +206,14 @@ pub fn runs(most: usize) -> impl Strategy<Value = Vec<Vec<PatchSpec>>> {
     proptest::collection::vec(proptest::collection::vec(patch(), 1..=5), 1..=most)
 }
 
-pub fn vector(seed: u64, length: usize) -> Vector {
+/// A constant of one row or, one time in three, of a row for each position.
+pub fn vector(seed: u64, length: usize, positions: usize) -> Vector {
     let mut random = Random(seed);
+    let rows = if seed.is_multiple_of(3) { positions } else { 1 };
     Vector {
         label: format!("v{seed}x{length}"),
-        values: (0..length).map(|_| random.normal()).collect(),
+        values: (0..rows * length).map(|_| random.normal()).collect(),
+        rows,
     }
 }
 
@@ -267,9 +270,9 @@ impl PatchSpec {
             OpSpec::Zero if component.stage() == Stage::LnFScale => Op::Scale(0.5), // not NaN alone
             OpSpec::Zero => Op::Zero,
             OpSpec::Set(seed) if component.has_heads() && seed % 2 == 0 => {
-                Op::Set(vector(seed, config.width))
+                Op::Set(vector(seed, config.width, positions.len()))
             }
-            OpSpec::Set(seed) => Op::Set(vector(seed, columns)),
+            OpSpec::Set(seed) => Op::Set(vector(seed, columns, positions.len())),
             OpSpec::Mean(seed) => {
                 let mut random = Random(seed);
                 let prompt = |random: &mut Random| -> Vec<u32> {
@@ -286,9 +289,11 @@ impl PatchSpec {
                 })
             }
             OpSpec::Add => Op::Add(None),
-            OpSpec::AddVector(seed) => Op::Add(Some(vector(seed, columns))),
+            OpSpec::AddVector(seed) => Op::Add(Some(vector(seed, columns, positions.len()))),
             OpSpec::Subtract => Op::Subtract(None),
-            OpSpec::SubtractVector(seed) => Op::Subtract(Some(vector(seed, columns))),
+            OpSpec::SubtractVector(seed) => {
+                Op::Subtract(Some(vector(seed, columns, positions.len())))
+            }
             OpSpec::Scale(x) => Op::Scale(x),
             OpSpec::Interpolate(alpha) => Op::Interpolate(alpha),
             OpSpec::Noise(level, sample) => Op::Noise {

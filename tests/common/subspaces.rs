@@ -144,9 +144,9 @@ impl Subspace {
                 let basis = basis(form, seed, width);
                 let k = basis.coordinates();
                 let op = match patch.op {
-                    Op::Set(_) => Op::Set(vector(seed, k)),
-                    Op::Add(Some(_)) => Op::Add(Some(vector(seed, k))),
-                    Op::Subtract(Some(_)) => Op::Subtract(Some(vector(seed, k))),
+                    Op::Set(_) => Op::Set(vector(seed, k, 1)),
+                    Op::Add(Some(_)) => Op::Add(Some(vector(seed, k, 1))),
+                    Op::Subtract(Some(_)) => Op::Subtract(Some(vector(seed, k, 1))),
                     op => op,
                 };
                 Patch {

@@ -136,6 +136,6 @@ fn strongest_cells() {
     let table = REFERENCE.table();
     let rows = report::strongest(&table, Some(" Rome"), 4);
     let mut out = Vec::new();
-    report::write_strongest(&rows, &mut out).unwrap();
+    report::write_strongest(&rows, report::Patched::Site, &mut out).unwrap();
     insta::assert_snapshot!("strongest", String::from_utf8(out).unwrap());
 }

@@ -1,0 +1,170 @@
+//! Prompts and targets as typed, for every command that patches.
+
+use clap::Args;
+
+use super::Global;
+use super::data::DataFlags;
+use super::setup::Setup;
+use crate::error::Error;
+use crate::sweep::check::check_pair;
+use crate::sweep::pair::{Pair, PairRuns};
+
+/// Flags of one prompt pair.
+#[derive(Debug, Args)]
+pub struct Prompts {
+    /// Base prompt: the one that is patched
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["base_ids", "data"])]
+    base: Option<String>,
+    /// Base prompt as token ids
+    #[arg(
+        long,
+        value_name = "IDS",
+        value_delimiter = ',',
+        conflicts_with = "data"
+    )]
+    base_ids: Option<Vec<u32>>,
+    /// Source prompt: where activations are taken from
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["source_ids", "data"])]
+    source: Option<String>,
+    /// Source prompt as token ids
+    #[arg(
+        long,
+        value_name = "IDS",
+        value_delimiter = ',',
+        conflicts_with = "data"
+    )]
+    source_ids: Option<Vec<u32>>,
+    #[command(flatten)]
+    pub answers: Answers,
+}
+
+/// Flags of what is read of a run.
+#[derive(Debug, Args)]
+pub struct Answers {
+    /// Target tokens, split at commas and not trimmed, such as " Madrid, Rome"
+    #[arg(long, value_name = "TEXTS")]
+    targets: Option<String>,
+    /// A target token, taken whole; may be repeated
+    #[arg(long, visible_alias = "answer", value_name = "TEXT")]
+    target: Vec<String>,
+    /// Target tokens as ids
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    target_ids: Vec<u32>,
+    /// A wrong answer, taken whole, that logit_diff and prob_diff hold against the targets; may be
+    /// repeated
+    #[arg(long, value_name = "TEXT")]
+    wrong_target: Vec<String>,
+    /// Let a target of several tokens count as its first
+    #[arg(long)]
+    pub first_token: bool,
+}
+
+/// What a command without prompts runs on the demo model.
+const REFERENCE: [&str; 2] = ["The capital of Spain is", "The capital of Italy is"];
+
+impl Prompts {
+    /// The one pair that the flags give, or the demo's; without targets, none yet.
+    pub fn pair(&self, global: &Global, setup: &Setup, data: &DataFlags) -> Result<Pair, Error> {
+        let pair = match self.given(setup)? {
+            Some(pair) => pair,
+            None if global.model == "demo" => {
+                let text = setup.model.text()?;
+                let [base, source] = REFERENCE.map(|prompt| text.encode(prompt));
+                Pair {
+                    base: base?,
+                    source: Some(source?),
+                    targets: self.answers.targets(setup)?,
+                    wrong: self.answers.wrong(setup)?,
+                    ..Pair::default()
+                }
+            }
+            None => {
+                return Err(Error::Usage(
+                    "no prompts: give --base and --source, or --data".into(),
+                ));
+            }
+        };
+        let pair = data.begin(pair, &setup.model.config)?;
+        check_pair(&pair, &setup.model.config)?;
+        Ok(pair)
+    }
+
+    fn given(&self, setup: &Setup) -> Result<Option<Pair>, Error> {
+        let encode = |text: &Option<String>, ids: &Option<Vec<u32>>| -> Result<_, Error> {
+            Ok(match (text, ids) {
+                (Some(text), _) => Some(setup.model.text()?.encode(text)?),
+                (None, ids) => ids.clone(),
+            })
+        };
+        let source = encode(&self.source, &self.source_ids)?;
+        let Some(base) = encode(&self.base, &self.base_ids)? else {
+            if source.is_some() {
+                return Err(Error::Usage(
+                    "a source prompt without a base prompt: give --base too".into(),
+                ));
+            }
+            return Ok(None);
+        };
+        Ok(Some(Pair {
+            base,
+            source,
+            targets: self.answers.targets(setup)?,
+            wrong: self.answers.wrong(setup)?,
+            ..Pair::default()
+        }))
+    }
+}
+
+impl Answers {
+    /// Target ids, in the order `--targets`, `--target`, `--target-ids`.
+    pub fn targets(&self, setup: &Setup) -> Result<Vec<u32>, Error> {
+        let split = self.targets.iter().flat_map(|t| t.split(','));
+        let texts = split.chain(self.target.iter().map(String::as_str));
+        let mut targets = Vec::new();
+        for text in texts {
+            targets.push(setup.model.text()?.target(text, self.first_token)?);
+        }
+        targets.extend(&self.target_ids);
+        Ok(targets)
+    }
+
+    /// Ids of the wrong targets.
+    pub fn wrong(&self, setup: &Setup) -> Result<Vec<u32>, Error> {
+        let id = |text: &String| Ok(setup.model.text()?.target(text, self.first_token)?);
+        self.wrong_target.iter().map(id).collect()
+    }
+}
+
+/// Gives pairs without targets the top token of either prompt.
+pub fn default_targets(setup: &Setup, pairs: &mut [PairRuns]) -> Result<(), Error> {
+    let without = pairs.iter_mut().filter(|p| p.pair.targets.is_empty());
+    let mut without: Vec<&mut Pair> = without.map(|p| &mut p.pair).collect();
+    let clean = |base: &Vec<u32>| PairRuns {
+        pair: Pair {
+            base: base.clone(),
+            ..Pair::default()
+        },
+        runs: [].into(),
+    };
+    let prompts = without
+        .iter()
+        .flat_map(|pair| std::iter::once(&pair.base).chain(&pair.source));
+    let prompts: Vec<PairRuns> = prompts.map(clean).collect();
+    if prompts.is_empty() {
+        return Ok(());
+    }
+    let (outcome, _) = setup.execute(&prompts, 1, &[])?;
+    let mut tops = outcome.pairs.iter().map(|read| {
+        let base = read.base.first();
+        base.and_then(|read| read.top.first()).map(|(id, _)| *id)
+    });
+    for pair in &mut without {
+        let count = 1 + usize::from(pair.source.is_some());
+        for top in tops.by_ref().take(count).flatten() {
+            if !pair.targets.contains(&top) {
+                pair.targets.push(top);
+            }
+        }
+    }
+    Ok(())
+}

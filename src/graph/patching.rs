@@ -1,0 +1,189 @@
+//! Exact edge patching: one receiver reads one sender's contribution from the source.
+//!
+//! A run per edge adds the sender's difference to what the receiver reads, x + (c_source − c_base) at
+//! every position, and lets everything downstream follow. Nothing is linearised: this is what edge
+//! attribution patching (EAP, EAP-IG) approximates by a gradient.
+//!
+//! A model has tens of thousands of edges, so runs are made, executed and given away a few senders at a
+//! time; all receivers of a sender share its difference.
+
+use std::sync::Arc;
+
+use super::contribution::{Difference, Differences};
+use super::edge::Edge;
+use super::node::Sender;
+use crate::backend::Backend;
+use crate::model::{Checkpoint, Config};
+use crate::patch::{Op, Patch, Run, Vector};
+use crate::sweep::check::check_pair;
+use crate::sweep::execute::{ExecuteError, Limits, Outcome, execute};
+use crate::sweep::metric::Metric;
+use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::results::table;
+use crate::sweep::table::{Provenance, Row};
+
+/// Runs that are made and executed together, unless one sender has more.
+const RUNS: usize = 2048;
+
+/// Bytes of differences that are held together, unless one sender's are more.
+const BYTES: usize = 64 << 20;
+
+/// Why edges cannot be patched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EdgePatchingError {
+    /// Nothing to take contributions from.
+    #[error("edges are patched with a source prompt's contributions: give one")]
+    NoSource,
+    /// Positions of one prompt that the other does not have.
+    #[error(
+        "the base prompt has {base} tokens and the source {source_length}: a contribution is put where it was taken, so give prompts of equal length"
+    )]
+    Lengths {
+        /// Tokens of the base.
+        base: usize,
+        /// Tokens of the source.
+        source_length: usize,
+    },
+    /// Runs that do not fit the model or the memory, or an interruption.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+}
+
+/// Some edges that have been run.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// The edges, one a run.
+    pub edges: &'a [Edge],
+    /// How many edges stood before them.
+    pub first: usize,
+    /// The pair with its runs.
+    pub pair: PairRuns,
+    /// What was read of the pair, the only one.
+    pub outcome: Outcome,
+}
+
+impl Batch<'_> {
+    /// The rows of the result table, with the receiver as what is patched, even where nothing had to be.
+    /// `pair` is the pair's index; runs are counted over all batches.
+    pub fn rows(&self, model: &Checkpoint, metrics: &[Metric], pair: usize) -> Vec<Row> {
+        let pairs = std::slice::from_ref(&self.pair);
+        let of = Provenance::default();
+        let mut rows = table(model, pairs, &self.outcome, metrics, of).rows;
+        for row in &mut rows {
+            let edge = self.edges[row.run as usize];
+            let (component, layer, head) = edge.receiver.site(&model.config);
+            row.component = Some(component.name().into());
+            row.layer = Some(layer as u32);
+            row.head = head.map(|head| head as u32);
+            row.op = Some(Op::Add(Some(constant(&[].into(), 0))).label());
+            (row.pair, row.run) = (pair as u32, self.first as u32 + row.run);
+        }
+        rows
+    }
+}
+
+/// Checks that a pair's edges can be patched.
+///
+/// # Errors
+///
+/// [`EdgePatchingError`] without a source, where the lengths differ, and where prompts or targets do
+/// not fit the model.
+pub fn check<'a>(pair: &'a Pair, config: &Config) -> Result<&'a [u32], EdgePatchingError> {
+    check_pair(pair, config).map_err(|error| ExecuteError::Check {
+        pair: 0,
+        run: None,
+        error,
+    })?;
+    let source = pair.source.as_deref().ok_or(EdgePatchingError::NoSource)?;
+    match (pair.base.len(), source.len()) {
+        (base, length) if base == length => Ok(source),
+        (base, source_length) => Err(EdgePatchingError::Lengths {
+            base,
+            source_length,
+        }),
+    }
+}
+
+/// Patches each edge by itself and hands the readouts on, batch by batch in the order given, for which
+/// the edges of one sender should stand together.
+///
+/// # Errors
+///
+/// [`EdgePatchingError`]: what [`check`] finds, a budget too small, or an interruption.
+pub fn patch_edges<B: Backend>(
+    backend: &B,
+    model: &Checkpoint,
+    pair: &Pair,
+    edges: &[Edge],
+    limits: &Limits<'_>,
+    mut done: impl FnMut(Batch<'_>),
+) -> Result<(), EdgePatchingError> {
+    let source = check(pair, backend.config())?;
+    let groups: Vec<&[Edge]> = edges.chunk_by(|a, b| a.sender == b.sender).collect();
+    let mut senders: Vec<Sender> = groups.iter().map(|group| group[0].sender).collect();
+    senders.sort_unstable_by_key(|sender| sender.index(backend.config()));
+    senders.dedup();
+    let differences = Differences::new(backend, &pair.base, source, &senders, limits)?;
+    let each = pair.base.len() * backend.config().width * size_of::<f64>();
+    let (mut first, mut end, mut bytes) = (0, 0, 0);
+    for (i, group) in groups.iter().enumerate() {
+        (end, bytes) = (end + group.len(), bytes + each);
+        let fits = |next: &&[Edge]| end - first + next.len() <= RUNS && bytes + each <= BYTES;
+        if groups.get(i + 1).is_some_and(fits) {
+            continue;
+        }
+        let edges = &edges[first..end];
+        let runs = runs(edges, &differences, model);
+        let pair = PairRuns {
+            pair: pair.clone(),
+            runs: runs.into(),
+        };
+        let outcome = execute(backend, std::slice::from_ref(&pair), limits)?;
+        done(Batch {
+            edges,
+            first,
+            pair,
+            outcome,
+        });
+        (first, bytes) = (end, 0);
+    }
+    Ok(())
+}
+
+/// One run an edge; edges of one sender that stand together share its difference.
+fn runs(edges: &[Edge], differences: &Differences, model: &Checkpoint) -> Vec<Run> {
+    let mut runs = Vec::with_capacity(edges.len());
+    for group in edges.chunk_by(|a, b| a.sender == b.sender) {
+        let difference = differences.of(group[0].sender, model);
+        let of = |edge: &Edge| run(*edge, &difference, &model.config);
+        runs.extend(group.iter().map(of));
+    }
+    runs
+}
+
+/// The run of one edge: without patches where the sender contributes the same in both prompts.
+fn run(edge: Edge, difference: &Difference, config: &Config) -> Run {
+    let (component, layer, head) = edge.receiver.site(config);
+    let positions = difference.positions.clone();
+    let rows = positions.len();
+    let patch = || {
+        let heads = head.into_iter().collect();
+        let add = Op::Add(Some(constant(&difference.values, rows)));
+        Patch::interchange(component, Some(layer), heads, positions).with_op(add)
+    };
+    Run {
+        name: Some(edge.to_string()),
+        patches: if rows == 0 { Vec::new() } else { vec![patch()] },
+        ..Run::default()
+    }
+}
+
+/// Which sender's it is stands in the run's name, so that plots have all of a receiver's together.
+fn constant(values: &Arc<[f64]>, rows: usize) -> Vector {
+    Vector {
+        label: "source-base".into(),
+        values: Arc::clone(values),
+        rows,
+    }
+}

@@ -1,0 +1,109 @@
+//! Every edge as raw hooks patched it (tests/fixtures/make_edges.py), and how far a backend is off.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use headlight::backend::Backend;
+use headlight::graph::edge::edges;
+use headlight::graph::patching::patch_edges;
+use headlight::model::Checkpoint;
+use headlight::sweep::execute::Limits;
+use headlight::sweep::pair::Pair;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct File {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    base_ids: Vec<u32>,
+    source_ids: Vec<u32>,
+    target_ids: Vec<u32>,
+    logprobs: Vec<f64>,
+    edges: Vec<(String, Vec<f64>)>,
+}
+
+pub fn limits(stop: &AtomicBool) -> Limits<'_> {
+    Limits {
+        memory: 1 << 30,
+        top: 0,
+        top_of_runs: 0,
+        ranks: false,
+        kl: false,
+        stop,
+    }
+}
+
+pub fn checkpoint(model: &str) -> Checkpoint {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    Checkpoint::open(&root.join(model)).unwrap()
+}
+
+/// The worst |Δ log-probability| over every edge of a fixture's pairs, but for the first few, and where.
+pub fn worst<B: Backend>(
+    backend: &B,
+    name: &str,
+    model: &Checkpoint,
+    without: usize,
+) -> (f64, String) {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}/edges.json"));
+    let file: File = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(file.cases.len(), 2);
+    let stop = AtomicBool::new(false);
+    let mut worst = (0.0, String::new());
+    let mut note = |got: f64, want: f64, at: &str| {
+        let error = (got - want).abs();
+        if error.is_nan() || error > worst.0 {
+            worst = (
+                if error.is_nan() { f64::INFINITY } else { error },
+                at.to_owned(),
+            );
+        }
+    };
+    for case in file.cases.into_iter().skip(without) {
+        let mut wanted: HashMap<String, Vec<f64>> = case.edges.into_iter().collect();
+        let pair = Pair {
+            base: case.base_ids,
+            source: Some(case.source_ids),
+            targets: case.target_ids,
+            ..Pair::default()
+        };
+        let edges = edges(&model.config);
+        assert_eq!(edges.len(), wanted.len(), "{name}");
+        let before = backend.executed_flops();
+        let (mut planned, mut runs) = (0, 0);
+        patch_edges(backend, model, &pair, &edges, &limits(&stop), |batch| {
+            planned += batch.outcome.plan.flops();
+            let read = &batch.outcome.pairs[0];
+            for (logit, want) in read.base[0].logits.iter().zip(&case.logprobs) {
+                note(read.base[0].log_probability(*logit), *want, "clean");
+            }
+            assert_eq!(read.runs.len(), batch.edges.len());
+            for ((edge, run), readout) in batch
+                .edges
+                .iter()
+                .zip(batch.pair.runs.iter())
+                .zip(&read.runs)
+            {
+                let edge = edge.to_string();
+                assert_eq!(run.name.as_ref(), Some(&edge));
+                let want = wanted
+                    .remove(&edge)
+                    .unwrap_or_else(|| panic!("{edge} is no edge"));
+                for (logit, want) in readout[0].logits.iter().zip(&want) {
+                    note(readout[0].log_probability(*logit), *want, &edge);
+                }
+                runs += 1;
+            }
+        })
+        .unwrap();
+        assert_eq!(runs, edges.len());
+        // contributions are taken from two clean runs more, which nobody reads out
+        assert!(backend.executed_flops() - before > planned);
+    }
+    worst
+}

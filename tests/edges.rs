@@ -1,0 +1,289 @@
+//! Edge patching against raw hooks, and its laws: nothing moves where base and source agree, and runs of
+//! several edges are several runs.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+
+use common::edges::{checkpoint, limits, worst};
+use common::model::{ModelSpec, generic_model};
+use headlight::backend::cpu::{Cpu, Real};
+use headlight::backend::{Backend, Readout};
+use headlight::graph::contribution::Differences;
+use headlight::graph::edge::{Edge, edges};
+use headlight::graph::node::{Receiver, Sender};
+use headlight::graph::patching::{EdgePatchingError, patch_edges};
+use headlight::model::Checkpoint;
+use headlight::patch::{Op, Patch, Run, Vector};
+use headlight::site::Component;
+use headlight::sweep::check::check_run;
+use headlight::sweep::pair::{Pair, PairRuns};
+use proptest::prelude::*;
+
+fn on<T: Real>(name: &str) -> (f64, String) {
+    let model = checkpoint(name);
+    worst(&Cpu::<T>::new(&model), name, &model, 0)
+}
+
+#[test]
+fn every_edge_agrees_with_hooks() {
+    for name in ["tied", "odd_untied"] {
+        let (error, at) = on::<f64>(name);
+        println!("{name}, f64: {error:.2e} at {at}");
+        assert!(error <= 1e-9, "{name}: {error:e} at {at}");
+        let (error, at) = on::<f32>(name);
+        println!("{name}, f32: {error:.2e} at {at}");
+        assert!(error <= 1e-5, "{name}: {error:e} at {at}");
+    }
+}
+
+/// Every edge's readouts, with the clean base's.
+fn patched<B: Backend>(
+    backend: &B,
+    model: &Checkpoint,
+    pair: &Pair,
+    edges: &[Edge],
+) -> (Readout, Vec<(Edge, Readout, bool)>) {
+    let stop = AtomicBool::new(false);
+    let (mut base, mut all) = (Readout::default(), Vec::new());
+    patch_edges(backend, model, pair, edges, &limits(&stop), |batch| {
+        let read = &batch.outcome.pairs[0];
+        base = read.base[0].clone();
+        for ((edge, run), readouts) in batch
+            .edges
+            .iter()
+            .zip(batch.pair.runs.iter())
+            .zip(&read.runs)
+        {
+            all.push((*edge, readouts[0].clone(), run.patches.is_empty()));
+        }
+    })
+    .unwrap();
+    (base, all)
+}
+
+fn pair(base: Vec<u32>, source: Vec<u32>) -> Pair {
+    Pair {
+        base,
+        source: Some(source),
+        targets: vec![0, 1],
+        ..Pair::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// No edge of two equal prompts moves a bit, or has anything to compute; and no edge sees a token
+    /// that only later rows have.
+    #[test]
+    fn what_is_the_same_moves_nothing(spec in generic_model(), ids in proptest::collection::vec(any::<u32>(), 1..8)) {
+        let model = spec.open();
+        let cpu = Cpu::<f32>::new(&model);
+        let ids: Vec<u32> = ids.iter().map(|id| id % spec.vocab as u32).collect();
+        let edges = edges(&model.config);
+        let (base, all) = patched(&cpu, &model, &pair(ids.clone(), ids), &edges);
+        prop_assert_eq!(all.len(), edges.len());
+        for (edge, readout, nothing) in all {
+            prop_assert!(nothing && common::bits(&readout) == common::bits(&base), "{}", edge);
+        }
+    }
+
+    /// A sender's contributions, biases aside, are the whole of what the residual stream is made of.
+    #[test]
+    fn differences_add_up_to_the_residual_stream(
+        spec in generic_model(),
+        tokens in proptest::collection::vec((any::<u32>(), any::<u32>()), 1..8),
+    ) {
+        let model = spec.open();
+        let cpu = Cpu::<f64>::new(&model);
+        let (config, stop) = (&model.config, AtomicBool::new(false));
+        let fold = |id: u32| id % spec.vocab as u32;
+        let (base, source): (Vec<u32>, Vec<u32>) = tokens.iter().map(|(a, b)| (fold(*a), fold(*b))).unzip();
+        let common = base.iter().zip(&source).take_while(|(a, b)| a == b).count();
+        let senders = Sender::all(config);
+        let differences = Differences::new(&cpu, &base, &source, &senders, &limits(&stop)).unwrap();
+        let (n, width) = (base.len(), config.width);
+        let mut sum = vec![0.0; n * width];
+        for sender in &senders {
+            let one = differences.of(*sender, &model);
+            prop_assert_eq!(one.values.len(), one.positions.len() * width);
+            // a shared beginning is left out
+            prop_assert!(one.positions.iter().all(|p| (common..n).contains(p)), "{sender}");
+            for (position, row) in one.positions.iter().zip(one.values.chunks(width)) {
+                sum[position * width..][..width].iter_mut().zip(row).for_each(|(s, x)| *s += x);
+            }
+        }
+        let last = [(Component::BlockOutput, Some(config.layers - 1))];
+        let stream = |ids: &[u32]| {
+            let kept = headlight::sweep::activations::activations(&cpu, ids, &last, &limits(&stop)).unwrap();
+            kept[0].values.clone()
+        };
+        let size = stream(&base).iter().fold(1.0f64, |m, x| m.max(x.abs()));
+        for (i, (b, s)) in stream(&base).iter().zip(stream(&source)).enumerate() {
+            prop_assert!((sum[i] - (s - b)).abs() <= 1e-10 * size, "{i}: {} {}", sum[i], s - b);
+        }
+    }
+}
+
+#[test]
+fn batches_and_orders_change_no_bit() {
+    let model = checkpoint("tied");
+    let cpu = Cpu::<f32>::new(&model);
+    let pair = pair(
+        vec![57, 71, 59, 57, 65, 75, 24],
+        vec![30, 80, 1, 68, 8, 7, 4],
+    );
+    let all = edges(&model.config);
+    let (_, together) = patched(&cpu, &model, &pair, &all);
+    let together: HashMap<Edge, _> = together
+        .into_iter()
+        .map(|(e, r, _)| (e, common::bits(&r)))
+        .collect();
+    // one at a time, backwards
+    for edge in all.iter().rev() {
+        let (_, alone) = patched(&cpu, &model, &pair, &[*edge]);
+        assert_eq!(common::bits(&alone[0].1), together[edge], "{edge}");
+    }
+}
+
+/// More edges than are run together: each comes once, in order, and as it does alone.
+#[test]
+fn edges_come_in_batches() {
+    let spec = ModelSpec {
+        layers: 6,
+        heads: 8,
+        head_width: 2,
+        inner: 4,
+        vocab: 9,
+        activation: "gelu_new",
+        tied: true,
+        by_layer: false,
+        scaled: true,
+        dtype: "F32",
+        seed: 3,
+    };
+    let model = spec.open();
+    let cpu = Cpu::<f32>::new(&model);
+    let (all, stop) = (edges(&model.config), AtomicBool::new(false));
+    let pair = pair(vec![1, 2, 3], vec![1, 4, 5]);
+    let (mut rows, mut readouts, mut batches) = (Vec::new(), Vec::new(), 0);
+    patch_edges(&cpu, &model, &pair, &all, &limits(&stop), |batch| {
+        assert!(batch.edges.len() <= 2048);
+        rows.extend(batch.rows(&model, &[], 7));
+        readouts.extend(
+            batch.outcome.pairs[0]
+                .runs
+                .iter()
+                .map(|r| common::bits(&r[0])),
+        );
+        batches += 1;
+    })
+    .unwrap();
+    assert!(batches > 1 && rows.len() == 2 * all.len());
+    for (i, (row, edge)) in rows.iter().zip(all.iter().flat_map(|e| [e, e])).enumerate() {
+        assert_eq!(
+            (row.pair, row.run as usize, &row.name),
+            (7, i / 2, &Some(edge.to_string()))
+        );
+        assert!(row.source_prob.is_some());
+    }
+    for i in (0..all.len()).step_by(97) {
+        let (_, alone) = patched(&cpu, &model, &pair, &all[i..=i]);
+        assert_eq!(common::bits(&alone[0].1), readouts[i], "{}", all[i]);
+    }
+}
+
+/// A constant of several rows is a constant of one row at each position, in the order listed, whether a
+/// row is one head's or every head's.
+#[test]
+fn rows_of_a_constant_go_to_positions_in_order() {
+    let model = checkpoint("odd_untied");
+    let cpu = Cpu::<f64>::new(&model);
+    let (width, positions) = (model.config.width, vec![4, 1, 3]);
+    let constant = |columns: usize, row: Option<usize>| {
+        let all: Vec<f64> = (0..3 * columns).map(|i| (i as f64).sin()).collect();
+        let values = match row {
+            Some(row) => all[row * columns..][..columns].into(),
+            None => all.into(),
+        };
+        Op::Add(Some(Vector {
+            label: "rows".into(),
+            values,
+            rows: if row.is_some() { 1 } else { 3 },
+        }))
+    };
+    for (component, heads, columns) in [
+        (Component::MlpOutput, vec![], width),
+        (Component::AttentionKeyInput, vec![2, 0], width),
+        (
+            Component::HeadValueOutput,
+            vec![1, 3],
+            model.config.head_width(),
+        ),
+        (Component::HeadValueOutput, vec![1, 3], width),
+    ] {
+        let patch = |positions: Vec<usize>, row| {
+            let patch = Patch::interchange(component, Some(0), heads.clone(), positions);
+            patch.with_op(constant(columns, row))
+        };
+        let together = vec![patch(positions.clone(), None)];
+        let each = positions.iter().enumerate();
+        let apart = each.map(|(row, p)| patch(vec![*p], Some(row))).collect();
+        let run = |patches| Run {
+            patches,
+            ..Run::default()
+        };
+        let pair = pair(vec![7, 47, 11, 22, 50], vec![1]);
+        let wrong = Vector {
+            label: "two".into(),
+            values: vec![0.0; 2 * columns].into(),
+            rows: 2,
+        };
+        let wrong = patch(positions.clone(), None).with_op(Op::Set(wrong));
+        let error = check_run(&run(vec![wrong]), &[], &pair, &model.config).unwrap_err();
+        assert!(
+            error.to_string().contains("2 rows, at 3 positions"),
+            "{error}"
+        );
+        let runs = vec![run(together), run(apart)].into();
+        let outcome = common::run(&cpu, &[PairRuns { pair, runs }], common::PLENTY);
+        let [together, apart] = &outcome.pairs[0].runs[..] else {
+            panic!("two runs")
+        };
+        assert!(common::same(together, apart), "{component}");
+        assert!(
+            !common::same(together, &outcome.pairs[0].base),
+            "{component}"
+        );
+    }
+}
+
+#[test]
+fn pairs_that_cannot_be_patched_are_refused() {
+    let model = checkpoint("tied");
+    let cpu = Cpu::<f32>::new(&model);
+    let edge = Edge {
+        sender: Sender::Input,
+        receiver: Receiver::Logits,
+    };
+    let stop = AtomicBool::new(false);
+    let refused =
+        |pair: Pair| patch_edges(&cpu, &model, &pair, &[edge], &limits(&stop), |_| ()).unwrap_err();
+    let error = refused(pair(vec![1, 2, 3], vec![1, 2]));
+    assert!(
+        error.to_string().contains("3 tokens and the source 2"),
+        "{error}"
+    );
+    let error = refused(Pair {
+        source: None,
+        ..pair(vec![1], vec![2])
+    });
+    assert!(matches!(error, EdgePatchingError::NoSource));
+    assert!(matches!(
+        refused(pair(vec![1], vec![999])),
+        EdgePatchingError::Execute(_)
+    ));
+}

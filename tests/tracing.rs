@@ -1,0 +1,171 @@
+//! Causal tracing against raw hooks, whose corrupted embeddings stand for noise, and with headlight's own
+//! noise against runs computed whole.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::model::model;
+use common::reference::Reference;
+use common::{PLENTY, run, same};
+use headlight::backend::cpu::{Cpu, Real};
+use headlight::backend::{Backend, Readout};
+use headlight::patch::{Op, Run, Vector};
+use headlight::site::{Component, Site};
+use headlight::sweep::pair::{Pair, PairRuns};
+use headlight::tracing::runs::{Cell, Restored, Tracing};
+use proptest::prelude::*;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct File {
+    ids: Vec<u32>,
+    subject: Vec<usize>,
+    target_ids: Vec<u32>,
+    windows: HashMap<String, usize>,
+    logprobs: Vec<f64>,
+    embeddings: Vec<Vec<Vec<f64>>>,
+    corrupted: Vec<Vec<f64>>,
+    cells: Vec<Wanted>,
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    component: String,
+    layer: usize,
+    position: usize,
+    logprobs: Vec<Vec<f64>>,
+}
+
+/// The worst |Δ log-probability| over every run of the fixture's tracing, and where.
+fn worst<T: Real>(name: &str) -> (f64, String) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name);
+    let text = std::fs::read_to_string(root.join("tracing.json")).unwrap();
+    let file: File = serde_json::from_str(&text).unwrap();
+    let model = common::edges::checkpoint(name);
+    let cpu = Cpu::<T>::new(&model);
+    let mut restored: Vec<Restored> = Vec::new();
+    for (component, window) in &file.windows {
+        let Site { component, .. } = component.parse().unwrap();
+        restored.push(Restored {
+            component,
+            window: *window,
+        });
+    }
+    let samples = file.embeddings.len();
+    let tracing = Tracing {
+        restored,
+        level: 1.0,
+        seed: 0,
+        samples: samples as u32,
+    };
+    tracing.check().unwrap();
+    let mut runs = tracing.runs(cpu.config(), file.ids.len(), &file.subject);
+    let cells: Vec<Cell> = tracing.cells(cpu.config().layers, file.ids.len()).collect();
+    assert_eq!(runs.len(), samples * (1 + file.cells.len()));
+    for (run, cell) in runs.iter_mut().zip(&cells) {
+        let noise = &mut run.patches[0];
+        assert!(matches!(noise.op, Op::Noise { .. }) && noise.positions == file.subject);
+        noise.op = Op::Set(Vector {
+            label: "corrupted".into(),
+            values: file.embeddings[cell.sample as usize].concat().into(),
+            rows: file.subject.len(),
+        });
+    }
+    let pair = Pair {
+        base: file.ids,
+        targets: file.target_ids,
+        ..Pair::default()
+    };
+    let runs: Arc<[Run]> = runs.into();
+    let outcome = run(&cpu, &[PairRuns { pair, runs }], PLENTY);
+    let mut worst = (0.0, String::new());
+    let mut note = |readout: &Readout, want: &[f64], at: String| {
+        assert_eq!(readout.logits.len(), want.len());
+        for (logit, want) in readout.logits.iter().zip(want) {
+            let error = (readout.log_probability(*logit) - want).abs();
+            if error.is_nan() || error > worst.0 {
+                worst = (
+                    if error.is_nan() { f64::INFINITY } else { error },
+                    at.clone(),
+                );
+            }
+        }
+    };
+    let read = &outcome.pairs[0];
+    note(&read.base[0], &file.logprobs, "clean".into());
+    for (cell, readouts) in cells.iter().zip(&read.runs) {
+        let sample = cell.sample as usize;
+        let Some((component, layer, position)) = cell.restored else {
+            note(&readouts[0], &file.corrupted[sample], "corrupted".into());
+            continue;
+        };
+        let component = tracing.restored[component].component.name();
+        let mut wanted = file.cells.iter();
+        let wanted =
+            wanted.find(|w| (&*w.component, w.layer, w.position) == (component, layer, position));
+        let at = format!("{component}.{layer}@{position}, sample {sample}");
+        note(&readouts[0], &wanted.unwrap().logprobs[sample], at);
+    }
+    worst
+}
+
+#[test]
+fn restored_states_agree_with_hooks() {
+    for name in ["tied", "odd_untied"] {
+        let (error, at) = worst::<f64>(name);
+        println!("{name}, f64: {error:.2e} at {at}");
+        assert!(error <= 1e-9, "{name}: {error:e} at {at}");
+        let (error, at) = worst::<f32>(name);
+        println!("{name}, f32: {error:.2e} at {at}");
+        assert!(error <= 1e-5, "{name}: {error:e} at {at}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Corrupted and restored, every run is the run computed whole, bit for bit, and a level of nothing
+    /// is the clean run.
+    #[test]
+    fn a_tracing_is_its_runs_computed_whole(
+        spec in model(),
+        ids in proptest::collection::vec(any::<u32>(), 2..7),
+        (first, length) in (0usize..7, 1usize..4),
+        windows in (1usize..4, 1usize..12),
+        (seed, quiet) in (any::<u64>(), proptest::bool::weighted(0.2)),
+    ) {
+        let model = spec.open();
+        let cpu = Cpu::<f32>::new(&model);
+        let base: Vec<u32> = ids.iter().map(|id| id % spec.vocab as u32).collect();
+        let first = first % base.len();
+        let subject: Vec<usize> = (first..base.len().min(first + length)).collect();
+        let restored = [(Component::BlockOutput, windows.0), (Component::MlpOutput, windows.1), (Component::AttentionOutput, windows.1)];
+        let tracing = Tracing {
+            restored: restored.map(|(component, window)| Restored { component, window }).to_vec(),
+            level: if quiet { 0.0 } else { 1.5 },
+            seed,
+            samples: 2,
+        };
+        let pair = Pair { base, targets: vec![0, 1], ..Pair::default() };
+        let runs: Arc<[Run]> = tracing.runs(cpu.config(), pair.base.len(), &subject).into();
+        let pairs = [PairRuns { pair: pair.clone(), runs: runs.clone() }];
+        let outcome = run(&cpu, &pairs, PLENTY);
+        let mut reference = Reference::new(&cpu, &pair);
+        for (i, run) in runs.iter().enumerate() {
+            let whole = reference.run(run, 0);
+            prop_assert!(same(&outcome.pairs[0].runs[i], &whole), "run {i}: {run:?}");
+            if quiet {
+                prop_assert!(same(&outcome.pairs[0].runs[i], &outcome.pairs[0].base));
+            }
+        }
+        if quiet {
+            prop_assert_eq!(outcome.plan.copied, runs.len());
+        }
+    }
+}
