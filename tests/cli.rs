@@ -24,3 +24,5 @@ mod run;
 mod sweep;
 #[path = "cli/topk.rs"]
 mod topk;
+#[path = "cli/traps.rs"]
+mod traps;
