@@ -172,3 +172,52 @@ fn prompts_of_other_lengths_are_never_padded() {
         &["run 0, patch 0", "source prompt", "Spain"],
     );
 }
+
+/// A name or a layer that stands twice would be read once, or act twice, without a word.
+#[test]
+fn layers_and_runs_are_named_once() {
+    let one = [reference()];
+    let window = "component = \"mlp_output\", layers = [1, 2, 1], positions = [3]";
+    refused(
+        &one,
+        window,
+        &["run 0, patch 0", "layer 1 twice", "two patches"],
+    );
+    let step = |at: usize| {
+        format!("[[run]]\nname = \"a\"\nstep = true\npatches = [{{ {V}, positions = [{at}] }}]\n")
+    };
+    let reader = "[[run]]\npatches = [{ component = \"block_output\", layer = 0, positions = [3], source_run = \"a\" }]\n";
+    let lab = Lab::new();
+    lab.write(
+        "e.toml",
+        [TARGETS, &reference(), &step(3), &step(4), reader].concat(),
+    );
+    let several = [
+        "run 2, patch 0",
+        "\"a\"",
+        "several runs",
+        "a name of its own",
+    ];
+    lab.refused(&["run", "e.toml", "--out", "t.csv"], &several);
+    lab.write("e.toml", [TARGETS, &reference(), &step(3), reader].concat());
+    assert_eq!(lab.rows("run", &["e.toml"]).len(), 2);
+}
+
+/// All positions of prompts of other lengths.
+#[test]
+fn all_positions_are_as_many_in_the_source() {
+    let long = [pair(
+        "Everyone knows that the capital of Spain is",
+        Some(SOURCE),
+    )];
+    let needles = [
+        "run 0, patch 0",
+        "in the base prompt and 5 in the source prompt",
+        "source_positions",
+    ];
+    refused(&long, &format!("{V}, positions = \"all\""), &needles);
+    assert_eq!(
+        rows(&long, &format!("{V}, positions = \"all\", op = \"zero\"")).len(),
+        2
+    );
+}
