@@ -70,6 +70,8 @@ pub fn sweep<B: Backend>(backend: &B, length: usize, most: usize) -> PairRuns {
         positions: Span::All,
         heads_together: false,
         positions_together: false,
+        columns: Span::All,
+        basis: None,
         op: Op::Interchange,
     };
     // every range is `all`, which always exists

@@ -28,9 +28,15 @@ pub enum Error {
     /// A data set.
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
+    /// What pyvene saved.
+    #[error(transparent)]
+    Pyvene(#[from] crate::pyvene::PyveneError),
     /// A named tensor.
     #[error(transparent)]
     Vector(#[from] crate::sweep::vector::VectorError),
+    /// A named basis.
+    #[error(transparent)]
+    Basis(#[from] crate::basis::read::ReadBasisError),
     /// Prompts of a mean.
     #[error(transparent)]
     Mean(#[from] crate::sweep::experiment::MeanError),

@@ -13,14 +13,17 @@
 //! was read.
 
 pub mod backend;
+pub mod basis;
 pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod error;
 pub mod forward;
+pub mod function;
 pub mod model;
 pub mod patch;
 pub mod plan;
+pub mod pyvene;
 pub mod report;
 pub mod site;
 pub mod sweep;
@@ -32,3 +35,7 @@ pub use error::Error;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/operators.md")]
+struct OperatorsExamples;

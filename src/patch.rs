@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use crate::basis::Basis;
+use crate::function::Function;
 use crate::site::Component;
 
 /// A constant that an operator writes or adds, with the text that named it.
@@ -16,7 +18,8 @@ use crate::site::Component;
 pub struct Vector {
     /// How the user named it, such as `directions.safetensors#happy`.
     pub label: String,
-    /// One row of the component: as wide as one head where the component has heads.
+    /// One row of the component: as wide as one head where the component has heads. In a basis, one
+    /// number for each coordinate.
     pub values: Arc<[f64]>,
 }
 
@@ -63,15 +66,22 @@ pub enum Op {
         /// Which of several independent draws, from 0.
         sample: u32,
     },
+    /// Whatever the caller's function makes of b and s.
+    Function(Function),
 }
 
 impl Op {
     /// Whether the operator reads a source prompt.
     pub fn reads_source(&self) -> bool {
-        matches!(
-            self,
-            Op::Interchange | Op::Skip | Op::Add(None) | Op::Subtract(None) | Op::Interpolate(_)
-        )
+        match self {
+            Op::Function(function) => function.reads_source(),
+            Op::Interchange
+            | Op::Skip
+            | Op::Add(None)
+            | Op::Subtract(None)
+            | Op::Interpolate(_) => true,
+            _ => false,
+        }
     }
 
     /// The operator as `--op` spells it.
@@ -90,6 +100,7 @@ impl Op {
             Op::Scale(x) => format!("scale={x}"),
             Op::Interpolate(alpha) => format!("interpolate={alpha}"),
             Op::Noise { level, .. } => format!("noise={level}"),
+            Op::Function(function) => format!("function={}", function.label()),
         }
     }
 }
@@ -134,6 +145,11 @@ pub struct Patch {
     pub positions: Vec<usize>,
     /// For scores and pattern: the keys to touch; `None` is every key not after the query.
     pub keys: Option<Vec<usize>>,
+    /// Columns of the row (of one head where the component has heads), or coordinates of the basis;
+    /// `None` is all of them.
+    pub columns: Option<Vec<usize>>,
+    /// In which coordinates the operator acts; `None` is the row's own numbers.
+    pub basis: Option<Arc<Basis>>,
     /// What is done.
     pub op: Op,
     /// Whose activations are read.
@@ -160,6 +176,8 @@ impl Patch {
             heads,
             positions,
             keys: None,
+            columns: None,
+            basis: None,
             op: Op::Interchange,
             origin: Origin::default(),
             source_layer: None,

@@ -1,5 +1,7 @@
 //! The command line as a contract: what scripts may rely on, and how bad input is refused.
 
+#[path = "cli/bases.rs"]
+mod bases;
 #[path = "cli/cache.rs"]
 mod cache;
 #[path = "cli/data.rs"]

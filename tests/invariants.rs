@@ -155,6 +155,7 @@ fn meeting() -> impl Strategy<Value = Meeting> {
             match freeze {
                 true => PatchSpec {
                     op: common::runs::OpSpec::Interchange,
+                    subspace: common::subspaces::Subspace::All,
                     base: true,
                     heads: 0,
                     keys: None,

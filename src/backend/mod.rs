@@ -12,10 +12,13 @@
 //! 3. a value that can be patched or kept is rounded to the backend's stored type where it stands,
 //!    whether or not a patch is there, so that fusing operations changes no bit.
 
+mod basis;
 pub mod cpu;
 pub mod cuda;
 
+pub use self::basis::{BasisOn, Place, Probe};
 use crate::model::Config;
+use crate::plan::phase::Call;
 use crate::plan::tables::{AttentionRows, Ref, Write};
 use crate::site::Stage;
 
@@ -399,6 +402,32 @@ pub trait Backend: Sync {
         constants: &Self::Constants,
     );
 
+    /// Rows `0..probes.len()` of `out`, which is as wide as the basis has coordinates, become the
+    /// coordinates of stretches: of `matrix`, of what is read (`kept` and `constants`, as in
+    /// [`Backend::overwrite`]), or of their difference.
+    fn encode(
+        &self,
+        basis: &BasisOn<Self::Matrix>,
+        probes: &[Probe],
+        matrix: &Self::Matrix,
+        kept: &[Self::Matrix],
+        constants: &Self::Constants,
+        out: &mut Self::Matrix,
+    );
+
+    /// Stretch i of `matrix`, which overlaps no other, becomes what row i of `coordinates` decodes to,
+    /// or that is added to it; by difference a number to which 0 is added keeps its bits.
+    fn decode(
+        &self,
+        basis: &BasisOn<Self::Matrix>,
+        coordinates: &Self::Matrix,
+        places: &[Place],
+        matrix: &mut Self::Matrix,
+    );
+
+    /// Calls functions of stretches and of what they read, those of one row in listed order.
+    fn call(&self, matrix: &mut Self::Matrix, calls: &[Call], kept: &[Self::Matrix]);
+
     /// Unembedding, log-sum-exp, entropy, divergence from other rows, wanted logits with their ranks,
     /// and top-k; the logits are never stored. Wanted logits that are computed once more for their
     /// ranks are no part of [`Backend::executed_flops`].
@@ -414,6 +443,6 @@ pub trait Backend: Sync {
     ) -> Result<Vec<Readout>, DeviceError>;
 
     /// Floating-point operations executed so far, counted where they are executed: multiply-adds
-    /// of linear layers, attention and unembedding, two each.
+    /// of linear layers, bases, attention and unembedding, two each.
     fn executed_flops(&self) -> u64;
 }

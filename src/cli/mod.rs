@@ -6,6 +6,7 @@
 mod bench;
 mod cache;
 mod device;
+mod import;
 mod info;
 mod output;
 mod pairs;
@@ -74,6 +75,8 @@ enum Command {
     Sweep(Box<sweep::Sweep>),
     /// Run an experiment file (TOML or JSON)
     Run(run::RunFile),
+    /// Turn what another tool saved into an experiment file
+    Import(import::Import),
     /// Export clean activations as safetensors
     Cache(cache::Cache),
     /// Draw a result file as a heat map (SVG or PNG)
@@ -98,6 +101,7 @@ impl Cli {
             Command::Topk(command) => command.run(global),
             Command::Sweep(command) => command.run(global),
             Command::Run(command) => command.run(global),
+            Command::Import(command) => command.run(global),
             Command::Cache(command) => command.run(global),
             Command::Plot(command) => command.run(),
             Command::Verify(command) => command.run(global),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -9,6 +10,8 @@ use super::output::Output;
 use super::pairs::{Ask, DataFlags, Planned, Where};
 use super::setup::Setup;
 use super::{Global, Prompts, note};
+use crate::basis::Basis;
+use crate::basis::read::Bases;
 use crate::data;
 use crate::error::Error;
 use crate::patch::Op;
@@ -58,6 +61,12 @@ pub struct Sweep {
     /// interchange, zero, add, subtract, set=F#T, add=F#T, mean=FILE, scale=x, interpolate=α, noise=level
     #[arg(long, default_value = "interchange", value_name = "OP")]
     op: OpText,
+    /// Columns of the row, or coordinates of the basis: all, 3, 0,4 or 0-31
+    #[arg(long, default_value = "all", value_name = "RANGE")]
+    columns: Span,
+    /// The basis in which the operator acts: a rotation, mask, PCA or SAE in a safetensors file
+    #[arg(long, value_name = "F#NAME")]
+    basis: Option<String>,
     /// Seed of noise; 0 unless given
     #[arg(long)]
     seed: Option<u64>,
@@ -95,6 +104,8 @@ impl Sweep {
             positions: Span::All,
             heads_together,
             positions_together: false,
+            columns: self.columns.clone(),
+            basis: self.basis()?,
             op: self.op(&setup)?,
         };
         let ask = Ask {
@@ -232,6 +243,11 @@ impl Sweep {
         parsed.map_err(|e| Error::Usage(format!("--positions: {e}")))
     }
 
+    fn basis(&self) -> Result<Option<Arc<Basis>>, Error> {
+        let read = |text: &String| Bases::default().read(text, Path::new(""));
+        Ok(self.basis.as_ref().map(read).transpose()?)
+    }
+
     fn op(&self, setup: &Setup) -> Result<Op, Error> {
         let folder = Path::new("");
         Ok(match &self.op {
@@ -273,7 +289,7 @@ fn coordinates(
 }
 
 /// The top token of either prompt.
-fn default_targets(setup: &Setup, pair: &Pair) -> Result<Vec<u32>, Error> {
+pub(super) fn default_targets(setup: &Setup, pair: &Pair) -> Result<Vec<u32>, Error> {
     let mut targets = Vec::new();
     for base in std::iter::once(&pair.base).chain(&pair.source) {
         let clean = Pair {

@@ -40,8 +40,8 @@ pub(super) fn attention<B: Backend>(
         key: (&b.key, slot(Stage::Key)),
         value: (&b.value, slot(Stage::Value)),
         rows: &tables.attention,
-        scores: tables.writes(Stage::Scores),
-        weights: tables.writes(Stage::Weight),
+        scores: tables.overwrites(Stage::Scores),
+        weights: tables.overwrites(Stage::Weight),
         keep_scores: keeps(Stage::Scores),
         keep_weights: keeps(Stage::Weight),
         stride: step.traces.layout.key_stride(),
@@ -125,8 +125,7 @@ fn project<B: Backend>(
         backend.resize(&mut b.own_input, count);
         let rows = step.rows(&b.stream, Some((Stage::BlockInput, layer)), input);
         backend.gather(&rows, &mut b.own_input, 0);
-        let kept = &step.traces.matrices;
-        backend.overwrite(&mut b.own_input, writes, kept, &step.constants);
+        step.write(writes, &mut b.own_input);
         let refs: Vec<Ref> = (0..count).map(Ref::own).collect();
         backend.resize(&mut b.own_normed, count);
         backend.layer_norm(

@@ -27,7 +27,7 @@ pub(super) fn mlp<B: Backend>(
         let copy = &mut b.own_input;
         backend.resize(copy, tables.ln_2.len());
         backend.gather(&step.rows(&b.mid, mid, &tables.ln_2), copy, 0);
-        backend.overwrite(copy, read, &step.traces.matrices, &step.constants);
+        step.write(read, copy);
         Input {
             own: copy,
             trace: None,

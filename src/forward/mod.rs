@@ -10,11 +10,13 @@
 //! Two operations are fused only where nobody touches what stands between them.
 
 mod attention;
+mod basis;
 mod mlp;
 mod step;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use self::basis::Bases;
 use self::step::{Input, Step};
 use crate::backend::{Backend, DeviceError, Embedding, Norm, Readout, ReadoutSpec, Store};
 use crate::plan::tables::{Chunk, LayerTables, Ref};
@@ -67,7 +69,8 @@ impl<M> Traces<M> {
     }
 }
 
-/// Buffers of the forward pass, allocated once and grown to the largest chunk.
+/// Buffers of the forward pass, allocated once and grown to the largest chunk, and the bases that
+/// passes have brought to the device.
 #[derive(Debug)]
 pub struct Buffers<M> {
     stream: M,
@@ -86,6 +89,7 @@ pub struct Buffers<M> {
     out: M,
     own_input: M,
     own_normed: M,
+    bases: Bases<M>,
 }
 
 impl<M> Buffers<M> {
@@ -110,6 +114,7 @@ impl<M> Buffers<M> {
             out: wide(Store::Residual),
             own_input: wide(Store::Residual),
             own_normed: wide(Store::Branch),
+            bases: Bases::default(),
         }
     }
 
@@ -169,21 +174,36 @@ pub fn forward<B: Backend>(
     stop: &AtomicBool,
 ) -> Result<Vec<Readout>, ForwardError> {
     buffers.reserve(backend, chunk);
+    // they stay with the buffers, and are read while the buffers are written
+    let mut bases = std::mem::take(&mut buffers.bases);
     let mut step = Step {
         backend,
         traces,
         constants: backend.constants(&chunk.constants),
+        bases: &mut bases,
     };
-    input(&mut step, buffers, chunk);
+    let read = run(&mut step, buffers, chunk, spec, stop);
+    buffers.bases = bases;
+    read
+}
+
+fn run<B: Backend>(
+    step: &mut Step<'_, B>,
+    buffers: &mut Buffers<B::Matrix>,
+    chunk: &Chunk,
+    spec: &ReadoutSpec,
+    stop: &AtomicBool,
+) -> Result<Vec<Readout>, ForwardError> {
+    input(step, buffers, chunk);
     for (i, tables) in chunk.layers.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Err(ForwardError::Interrupted);
         }
-        attention::attention(&mut step, buffers, chunk.start + i, tables);
-        mlp::mlp(&mut step, buffers, chunk.start + i, tables);
+        attention::attention(step, buffers, chunk.start + i, tables);
+        mlp::mlp(step, buffers, chunk.start + i, tables);
         std::mem::swap(&mut buffers.stream, &mut buffers.out);
     }
-    Ok(readout(&mut step, buffers, chunk, spec)?)
+    Ok(readout(step, buffers, chunk, spec)?)
 }
 
 /// The residual stream that enters the chunk's first layer: both embeddings' sum, or the trace's.

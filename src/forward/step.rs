@@ -2,15 +2,19 @@
 //! overwritten and kept.
 
 use super::Traces;
+use super::basis::Bases;
 use crate::backend::{Backend, Epilogue, Linear, Norm, Rows, Weight};
+use crate::plan::phase::Phase;
 use crate::plan::tables::{LayerTables, Ref, RowTable, Sum};
 use crate::site::Stage;
 
-/// The means of one pass: the device, the trace, and the constants that overwrites read.
+/// The means of one pass: the device, the trace, the constants that writes read, and the bases in
+/// which they act.
 pub(super) struct Step<'a, B: Backend> {
     pub backend: &'a B,
     pub traces: &'a mut Traces<B::Matrix>,
     pub constants: B::Constants,
+    pub bases: &'a mut Bases<B::Matrix>,
 }
 
 /// What a layer norm reads.
@@ -78,13 +82,26 @@ impl<B: Backend> Step<'_, B> {
         }
     }
 
-    /// Applies a stage's overwrites and keeps its rows.
-    pub fn settle(&mut self, tables: &LayerTables, stage: Stage, buffer: &mut B::Matrix) {
-        if let Some(writes) = tables.writes.get(&stage) {
-            let kept = &self.traces.matrices;
-            self.backend
-                .overwrite(buffer, writes, kept, &self.constants);
+    /// Applies writes, phase by phase.
+    pub fn write(&mut self, phases: &[Phase], buffer: &mut B::Matrix) {
+        let (backend, kept) = (self.backend, &self.traces.matrices[..]);
+        for phase in phases {
+            match phase {
+                Phase::Overwrite(writes) => {
+                    backend.overwrite(buffer, writes, kept, &self.constants);
+                }
+                Phase::Basis(basis, moves) => {
+                    let on_device = self.bases.get(backend, basis);
+                    on_device.act(backend, basis, moves, (kept, &self.constants), buffer);
+                }
+                Phase::Functions(calls) => backend.call(buffer, calls, kept),
+            }
         }
+    }
+
+    /// Applies a stage's writes and keeps its rows.
+    pub fn settle(&mut self, tables: &LayerTables, stage: Stage, buffer: &mut B::Matrix) {
+        self.write(tables.writes(stage), buffer);
         if let Some(keep) = tables.keeps.get(&stage) {
             let kept = &mut self.traces.matrices[keep.slot];
             self.backend.keep(buffer, &keep.from, kept, &keep.to);

@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 
+use crate::basis::Basis;
+use crate::function::Function;
 use crate::model::Config;
 use crate::patch::{MeanOver, Op, Origin, Patch};
+use crate::plan::subspace;
 use crate::site::{Component, Stage, Width};
 
 /// Which place of which clean run a value is read from. Resolved to a buffer when rows are known.
@@ -30,7 +33,8 @@ pub enum Value {
         /// First column (first key for scores and pattern).
         column: usize,
     },
-    /// A constant: the cell's length of values starting at the offset.
+    /// A constant: the cell's length of values starting at the offset; in a basis, one for each
+    /// coordinate.
     Constant(Arc<[f64]>, usize),
     /// The mean of an activation over prompts.
     Mean {
@@ -62,6 +66,18 @@ pub enum CellOp {
     Interpolate(f64),
 }
 
+/// On what a cell's operator acts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Through {
+    /// The stretch's own numbers.
+    Row,
+    /// Coordinates of a basis as wide as the stretch: these, ascending, or all.
+    Basis(Arc<Basis>, Option<Arc<[usize]>>),
+    /// Columns of the stretch, in this order, or all, which go through a function. It stands in the
+    /// operator's place, and the cell's own is not looked at.
+    Function(Function, Option<Arc<[usize]>>),
+}
+
 impl CellOp {
     /// Whether the result does not depend on the value that stood there.
     pub fn replaces(self) -> bool {
@@ -88,6 +104,27 @@ pub struct Cell {
     pub op: CellOp,
     /// With what.
     pub value: Value,
+    /// On what.
+    pub through: Through,
+}
+
+impl Cell {
+    /// Whether what stands there afterwards does not depend on what stood there, in any column.
+    pub fn replaces(&self) -> bool {
+        self.op.replaces() && self.through == Through::Row
+    }
+
+    /// Whether the cell changes no bit where the value that it reads equals the one that stands.
+    pub fn is_undone_by_equality(&self) -> bool {
+        match &self.through {
+            Through::Row => self.op.replaces(),
+            Through::Basis(basis, _) => {
+                let read = matches!(self.value, Value::Read { .. });
+                basis.is_by_difference() && self.op == CellOp::Set && read
+            }
+            Through::Function(..) => false,
+        }
+    }
 }
 
 /// The stage and layer under which a trace keeps a stage's clean value: head inputs and the MLP's
@@ -154,31 +191,39 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
     let head_columns = matches!(stage, Stage::Query | Stage::Key | Stage::Value | Stage::Z)
         && component.has_heads();
     let (kept_stage, kept_layer) = kept(read_component(patch).stage(), source_layer);
+    // a basis that decodes whole leaves the row's reconstruction, even if no coordinate changes
+    let rewrites = patch.basis.as_ref().is_some_and(|b| !b.is_by_difference());
     let op = match patch.op {
-        Op::Collect | Op::Interpolate(0.0) | Op::Scale(1.0) => return,
-        Op::Noise { level: 0.0, .. } => return,
+        Op::Collect => return,
+        Op::Interpolate(0.0) | Op::Scale(1.0) if !rewrites => return,
+        Op::Noise { level: 0.0, .. } if !rewrites => return,
         Op::Interchange | Op::Skip | Op::Set(_) | Op::Mean(_) | Op::Interpolate(1.0) => CellOp::Set,
         Op::Zero => CellOp::Zero,
-        Op::Add(_) | Op::Noise { .. } => CellOp::Add,
+        Op::Add(_) | Op::Noise { .. } | Op::Function(_) => CellOp::Add,
         Op::Subtract(_) => CellOp::Subtract,
         Op::Scale(x) => CellOp::Scale(x),
         Op::Interpolate(alpha) => CellOp::Interpolate(alpha),
     };
+    let width = columns(component, config);
+    let (through, runs) = subspace::through(patch, width);
     for (i, &position) in patch.positions.iter().enumerate() {
         let from_position = patch.source_positions.as_ref().map_or(position, |s| s[i]);
         for (j, &head) in heads.iter().enumerate() {
             let from_head = patch.source_heads.as_ref().map_or(head, |s| s[j]);
-            let width = columns(component, config);
             let at = |h: usize| if head_columns { h * width } else { 0 };
-            let stretches = if component.has_keys() {
-                key_stretches(patch.keys.as_deref(), position)
+            // keys count from the row's start, columns from the head's
+            let (start, stretches) = if component.has_keys() {
+                (0, key_stretches(patch.keys.as_deref(), position))
             } else {
-                vec![(at(head), width)]
+                (at(head), runs.clone())
             };
-            for (column, length) in stretches {
+            for (first, length) in stretches {
+                let column = start + first;
                 let value = match &patch.op {
                     Op::Zero | Op::Scale(_) | Op::Collect => Value::None,
-                    Op::Interchange
+                    Op::Function(function) if !function.reads_source() => Value::None,
+                    Op::Function(_)
+                    | Op::Interchange
                     | Op::Skip
                     | Op::Interpolate(_)
                     | Op::Add(None)
@@ -191,20 +236,23 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
                         column: if component.has_keys() {
                             column
                         } else {
-                            at(from_head)
+                            at(from_head) + first
                         },
                     },
                     // a constant is one row (of one head), or one row of every head side by side
                     Op::Set(v) | Op::Add(Some(v)) | Op::Subtract(Some(v)) => {
-                        let whole =
-                            head_columns && v.values.len() == config.width && width != config.width;
-                        Value::Constant(v.values.clone(), if whole { at(head) } else { 0 })
+                        let whole = patch.basis.is_none()
+                            && head_columns
+                            && v.values.len() == config.width
+                            && width != config.width;
+                        let skip = if whole { at(head) } else { 0 };
+                        Value::Constant(v.values.clone(), skip + first)
                     }
                     Op::Mean(over) => Value::Mean {
                         over: over.clone(),
                         stage: kept_stage,
                         layer: kept_layer,
-                        column: at(from_head),
+                        column: at(from_head) + first,
                     },
                     Op::Noise {
                         level,
@@ -212,12 +260,12 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
                         sample,
                     } => {
                         let key = (*seed, pair, component, patch.layer, head, position, *sample);
-                        // column i of the vector takes draw i, whichever keys are touched
-                        let skip = if component.has_keys() { column } else { 0 };
-                        Value::Constant(
-                            super::noise::noise(key, *level, skip + length).into(),
-                            skip,
-                        )
+                        // column i of the vector takes draw i, whichever columns or keys are touched
+                        let draws = match &through {
+                            Through::Basis(basis, _) => basis.coordinates(),
+                            _ => first + length,
+                        };
+                        Value::Constant(super::noise::noise(key, *level, draws).into(), first)
                     }
                 };
                 cells.push(Cell {
@@ -229,6 +277,7 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
                     length,
                     op,
                     value,
+                    through: through.clone(),
                 });
             }
         }
@@ -240,15 +289,5 @@ fn key_stretches(keys: Option<&[usize]>, query: usize) -> Vec<(usize, usize)> {
     let Some(keys) = keys else {
         return vec![(0, query + 1)];
     };
-    let mut sorted: Vec<usize> = keys.iter().copied().filter(|k| *k <= query).collect();
-    sorted.sort_unstable();
-    sorted.dedup();
-    let mut stretches: Vec<(usize, usize)> = Vec::new();
-    for key in sorted {
-        match stretches.last_mut() {
-            Some((first, length)) if *first + *length == key => *length += 1,
-            _ => stretches.push((key, 1)),
-        }
-    }
-    stretches
+    subspace::stretches(keys.iter().copied().filter(|k| *k <= query))
 }

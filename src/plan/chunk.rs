@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::model::Config;
 use crate::patch::{Origin, Prompt};
-use crate::plan::cell::{Cell, Value};
+use crate::plan::cell::{Cell, Through, Value};
 use crate::plan::cone::{Cone, LayerCone, Rows};
+use crate::plan::phase::{Call, Move, Phases, Step, With};
 use crate::plan::positions::Positions;
 use crate::plan::shelf::{RunId, Shelf};
 use crate::plan::tables::{
@@ -393,6 +394,7 @@ impl<'a> Builder<'a> {
         projected: &Slots,
     ) {
         let mut of: HashMap<(usize, usize, usize), (usize, usize)> = HashMap::new();
+        let mut phases: HashMap<usize, Phases> = HashMap::new();
         for (i, run) in runs.iter().enumerate() {
             for cell in at(run, layer, stage) {
                 let Some(output) = projected.get(i, cell.position) else {
@@ -417,9 +419,12 @@ impl<'a> Builder<'a> {
                     of.insert((i, cell.position, cell.head), place);
                     place
                 });
-                let write = self.write(cell, run, row);
-                tables.head_inputs[group].2.writes.push(write);
+                let step = self.step(cell, run, row);
+                phases.entry(group).or_default().push(step);
             }
+        }
+        for (group, phases) in phases {
+            tables.head_inputs[group].2.writes = phases.finish();
         }
     }
 
@@ -434,14 +439,15 @@ impl<'a> Builder<'a> {
         layer: usize,
         (slots, rows): (&Slots, usize),
     ) {
-        let mut writes = Vec::new();
+        let mut writes = Phases::default();
         for (i, run) in runs.iter().enumerate() {
             for cell in at(run, layer, stage) {
                 if let Some(row) = slots.get(i, cell.position).filter(|row| *row < rows) {
-                    writes.push(self.write(cell, run, row));
+                    writes.push(self.step(cell, run, row));
                 }
             }
         }
+        let writes = writes.finish();
         if !writes.is_empty() {
             tables.writes.insert(stage, writes);
         }
@@ -487,8 +493,52 @@ impl<'a> Builder<'a> {
         tables.keeps.insert(stage, keep);
     }
 
-    fn write(&mut self, cell: &Cell, run: &Packed<'_>, row: usize) -> Write {
-        let operand = match &cell.value {
+    /// What a cell does to the row of a buffer.
+    fn step(&mut self, cell: &Cell, run: &Packed<'_>, row: usize) -> Step {
+        let constants = match &cell.through {
+            Through::Basis(basis, _) => basis.coordinates(),
+            _ => cell.length,
+        };
+        let operand = self.operand(cell, run, constants);
+        let (column, length) = (cell.column, cell.length);
+        match &cell.through {
+            Through::Row => Step::Overwrite(Write {
+                row,
+                head: cell.head,
+                column,
+                length,
+                op: cell.op,
+                operand,
+            }),
+            Through::Basis(basis, picks) => {
+                let with = match (&cell.value, operand) {
+                    (Value::None, _) => With::Nothing,
+                    (Value::Constant(..), Operand::Constant(offset)) => With::Coordinates(offset),
+                    (_, operand) => With::Row(operand),
+                };
+                let moved = Move {
+                    row,
+                    column,
+                    op: cell.op,
+                    with,
+                    picks: picks.clone(),
+                };
+                Step::Move(basis.clone(), moved)
+            }
+            Through::Function(function, picks) => Step::Call(Call {
+                row,
+                column,
+                length,
+                picks: picks.clone(),
+                function: function.clone(),
+                operand,
+            }),
+        }
+    }
+
+    /// Where what a cell reads stands; a constant has so many numbers.
+    fn operand(&mut self, cell: &Cell, run: &Packed<'_>, constants: usize) -> Operand {
+        match &cell.value {
             Value::None => Operand::None,
             Value::Read {
                 origin,
@@ -515,7 +565,7 @@ impl<'a> Builder<'a> {
                 }
             }
             Value::Constant(values, offset) => {
-                Operand::Constant(self.constant(&values[*offset..*offset + cell.length]))
+                Operand::Constant(self.constant(&values[*offset..][..constants]))
             }
             Value::Mean {
                 over,
@@ -525,16 +575,8 @@ impl<'a> Builder<'a> {
             } => {
                 let means = self.means;
                 let mean = &means[&(over.label.clone(), *stage, *layer)];
-                Operand::Constant(self.constant(&mean[*column..column + cell.length]))
+                Operand::Constant(self.constant(&mean[*column..][..cell.length]))
             }
-        };
-        Write {
-            row,
-            head: cell.head,
-            column: cell.column,
-            length: cell.length,
-            op: cell.op,
-            operand,
         }
     }
 

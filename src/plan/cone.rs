@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Config;
+use crate::plan::basis_work::BasisWork;
 use crate::plan::cell::Cell;
 use crate::plan::positions::Positions;
 use crate::site::Stage;
@@ -89,6 +90,8 @@ pub struct Cone {
     pub live: Vec<bool>,
     /// Of what others read of the run, the rows that are its own, by layer and stage.
     pub kept: Wanted,
+    /// What its moves in bases take.
+    pub bases: BasisWork,
 }
 
 /// Rows that are read by layer and stage, the stage as [`crate::plan::cell::kept`] names it.
@@ -200,7 +203,7 @@ impl<'a> Walk<'a> {
             let row = &cells[first..self.next];
             let same: Vec<bool> = (first..self.next).map(self.question.same).collect();
             let covered = whole > 0
-                && row.iter().all(|c| c.op.replaces())
+                && row.iter().all(Cell::replaces)
                 && covers(row.iter().map(|c| (c.column, c.length)), whole);
             if before.contains(position) {
                 // live even where it is a freeze, from which on the row is the base's: a patch after
@@ -299,6 +302,7 @@ pub fn of_run(question: &Question<'_>) -> Cone {
         kept,
         ..cone
     }
+    .with_bases(question.cells)
 }
 
 /// The cone of a clean run of `length` rows: every row from the embedding on, as far as `readouts`
@@ -362,6 +366,7 @@ pub fn of_whole(config: &Config, cells: &[Cell], length: usize, readouts: &Posit
         live: vec![true; cells.len()],
         ..cone
     }
+    .with_bases(cells)
 }
 
 /// The rows at which some cells give a head an input of its own, once each however many cells meet
@@ -604,5 +609,6 @@ fn backward(
         readouts,
         live: Vec::new(),
         kept: Wanted::new(),
+        bases: BasisWork::default(),
     }
 }

@@ -1,6 +1,6 @@
 //! What a cone costs: floating-point operations and bytes.
 //!
-//! Counted are the multiply-adds of linear layers, attention and unembedding, two operations each,
+//! Counted are the multiply-adds of linear layers, bases, attention and unembedding, two operations each,
 //! as in DESIGN's figures; layer norms, activations and softmaxes are a few per cent and are not.
 
 use crate::model::Config;
@@ -9,7 +9,7 @@ use crate::plan::cone::{Cone, LayerCone};
 /// Floating-point operations by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flops {
-    /// Linear layers and unembedding.
+    /// Linear layers, bases and unembedding.
     pub linear: u64,
     /// Scores and weighted sums.
     pub attention: u64,
@@ -37,7 +37,7 @@ pub fn flops(cone: &Cone, config: &Config) -> Flops {
         config.vocab as u64,
     );
     let mut flops = Flops {
-        linear: 2 * d * v * cone.readouts.len() as u64,
+        linear: 2 * d * v * cone.readouts.len() as u64 + 2 * cone.bases.multiply_adds,
         attention: 0,
     };
     for layer in &cone.layers {

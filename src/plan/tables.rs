@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use crate::plan::cell::CellOp;
+use crate::plan::phase::Phase;
 use crate::site::Stage;
 
 /// A row of the chunk's own buffer of a stage, or of the trace's matrix of it.
@@ -127,8 +128,8 @@ pub struct Projection {
 pub struct HeadInput {
     /// The residual that is copied before it is patched.
     pub input: Vec<Ref>,
-    /// Overwrites of the copies.
-    pub writes: Vec<Write>,
+    /// Writes to the copies, in phases.
+    pub writes: Vec<Phase>,
     /// Rows of the query, key or value buffer that get the head's columns.
     pub output: Vec<u32>,
 }
@@ -198,16 +199,26 @@ pub struct LayerTables {
     pub mlp_output: RowTable,
     /// Residual stream after the MLP.
     pub out: Sum,
-    /// Overwrites by stage; [`Stage::BlockInput`] is the *next* layer's, which is this one's `out`.
-    pub writes: HashMap<Stage, Vec<Write>>,
+    /// Writes by stage, in phases; [`Stage::BlockInput`] is the *next* layer's, which is this one's
+    /// `out`.
+    pub writes: HashMap<Stage, Vec<Phase>>,
     /// Rows to keep by stage; [`Stage::BlockInput`] likewise.
     pub keeps: HashMap<Stage, Keep>,
 }
 
 impl LayerTables {
-    /// Overwrites of a stage.
-    pub fn writes(&self, stage: Stage) -> &[Write] {
+    /// Writes to a stage, in phases.
+    pub fn writes(&self, stage: Stage) -> &[Phase] {
         self.writes.get(&stage).map_or(&[], Vec::as_slice)
+    }
+
+    /// Overwrites of scores or pattern, where there are no other writes.
+    pub fn overwrites(&self, stage: Stage) -> &[Write] {
+        debug_assert!(matches!(stage, Stage::Scores | Stage::Weight));
+        match self.writes(stage) {
+            [Phase::Overwrite(writes)] => writes,
+            _ => &[],
+        }
     }
 
     /// Whether a stage's value must stand in a buffer of its own: somebody overwrites or keeps it.

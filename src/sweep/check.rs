@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch, Prompt, Run};
 use crate::plan::cell;
+use crate::sweep::check_subspace::check_subspace;
 use crate::sweep::pair::Pair;
 
 /// What does not fit.
@@ -137,16 +138,30 @@ pub enum CheckError {
         /// Tokens of the prompt that is patched.
         patched: usize,
     },
+    /// A basis of the wrong width.
+    #[error(
+        "the basis `{label}` is of rows of {found} numbers, but a row of {site} has {expected}"
+    )]
+    BasisWidth {
+        /// How the basis was named.
+        label: String,
+        /// n.
+        found: usize,
+        /// The component.
+        site: &'static str,
+        /// The row's length.
+        expected: usize,
+    },
     /// A constant of the wrong length.
-    #[error("`{label}` has {found} values, but a row of {site} has {expected}")]
+    #[error("`{label}` has {found} values, but {of} has {expected}")]
     VectorLength {
         /// How the constant was named.
         label: String,
         /// Its length.
         found: usize,
-        /// The component.
-        site: &'static str,
-        /// The row's length.
+        /// `a row of` the component, or the basis.
+        of: String,
+        /// The length that fits.
         expected: usize,
     },
 }
@@ -209,14 +224,18 @@ fn repeated<T: Copy + Eq + std::hash::Hash>(values: &[T]) -> Option<&T> {
     values.iter().find(|v| !seen.insert(**v))
 }
 
-fn once(what: &'static str, values: &[usize], site: &'static str) -> Result<(), CheckError> {
+pub(super) fn once(
+    what: &'static str,
+    values: &[usize],
+    site: &'static str,
+) -> Result<(), CheckError> {
     match repeated(values) {
         Some(&value) => Err(CheckError::Twice { what, value, site }),
         None => Ok(()),
     }
 }
 
-fn in_range(
+pub(super) fn in_range(
     what: &'static str,
     values: &[usize],
     end: usize,
@@ -319,7 +338,8 @@ fn check_patch(patch: &Patch, length: usize, config: &Config) -> Result<(), Chec
             positions.len()
         ));
     }
-    check_keys(patch, length)
+    check_keys(patch, length)?;
+    check_subspace(patch, config)
 }
 
 fn check_keys(patch: &Patch, length: usize) -> Result<(), CheckError> {
@@ -404,14 +424,23 @@ fn check_operand(
                     "has rows of different lengths, so no constant fits it: use zero or scale",
                 );
             }
-            let expected = cell::columns(patch.component, config);
-            let every_head = patch.component.has_heads() && v.values.len() == config.width;
+            let (expected, of, every_head) = match &patch.basis {
+                Some(basis) => {
+                    let of = format!("the basis `{}`", basis.label());
+                    (basis.coordinates(), of, false)
+                }
+                None => {
+                    let every_head = patch.component.has_heads() && v.values.len() == config.width;
+                    let expected = cell::columns(patch.component, config);
+                    (expected, format!("a row of {site}"), every_head)
+                }
+            };
             if v.values.len() != expected && !every_head {
                 let (label, found) = (v.label.clone(), v.values.len());
                 return Err(CheckError::VectorLength {
                     label,
                     found,
-                    site,
+                    of,
                     expected,
                 });
             }

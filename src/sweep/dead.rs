@@ -144,9 +144,10 @@ pub(super) fn dead<B: Backend>(
         .collect())
 }
 
-/// Where the clean run's own value of a cell stands, if it is kept and the cell replaces it.
+/// Where the clean run's own value of a cell stands, if it is kept and equality with it undoes the
+/// cell.
 fn there(cell: &Cell, run: &Asked<'_>, layout: &TraceLayout) -> Option<At> {
-    if !cell.op.replaces() {
+    if !cell.is_undone_by_equality() {
         return None;
     }
     let slot = *layout.slots.get(&kept(cell.stage, cell.layer))?;
@@ -164,7 +165,7 @@ fn there(cell: &Cell, run: &Asked<'_>, layout: &TraceLayout) -> Option<At> {
     })
 }
 
-/// What a cell that replaces writes.
+/// What such a cell writes, or moves towards.
 fn written<M>(
     cell: &Cell,
     run: &Asked<'_>,

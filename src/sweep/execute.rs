@@ -303,5 +303,5 @@ fn same_by_tokens(cell: &Cell, pair: &Pair, prompt: Prompt) -> bool {
         && (*head, *column) == (if keys { cell.head } else { 0 }, cell.column);
     let ids = |prompt| pair.ids(prompt).unwrap_or(&[]);
     let same_tokens = || *position < common_prefix(ids(prompt), ids(*origin));
-    cell.op == CellOp::Set && same_place && same_tokens()
+    cell.op == CellOp::Set && cell.is_undone_by_equality() && same_place && same_tokens()
 }

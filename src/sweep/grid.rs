@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use crate::basis::Basis;
 use crate::model::Config;
 use crate::patch::{Op, Patch, Run};
 use crate::site::{Component, Site};
@@ -241,6 +243,10 @@ pub struct Grid {
     pub heads_together: bool,
     /// One run patches all positions.
     pub positions_together: bool,
+    /// Which columns of the row, or coordinates of the basis.
+    pub columns: Span,
+    /// In which coordinates the operator acts.
+    pub basis: Option<Arc<Basis>>,
     /// What is done.
     pub op: Op,
 }
@@ -311,6 +317,11 @@ impl Grid {
                         );
                         let patch = Patch {
                             source_positions: spot.source_positions.clone(),
+                            columns: match &self.columns {
+                                Span::All => None,
+                                Span::Some(columns) => Some(columns.clone()),
+                            },
+                            basis: self.basis.clone(),
                             ..patch.with_op(self.op.clone())
                         };
                         runs.push(Run {

@@ -316,7 +316,7 @@ impl<'a, B: Backend> Group<'a, B> {
             pair: run.pair,
             run: run.run,
             flops: flops(&cone, config),
-            bytes: (widest * self.backend.value_bytes() + slack) as u64,
+            bytes: ((widest + cone.bases.values) * self.backend.value_bytes() + slack) as u64,
             cone,
             cells: run.cells,
             kept_as: run.kept_as.map(|(id, _)| id),

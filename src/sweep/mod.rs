@@ -2,6 +2,7 @@
 
 pub mod activations;
 pub mod check;
+mod check_subspace;
 mod clean;
 pub mod collect;
 mod dead;
@@ -16,6 +17,7 @@ pub mod pair;
 pub mod preset;
 pub mod results;
 mod steps;
+pub mod subspace;
 pub mod summary;
 pub mod table;
 pub mod vector;

@@ -84,6 +84,19 @@ fn parse(bytes: &[u8], name: &str, path: &Path) -> Result<Vec<f64>, VectorError>
         path: path.into(),
         error,
     })?;
+    Ok(tensor_values(&file, name, path)?.1)
+}
+
+/// Shape and values of a tensor, whichever floating-point type it has; `path` is for errors.
+///
+/// # Errors
+///
+/// [`VectorError`] if there is none of that name, and for numbers that are not finite.
+pub(crate) fn tensor_values(
+    file: &SafeTensors<'_>,
+    name: &str,
+    path: &Path,
+) -> Result<(Vec<usize>, Vec<f64>), VectorError> {
     let Ok(tensor) = file.tensor(name) else {
         let mut known: Vec<String> = file.names().iter().map(|n| (*n).to_owned()).collect();
         known.sort();
@@ -119,7 +132,7 @@ fn parse(bytes: &[u8], name: &str, path: &Path) -> Result<Vec<f64>, VectorError>
             "has {} at index {at}: its values must be finite",
             values[at]
         ))),
-        None => Ok(values),
+        None => Ok((tensor.shape().to_vec(), values)),
     }
 }
 

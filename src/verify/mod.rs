@@ -7,6 +7,7 @@
 //! thousandth of the mean row's are measured against the mean instead); anything that is not a
 //! number fails.
 
+mod bases;
 mod gates;
 mod operation;
 mod operations;

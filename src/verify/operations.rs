@@ -46,6 +46,9 @@ pub fn operations<R: Backend, S: Backend>(
     for rows in [1, 5] {
         trial.readouts(rows)?;
     }
+    for rows in ROWS {
+        trial.bases(rows)?;
+    }
     Ok(trial.comparisons)
 }
 
@@ -72,16 +75,16 @@ pub fn attention<R: Backend, S: Backend>(
     Ok(trial.comparisons)
 }
 
-struct Trial<'a, R, S> {
-    reference: &'a R,
-    subject: &'a S,
-    gates: Gates,
-    inputs: Inputs,
+pub(super) struct Trial<'a, R, S> {
+    pub reference: &'a R,
+    pub subject: &'a S,
+    pub gates: Gates,
+    pub inputs: Inputs,
     comparisons: Vec<Comparison>,
 }
 
 impl<R: Backend, S: Backend> Trial<'_, R, S> {
-    fn compare(
+    pub fn compare(
         &mut self,
         what: String,
         width: usize,
@@ -94,7 +97,12 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
         Ok(())
     }
 
-    fn stored(&mut self, store: Store, rows: usize, width: usize) -> Result<Vec<f64>, DeviceError> {
+    pub fn stored(
+        &mut self,
+        store: Store,
+        rows: usize,
+        width: usize,
+    ) -> Result<Vec<f64>, DeviceError> {
         self.inputs.stored(self.subject, store, rows, width)
     }
 
@@ -112,7 +120,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
             .collect()
     }
 
-    fn permutation(&mut self, rows: usize) -> Vec<u32> {
+    pub fn permutation(&mut self, rows: usize) -> Vec<u32> {
         let mut list: Vec<u32> = (0..rows as u32).collect();
         for i in (1..rows).rev() {
             list.swap(i, self.inputs.below(i + 1));

@@ -11,6 +11,7 @@ use proptest::test_runner::TestCaseResult;
 
 use super::reference::Reference;
 use super::runs::{PairSpec, distinct};
+use super::subspaces::{Form, basis};
 use super::{PLENTY, Random, bits, run, same, try_run};
 
 pub fn equal(what: &str, got: &[Readout], want: &[Readout]) -> TestCaseResult {
@@ -119,6 +120,22 @@ fn no_ops<B: Backend>(
             ] {
                 patches.push(there.clone().with_op(op));
             }
+            let wide = columns(component, config);
+            if !component.has_keys() && wide > 1 {
+                // by difference, whatever the coordinates: what does not move keeps its bits
+                for form in [Form::Rotation, Form::MaskedRotation, Form::Mask] {
+                    let op = match random.below(4) {
+                        0 => Op::Interpolate(0.0),
+                        1 => Op::Scale(1.0),
+                        _ => Op::Interchange,
+                    };
+                    patches.push(Patch {
+                        basis: Some(basis(form, random.bits(), wide)),
+                        op,
+                        ..there.clone()
+                    });
+                }
+            }
             if !component.has_keys() {
                 let (position, head) = (random.below(length), random.below(config.heads));
                 let at = match component.stage() {
@@ -126,7 +143,6 @@ fn no_ops<B: Backend>(
                     _ => layer.unwrap_or(0),
                 };
                 let row = reference.base_row(component.stage(), at, position);
-                let wide = columns(component, config);
                 let of_head = component.has_heads() && wide < row.len();
                 let values = if of_head {
                     row[head * wide..][..wide].to_vec()

@@ -10,6 +10,7 @@ pub mod laws;
 pub mod model;
 pub mod reference;
 pub mod runs;
+pub mod subspaces;
 
 use std::sync::atomic::AtomicBool;
 

@@ -12,7 +12,7 @@ use headlight::plan::cone;
 use headlight::plan::positions::Positions;
 use headlight::plan::shelf::Shelf;
 use headlight::plan::tables::{Chunk, Ref};
-use headlight::plan::trace::TraceLayout;
+use headlight::plan::trace::{CleanPrompt, TraceLayout};
 use headlight::site::{Component, Stage};
 use headlight::sweep::pair::Pair;
 
@@ -219,6 +219,51 @@ impl<'a, B: Backend> Reference<'a, B> {
             .map(|(_, position)| Ref::trace(offset + *position as usize))
             .collect();
         go(self.backend, &chunk, &mut self.traces, &self.pair.targets)
+    }
+
+    /// Every activation of a run computed whole, patches and all, each row kept: a trace in which the
+    /// run stands behind the clean prompts, and its first row there.
+    pub fn activations(&mut self, run: &Run, pair: u32) -> (Traces<B::Matrix>, usize) {
+        let config = self.backend.config();
+        let mut means = HashMap::new();
+        for patch in &run.patches {
+            self.mean(patch, &mut means);
+        }
+        let source = self.pair.source.as_ref().unwrap_or(&self.pair.base);
+        let mut layout = TraceLayout::default();
+        let clean = [&self.pair.base, source].map(|ids| layout.prompt(ids, &Positions::none()));
+        let offset = layout.rows();
+        let own = CleanPrompt {
+            ids: self.pair.base.clone(),
+            offset,
+            readouts: Positions::none(),
+        };
+        layout.prompts.push(own);
+        keep_all(&mut layout, config.layers);
+        let prompts = clean.map(|prompt| layout.prompts[prompt].offset);
+        let mut traces = Traces::new(self.backend, layout);
+        for prompt in 0..=clean[1] {
+            trace(self.backend, &mut traces, prompt, &Positions::none(), &[]);
+        }
+        let cells = cells(&run.patches, pair, config);
+        let length = self.pair.base.len();
+        let all = Positions::range(0, length);
+        let cone = cone::of_whole(config, &cells, length, &all);
+        let packed = Packed {
+            cone: &cone,
+            cells: &cells,
+            ids: &self.pair.base,
+            offset,
+            prompts: &PromptRows::from([(Prompt::Base, prompts[0]), (Prompt::Source, prompts[1])]),
+            pair: 0,
+            kept_as: None,
+        };
+        let empty = Shelf::default();
+        let chunk = Builder::new(config, &traces.layout, &means, &empty)
+            .clean()
+            .build(&[packed]);
+        go(self.backend, &chunk, &mut traces, &[]);
+        (traces, offset)
     }
 
     fn mean(&self, patch: &Patch, means: &mut HashMap<(String, Stage, usize), Vec<f64>>) {

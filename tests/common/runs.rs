@@ -9,6 +9,7 @@ use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 
 use super::Random;
+use super::subspaces::{Subspace, subspace};
 
 #[derive(Debug, Clone)]
 pub struct PairSpec {
@@ -95,6 +96,7 @@ pub struct PatchSpec {
     pub positions: Places,
     pub keys: Option<(usize, usize)>,
     pub op: OpSpec,
+    pub subspace: Subspace,
     pub base: bool,
     pub source_layer: Option<usize>,
     pub source_heads: Option<usize>,
@@ -175,11 +177,11 @@ pub fn patch() -> impl Strategy<Value = PatchSpec> {
     let keys = proptest::option::weighted(0.4, (any::<usize>(), any::<usize>()));
     let rare = || proptest::option::weighted(0.15, any::<usize>());
     let source = (proptest::bool::weighted(0.4), rare(), rare(), rare());
-    (place, keys, op(), source).prop_map(
+    (place, keys, (op(), subspace()), source).prop_map(
         |(
             (component, layer, heads, positions),
             keys,
-            op,
+            (op, subspace),
             (base, source_layer, source_heads, source_positions),
         )| {
             PatchSpec {
@@ -189,6 +191,7 @@ pub fn patch() -> impl Strategy<Value = PatchSpec> {
                 positions,
                 keys,
                 op,
+                subspace,
                 base,
                 source_layer,
                 source_heads,
@@ -319,6 +322,8 @@ impl PatchSpec {
                 .keys
                 .filter(|_| keyed)
                 .map(|(a, b)| distinct(vec![a % length, b % length, 0])),
+            columns: None,
+            basis: None,
             op,
             origin,
             source_layer: layers.and_then(|n| self.source_layer.map(|l| l % n)),
@@ -335,6 +340,7 @@ impl PatchSpec {
             .keys
             .map(|keys| keys.into_iter().filter(|k| *k <= last).collect());
         let patch = Patch { keys, ..patch };
+        let patch = self.subspace.of(patch, columns, true);
         let run = Run {
             patches: vec![patch.clone()],
             ..Run::default()

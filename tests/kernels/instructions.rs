@@ -198,6 +198,7 @@ fn meant(kernel: Kernel) -> (Vec<&'static str>, Vec<&'static str>) {
         | Kernel::LayerNormAffine(_)
         | Kernel::Overwrite(_) => vec![READ_16, WRITE_16],
         Kernel::Same(_) | Kernel::LayerNormScale | Kernel::ReadoutMerge => vec![READ_16],
+        Kernel::Encode(_) | Kernel::Decode(_) => vec![READ_SHARED_16, "FFMA"],
         Kernel::ReadoutWanted(_) | Kernel::ReadoutTop => Vec::new(),
         Kernel::Limit(Limit::Copy) => vec![READ_16, WRITE_16],
         Kernel::Limit(_) => Vec::new(),

@@ -33,7 +33,7 @@ fn most_registers(kernel: Kernel) -> u32 {
         | Kernel::ReadoutTop
         | Kernel::Limit(Limit::Copy) => 48,
         // two of 256
-        Kernel::Limit(_) => 128,
+        Kernel::Limit(_) | Kernel::Encode(_) | Kernel::Decode(_) => 128,
         // one block of 256 has a multiprocessor to itself and may take all 255; what is over what was
         // measured is on its way to spills
         Kernel::Linear {

@@ -49,6 +49,31 @@ pub struct Matrix<'a> {
     pub round: Rounding,
 }
 
+/// What rows are multiplied by.
+#[derive(Clone, Copy)]
+pub enum Factor<'a, T> {
+    /// A weight of the checkpoint, widened where it is packed.
+    Stored(Matrix<'a>),
+    /// Numbers of the backend's own type, `[K, N]`.
+    Own {
+        data: &'a [T],
+        /// K.
+        inputs: usize,
+        /// N.
+        columns: usize,
+    },
+}
+
+impl<T> Factor<'_, T> {
+    /// K.
+    fn inputs(&self) -> usize {
+        match self {
+            Self::Stored(weight) => weight.inputs,
+            Self::Own { inputs, .. } => *inputs,
+        }
+    }
+}
+
 /// What is done to weights before they are used, so that double precision can be the reference of a
 /// backend that stores them in 16 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +100,7 @@ unsafe impl<T: Send> Sync for Output<T> {}
 /// Functions are called through pointers so that the code below is compiled once a number type and
 /// not once a caller.
 pub struct Product<'a, 'r, T> {
-    pub weight: Matrix<'a>,
+    pub weight: Factor<'a, T>,
     /// Columns of the weight; the first stands in the output's column 0.
     pub columns: Range<usize>,
     /// How many results.
@@ -183,7 +208,7 @@ impl<T: Real> NullaryFnOnce for Task<'_, '_, '_, T> {
 impl<T: Real> Task<'_, '_, '_, T> {
     #[inline(always)]
     fn run(&self, scratch: &mut Scratch<T>) {
-        let (inputs, width, tile) = (self.product.weight.inputs, self.columns.len(), self.tile);
+        let (inputs, width, tile) = (self.product.weight.inputs(), self.columns.len(), self.tile);
         let panels = width.div_ceil(tile);
         scratch.packed.resize(panels * BLOCK_K * tile, T::default());
         scratch.sums.resize(BLOCK_ROWS * tile, T::default());
@@ -192,14 +217,14 @@ impl<T: Real> Task<'_, '_, '_, T> {
             self.pack(first_k, k, scratch);
             for first_row in self.rows.clone().step_by(BLOCK_ROWS) {
                 let block = first_row..self.rows.end.min(first_row + BLOCK_ROWS);
-                let mut inputs = [&[][..]; BLOCK_ROWS];
-                for (input, m) in inputs.iter_mut().zip(block.clone()) {
+                let mut stretches = [&[][..]; BLOCK_ROWS];
+                for (input, m) in stretches.iter_mut().zip(block.clone()) {
                     *input = &(self.product.row)(m)[first_k..first_k + k];
                 }
                 for panel in 0..panels {
                     Panel {
                         wide: self.wide,
-                        a: &inputs[..block.len()],
+                        a: &stretches[..block.len()],
                         b: &scratch.packed[panel * BLOCK_K * tile..][..k * tile],
                         k,
                         sums: &mut scratch.sums,
@@ -211,7 +236,7 @@ impl<T: Real> Task<'_, '_, '_, T> {
                         self.add(m, columns.clone(), sums, first_k == 0);
                     }
                 }
-                if first_k + k == self.product.weight.inputs {
+                if first_k + k == inputs {
                     for m in block {
                         (self.product.finish)(
                             m,
@@ -250,13 +275,23 @@ impl<T: Real> Task<'_, '_, '_, T> {
     /// last column.
     #[inline(always)]
     fn pack(&self, first_k: usize, k: usize, scratch: &mut Scratch<T>) {
-        let (weight, tile) = (self.product.weight, self.tile);
+        let tile = self.tile;
         for (panel, out) in scratch.packed.chunks_exact_mut(BLOCK_K * tile).enumerate() {
             let first = self.columns.start + panel * tile;
             let wide = tile.min(self.columns.end - first);
             if wide < tile {
                 out.fill(T::default());
             }
+            let weight = match self.product.weight {
+                Factor::Stored(weight) => weight,
+                Factor::Own { data, columns, .. } => {
+                    for (i, out) in out.chunks_exact_mut(tile).take(k).enumerate() {
+                        let row = &data[(first_k + i) * columns + first..][..wide];
+                        out[..wide].copy_from_slice(row);
+                    }
+                    continue;
+                }
+            };
             if weight.transposed {
                 for j in 0..wide {
                     let column = stretch(

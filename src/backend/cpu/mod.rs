@@ -6,6 +6,7 @@
 //! on the machine either. (Without FMA hardware the fused operation is emulated, and slow.)
 
 mod attention;
+mod basis;
 mod instructions;
 pub mod limits;
 mod linear;
@@ -20,14 +21,15 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 pub use self::instructions::Instructions;
-use self::linear::{Matrix as Weights, Output, Product, Rounding};
+use self::linear::{Factor, Matrix as Weights, Output, Product, Rounding};
 pub use self::real::Real;
 use super::{
-    Attention, Backend, DeviceError, Embedding, Epilogue, KeepKeys, Linear, Norm, Precision,
-    Readout, ReadoutSpec, Rows, Same, Store, Weight,
+    Attention, Backend, BasisOn, DeviceError, Embedding, Epilogue, KeepKeys, Linear, Norm, Place,
+    Precision, Probe, Readout, ReadoutSpec, Rows, Same, Store, Weight,
 };
 use crate::model::Checkpoint;
 use crate::model::{Activation, Config};
+use crate::plan::phase::Call;
 use crate::plan::tables::{Keep, Operand, Write};
 
 /// Rows that one task of a row-wise operation takes.
@@ -287,6 +289,10 @@ fn operand<'a, T>(write: &Write, kept: &'a [Buffer<T>], constants: &'a [T]) -> &
     }
 }
 
+fn widened<T: Real>(x: &[T]) -> Vec<f64> {
+    x.iter().map(|x| x.to_f64()).collect()
+}
+
 impl<T: Real> Backend for Cpu<'_, T> {
     type Matrix = Buffer<T>;
     type Constants = Vec<T>;
@@ -467,7 +473,7 @@ impl<T: Real> Backend for Cpu<'_, T> {
             });
         };
         let product = Product {
-            weight,
+            weight: Factor::Stored(weight),
             columns,
             rows: count,
             row: &|m| linear.input.row(linear.rows[m] as usize),
@@ -599,6 +605,47 @@ impl<T: Real> Backend for Cpu<'_, T> {
         for write in writes {
             let stretch = &mut matrix.data[write.row * width + write.column..][..write.length];
             overwrite::apply(write.op, stretch, operand(write, kept, constants));
+        }
+    }
+
+    fn encode(
+        &self,
+        basis: &BasisOn<Buffer<T>>,
+        probes: &[Probe],
+        matrix: &Buffer<T>,
+        kept: &[Buffer<T>],
+        constants: &Vec<T>,
+        out: &mut Buffer<T>,
+    ) {
+        self.flops
+            .fetch_add(basis.flops(probes.len()), Ordering::Relaxed);
+        let read = |probe: &Probe| basis::read(probe.read, basis.width, kept, constants);
+        basis::encode(self.arch, basis, probes, matrix, &read, out);
+    }
+
+    fn decode(
+        &self,
+        basis: &BasisOn<Buffer<T>>,
+        coordinates: &Buffer<T>,
+        places: &[Place],
+        matrix: &mut Buffer<T>,
+    ) {
+        self.flops
+            .fetch_add(basis.flops(places.len()), Ordering::Relaxed);
+        basis::decode(self.arch, basis, coordinates, places, matrix);
+    }
+
+    fn call(&self, matrix: &mut Buffer<T>, calls: &[Call], kept: &[Buffer<T>]) {
+        for call in calls {
+            let place = call.row * matrix.width + call.column;
+            let stretch = &mut matrix.data[place..][..call.length];
+            let read = basis::read(call.operand, call.length, kept, &[]);
+            let (b, s) = (&mut widened(stretch), widened(read));
+            call.apply(b, &s);
+            stretch
+                .iter_mut()
+                .zip(b)
+                .for_each(|(x, y)| *x = T::from_f64(*y));
         }
     }
 

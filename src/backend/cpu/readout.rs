@@ -12,7 +12,7 @@ use std::ops::Range;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use super::linear::{self, Matrix, Output, Product};
+use super::linear::{self, Factor, Matrix, Output, Product};
 use super::real::Real;
 use super::rows;
 use crate::backend::{Readout, ReadoutSpec};
@@ -229,7 +229,7 @@ impl<'a, T: Real> Block<'a, T> {
         linear::product(
             arch,
             &Product {
-                weight,
+                weight: Factor::Stored(weight),
                 columns,
                 rows,
                 row: &|m| self.row(m),

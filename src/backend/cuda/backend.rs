@@ -10,12 +10,13 @@ use super::matrix::{Element, Matrix};
 use super::queue::{Launch, Queue};
 use super::rows::Constants;
 use super::weights::{self, DeviceWeights};
-use super::{attention, linear, readout, rows};
+use super::{attention, basis, call, linear, readout, rows};
 use crate::backend::{
-    Attention, Backend, DeviceError, Embedding, Linear, Norm, Precision, Readout, ReadoutSpec,
-    Rows, Same, Store,
+    Attention, Backend, BasisOn, DeviceError, Embedding, Linear, Norm, Place, Precision, Probe,
+    Readout, ReadoutSpec, Rows, Same, Store,
 };
 use crate::model::{Checkpoint, Config};
+use crate::plan::phase::Call;
 use crate::plan::tables::{Ref, Write};
 
 /// A GPU as a device, with one model's weights in its memory.
@@ -381,6 +382,34 @@ impl Backend for Cuda {
         constants: &Constants,
     ) {
         rows::overwrite(self, matrix, writes, kept, constants);
+    }
+
+    fn encode(
+        &self,
+        basis: &BasisOn<Matrix>,
+        probes: &[Probe],
+        matrix: &Matrix,
+        kept: &[Matrix],
+        constants: &Constants,
+        out: &mut Matrix,
+    ) {
+        basis::encode(self, basis, probes, matrix, (kept, constants), out);
+    }
+
+    fn decode(
+        &self,
+        basis: &BasisOn<Matrix>,
+        coordinates: &Matrix,
+        places: &[Place],
+        matrix: &mut Matrix,
+    ) {
+        basis::decode(self, basis, coordinates, places, matrix);
+    }
+
+    fn call(&self, matrix: &mut Matrix, calls: &[Call], kept: &[Matrix]) {
+        if let Err(error) = call::call(self, matrix, calls, kept) {
+            self.fail(error);
+        }
     }
 
     fn readout(

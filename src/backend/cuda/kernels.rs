@@ -34,6 +34,10 @@ pub enum Kernel {
     LayerNormAffine(Element),
     /// Operators in place.
     Overwrite(Element),
+    /// Rows into the coordinates of a basis.
+    Encode(Element),
+    /// And back.
+    Decode(Element),
     /// Ragged causal attention.
     Attention(Element),
     /// A linear layer; `wide` gives an f32 result of 16-bit operands.
@@ -91,6 +95,8 @@ impl Kernel {
                 Self::LayerNorm(element),
                 Self::LayerNormAffine(element),
                 Self::Overwrite(element),
+                Self::Encode(element),
+                Self::Decode(element),
                 Self::Attention(element),
             ]);
         }
@@ -126,6 +132,8 @@ impl Kernel {
             Self::LayerNormNormalize => "layer_norm_normalize".into(),
             Self::LayerNormAffine(t) => format!("layer_norm_affine_{}", t.suffix()),
             Self::Overwrite(t) => format!("overwrite_{}", t.suffix()),
+            Self::Encode(t) => format!("encode_{}", t.suffix()),
+            Self::Decode(t) => format!("decode_{}", t.suffix()),
             Self::Attention(t) => format!("attention_{}", t.suffix()),
             Self::Linear {
                 variant,
@@ -156,6 +164,7 @@ impl Kernel {
             | Self::LayerNormNormalize
             | Self::LayerNormAffine(_) => "layer_norm",
             Self::Overwrite(_) => "overwrite",
+            Self::Encode(_) | Self::Decode(_) => "basis",
             Self::Attention(_) => "attention",
             Self::Linear { variant, .. } if half(variant) => "linear_half",
             Self::Linear { .. } => "linear",
@@ -222,6 +231,21 @@ impl Kernel {
             Self::Overwrite(t) => (
                 "View<T>, const Write *, const uint32_t *, uint32_t, const View<const T> *, \
                  const T *"
+                    .into(),
+                t,
+                t,
+            ),
+            Self::Encode(t) => (
+                "const Probe *, uint32_t, View<const T>, const View<const T> *, const float *, \
+                 uint32_t, const float *, const float *, const float *, uint32_t, const float *, \
+                 const float *, uint32_t, View<float>"
+                    .into(),
+                t,
+                t,
+            ),
+            Self::Decode(t) => (
+                "View<const float>, uint32_t, const Place *, uint32_t, const float *, uint32_t, \
+                 const float *, const float *, uint32_t, View<T>"
                     .into(),
                 t,
                 t,

@@ -227,6 +227,56 @@ impl Matrix {
         Ok(())
     }
 
+    /// Device addresses of a stretch of a row, each with how many numbers stand there.
+    fn pieces(&self, row: usize, column: usize, length: usize) -> Vec<(u64, usize)> {
+        let (view, end) = (self.view(), column + length);
+        let size = self.element.bytes() as u64;
+        let mut pieces = Vec::new();
+        let mut at = column;
+        while at < end {
+            let (segment, within) = (at / self.segment, at % self.segment);
+            let count = (self.segment - within).min(end - at);
+            let number = segment as u64 * view.segment_stride
+                + row as u64 * u64::from(view.row_stride)
+                + within as u64;
+            pieces.push((view.data + number * size, count));
+            at += count;
+        }
+        pieces
+    }
+
+    /// Writes a stretch of a row.
+    pub fn write_stretch(
+        &self,
+        device: &Device,
+        (row, column): (usize, usize),
+        values: &[f64],
+    ) -> Result<(), DeviceError> {
+        let mut rest = values;
+        for (at, count) in self.pieces(row, column, values.len()) {
+            let (these, others) = rest.split_at(count);
+            device.write(at, &self.element.encode(these.iter().copied()))?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// Reads a stretch of a row, and waits.
+    pub fn read_stretch(
+        &self,
+        device: &Device,
+        (row, column): (usize, usize),
+        length: usize,
+    ) -> Result<Vec<f64>, DeviceError> {
+        let mut values = Vec::with_capacity(length);
+        for (at, count) in self.pieces(row, column, length) {
+            let mut bytes = vec![0; count * self.element.bytes()];
+            device.read(&mut bytes, at)?;
+            values.extend(self.element.decode(&bytes));
+        }
+        Ok(values)
+    }
+
     /// Reads all rows in use, and waits.
     pub fn read(&self, device: &Device) -> Result<Vec<f64>, DeviceError> {
         let mut values = vec![0.0; self.rows * self.width];

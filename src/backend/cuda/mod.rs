@@ -11,6 +11,8 @@
 
 mod attention;
 mod backend;
+mod basis;
+mod call;
 mod device;
 pub mod events;
 mod images;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::basis::read::ReadBasisError;
 use crate::data::position::PositionError;
 use crate::model::ModelError;
 use crate::sweep::vector::VectorError;
@@ -69,5 +70,13 @@ pub enum ExperimentError {
         at: String,
         /// Why.
         error: VectorError,
+    },
+    /// A named basis cannot be read.
+    #[error("{at}: {error}")]
+    Basis {
+        /// `run 3, patch 0`.
+        at: String,
+        /// Why.
+        error: Box<ReadBasisError>,
     },
 }

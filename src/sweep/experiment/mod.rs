@@ -17,9 +17,11 @@ use serde::Deserialize;
 
 pub use self::error::ExperimentError;
 pub use self::mean::{MeanError, mean_over};
+use self::patch::Subspace;
 pub use self::patch::{OpName, PatchText};
 pub use self::positions::PositionsText;
 use self::scope::Scope;
+use crate::basis::read::Bases;
 use crate::model::{Checkpoint, ModelError};
 use crate::patch::{Op, Prompt, Run};
 use crate::sweep::pair::{Pair, PairRuns};
@@ -201,17 +203,15 @@ impl Experiment {
             format!("run {r}{name}, patch {i}")
         };
         // what a patch does is the same in every pair, and may come from a file
-        let mut ops: Vec<Vec<Op>> = Vec::with_capacity(self.runs.len());
+        let mut bases = Bases::default();
+        let mut ops: Vec<Vec<(Op, Subspace)>> = Vec::with_capacity(self.runs.len());
         for (r, run) in self.runs.iter().enumerate() {
-            let op =
-                |(i, patch): (usize, &PatchText)| patch.op(model, folder, self.seed, &at(r, i));
-            ops.push(
-                run.patches
-                    .iter()
-                    .enumerate()
-                    .map(op)
-                    .collect::<Result<_, _>>()?,
-            );
+            let mut own = Vec::with_capacity(run.patches.len());
+            for (i, patch) in run.patches.iter().enumerate() {
+                let op = patch.op(model, folder, self.seed, &at(r, i))?;
+                own.push((op, patch.subspace(folder, &mut bases, &at(r, i))?));
+            }
+            ops.push(own);
             let unknown = run.pairs.iter().flatten().find(|p| **p >= self.pairs.len());
             if let Some(p) = unknown {
                 return Err(ExperimentError::Meaning {
@@ -243,7 +243,7 @@ impl Experiment {
         p: usize,
         pair: &Pair,
         model: &Checkpoint,
-        ops: &[Vec<Op>],
+        ops: &[Vec<(Op, Subspace)>],
         at: &dyn Fn(usize, usize) -> String,
     ) -> Result<Vec<Run>, ExperimentError> {
         let mut scope = Scope::new(pair, model);

@@ -1,6 +1,7 @@
 //! A patch as an experiment file and the `patches` column spell it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -8,10 +9,13 @@ use super::error::ExperimentError;
 use super::mean::{MeanError, ids_label, mean_over};
 use super::positions::PositionsText;
 use super::scope::Scope;
+use crate::basis::Basis;
+use crate::basis::read::Bases;
 use crate::model::Checkpoint;
 use crate::patch::{MeanOver, Op, Origin, Patch, Prompt, Run, Vector};
 use crate::site::Site;
 use crate::sweep::pair::PairRuns;
+use crate::sweep::subspace::{Columns, columns};
 use crate::sweep::vector::read_vector;
 
 /// A patch, as written; also how result tables spell a run's patches.
@@ -35,6 +39,18 @@ pub struct PatchText {
     /// Keys, for scores and pattern.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<usize>>,
+    /// Columns of the row, or coordinates of the basis, as a list or as ranges ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Columns>,
+    /// ... or first and end of some parts of it ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<Vec<Vec<usize>>>,
+    /// ... and which of these parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subspaces: Option<Vec<usize>>,
+    /// `F.safetensors#name` of the basis in which the operator acts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basis: Option<String>,
     /// Operator.
     #[serde(default)]
     pub op: OpName,
@@ -91,6 +107,7 @@ pub enum OpName {
     Scale,
     Interpolate,
     Noise,
+    Function,
 }
 
 fn site<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Site, D::Error> {
@@ -100,6 +117,13 @@ fn site<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Site, D::Error> {
 
 fn site_name<S: Serializer>(site: &Site, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(site.component.name())
+}
+
+/// On what a patch acts, where that is not whole rows.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Subspace {
+    columns: Option<Vec<usize>>,
+    basis: Option<Arc<Basis>>,
 }
 
 impl PatchText {
@@ -131,26 +155,32 @@ impl PatchText {
         let number = |value: Option<f64>, name: &str, op: &str| {
             value.ok_or_else(|| meaning(format!("`{op}` needs {name}")))
         };
-        let op =
-            match self.op {
-                OpName::Interchange => Op::Interchange,
-                OpName::Collect => Op::Collect,
-                OpName::Skip => Op::Skip,
-                OpName::Zero => Op::Zero,
-                OpName::Set => Op::Set(vector()?.ok_or_else(|| {
+        let op = match self.op {
+            OpName::Interchange => Op::Interchange,
+            OpName::Collect => Op::Collect,
+            OpName::Skip => Op::Skip,
+            OpName::Zero => Op::Zero,
+            OpName::Set => {
+                Op::Set(vector()?.ok_or_else(|| {
                     meaning("`set` needs value = \"F.safetensors#tensor\"".into())
-                })?),
-                OpName::Add => Op::Add(vector()?),
-                OpName::Subtract => Op::Subtract(vector()?),
-                OpName::Scale => Op::Scale(number(self.alpha, "alpha, its factor", "scale")?),
-                OpName::Interpolate => Op::Interpolate(number(self.alpha, "alpha", "interpolate")?),
-                OpName::Noise => Op::Noise {
-                    level: number(self.level, "level, its standard deviation", "noise")?,
-                    seed: self.seed.unwrap_or(seed),
-                    sample: self.sample.unwrap_or(0),
-                },
-                OpName::Mean => Op::Mean(self.mean(model, folder, at)?),
-            };
+                })?)
+            }
+            OpName::Add => Op::Add(vector()?),
+            OpName::Subtract => Op::Subtract(vector()?),
+            OpName::Scale => Op::Scale(number(self.alpha, "alpha, its factor", "scale")?),
+            OpName::Interpolate => Op::Interpolate(number(self.alpha, "alpha", "interpolate")?),
+            OpName::Noise => Op::Noise {
+                level: number(self.level, "level, its standard deviation", "noise")?,
+                seed: self.seed.unwrap_or(seed),
+                sample: self.sample.unwrap_or(0),
+            },
+            OpName::Mean => Op::Mean(self.mean(model, folder, at)?),
+            OpName::Function => {
+                let problem = "`function` is a closure of a program that uses the library: no file \
+                               has one";
+                return Err(meaning(problem.into()));
+            }
+        };
         self.nothing_idle(&op).map_err(meaning)?;
         Ok(op)
     }
@@ -182,6 +212,32 @@ impl PatchText {
         })
     }
 
+    /// On what the patch acts: columns or coordinates, and a basis. Bases that are named again are
+    /// shared.
+    ///
+    /// # Errors
+    ///
+    /// [`ExperimentError`] at `at`: a basis that cannot be read, or parts that are none.
+    pub(super) fn subspace(
+        &self,
+        folder: &Path,
+        bases: &mut Bases,
+        at: &str,
+    ) -> Result<Subspace, ExperimentError> {
+        let subspaces = self.subspaces.as_deref();
+        let columns = columns(self.columns.as_ref(), self.partitions.as_deref(), subspaces);
+        let columns = columns.map_err(|problem| ExperimentError::Meaning {
+            at: at.to_owned(),
+            problem,
+        })?;
+        let basis = self.basis.as_ref().map(|text| bases.read(text, folder));
+        let basis = basis.transpose().map_err(|error| ExperimentError::Basis {
+            at: at.to_owned(),
+            error: error.into(),
+        })?;
+        Ok(Subspace { columns, basis })
+    }
+
     /// The patches that this text means in one pair: one, or one for each layer of a window.
     ///
     /// # Errors
@@ -189,7 +245,7 @@ impl PatchText {
     /// [`ExperimentError`] at `at`: names of prompts, runs or positions that are nowhere.
     pub(super) fn patches(
         &self,
-        op: &Op,
+        (op, subspace): &(Op, Subspace),
         scope: &Scope<'_>,
         prompt: Prompt,
         at: &str,
@@ -261,6 +317,8 @@ impl PatchText {
             heads: self.heads.clone(),
             positions: positions.clone(),
             keys: self.keys.clone(),
+            columns: subspace.columns.clone(),
+            basis: subspace.basis.clone(),
             op: op.clone(),
             origin,
             source_layer: self.source_layer,
@@ -343,6 +401,10 @@ impl PatchText {
                 (level, sample, noise_seed) = (Some(*l), Some(*s), Some(*seed));
                 OpName::Noise
             }
+            Op::Function(function) => {
+                value = Some(function.label().to_owned());
+                OpName::Function
+            }
         };
         Self {
             component: Site {
@@ -354,6 +416,10 @@ impl PatchText {
             heads: patch.heads.clone(),
             positions: PositionsText::numbers(&patch.positions),
             keys: patch.keys.clone(),
+            columns: patch.columns.as_deref().map(Columns::of),
+            partitions: None,
+            subspaces: None,
+            basis: patch.basis.as_ref().map(|basis| basis.label().to_owned()),
             op,
             source: match patch.origin {
                 Origin::Clean(Prompt::Source) | Origin::Run(_) => None,

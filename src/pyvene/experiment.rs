@@ -1,0 +1,435 @@
+//! An experiment file, with its parameters, of a saved configuration.
+//!
+//! The file is written as text, so that it can say beside every patch where it came from. Locations and
+//! prompts are not in pyvene's configuration: the caller gives them.
+
+use std::fmt::{self, Write};
+use std::path::Path;
+
+use super::columns::{Part, columns};
+use super::configuration::{Configuration, Mode, Representation};
+use super::kind::Kind;
+use super::parameters::{self, Parameters};
+use super::place::{Skip, Unit};
+use super::state::{StateDict, Tensor};
+use super::steps::{Prompt, Reads, Step};
+use super::{PyveneError, printable};
+use crate::model::Config;
+use crate::site::{Component, Width};
+
+/// A prompt as it is written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PromptText {
+    /// As text.
+    Text(String),
+    /// As token ids.
+    Ids(Vec<u32>),
+}
+
+/// Where one representation acts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Located {
+    /// Heads, where the component has them.
+    pub heads: Vec<usize>,
+    /// Positions of the prompt that is patched.
+    pub positions: Vec<usize>,
+    /// Positions of the one that is read, where they are others.
+    pub source_positions: Option<Vec<usize>>,
+    /// The part; `None` is what was saved.
+    pub part: Option<Part>,
+}
+
+/// What pyvene's configuration does not say.
+#[derive(Debug, Clone)]
+pub struct Asked<'a> {
+    /// The model as it was named.
+    pub model: &'a str,
+    /// Its sizes.
+    pub config: &'a Config,
+    /// Base prompt.
+    pub base: PromptText,
+    /// Source prompts, in the order of pyvene's `sources`.
+    pub sources: Vec<PromptText>,
+    /// Targets, with the text of each where it has one.
+    pub targets: Vec<(u32, String)>,
+    /// Where each representation acts.
+    pub located: Vec<Located>,
+    /// Runs.
+    pub steps: Vec<Step>,
+    /// The file name of the parameters.
+    pub file: &'a str,
+}
+
+/// What is to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The experiment file.
+    pub toml: String,
+    /// Its tensors; if there are any, they belong into the file that [`Asked::file`] names.
+    pub tensors: Vec<(String, Tensor)>,
+}
+
+/// A patch as it is written: keys in order.
+struct Patch {
+    comments: Vec<String>,
+    keys: Vec<(&'static str, String)>,
+}
+
+/// Writes the experiment of a configuration in `folder`.
+///
+/// # Errors
+///
+/// [`PyveneError`] for what does not fit the model, is not in the folder, or would not be what pyvene
+/// does.
+pub fn write(
+    configuration: &Configuration,
+    folder: &Path,
+    asked: &Asked<'_>,
+) -> Result<Written, PyveneError> {
+    check_model(folder)?;
+    let mut tensors = Vec::new();
+    let mut patches = Vec::with_capacity(configuration.representations.len());
+    for (made, located) in configuration.representations.iter().zip(&asked.located) {
+        let reads = asked.steps.iter().flat_map(|step| &step.patches);
+        let reads = reads.copied().find(|(index, _)| *index == made.index);
+        let reads = reads.map_or(Reads::Nothing, |(_, reads)| reads);
+        patches.push(of_representation(
+            configuration,
+            folder,
+            asked,
+            made,
+            located,
+            reads,
+            &mut tensors,
+        )?);
+    }
+    let mut toml = String::new();
+    // writing to a String cannot fail
+    let _ = whole(&mut toml, configuration, folder, asked, &patches);
+    Ok(Written { toml, tensors })
+}
+
+/// Refuses a folder that also has parameters of the model itself.
+fn check_model(folder: &Path) -> Result<(), PyveneError> {
+    let path = folder.join("pytorch_model.bin");
+    if !path.exists() {
+        return Ok(());
+    }
+    let state = StateDict::open(&path)?;
+    match state.names().count() {
+        // what include_model = True writes of a model that was not trained
+        0 => Ok(()),
+        count => Err(state.wrong(format!(
+            "it has {count} parameters of the model itself, trained with the interventions: save that model by \
+             save_pretrained, name it with --model, and move this file away"
+        ))),
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // one call
+fn of_representation(
+    configuration: &Configuration,
+    folder: &Path,
+    asked: &Asked<'_>,
+    made: &Representation,
+    located: &Located,
+    reads: Reads,
+    tensors: &mut Vec<(String, Tensor)>,
+) -> Result<Vec<Patch>, PyveneError> {
+    let config = asked.config;
+    let wrong = |problem: String| configuration.wrong(made.index, problem);
+    let place = &made.place;
+    if let Some(layer) = place.layer.filter(|layer| *layer >= config.layers) {
+        let last = config.layers - 1;
+        return Err(wrong(format!(
+            "layer {layer} is out of range: layers of this model are 0 to {last}"
+        )));
+    }
+    let width = match place.component.width() {
+        Width::One => 1,
+        Width::Residual => config.width,
+        Width::Head => config.head_width(),
+        Width::Inner => config.inner,
+        Width::Keys => config.context,
+    };
+    let keys = place.component.has_keys();
+    if keys && (made.kind.has_basis() || made.constant || made.kind == Kind::Noise) {
+        let name = made.kind.name();
+        return Err(wrong(format!(
+            "{name} with parameters cannot act on the attention pattern, which has no width"
+        )));
+    }
+    let read = parameters::read(made, folder, width)?;
+    let coordinates = match &read {
+        Parameters::Basis { coordinates, .. } => *coordinates,
+        _ => width,
+    };
+    let columns = columns(made, located.part.as_ref(), coordinates).map_err(wrong)?;
+    if keys && columns.is_some() {
+        let problem = "columns of the attention pattern are keys: leave out --columns and edit keys in the file";
+        return Err(wrong(problem.into()));
+    }
+    let mut comments = vec![format!(
+        "representation {}: {}, unit {}, {}",
+        made.index,
+        made.component,
+        made.unit,
+        made.kind.name()
+    )];
+    if !matches!(read, Parameters::None) {
+        comments.push(format!("parameters from {}", made.file));
+    }
+    if made.partition.is_some() && located.part.is_none() && made.kind.takes_subspaces() {
+        comments.push(
+            "it has a subspace_partition, of which no part was named, so all of it acts, as in pyvene without \
+             subspaces; --subspaces names parts"
+                .into(),
+        );
+    }
+    if made.kind == Kind::Autoencoder && located.part.is_none() {
+        comments.push("pyvene swaps the latents that interchange_dim names, one by one; --columns names others".into());
+    } else if made.kind == Kind::JumpReluAutoencoder && columns.is_some() && located.part.is_none()
+    {
+        comments.push("pyvene swaps no more latents than interchange_dim says; --columns all swaps all of them".into());
+    }
+    let op = op(made, &mut comments).map_err(wrong)?;
+    let name = format!("intervention_{}", made.index);
+    let mut basis = None;
+    // one patch, or one for each row of constants
+    let mut values: Vec<Option<String>> = vec![None];
+    match read {
+        Parameters::None => {}
+        Parameters::Basis { tensors: found, .. } => {
+            basis = Some(format!("{}#{name}", asked.file));
+            tensors.extend(
+                found
+                    .into_iter()
+                    .map(|(part, tensor)| (format!("{name}.{part}"), tensor)),
+            );
+        }
+        Parameters::Rows(rows) => {
+            check_rows(made, rows.len(), located).map_err(wrong)?;
+            let one = rows.len() == 1;
+            let label = |i: usize| match one {
+                true => format!("{name}.value"),
+                false => format!("{name}.value_{i}"),
+            };
+            values = (0..rows.len())
+                .map(|i| Some(format!("{}#{}", asked.file, label(i))))
+                .collect();
+            tensors.extend(rows.into_iter().enumerate().map(|(i, values)| {
+                let shape = vec![values.len()];
+                (label(i), Tensor { shape, values })
+            }));
+        }
+    }
+    let each = values.len() > 1;
+    let patch = |(row, value): (usize, Option<String>)| {
+        let mut keys = vec![("component", text(place.component.name()))];
+        keys.extend(place.layer.map(|layer| ("layer", layer.to_string())));
+        if place.component.has_heads() {
+            keys.push(("heads", format!("{:?}", located.heads)));
+        }
+        let positions = match each {
+            true => format!("[{}]", located.positions[row]),
+            false => format!("{:?}", located.positions),
+        };
+        keys.push(("positions", positions));
+        keys.push(("op", text(op)));
+        match reads {
+            Reads::Nothing => {}
+            Reads::Prompt(0) => {}
+            Reads::Prompt(source) => keys.push(("source", text(&source_name(source)))),
+            Reads::RunBefore(_) => {
+                let before = asked
+                    .steps
+                    .iter()
+                    .position(|step| step.patches.iter().any(|(i, _)| *i == made.index));
+                let before = before.and_then(|at| asked.steps.get(at.checked_sub(1)?));
+                keys.extend(before.map(|step| ("source_run", text(&step.name))));
+            }
+        }
+        if let (Some(list), true) = (&located.source_positions, reads != Reads::Nothing) {
+            keys.push(("source_positions", format!("{list:?}")));
+        }
+        keys.extend(value.map(|value| ("value", text(&value))));
+        keys.extend(basis.as_ref().map(|basis| ("basis", text(basis))));
+        keys.extend(
+            columns
+                .as_ref()
+                .map(|columns| ("columns", format!("{columns:?}"))),
+        );
+        Patch {
+            comments: if row == 0 {
+                comments.clone()
+            } else {
+                Vec::new()
+            },
+            keys,
+        }
+    };
+    Ok(values.into_iter().enumerate().map(patch).collect())
+}
+
+/// Constants are one row for all positions, or one for each.
+fn check_rows(made: &Representation, rows: usize, located: &Located) -> Result<(), String> {
+    let positions = located.positions.len();
+    let noise = made.kind == Kind::Noise;
+    if rows == positions && (noise || made.place.unit == Unit::Positions) || rows == 1 && !noise {
+        return Ok(());
+    }
+    Err(format!(
+        "its state dict has {rows} rows and it acts at {positions} positions: give --positions {rows} of them{}",
+        if made.place.unit == Unit::Positions || noise {
+            ""
+        } else {
+            ", at a component without heads"
+        }
+    ))
+}
+
+/// The operator, in the experiment's words.
+fn op(made: &Representation, comments: &mut Vec<String>) -> Result<&'static str, String> {
+    Ok(match made.kind {
+        Kind::Vanilla if made.constant => "set",
+        Kind::Zero => "zero",
+        Kind::Addition => "add",
+        Kind::Subtraction => "subtract",
+        Kind::Collect => {
+            comments.push(
+                "what it collects is written by headlight run --collect F.safetensors".into(),
+            );
+            "collect"
+        }
+        Kind::Noise => {
+            comments.push("the noise that pyvene drew, times its level, as constants".into());
+            "add"
+        }
+        Kind::Skip => match made.place.skip {
+            Skip::Input => "skip",
+            Skip::Same => {
+                comments.push(
+                    "the module's input is this activation itself, so a skip is an interchange"
+                        .into(),
+                );
+                "interchange"
+            }
+            Skip::Unlike => {
+                return Err(format!(
+                    "the input of {}'s module is another activation, which pyvene would write here: use an \
+                     interchange of the one that is meant",
+                    made.component
+                ));
+            }
+        },
+        _ => "interchange",
+    })
+}
+
+/// What a source is called in the file.
+fn source_name(index: usize) -> String {
+    match index {
+        0 => "source".into(),
+        more => format!("source_{more}"),
+    }
+}
+
+/// A text as TOML.
+fn text(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn whole(
+    to: &mut String,
+    configuration: &Configuration,
+    folder: &Path,
+    asked: &Asked<'_>,
+    patches: &[Vec<Patch>],
+) -> fmt::Result {
+    let mode = match configuration.mode {
+        Mode::Parallel => "parallel: sources run clean, and all patches act in one run of the base",
+        Mode::Serial => "serial: each source runs with the patch before it, and is read there",
+    };
+    let line = |text: String| printable(&text, usize::MAX);
+    writeln!(
+        to,
+        "# From pyvene: {}",
+        line(configuration.path.display().to_string())
+    )?;
+    writeln!(to, "# mode {mode}")?;
+    writeln!(
+        to,
+        "# layers, components, units, kinds and parameters are pyvene's; prompts, targets, positions, heads and"
+    )?;
+    writeln!(
+        to,
+        "# columns come from the command line, for pyvene saves none of them"
+    )?;
+    writeln!(to, "# made for the model {}", line(asked.model.to_owned()))?;
+    if configuration.sorted {
+        writeln!(
+            to,
+            "# sorted_keys has another order than representations; pyvene goes by the latter when it loads, as here"
+        )?;
+    }
+    if folder.join("pytorch_model.bin").exists() {
+        writeln!(to, "# pytorch_model.bin has no parameters")?;
+    }
+    let ids: Vec<u32> = asked.targets.iter().map(|(id, _)| *id).collect();
+    let names: Vec<String> = asked
+        .targets
+        .iter()
+        .map(|(_, text)| format!("{text:?}"))
+        .collect();
+    writeln!(to, "\ntarget_ids = {ids:?} # {}", names.join(", "))?;
+    writeln!(to, "\n[[pair]]")?;
+    prompt(to, "base", &asked.base)?;
+    if let Some(source) = asked.sources.first() {
+        prompt(to, "source", source)?;
+    }
+    if asked.sources.len() > 1 {
+        writeln!(to, "# sources of later groups")?;
+        let further = asked.sources.iter().enumerate().skip(1);
+        let further = further.map(|(i, prompt)| match prompt {
+            PromptText::Text(words) => format!("{} = {}", source_name(i), text(words)),
+            PromptText::Ids(ids) => format!("{} = {ids:?}", source_name(i)),
+        });
+        let further: Vec<String> = further.collect();
+        writeln!(to, "prompts = {{ {} }}", further.join(", "))?;
+    }
+    for step in &asked.steps {
+        writeln!(to, "\n[[run]]")?;
+        writeln!(to, "name = {}", text(&step.name))?;
+        if let Prompt::Source(source) = step.prompt {
+            writeln!(to, "prompt = {}", text(&source_name(source)))?;
+        }
+        for patch in step
+            .patches
+            .iter()
+            .filter_map(|(i, _)| patches.get(*i))
+            .flatten()
+        {
+            writeln!(to)?;
+            for comment in &patch.comments {
+                writeln!(to, "# {comment}")?;
+            }
+            writeln!(to, "[[run.patches]]")?;
+            for (key, value) in &patch.keys {
+                writeln!(to, "{key} = {value}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn prompt(to: &mut String, name: &str, prompt: &PromptText) -> fmt::Result {
+    match prompt {
+        PromptText::Text(words) => writeln!(to, "{name} = {}", text(words)),
+        PromptText::Ids(ids) => writeln!(to, "{name}_ids = {ids:?}"),
+    }
+}
+
+/// Whether all positions are meant, so that none can be named.
+pub fn is_whole(component: Component, unit: Unit) -> bool {
+    unit == Unit::Heads || component.has_keys()
+}
