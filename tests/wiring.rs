@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use common::{PLENTY, bits, run};
 use emulator::gpu::gpu;
 use headlight::backend::cpu::{Cpu, Real};
-use headlight::backend::{Backend, Precision};
+use headlight::backend::{Backend, Precision, Readout};
 use headlight::model::Checkpoint;
 use headlight::sweep::execute::{Outcome, PairOutcome, plan};
 use headlight::sweep::experiment::{Experiment, PairText, RunText};
@@ -249,5 +249,27 @@ fn the_device_agrees_with_pyvene_and_hooks() {
             worst.compare(case, pair, outcome);
         }
         worst.assert_within(&format!("{model}, {}", gpu.device.name), 1e-5, 5e-6);
+    }
+}
+
+/// What is read out early is the same whether or not the rest of the base is, however far others read.
+#[test]
+fn steps_reach_beyond_the_last_readout() {
+    for model in MODELS {
+        let (checkpoint, cases) = read(model);
+        let cpu = Cpu::<f32>::new(&checkpoint);
+        let read_out = |case: &Case, positions: &[usize]| {
+            let mut pair = resolve(case, &checkpoint);
+            pair.pair.readouts = positions.to_vec();
+            run(&cpu, &[pair], PLENTY).pairs.remove(0)
+        };
+        for case in &cases {
+            let (early, both) = (read_out(case, &[2]), read_out(case, &[2, 5]));
+            for (early, both) in early.runs.iter().zip(&both.runs) {
+                let at_2 = |run: &[Readout]| run.first().map(bits);
+                assert_eq!(at_2(early), at_2(both), "{model}: {}", case.name);
+            }
+            assert_eq!(early.collected, both.collected, "{model}: {}", case.name);
+        }
     }
 }
