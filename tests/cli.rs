@@ -30,3 +30,5 @@ mod sweep;
 mod topk;
 #[path = "cli/trace.rs"]
 mod trace;
+#[path = "cli/traps.rs"]
+mod traps;

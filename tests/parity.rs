@@ -16,16 +16,14 @@ mod emulator;
 #[path = "parity/graph.rs"]
 mod graph;
 
-use std::io::Write;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
 use common::model::ModelSpec;
 use common::runs::{PairSpec, PatchSpec};
 use common::{Random, laws, runs as random};
+use emulator::gpu::gpu;
 use headlight::backend::cpu::Cpu;
-use headlight::backend::cuda::{Cuda, Device, Tile, Variant};
+use headlight::backend::cuda::{Tile, Variant};
 use headlight::backend::{
     Backend, Epilogue, Linear, Precision, Readout, ReadoutSpec, Store, Weight,
 };
@@ -34,58 +32,6 @@ use headlight::sweep::pair::PairRuns;
 use headlight::verify::{Comparison, Gates, attention, operations, runs};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-
-/// The device, which one test has at a time: what the emulated one reports is for all.
-struct Gpu {
-    device: Arc<Device>,
-    emulated: Option<emulator::direct::Driver>,
-    start: Instant,
-    _one: MutexGuard<'static, ()>,
-}
-
-fn gpu() -> Gpu {
-    static ONE: Mutex<()> = Mutex::new(());
-    static DRIVER: OnceLock<Option<emulator::direct::Driver>> = OnceLock::new();
-    let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let emulated = *DRIVER.get_or_init(|| {
-        let gpus = std::fs::read_dir("/proc/driver/nvidia/gpus");
-        // kernels of another folder are only for the emulated driver
-        let ours = std::env::var_os("HEADLIGHT_EMULATOR_KERNELS").is_none();
-        let real = ours && gpus.is_ok_and(|mut gpus| gpus.next().is_some());
-        (!real).then(|| emulator::load(&emulator::library()))
-    });
-    if let Some(driver) = emulated {
-        driver.reset();
-    }
-    Gpu {
-        device: Device::open(0).unwrap(),
-        emulated,
-        start: Instant::now(),
-        _one: one,
-    }
-}
-
-impl Gpu {
-    fn cuda(&self, model: &Checkpoint, precision: Precision) -> Cuda {
-        Cuda::new(self.device.clone(), model, precision, &mut |_| ()).unwrap()
-    }
-}
-
-impl Drop for Gpu {
-    fn drop(&mut self) {
-        let test = std::thread::current().name().unwrap_or("").to_owned();
-        let seconds = self.start.elapsed().as_secs_f64();
-        // past the test harness, which shows only what failing tests print
-        let _ = writeln!(
-            std::io::stderr(),
-            "{test}: {seconds:.1} s on {}",
-            self.device.name
-        );
-        if let (Some(driver), false) = (self.emulated, std::thread::panicking()) {
-            assert_eq!(driver.reports(), "");
-        }
-    }
-}
 
 fn assert_within_gates(comparisons: &[Comparison]) {
     let over: Vec<String> = comparisons

@@ -206,7 +206,7 @@ fn unequal_lengths_need_names_and_get_no_padding() {
         &["sweep", "--data", "u.jsonl"],
         &[
             "u.jsonl, line 2",
-            "only 5 tokens where the base has 6",
+            "only 5 tokens where the patched one has 6",
             "subject.last",
         ],
     );

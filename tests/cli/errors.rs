@@ -43,7 +43,7 @@ fn prompts_and_targets() {
             "--source",
             "The capital of Italy is",
         ],
-        &["only 5 tokens where the base has 6", "equal length"],
+        &["only 5 tokens where the patched one has 6", "equal length"],
     );
     refused(
         &["--target", "Madrid Rome"],

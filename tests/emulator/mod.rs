@@ -11,6 +11,7 @@
 #![allow(dead_code)] // each test uses a part
 
 pub mod direct;
+pub mod gpu;
 
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -329,7 +329,10 @@ impl Experiment {
         let targets = all(texts, ids)?;
         // without targets nothing is read out, which is enough for runs that only collect
         let collects = |patch: &PatchText| patch.op == OpName::Collect;
-        let only_collected = self.runs.iter().all(|run| run.patches.iter().all(collects));
+        let only_collected = self
+            .runs
+            .iter()
+            .all(|run| !run.patches.is_empty() && run.patches.iter().all(collects));
         if targets.is_empty() && !only_collected {
             return Err(meaning("has no targets: give targets or target_ids"));
         }

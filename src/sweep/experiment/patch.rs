@@ -262,6 +262,13 @@ impl PatchText {
             }
             (a, b, []) => vec![a.or(b)],
             (None, None, window) if self.source_layer.is_none() => {
+                if let Some(twice) = (1..window.len()).find(|i| window[..*i].contains(&window[*i]))
+                {
+                    return Err(meaning(format!(
+                        "names layer {} twice in its window: name it once, or write two patches to act twice",
+                        window[twice]
+                    )));
+                }
                 window.iter().copied().map(Some).collect()
             }
             (None, None, _) => {

@@ -58,7 +58,13 @@ impl<'a> Scope<'a> {
     /// The index of an earlier run.
     pub fn run(&self, name: &str) -> Result<usize, String> {
         let named = |(run, _): &(&RunText, Prompt)| run.name.as_deref() == Some(name);
-        self.runs.iter().rposition(named).ok_or_else(|| {
+        if self.runs.iter().filter(|run| named(run)).count() > 1 {
+            return Err(format!(
+                "reads the run {name:?}, but several runs before it are called that: give each a name of \
+                 its own"
+            ));
+        }
+        self.runs.iter().position(named).ok_or_else(|| {
             let known: Vec<&str> = self
                 .runs
                 .iter()
