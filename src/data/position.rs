@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-pub use super::words::Words;
-use super::words::WordsError;
+pub use super::words::{Words, WordsError};
 
 /// A position, or the positions of a span, as a person writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
