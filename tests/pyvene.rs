@@ -307,7 +307,6 @@ fn whole_rows_give_what_pyvene_gives() {
 }
 
 #[test]
-#[ignore = "needs bases"]
 fn everything_gives_what_pyvene_gives() {
     assert!(compare(is_beyond) > 20);
 }

@@ -18,7 +18,7 @@ use headlight::backend::cpu::{Cpu, Real};
 use headlight::backend::{Backend, Precision, Readout};
 use headlight::model::Checkpoint;
 use headlight::sweep::execute::{Outcome, PairOutcome, plan};
-use headlight::sweep::experiment::{Experiment, PairText, RunText};
+use headlight::sweep::experiment::{Experiment, PairText, PromptText, RunText};
 use headlight::sweep::pair::PairRuns;
 use serde::Deserialize;
 
@@ -62,7 +62,10 @@ fn resolve(case: &Case, checkpoint: &Checkpoint) -> PairRuns {
     let pair = PairText {
         base_ids: prompt_ids.remove("base"),
         source_ids: prompt_ids.remove("source"),
-        prompt_ids,
+        prompts: prompt_ids
+            .into_iter()
+            .map(|(name, ids)| (name, PromptText::Ids(ids)))
+            .collect(),
         target_ids: case.target_ids.clone(),
         ..PairText::default()
     };

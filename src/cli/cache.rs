@@ -1,18 +1,16 @@
 //! `headlight cache`: clean activations of a prompt as a safetensors file.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 
 use super::setup::{Setup, Task};
 use super::{Global, note};
 use crate::backend::Backend;
 use crate::error::Error;
-use crate::report::WholeFile;
+use crate::report::{check_activations, write_activations};
 use crate::site::{Component, Site};
 use crate::sweep::activations::{Activation, activations};
 use crate::sweep::check::check_pair;
@@ -41,13 +39,7 @@ pub struct Cache {
 
 impl Cache {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        if self.out.extension().and_then(|e| e.to_str()) != Some("safetensors") {
-            let out = self.out.display();
-            return Err(Error::Usage(format!(
-                "`{out}` does not end in .safetensors: activations are written as that"
-            )));
-        }
-        drop(WholeFile::create(&self.out)?);
+        check_activations(&self.out)?;
         let sites = self
             .component
             .iter()
@@ -78,30 +70,16 @@ impl Cache {
             ids: &ids,
             sites: &sites,
         })?;
-        let bytes: Vec<Vec<u8>> = kept
+        let named: Vec<_> = kept
             .iter()
-            .map(|a| {
-                a.values
-                    .iter()
-                    .flat_map(|x| (*x as f32).to_le_bytes())
-                    .collect()
-            })
+            .map(|a| (a.name.clone(), &a.shape[..], &a.values[..]))
             .collect();
-        let mut views = Vec::new();
-        for (activation, bytes) in kept.iter().zip(&bytes) {
-            let view = TensorView::new(Dtype::F32, activation.shape.clone(), bytes);
-            views.push((
-                activation.name.clone(),
-                view.map_err(unwritable(&self.out))?,
-            ));
-        }
         let about = HashMap::from([
             ("format".to_owned(), "pt".to_owned()),
             ("model".to_owned(), setup.model.name.clone()),
             ("ids".to_owned(), format!("{ids:?}")),
         ]);
-        let file = safetensors::serialize(views, Some(about)).map_err(unwritable(&self.out))?;
-        WholeFile::write(&self.out, &file)?;
+        write_activations(&self.out, &named, about)?;
         note(format_args!(
             "wrote {} tensors to {}",
             kept.len(),
@@ -124,8 +102,4 @@ impl Task for Export<'_> {
         let limits = self.setup.limits(memory);
         Ok(activations(backend, self.ids, self.sites, &limits)?)
     }
-}
-
-fn unwritable(path: &Path) -> impl Fn(safetensors::SafeTensorError) -> Error {
-    move |error| Error::Usage(format!("cannot write {}: {error}", path.display()))
 }

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cache;
+mod collect;
 mod data;
 mod device;
 mod edges;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Global;
+use super::collect::CollectFile;
 use super::output::Output;
 use super::setup::Setup;
 use crate::error::Error;
@@ -21,6 +22,8 @@ pub struct RunFile {
     #[arg(long)]
     first_token: bool,
     #[command(flatten)]
+    collect: CollectFile,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -32,10 +35,12 @@ impl RunFile {
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let pairs = experiment.resolve(&setup.model, folder, self.first_token)?;
         execute::check(&pairs, &setup.model.config)?;
+        self.collect.check(&pairs)?;
         self.output.table.check_pairs(&pairs, pairs.len() > 1)?;
         self.output.check_plot(&setup, &pairs)?;
         setup.announce();
         let (outcome, time) = setup.execute(&pairs, 10, &self.output.table.metric)?;
+        self.collect.write(&setup, &outcome)?;
         self.output
             .write(&setup, &pairs, &outcome, time, pairs.len() > 1)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::collect::CollectFile;
 use super::data::{DataFlags, Fallback};
 use super::output::Output;
 use super::pairs::{Ask, Planned, Where};
@@ -69,6 +70,8 @@ pub struct Sweep {
     #[arg(long)]
     seed: Option<u64>,
     #[command(flatten)]
+    collect: CollectFile,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -128,6 +131,7 @@ impl Sweep {
             (None, None) => Planned::default(),
         };
         let averages = self.data.data.is_some();
+        self.collect.check(&planned.pairs)?;
         self.output.table.check_pairs(&planned.pairs, averages)?;
         setup.announce();
         default_targets(&setup, &mut planned.pairs)?;
@@ -139,6 +143,7 @@ impl Sweep {
         output.check_plot(&setup, pairs)?;
         let metrics = &output.table.metric;
         let (outcome, time) = setup.execute(pairs, 10, metrics)?;
+        self.collect.write(&setup, &outcome)?;
         if let (Some(path), Some(preset)) = (&self.arrays, &self.preset) {
             let dense = dense(preset, &planned.cells, pairs, &outcome, metrics);
             let along = coordinates(preset, &grid, &setup, planned.positions)?;

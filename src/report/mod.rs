@@ -4,6 +4,7 @@
 //! the same columns under the same names. A [`HeatMap`] is made from a table once and then
 //! drawn on a terminal, as SVG or as PNG. Files appear whole or not at all ([`WholeFile`]).
 
+mod activations;
 mod arrays;
 pub mod colour;
 mod colour_bar;
@@ -34,6 +35,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+pub use self::activations::{check_activations, write_activations};
 pub use self::arrays::{
     Array, Arrays, ArraysFormat, Coordinates, check_arrays, preset_arrays, write_arrays,
 };

@@ -60,7 +60,7 @@ pub enum GridError {
     },
     /// Not an operator.
     #[error(
-        "unknown operator `{text}`: use interchange, zero, add, subtract, set=F#tensor, add=F#tensor, mean=PROMPTS.txt, scale=x, interpolate=α or noise=level"
+        "unknown operator `{text}`: use interchange, zero, add, subtract, collect, skip, set=F#tensor, add=F#tensor, mean=PROMPTS.txt, scale=x, interpolate=α or noise=level"
     )]
     Op {
         /// As given.
@@ -178,6 +178,8 @@ impl FromStr for OpText {
             None => match text {
                 "interchange" => OpText::Ready(Op::Interchange),
                 "zero" => OpText::Ready(Op::Zero),
+                "collect" => OpText::Ready(Op::Collect),
+                "skip" => OpText::Ready(Op::Skip),
                 "add" => OpText::Ready(Op::Add(None)),
                 "subtract" => OpText::Ready(Op::Subtract(None)),
                 _ => {

@@ -450,3 +450,50 @@ fn experiments_have_metrics_and_averages() {
         "{averages}"
     );
 }
+
+#[test]
+fn what_is_collected_goes_to_its_file() {
+    let lab = Lab::new();
+    let text = r#"
+        [[pair]]
+        base = "The capital of Spain is"
+        [[run]]
+        patches = [
+            { component = "head_value_output", layer = 1, heads = [0, 2], positions = "all", op = "collect" },
+            { component = "attention_weight", layer = 0, heads = [1], positions = ["end"], op = "collect" },
+        ]
+    "#;
+    lab.write("e.toml", text);
+    lab.ok(&["run", "e.toml", "--collect", "c.safetensors"]);
+    lab.ok(&[
+        "cache",
+        BASE,
+        "--component",
+        "head_value_output,attention_weight",
+        "--layers",
+        "0-1",
+        "--out",
+        "all.safetensors",
+    ]);
+    let read = |file: &str| std::fs::read(lab.path(file)).unwrap();
+    let (some, all) = (read("c.safetensors"), read("all.safetensors"));
+    let some = safetensors::SafeTensors::deserialize(&some).unwrap();
+    let all = safetensors::SafeTensors::deserialize(&all).unwrap();
+    let (values, pattern) = (some.tensor("0.0.0").unwrap(), some.tensor("0.0.1").unwrap());
+    assert_eq!(
+        (values.shape(), pattern.shape()),
+        (&[2, 5, 32][..], &[1, 1, 5][..])
+    );
+    let cached = all.tensor("head_value_output.1").unwrap();
+    let head = 5 * 32 * 4;
+    assert_eq!(values.data()[..head], cached.data()[..head]);
+    assert_eq!(values.data()[head..], cached.data()[2 * head..3 * head]);
+    let cached = all.tensor("attention_weight.0").unwrap();
+    assert_eq!(pattern.data(), &cached.data()[(25 + 20) * 4..(25 + 25) * 4]);
+
+    lab.refused(&["run", "e.toml"], &["give --collect F.safetensors"]);
+    let other = ["run", "e.toml", "--collect", "x.npz"];
+    lab.refused(&other, &["must end in .safetensors"]);
+    let nothing = ["sweep", "--collect", "x.safetensors"];
+    lab.refused(&nothing, &["there is none: leave it out"]);
+}

@@ -59,12 +59,9 @@ pub struct PairText {
     pub source: Option<String>,
     /// ... or its token ids.
     pub source_ids: Option<Vec<u32>>,
-    /// Further prompts by name, for runs that patch or read them.
+    /// Further prompts by name, as text or token ids, for runs that patch or read them.
     #[serde(default)]
-    pub prompts: BTreeMap<String, String>,
-    /// Further prompts by name, as token ids.
-    #[serde(default)]
-    pub prompt_ids: BTreeMap<String, Vec<u32>>,
+    pub prompts: BTreeMap<String, PromptText>,
     /// Target texts of this pair.
     #[serde(default)]
     pub targets: Vec<String>,
@@ -77,6 +74,19 @@ pub struct PairText {
     /// Wrong answers by their ids.
     #[serde(default)]
     pub wrong_target_ids: Vec<u32>,
+}
+
+/// A further prompt, as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a prompt is text or a list of token ids, each 0 or more"
+)]
+pub enum PromptText {
+    /// Text.
+    Text(String),
+    /// Token ids.
+    Ids(Vec<u32>),
 }
 
 /// A run, as written.
@@ -304,9 +314,12 @@ impl Experiment {
         };
         let mut prompts = Vec::new();
         for (name, prompt) in &text.prompts {
-            prompts.push((name.clone(), encode(prompt)?));
+            let ids = match prompt {
+                PromptText::Text(text) => encode(text)?,
+                PromptText::Ids(ids) => ids.clone(),
+            };
+            prompts.push((name.clone(), ids));
         }
-        prompts.extend(text.prompt_ids.clone());
         for (i, (name, _)) in prompts.iter().enumerate() {
             let taken = prompts[..i].iter().any(|(n, _)| n == name);
             if taken || matches!(name.as_str(), "base" | "source") {
