@@ -12,14 +12,16 @@ mod emulator;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::{PLENTY, bits, run};
+use common::{PLENTY, bits, run, try_run};
 use emulator::gpu::gpu;
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::backend::{Backend, Precision, Readout};
 use headlight::model::Checkpoint;
+use headlight::patch::{Op, Patch, Run};
+use headlight::site::Component;
 use headlight::sweep::execute::{Outcome, PairOutcome, plan};
 use headlight::sweep::experiment::{Experiment, PairText, PromptText, RunText};
-use headlight::sweep::pair::PairRuns;
+use headlight::sweep::pair::{Pair, PairRuns};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -275,4 +277,34 @@ fn steps_reach_beyond_the_last_readout() {
             assert_eq!(early.collected, both.collected, "{model}: {}", case.name);
         }
     }
+}
+
+/// In 16 bits what the MLP reads has another type than what it gives.
+#[test]
+fn the_mlp_is_not_skipped_in_sixteen_bits() {
+    let gpu = gpu();
+    let checkpoint = Checkpoint::open(&folder("tied")).unwrap();
+    let skip = |component, precision| {
+        let patch = Patch::interchange(component, Some(1), vec![], vec![2]).with_op(Op::Skip);
+        let run = Run {
+            patches: vec![patch],
+            ..Run::default()
+        };
+        let pair = Pair {
+            base: vec![1, 2, 3],
+            source: Some(vec![4, 5, 6]),
+            targets: vec![7],
+            ..Pair::default()
+        };
+        let runs = [run].into();
+        let pairs = [PairRuns { pair, runs }];
+        try_run(&gpu.cuda(&checkpoint, precision), &pairs, PLENTY)
+    };
+    for precision in [Precision::Bf16, Precision::F16] {
+        let error = skip(Component::MlpOutput, precision).unwrap_err();
+        assert!(error.to_string().contains("use f32 or tf32"), "{error}");
+        skip(Component::BlockOutput, precision).unwrap();
+        skip(Component::MlpActivation, precision).unwrap();
+    }
+    skip(Component::MlpOutput, Precision::Tf32).unwrap();
 }

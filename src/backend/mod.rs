@@ -314,6 +314,9 @@ pub trait Backend: Sync {
     /// Bytes of the largest number that a matrix holds.
     fn value_bytes(&self) -> usize;
 
+    /// Whether both stores hold numbers of one type, so that a row of one can be written over another's.
+    fn same_type(&self, a: Store, b: Store) -> bool;
+
     /// Bytes of activations beyond which a larger chunk wins nothing.
     fn chunk_bytes(&self) -> u64;
 

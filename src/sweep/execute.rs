@@ -11,11 +11,11 @@ use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
-use crate::backend::{Backend, DeviceError, Readout};
+use crate::backend::{Backend, DeviceError, Readout, Store};
 use crate::forward::{Buffers, ForwardError};
 use crate::model::Config;
-use crate::patch::{Op, Origin, Prompt, Run};
-use crate::plan::cell::{Cell, CellOp, Value, cells, kept};
+use crate::patch::{Op, Origin, Patch, Prompt, Run};
+use crate::plan::cell::{Cell, CellOp, Value, cells, kept, read_component};
 use crate::plan::cone::{self, Question, Wanted};
 use crate::plan::cost::{Flops, flops};
 use crate::plan::positions::Positions;
@@ -242,6 +242,7 @@ pub fn execute<B: Backend>(
     limits: &Limits<'_>,
 ) -> Result<Outcome, ExecuteError> {
     check(pairs, backend.config())?;
+    check_types(backend, pairs)?;
     let mut outcome = Outcome::default();
     let mut buffers = Buffers::new(backend);
     let mut first = 0;
@@ -262,6 +263,36 @@ pub fn execute<B: Backend>(
         first += count;
     }
     Ok(outcome)
+}
+
+/// Refuses to skip what the precision stores in another type than what its module reads.
+fn check_types<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Result<(), ExecuteError> {
+    for (p, PairRuns { runs, .. }) in pairs.iter().enumerate() {
+        for (r, run) in runs.iter().enumerate() {
+            let stores = |patch: &Patch| {
+                [read_component(patch), patch.component].map(|c| Store::of(c.stage()))
+            };
+            let differs = |patch: &&Patch| {
+                let [read, written] = stores(patch);
+                patch.op == Op::Skip && !backend.same_type(read, written)
+            };
+            if let Some(patch) = run.patches.iter().find(differs) {
+                return Err(ExecuteError::Check {
+                    pair: p,
+                    run: Some(run.name.clone().unwrap_or_else(|| r.to_string())),
+                    error: CheckError::Shape {
+                        site: patch.component.name(),
+                        problem: format!(
+                            "cannot be skipped to {} in 16-bit precision, which stores the two in \
+                             different types: use f32 or tf32",
+                            read_component(patch)
+                        ),
+                    },
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How many pairs' traces fit into the budget.

@@ -323,6 +323,10 @@ impl<T: Real> Backend for Cpu<'_, T> {
         size_of::<T>()
     }
 
+    fn same_type(&self, _: Store, _: Store) -> bool {
+        true
+    }
+
     /// Past this, activations fall out of the last-level cache between one operation and the next,
     /// and repacking the weights for another chunk costs less (measured: `benches/RESULTS.md`).
     fn chunk_bytes(&self) -> u64 {

@@ -272,6 +272,10 @@ impl Backend for Cuda {
         size_of::<f32>()
     }
 
+    fn same_type(&self, a: Store, b: Store) -> bool {
+        self.element(a) == self.element(b)
+    }
+
     /// A few thousand rows fill the device and hide the launches; more only take memory.
     fn chunk_bytes(&self) -> u64 {
         2 << 30
