@@ -483,7 +483,10 @@ fn embeddings_are_computed_for_whoever_collects_them() {
     };
     let site = |component, layer| Patch::interchange(component, layer, vec![], vec![0]);
     let token = site(Component::TokenEmbedding, None);
-    let stream = site(Component::BlockInput, Some(0)).with_op(Op::Zero);
+    let stream = Patch {
+        origin: Origin::Clean(Prompt::Base),
+        ..site(Component::BlockInput, Some(0))
+    };
     let all = vec![
         token.clone().with_op(Op::Scale(2.0)),
         token.with_op(Op::Collect),
