@@ -13,7 +13,7 @@ use super::prompts::{Answers, default_targets};
 use super::setup::Setup;
 use super::{Global, note};
 use crate::data::position::Position;
-use crate::data::{self, Example, Prompt, Reading};
+use crate::data::{Example, Prompt, Reading};
 use crate::error::Error;
 use crate::pyvene::columns::Part;
 use crate::pyvene::configuration::{Configuration, Representation};
@@ -366,17 +366,7 @@ impl Pyvene {
             Example::of_ids(here.to_vec(), there.map(|ids| Prompt::Ids(ids.to_vec())));
         example.positions = Some(positions);
         example.source_positions = source;
-        let reading = Reading {
-            model: &setup.model,
-            direction: data::Direction::Denoise,
-            bos: None,
-            first_token: false,
-            targets: &[],
-            wrong: &[],
-            targets_optional: true,
-            positions: None,
-            reads_source: there.is_some(),
-        };
+        let reading = Reading::of_positions(&setup.model, None, there.is_some());
         let resolved = reading.resolve(&example);
         let spots = resolved
             .map_err(|e| usage(format!("--positions: {}", e.problem)))?

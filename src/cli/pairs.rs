@@ -144,17 +144,9 @@ impl Ask<'_> {
     }
 
     fn named(&self, pair: &Pair) -> Result<Vec<Spot>, Error> {
-        let reading = Reading {
-            model: &self.setup.model,
-            direction: data::Direction::Denoise,
-            bos: None,
-            first_token: false,
-            targets: &[],
-            wrong: &[],
-            targets_optional: true,
-            positions: self.places.listed(),
-            reads_source: self.grid.op.reads_source(),
-        };
+        let reads_source = self.grid.op.reads_source();
+        let listed = self.places.listed();
+        let reading = Reading::of_positions(&self.setup.model, listed, reads_source);
         let example = Example::of_ids(pair.base.clone(), pair.source.clone().map(Prompt::Ids));
         let resolved = reading.resolve(&example);
         let resolved = resolved.map_err(|e| Error::Usage(format!("--positions: {}", e.problem)))?;

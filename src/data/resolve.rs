@@ -67,7 +67,26 @@ struct Placed<'a> {
     source: Result<(usize, usize), RowError>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    /// How positions alone are read, of prompts that stand as they are.
+    pub fn of_positions(
+        model: &'a Checkpoint,
+        positions: Option<&'a [Position]>,
+        reads_source: bool,
+    ) -> Self {
+        Self {
+            model,
+            direction: Direction::Denoise,
+            bos: None,
+            first_token: false,
+            targets: &[],
+            wrong: &[],
+            targets_optional: true,
+            positions,
+            reads_source,
+        }
+    }
+
     /// The pair and positions that a row means, checked against the model.
     ///
     /// # Errors
