@@ -115,6 +115,7 @@ impl std::ops::AddAssign for Plan {
         self.clean += other.clean;
         self.runs += other.runs;
         self.compared += other.compared;
+        self.again += other.again;
         self.count += other.count;
         self.copied += other.copied;
     }
