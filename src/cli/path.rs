@@ -190,8 +190,7 @@ impl Ask<'_> {
         Resolved { pair, spots }: Resolved,
         planned: &mut Planned,
     ) -> Result<(), RowError> {
-        let wrong =
-            |problem: String| RowError::new(&example.path, &example.place, None, problem);
+        let wrong = |problem: String| RowError::new(&example.path, &example.place, None, problem);
         let everywhere = self.from.listed().is_none() && example.positions.is_none();
         let check = Paths::check_pair(&pair, everywhere);
         check.map_err(|error: PathError| wrong(error.to_string()))?;

@@ -9,6 +9,7 @@
 pub mod edges;
 pub mod laws;
 pub mod model;
+pub mod paths;
 pub mod reference;
 pub mod runs;
 pub mod subspaces;
