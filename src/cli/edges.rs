@@ -167,7 +167,8 @@ impl Edges {
     }
 }
 
-fn named(flag: &str, names: &[String]) -> Result<Named, Error> {
+/// Nodes by name, each as typed.
+pub fn named(flag: &str, names: &[String]) -> Result<Named, Error> {
     let pattern = |name: &String| match name.parse() {
         Ok(pattern) => Ok((name.clone(), pattern)),
         Err(error) => Err(Error::Usage(format!("--{flag}: {error}"))),

@@ -13,6 +13,7 @@ mod import;
 mod info;
 mod output;
 mod pairs;
+mod path;
 mod picture;
 mod plot;
 mod prompts;
@@ -82,6 +83,8 @@ enum Command {
     Sweep(Box<sweep::Sweep>),
     /// Patch every edge between heads and MLPs, one at a time, exactly
     Edges(Box<edges::Edges>),
+    /// Patch what a sender tells some receivers along direct paths, exactly
+    Path(Box<path::Path>),
     /// Corrupt a subject with noise, and see which restored states bring the answer back
     Trace(Box<trace::Trace>),
     /// Run an experiment file (TOML or JSON)
@@ -112,6 +115,7 @@ impl Cli {
             Command::Topk(command) => command.run(global),
             Command::Sweep(command) => command.run(global),
             Command::Edges(command) => command.run(global),
+            Command::Path(command) => command.run(global),
             Command::Trace(command) => command.run(global),
             Command::Run(command) => command.run(global),
             Command::Import(command) => command.run(global),

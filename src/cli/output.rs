@@ -17,7 +17,7 @@ use crate::sweep::metric::Metric;
 use crate::sweep::pair::{Pair, PairRuns};
 use crate::sweep::results::table;
 use crate::sweep::summary::summary;
-use crate::sweep::table::Provenance;
+use crate::sweep::table::{Provenance, Table};
 
 /// Where results go.
 #[derive(Debug, Args)]
@@ -26,6 +26,16 @@ pub struct Output {
     pub table: TableFile,
     #[command(flatten)]
     picture: Picture,
+}
+
+/// What was read of some pairs' runs.
+pub struct Results<'a> {
+    pub pairs: &'a [PairRuns],
+    pub outcome: &'a Outcome,
+    pub time: Duration,
+    pub table: Table,
+    /// What a row patches.
+    pub what: Patched,
 }
 
 impl Output {
@@ -69,22 +79,42 @@ impl Output {
         Ok(())
     }
 
+    /// What was read of runs, as a table.
+    pub fn tabulate<'a>(
+        &self,
+        setup: &Setup,
+        pairs: &'a [PairRuns],
+        (outcome, time): (&'a Outcome, Duration),
+    ) -> Results<'a> {
+        let provenance = self.table.provenance(setup, pairs);
+        Results {
+            pairs,
+            outcome,
+            time,
+            table: table(&setup.model, pairs, outcome, &self.table.metric, provenance),
+            what: Patched::Site,
+        }
+    }
+
     /// Writes files, and the same for people.
     pub fn write(
         &self,
         setup: &Setup,
-        pairs: &[PairRuns],
-        outcome: &Outcome,
-        time: Duration,
+        results: &Results<'_>,
         averages: bool,
     ) -> Result<ExitCode, Error> {
+        let Results {
+            pairs,
+            outcome,
+            time,
+            table,
+            what,
+        } = results;
         let metrics = &self.table.metric;
-        let provenance = self.table.provenance(setup, pairs);
-        let table = table(&setup.model, pairs, outcome, metrics, provenance);
         let averages = averages && self.table.path().is_some();
-        let averages = averages.then(|| summary(&table, pairs, outcome, metrics));
-        let mut written = self.table.write(&table, averages.as_ref())?;
-        let map = match HeatMap::new(&table, &self.drawn()) {
+        let averages = averages.then(|| summary(table, pairs, outcome, metrics));
+        let mut written = self.table.write(table, averages.as_ref())?;
+        let map = match HeatMap::new(table, &self.drawn()) {
             Ok(map) => Some(map),
             // runs of several patches have no place in a grid; only who asked for a plot minds
             Err(ReportError::NothingToPlot(_)) if self.picture.plot.is_none() => None,
@@ -93,18 +123,18 @@ impl Output {
         if let Some(map) = &map {
             self.picture.write(map, &mut written)?;
         }
-        self.table.write_stdout(&table)?;
+        self.table.write_stdout(table)?;
         print(&mut self.table.people(), |out| {
             write_prompts(setup, pairs, outcome, table.rows.len(), out)?;
             if let Some(map) = &map {
                 writeln!(out)?;
                 self.picture.render(map, &self.table, out)?;
                 writeln!(out, "\nstrongest")?;
-                write_strongest(&strongest(&table, None, 10), Patched::Site, out)?;
+                write_strongest(&strongest(table, None, 10), *what, out)?;
             }
             let lost = table.rows.iter().filter(|row| !row.logprob.is_finite());
             write_lost(lost.count(), table.rows.len(), out)?;
-            write_done(&outcome.plan, time, &written, out)
+            write_done(&outcome.plan, *time, &written, out)
         })?;
         Ok(ExitCode::SUCCESS)
     }

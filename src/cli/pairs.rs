@@ -61,7 +61,8 @@ impl FromStr for Where {
 }
 
 impl Where {
-    fn listed(&self) -> Option<&[Position]> {
+    /// The positions, if they are listed.
+    pub fn listed(&self) -> Option<&[Position]> {
         match self {
             Self::Listed(list) => Some(list),
             _ => None,

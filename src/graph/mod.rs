@@ -13,6 +13,7 @@
 //! | what a sender contributes in the source and not in the base | [`contribution`] |
 //! | patching one edge at a time | [`patching`] |
 //! | results as senders × receivers | [`matrix`] |
+//! | patching what a sender tells some receivers along direct paths | [`path`] |
 //!
 //! Names are those of EAP-IG and auto-circuit: `input`, `a3.h5`, `m2`, `logits`, `a9.h6<q>`, and
 //! `a3.h5->a9.h6<q>`.
@@ -22,3 +23,4 @@ pub mod edge;
 pub mod matrix;
 pub mod node;
 pub mod patching;
+pub mod path;

@@ -45,7 +45,7 @@ impl Cone {
     }
 
     /// Whether a stage's buffer has a row of this run for a position: where a cell can be applied.
-    fn has_row(&self, stage: Stage, layer: usize, position: usize) -> bool {
+    pub fn has_row(&self, stage: Stage, layer: usize, position: usize) -> bool {
         let of = |layer: usize| {
             let index = layer.checked_sub(self.start);
             index.and_then(|i| self.layers.get(i))

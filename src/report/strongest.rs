@@ -29,11 +29,13 @@ pub enum Patched {
     Site,
     /// An edge, which its name says all of.
     Edge,
+    /// Paths, likewise.
+    Path,
     /// A site that is restored in a corrupted prompt, which is its base.
     Restored,
 }
 
-/// Writes rows as aligned lines: site, head, position and token (or edge), target, base → patched,
+/// Writes rows as aligned lines: site, head, position and token (or edge, or path), target, base → patched,
 /// change.
 pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io::Result<()> {
     if rows.is_empty() {
@@ -45,6 +47,7 @@ pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io:
             match what {
                 Patched::Site | Patched::Restored => "site",
                 Patched::Edge => "edge",
+                Patched::Path => "path",
             },
             "head",
             "position",
@@ -86,7 +89,7 @@ pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io:
             line.pop();
         }
     }
-    if what == Patched::Edge {
+    if matches!(what, Patched::Edge | Patched::Path) {
         for line in &mut lines {
             line.drain(1..3);
         }

@@ -14,6 +14,7 @@ use crate::plan::shelf::{RunId, Shelf};
 use crate::plan::trace::TraceLayout;
 use crate::site::Stage;
 use crate::sweep::layout::Place;
+use crate::sweep::pair::Pair;
 
 /// A stretch of a row: of a kept activation, or of the constants of a store.
 #[derive(Clone, Copy)]
@@ -216,4 +217,31 @@ fn written<M>(
             })
         }
     }
+}
+
+/// Tokens that two prompts share from the start.
+fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Whether a cell writes the clean run's own value, as far as tokens tell.
+pub(super) fn same_by_tokens(cell: &Cell, pair: &Pair, prompt: Prompt) -> bool {
+    let Value::Read {
+        origin: Origin::Clean(origin),
+        stage,
+        layer,
+        position,
+        head,
+        column,
+    } = &cell.value
+    else {
+        return false;
+    };
+    let keys = matches!(cell.stage, Stage::Scores | Stage::Weight);
+    let same_place = (*stage, *layer) == kept(cell.stage, cell.layer)
+        && *position == cell.position
+        && (*head, *column) == (if keys { cell.head } else { 0 }, cell.column);
+    let ids = |prompt| pair.ids(prompt).unwrap_or(&[]);
+    let same_tokens = || *position < common_prefix(ids(prompt), ids(*origin));
+    cell.op == CellOp::Set && cell.is_undone_by_equality() && same_place && same_tokens()
 }

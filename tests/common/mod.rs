@@ -10,6 +10,7 @@ pub mod edges;
 pub mod fixtures;
 pub mod laws;
 pub mod model;
+pub mod paths;
 pub mod reference;
 pub mod runs;
 pub mod subspaces;

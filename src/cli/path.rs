@@ -1,0 +1,228 @@
+//! `headlight path`: path patching.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::Global;
+use super::data::{DataFlags, Fallback};
+use super::edges::named;
+use super::output::Output;
+use super::pairs::Where;
+use super::prompts::{Prompts, default_targets};
+use super::setup::Setup;
+use crate::data::{self, Example, Prompt, Reading, Resolved, RowError};
+use crate::error::Error;
+use crate::graph::edge::senders;
+use crate::graph::path::{Freeze, PathError, Paths, Receivers, receivers};
+use crate::patch::Run;
+use crate::report::Patched;
+use crate::sweep::check::{CheckError, check_run};
+use crate::sweep::grid::Spot;
+use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::preset::together;
+
+/// Flags of `path`.
+#[derive(Debug, Args)]
+pub struct Path {
+    #[command(flatten)]
+    prompts: Prompts,
+    #[command(flatten)]
+    data: DataFlags,
+    /// What sends, each by itself: heads, mlps, all, input, a3, a3.h5 or m2
+    #[arg(
+        long,
+        default_value = "heads",
+        value_name = "NODES",
+        value_delimiter = ','
+    )]
+    senders: Vec<String>,
+    /// What receives, all of them together: logits, a9.h6<q> (or a9.h6.q), a9, q, k, v, m5, or a residual
+    /// stream such as block_input.5
+    #[arg(
+        long,
+        default_value = "logits",
+        value_name = "NODES",
+        value_delimiter = ','
+    )]
+    receivers: Vec<String>,
+    /// Patch each receiver by itself
+    #[arg(long)]
+    apart: bool,
+    /// What is held at the base's values on the way: the other heads, so that paths go through MLPs, or
+    /// all of heads and MLPs
+    #[arg(long, value_enum, default_value = "heads", value_name = "heads|all")]
+    freeze: Frozen,
+    /// Hold the scales of the layer norms on the way too
+    #[arg(long)]
+    freeze_scales: bool,
+    /// Where senders send: together (at every position in one run), all (each by itself), or numbers and
+    /// names such as end or subject.last, each by itself
+    #[arg(
+        long,
+        default_value = "together",
+        value_name = "RANGE|NAMES|together",
+        allow_negative_numbers = true
+    )]
+    positions: String,
+    /// Where receivers receive, all together: all, or numbers and names
+    #[arg(
+        long,
+        default_value = "all",
+        value_name = "RANGE|NAMES",
+        allow_negative_numbers = true
+    )]
+    receiver_positions: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Frozen {
+    Heads,
+    All,
+}
+
+/// Pairs with their runs, and where the senders of each send.
+#[derive(Default)]
+struct Planned {
+    pairs: Vec<PairRuns>,
+    spots: Vec<Vec<Spot>>,
+}
+
+/// What every pair shares.
+struct Ask<'a> {
+    setup: &'a Setup,
+    paths: &'a Paths,
+    /// Where senders send.
+    from: &'a Where,
+    /// Where receivers receive.
+    to: &'a Where,
+}
+
+impl Path {
+    pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
+        self.output.check()?;
+        let from = place("positions", &self.positions)?;
+        let to = place("receiver-positions", &self.receiver_positions)?;
+        let sending = named("senders", &self.senders)?;
+        let rows = self.data.read()?;
+        let setup = Setup::quiet(global)?;
+        let config = &setup.model.config;
+        let all = receivers(&self.receivers, config)?;
+        let paths = Paths {
+            senders: senders(&sending, config)?,
+            receivers: match self.apart {
+                true => Receivers::apart(all),
+                false => vec![Receivers::together(&self.receivers, all)?],
+            },
+            freeze: match self.freeze {
+                Frozen::Heads => Freeze::Heads,
+                Frozen::All => Freeze::All,
+            },
+            freeze_scales: self.freeze_scales,
+        };
+        paths.check(config)?;
+        let ask = Ask {
+            setup: &setup,
+            paths: &paths,
+            from: &from,
+            to: &to,
+        };
+        let averages = rows.is_some();
+        let Planned { mut pairs, spots } = match rows {
+            Some(rows) => self.rows(rows, &ask)?,
+            None => ask.typed(self.prompts.pair(global, &setup, &self.data)?)?,
+        };
+        self.output.table.check_pairs(&pairs, averages)?;
+        setup.announce();
+        default_targets(&setup, &mut pairs)?;
+        let read = setup.execute(&pairs, 10, &self.output.table.metric)?;
+        let mut results = self.output.tabulate(&setup, &pairs, (&read.0, read.1));
+        results.what = Patched::Path;
+        let of_pairs = results.table.rows.chunk_by_mut(|a, b| a.pair == b.pair);
+        for (rows, (PairRuns { pair, .. }, spots)) in of_pairs.zip(pairs.iter().zip(&spots)) {
+            paths.rows(rows, &setup.model, pair, spots);
+        }
+        self.output.write(&setup, &results, averages)
+    }
+
+    /// The pairs of a data set.
+    fn rows(&self, rows: data::Rows, ask: &Ask<'_>) -> Result<Planned, Error> {
+        let fallback = Fallback::of(&self.prompts.answers, ask.setup)?;
+        let reading = Reading {
+            positions: ask.from.listed(),
+            reads_source: true,
+            ..self.data.reading(ask.setup, &fallback)?
+        };
+        let mut planned = Planned::default();
+        self.data.each(rows, &reading, |example, resolved| {
+            Ok(ask.add(&reading, example, resolved, &mut planned))
+        })?;
+        Ok(planned)
+    }
+}
+
+impl Ask<'_> {
+    /// The one pair that was typed.
+    fn typed(&self, pair: Pair) -> Result<Planned, Error> {
+        let example = Example::of_ids(pair.base.clone(), pair.source.clone().map(Prompt::Ids));
+        let reads_source = pair.source.is_some();
+        let reading = Reading::of_positions(&self.setup.model, self.from.listed(), reads_source);
+        let mut planned = Planned::default();
+        let resolved = reading.resolve(&example);
+        let added = resolved.and_then(|Resolved { spots, .. }| {
+            let resolved = Resolved { pair, spots };
+            self.add(&reading, &example, resolved, &mut planned)
+        });
+        match added {
+            Ok(()) => Ok(planned),
+            Err(error) => Err(Error::Usage(error.problem)),
+        }
+    }
+
+    /// Adds a pair with its runs.
+    fn add(
+        &self,
+        reading: &Reading<'_>,
+        example: &Example,
+        Resolved { pair, spots }: Resolved,
+        planned: &mut Planned,
+    ) -> Result<(), RowError> {
+        let wrong = |problem: String| RowError::new(&example.path, &example.place, None, problem);
+        let everywhere = self.from.listed().is_none() && example.positions.is_none();
+        let check = Paths::check_pair(&pair, everywhere);
+        check.map_err(|error: PathError| wrong(error.to_string()))?;
+        let spots = match self.from {
+            Where::Together => vec![together(&spots)],
+            Where::All | Where::Listed(_) => spots,
+        };
+        let length = pair.base.len();
+        let at = match self.to.listed() {
+            None => (0..length).collect(),
+            Some(_) => {
+                let receiving = Reading {
+                    positions: self.to.listed(),
+                    reads_source: false,
+                    ..reading.clone()
+                };
+                together(&receiving.resolve(example)?.spots).positions
+            }
+        };
+        let config = &self.setup.model.config;
+        let runs: Arc<[Run]> = self.paths.runs(config, length, &spots, &at).into();
+        for run in runs.iter() {
+            let check = check_run(run, &runs, &pair, config);
+            check.map_err(|error: CheckError| wrong(error.to_string()))?;
+        }
+        planned.pairs.push(PairRuns { pair, runs });
+        planned.spots.push(spots);
+        Ok(())
+    }
+}
+
+fn place(flag: &str, text: &str) -> Result<Where, Error> {
+    let parsed = text.parse();
+    parsed.map_err(|e| Error::Usage(format!("--{flag}: {e}")))
+}

@@ -1,0 +1,484 @@
+//! Path patching: what one sender tells some receivers by itself, and what that changes.
+//!
+//! Wang et al. 2023, "Interpretability in the Wild", appendix B, and Goldowsky-Dill et al. 2023,
+//! "Localizing Model Behavior with Path Patching". A path is two runs of the base prompt:
+//!
+//! 1. the *sender run*: the sender's output is the source's, and everything between it and the
+//!    receivers that is not part of the path is held at the base's clean value ([`Freeze`]);
+//! 2. the *receiver run*: the receivers are what they were in the sender run, nothing is held, and all
+//!    that follows them is computed.
+//!
+//! Of the logits as the receiver, the sender run itself is read out. Nothing is linearised. A sender run
+//! is a step that receiver runs read, so both go through the light cone: what is held is not computed,
+//! nor is what no receiver reads.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+
+use super::node::{self, Pattern, Projection, Sender};
+use crate::model::{Checkpoint, Config};
+use crate::patch::{Origin, Patch, Prompt, Run};
+use crate::site::{Component, Site, UnknownComponent};
+use crate::sweep::grid::Spot;
+use crate::sweep::pair::Pair;
+use crate::sweep::results::raw;
+use crate::sweep::table::Row;
+
+/// What is held at the base's clean values between sender and receivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Freeze {
+    /// Every head but the sender; MLPs are computed again, so that paths go through them (Wang et al.).
+    #[default]
+    Heads,
+    /// Heads and MLPs: paths go along the residual stream alone.
+    All,
+}
+
+/// What reads the sender run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Receiver {
+    /// A head's query, key or value; what an MLP reads after ln_2; or the logits.
+    Node(node::Receiver),
+    /// The residual stream: block_input, block_mid or block_output of a layer.
+    Residual {
+        /// Which of the three.
+        component: Component,
+        /// From 0.
+        layer: usize,
+    },
+}
+
+/// Receivers that are patched together, and what they are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receivers {
+    /// Their names, joined by `+`.
+    pub name: String,
+    /// In the order of computation.
+    pub all: Vec<Receiver>,
+}
+
+/// Which paths are patched, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// Each by itself.
+    pub senders: Vec<Sender>,
+    /// Each of these with every sender before it.
+    pub receivers: Vec<Receivers>,
+    /// What is held.
+    pub freeze: Freeze,
+    /// Whether the scales of the layer norms along the path are held too, those that the receivers read
+    /// through (ln_f's for the logits) among them.
+    pub freeze_scales: bool,
+}
+
+/// What one run that is read out stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    /// What is sent.
+    pub sender: Sender,
+    /// Where, by the index of the spot.
+    pub spot: usize,
+    /// To which receivers, by their index.
+    pub receivers: usize,
+}
+
+/// Receivers that cannot be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PathError {
+    /// A name of nothing that a path ends in.
+    #[error(
+        "`{name}` is no receiver of a path: write a9.h6<q>, a9, q, k, v, m5, logits, or a residual stream such as block_input.5; {reason}"
+    )]
+    Unknown {
+        /// As given.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The logits beside others.
+    #[error(
+        "`logits` reads the sender run itself and `{other}` what follows from it: patch them apart, each receiver by itself"
+    )]
+    Logits {
+        /// The other's name.
+        other: String,
+    },
+    /// Nothing between the nodes that are meant.
+    #[error(
+        "no path goes from these senders to these receivers: a sender reaches only what is computed after it"
+    )]
+    NoPath,
+    /// Nothing to send.
+    #[error("a sender's output is taken from a source prompt: give one")]
+    NoSource,
+    /// Positions of one prompt that the other does not have.
+    #[error(
+        "the base prompt has {base} tokens and the source {source_length}: what is sent at every position goes where it was taken, so give prompts of equal length, or positions by name, such as end"
+    )]
+    Lengths {
+        /// Tokens of the base.
+        base: usize,
+        /// Tokens of the source.
+        source_length: usize,
+    },
+}
+
+impl Receiver {
+    /// How many senders stand before it: it can read the first so many of [`Sender::all`].
+    pub fn upstream(self, config: &Config) -> usize {
+        let first = |layer: usize| 1 + layer * (config.heads + 1);
+        match self {
+            Self::Node(node) => node.upstream(config),
+            Self::Residual { component, layer } => match component {
+                Component::BlockInput => first(layer),
+                Component::BlockMid => first(layer) + config.heads,
+                _ => first(layer + 1),
+            },
+        }
+    }
+
+    /// What is written in the receiver run; nothing of the logits.
+    fn patch(self, positions: Vec<usize>) -> Option<Patch> {
+        let (component, layer, head) = match self {
+            Self::Node(node::Receiver::Head {
+                layer,
+                head,
+                projection,
+            }) => {
+                let component = match projection {
+                    Projection::Query => Component::HeadQueryOutput,
+                    Projection::Key => Component::HeadKeyOutput,
+                    Projection::Value => Component::HeadValueOutput,
+                };
+                (component, layer, Some(head))
+            }
+            Self::Node(node::Receiver::Mlp { layer }) => (Component::MlpInput, layer, None),
+            Self::Node(node::Receiver::Logits) => return None,
+            Self::Residual { component, layer } => (component, layer, None),
+        };
+        let heads = head.into_iter().collect();
+        Some(Patch::interchange(component, Some(layer), heads, positions))
+    }
+
+    /// How many layers may stand between it and a sender.
+    fn layers(self, config: &Config) -> usize {
+        match self {
+            Self::Node(node::Receiver::Head { layer, .. }) => layer,
+            Self::Node(node::Receiver::Mlp { layer }) | Self::Residual { layer, .. } => layer + 1,
+            Self::Node(node::Receiver::Logits) => config.layers,
+        }
+    }
+}
+
+impl fmt::Display for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(node) => node.fmt(f),
+            Self::Residual { component, layer } => write!(f, "{component}.{layer}"),
+        }
+    }
+}
+
+/// The receivers that names mean, each with how it is called, in the order of computation: nodes as
+/// [`Pattern`] reads them, or a residual stream by its component's name and layer.
+///
+/// # Errors
+///
+/// [`PathError::Unknown`] for a name that means none.
+pub fn receivers(names: &[String], config: &Config) -> Result<Vec<Receiver>, PathError> {
+    let mut all = Vec::new();
+    for name in names {
+        let unknown = |reason: String| PathError::Unknown {
+            name: name.clone(),
+            reason,
+        };
+        let before = all.len();
+        match Pattern::from_str(name) {
+            Ok(pattern) => {
+                let nodes = node::Receiver::all(config).into_iter();
+                all.extend(
+                    nodes
+                        .filter(|node| pattern.is_receiver(*node))
+                        .map(Receiver::Node),
+                );
+            }
+            Err(_) => all.push(residual(name.trim(), config).map_err(unknown)?),
+        }
+        if all.len() == before {
+            let (layers, heads) = (config.layers - 1, config.heads - 1);
+            return Err(unknown(format!(
+                "here are layers 0 to {layers} and heads 0 to {heads}"
+            )));
+        }
+    }
+    let mut seen = HashSet::new();
+    all.retain(|receiver| seen.insert(*receiver));
+    all.sort_by_key(|receiver| receiver.upstream(config));
+    Ok(all)
+}
+
+fn residual(name: &str, config: &Config) -> Result<Receiver, String> {
+    let Site { component, layer } = name.parse().map_err(|e: UnknownComponent| e.to_string())?;
+    let stream = [
+        Component::BlockInput,
+        Component::BlockMid,
+        Component::BlockOutput,
+    ];
+    match layer {
+        _ if !stream.contains(&component) => Err(format!("{component} is no residual stream")),
+        None => Err(format!("{component} needs its layer")),
+        Some(layer) if layer >= config.layers => {
+            Err(format!("layers are 0 to {}", config.layers - 1))
+        }
+        Some(layer) => Ok(Receiver::Residual { component, layer }),
+    }
+}
+
+impl Receivers {
+    /// All of them together, called as they were asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`PathError::Logits`] beside others.
+    pub fn together(names: &[String], all: Vec<Receiver>) -> Result<Self, PathError> {
+        let logits = Receiver::Node(node::Receiver::Logits);
+        match all.iter().find(|receiver| **receiver != logits) {
+            Some(other) if all.contains(&logits) => Err(PathError::Logits {
+                other: other.to_string(),
+            }),
+            _ => Ok(Self {
+                name: names.join("+"),
+                all,
+            }),
+        }
+    }
+
+    /// Each by itself.
+    pub fn apart(all: Vec<Receiver>) -> Vec<Self> {
+        let one = |receiver: Receiver| Self {
+            name: receiver.to_string(),
+            all: vec![receiver],
+        };
+        all.into_iter().map(one).collect()
+    }
+
+    /// How many senders stand before any of them.
+    fn upstream(&self, config: &Config) -> usize {
+        let each = self.all.iter().map(|receiver| receiver.upstream(config));
+        each.max().unwrap_or(0)
+    }
+
+    fn are_logits(&self) -> bool {
+        self.all == [Receiver::Node(node::Receiver::Logits)]
+    }
+}
+
+impl Paths {
+    /// Checks that some sender stands before some receiver.
+    ///
+    /// # Errors
+    ///
+    /// [`PathError::NoPath`].
+    pub fn check(&self, config: &Config) -> Result<(), PathError> {
+        match self.cells(config, 1).next() {
+            Some(_) => Ok(()),
+            None => Err(PathError::NoPath),
+        }
+    }
+
+    /// Checks that a pair has what is sent; `everywhere` if that is at every position.
+    ///
+    /// # Errors
+    ///
+    /// [`PathError::NoSource`], [`PathError::Lengths`].
+    pub fn check_pair(pair: &Pair, everywhere: bool) -> Result<(), PathError> {
+        let source = pair.source.as_deref().ok_or(PathError::NoSource)?;
+        match (pair.base.len(), source.len()) {
+            (base, source_length) if everywhere && base != source_length => {
+                Err(PathError::Lengths {
+                    base,
+                    source_length,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What each run that is read out stands for, by sender, spot and receivers: every path on which the
+    /// sender is computed before a receiver.
+    pub fn cells<'a>(
+        &'a self,
+        config: &'a Config,
+        spots: usize,
+    ) -> impl Iterator<Item = Cell> + 'a {
+        self.senders.iter().flat_map(move |&sender| {
+            let index = sender.index(config);
+            let reached =
+                move |(_, receivers): &(usize, &Receivers)| index < receivers.upstream(config);
+            (0..spots).flat_map(move |spot| {
+                let receivers = self.receivers.iter().enumerate().filter(reached);
+                receivers.map(move |(receivers, _)| Cell {
+                    sender,
+                    spot,
+                    receivers,
+                })
+            })
+        })
+    }
+
+    /// The runs of a prompt of so many tokens: those of [`Paths::cells`], then the sender runs that they
+    /// read. The senders are the source's at these spots; receivers are patched at positions `at`.
+    pub fn runs(&self, config: &Config, length: usize, spots: &[Spot], at: &[usize]) -> Vec<Run> {
+        let cells: Vec<Cell> = self.cells(config, spots.len()).collect();
+        let (mut runs, mut steps): (Vec<Run>, Vec<(Cell, Run)>) = (Vec::new(), Vec::new());
+        for cell in &cells {
+            let (spot, receivers) = (&spots[cell.spot], &self.receivers[cell.receivers]);
+            let name = format!("{}->{}", sent(cell.sender, spot), receivers.name);
+            if receivers.are_logits() {
+                runs.push(Run {
+                    name: Some(name),
+                    patches: self.sender_run(cell.sender, spot, length, &receivers.all, config),
+                    ..Run::default()
+                });
+                continue;
+            }
+            let known = steps
+                .last()
+                .is_some_and(|(c, _)| (c.sender, c.spot) == (cell.sender, cell.spot));
+            if !known {
+                let reading = self.receivers.iter().filter(|r| !r.are_logits());
+                let all: Vec<Receiver> = reading.flat_map(|r| &r.all).copied().collect();
+                let step = Run {
+                    name: Some(sent(cell.sender, spot)),
+                    step: true,
+                    patches: self.sender_run(cell.sender, spot, length, &all, config),
+                    ..Run::default()
+                };
+                steps.push((*cell, step));
+            }
+            // what stands before the sender is the base's in both runs
+            let index = cell.sender.index(config);
+            let after = receivers.all.iter().filter(|r| index < r.upstream(config));
+            let step = Origin::Run(cells.len() + steps.len() - 1);
+            let patches = after.filter_map(|receiver| receiver.patch(at.to_vec()));
+            runs.push(Run {
+                name: Some(name),
+                patches: patches
+                    .map(|patch| Patch {
+                        origin: step,
+                        ..patch
+                    })
+                    .collect(),
+                ..Run::default()
+            });
+        }
+        runs.extend(steps.into_iter().map(|(_, step)| step));
+        runs
+    }
+
+    /// The sender's output from the source, and what is held as far as these receivers see it.
+    fn sender_run(
+        &self,
+        sender: Sender,
+        spot: &Spot,
+        length: usize,
+        receivers: &[Receiver],
+        config: &Config,
+    ) -> Vec<Patch> {
+        let (component, layer, head) = site(sender);
+        let mut patches = vec![Patch {
+            source_positions: spot.source_positions.clone(),
+            ..Patch::interchange(
+                component,
+                Some(layer),
+                head.into_iter().collect(),
+                spot.positions.clone(),
+            )
+        }];
+        // nothing before the sender's first position can differ
+        let first = spot.positions.iter().copied().min().unwrap_or(length);
+        let mut hold = |component, layer| {
+            patches.push(Patch {
+                origin: Origin::Clean(Prompt::Base),
+                ..Patch::interchange(component, layer, Vec::new(), (first..length).collect())
+            });
+        };
+        // the first layer whose attention reads the sender, and whose MLP does
+        let (attention, mlp) = match sender {
+            Sender::Input => (0, 0),
+            Sender::Head { layer, .. } => (layer + 1, layer),
+            Sender::Mlp { layer } => (layer + 1, layer + 1),
+        };
+        let between = receivers.iter().map(|receiver| receiver.layers(config));
+        let between = between.max().unwrap_or(0);
+        for layer in mlp..config.layers.min(between + 1) {
+            if layer >= attention && self.freeze_scales {
+                hold(Component::Ln1Scale, Some(layer));
+            }
+            if layer == between {
+                // queries, keys and values read through its ln_1, and nothing reads what follows
+                break;
+            }
+            if layer >= attention {
+                hold(Component::AttentionValueOutput, Some(layer));
+            }
+            if self.freeze_scales {
+                hold(Component::Ln2Scale, Some(layer));
+            }
+            if self.freeze == Freeze::All {
+                hold(Component::MlpOutput, Some(layer));
+            }
+        }
+        let logits = Receiver::Node(node::Receiver::Logits);
+        if self.freeze_scales && receivers.contains(&logits) {
+            hold(Component::LnFScale, None);
+        }
+        patches
+    }
+
+    /// Turns the rows of a pair's runs in the result table into rows of what sends, for the receivers are
+    /// in their name.
+    pub fn rows(&self, rows: &mut [Row], model: &Checkpoint, pair: &Pair, spots: &[Spot]) {
+        let cells: Vec<Cell> = self.cells(&model.config, spots.len()).collect();
+        for row in rows {
+            let cell = cells[row.run as usize];
+            let (component, layer, head) = site(cell.sender);
+            let one = |positions: &[usize]| match positions {
+                [only] => Some(*only),
+                _ => None,
+            };
+            let spot = &spots[cell.spot];
+            let position = one(&spot.positions);
+            row.component = Some(component.name().into());
+            row.layer = Some(layer as u32);
+            row.head = head.map(|head| head as u32);
+            row.position = position.map(|p| p as u32);
+            row.token = position.and_then(|p| Some(raw(model, *pair.base.get(p)?)));
+            let there = spot.source_positions.as_ref().unwrap_or(&spot.positions);
+            row.source_position = one(there).map(|p| p as u32);
+            (row.source_layer, row.source_head) = (row.layer, row.head);
+            row.op = Some(crate::patch::Op::Interchange.label());
+        }
+    }
+}
+
+/// Where a sender's output stands.
+fn site(sender: Sender) -> (Component, usize, Option<usize>) {
+    match sender {
+        Sender::Input => (Component::BlockInput, 0, None),
+        Sender::Head { layer, head } => (Component::HeadAttentionValueOutput, layer, Some(head)),
+        Sender::Mlp { layer } => (Component::MlpOutput, layer, None),
+    }
+}
+
+/// A sender and, where it does not send at every position, where: `a3.h5`, `a3.h5@end`, `a3.h5@4`.
+fn sent(sender: Sender, spot: &Spot) -> String {
+    match (&spot.name, &spot.positions[..]) {
+        (Some(name), _) if name == "all" => sender.to_string(),
+        (Some(name), _) => format!("{sender}@{name}"),
+        (None, [only]) => format!("{sender}@{only}"),
+        (None, _) => sender.to_string(),
+    }
+}
