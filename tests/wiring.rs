@@ -20,8 +20,8 @@ use headlight::model::Checkpoint;
 use headlight::patch::{Op, Patch, Run};
 use headlight::site::Component;
 use headlight::sweep::execute::{Outcome, PairOutcome, plan};
-use headlight::sweep::experiment::{Experiment, PairText, PromptText, RunText};
-use headlight::sweep::pair::{Pair, PairRuns};
+use headlight::sweep::experiment::{Experiment, PairText, RunText};
+use headlight::sweep::pair::{Pair, PairRuns, PromptText};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::data::{DataFlags, Fallback};
 use super::setup::Setup;
 use crate::data::position::Position;
-use crate::data::{self, Example, Prompt, Reading, Resolved, RowError};
+use crate::data::{self, Example, Reading, Resolved, RowError};
 use crate::error::Error;
 use crate::patch::Run;
 use crate::sweep::check::{CheckError, check_run};
@@ -148,7 +148,7 @@ impl Ask<'_> {
         let reads_source = self.grid.op.reads_source();
         let listed = self.places.listed();
         let reading = Reading::of_positions(&self.setup.model, listed, reads_source);
-        let example = Example::of_ids(pair.base.clone(), pair.source.clone().map(Prompt::Ids));
+        let example = Example::of_ids(pair.base.clone(), pair.source.clone());
         let resolved = reading.resolve(&example);
         let resolved = resolved.map_err(|e| Error::Usage(format!("--positions: {}", e.problem)))?;
         Ok(resolved.spots)

@@ -12,7 +12,7 @@ use super::output::Output;
 use super::pairs::Where;
 use super::prompts::{Prompts, default_targets};
 use super::setup::Setup;
-use crate::data::{self, Example, Prompt, Reading, Resolved, RowError};
+use crate::data::{self, Example, Reading, Resolved, RowError};
 use crate::error::Error;
 use crate::graph::edge::senders;
 use crate::graph::path::{Freeze, PathError, Paths, Receivers, receivers};
@@ -167,7 +167,7 @@ impl Path {
 impl Ask<'_> {
     /// The one pair that was typed.
     fn typed(&self, pair: Pair) -> Result<Planned, Error> {
-        let example = Example::of_ids(pair.base.clone(), pair.source.clone().map(Prompt::Ids));
+        let example = Example::of_ids(pair.base.clone(), pair.source.clone());
         let reads_source = pair.source.is_some();
         let reading = Reading::of_positions(&self.setup.model, self.from.listed(), reads_source);
         let mut planned = Planned::default();

@@ -22,7 +22,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::position::Position;
-use super::{Example, Prompt, RowError, Span, Stretch, Token, facts};
+use super::{Example, RowError, Span, Stretch, Token, facts};
+use crate::sweep::pair::PromptText;
 
 /// A row as its format gives it: named values.
 pub struct Record<'a> {
@@ -206,11 +207,13 @@ impl Record<'_> {
         }
     }
 
-    fn prompt(&self, text: &str, ids: &str) -> Result<Option<Prompt>, RowError> {
+    fn prompt(&self, text: &str, ids: &str) -> Result<Option<PromptText>, RowError> {
         let written = match self.field(text)? {
             None => None,
-            Some((_, Value::String(text))) => Some(Prompt::Text(text.clone())),
-            Some((name, value @ Value::Array(_))) => Some(Prompt::Ids(self.numbers(name, value)?)),
+            Some((_, Value::String(text))) => Some(PromptText::Text(text.clone())),
+            Some((name, value @ Value::Array(_))) => {
+                Some(PromptText::Ids(self.numbers(name, value)?))
+            }
             Some((name, other)) => {
                 return Err(self.wrong(name, "text or a list of token ids", other));
             }
@@ -222,7 +225,7 @@ impl Record<'_> {
                 Err(self.error(Some(ids), problem))
             }
             (Some(prompt), None) => Ok(Some(prompt)),
-            (None, ids) => Ok(ids.map(Prompt::Ids)),
+            (None, ids) => Ok(ids.map(PromptText::Ids)),
         }
     }
 
