@@ -2,7 +2,8 @@
 
 use crate::plan::cell::{Cell, Through, Value};
 use crate::plan::cone::Cone;
-use crate::plan::phase::{With, recipe};
+use crate::plan::phase::With;
+use crate::plan::recipe::recipe;
 use crate::plan::tables::Operand;
 use crate::site::Stage;
 
