@@ -29,6 +29,8 @@ pub enum Patched {
     Site,
     /// An edge, which its name says all of.
     Edge,
+    /// An edge at one position.
+    EdgeAt,
     /// A site that is restored in a corrupted prompt, which is its base.
     Restored,
 }
@@ -44,7 +46,7 @@ pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io:
         [
             match what {
                 Patched::Site | Patched::Restored => "site",
-                Patched::Edge => "edge",
+                Patched::Edge | Patched::EdgeAt => "edge",
             },
             "head",
             "position",
@@ -86,10 +88,14 @@ pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io:
             line.pop();
         }
     }
-    if what == Patched::Edge {
-        for line in &mut lines {
-            line.drain(1..3);
-        }
+    // what the edge's name says already
+    let said = match what {
+        Patched::Site | Patched::Restored => 1..1,
+        Patched::Edge => 1..3,
+        Patched::EdgeAt => 1..2,
+    };
+    for line in &mut lines {
+        line.drain(said.clone());
     }
     let columns = lines[0].len();
     let widths = (0..columns)
