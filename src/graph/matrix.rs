@@ -1,8 +1,9 @@
-//! Edge patching's results as arrays, senders × receivers.
+//! Edge patching's results as arrays, senders × receivers, and × positions where each is patched by itself.
 
 use std::collections::HashSet;
 
 use super::edge::Edge;
+use super::extent::EdgeAt;
 use super::node::{Receiver, Sender};
 use super::patching::Batch;
 use crate::sweep::metric::{Metric, Reading};
@@ -15,7 +16,8 @@ pub struct Matrix {
     /// Values that a run has: one for each target where they differ between targets, else 1. The most
     /// of any pair.
     pub targets: usize,
-    /// Each pair's values, `[targets, senders, receivers]`; NaN where there is no such edge.
+    /// Each pair's values, `[targets, …]` with the axes of [`Matrices::shape`] behind; NaN where there is
+    /// no such edge or position.
     pairs: Vec<Vec<Vec<f64>>>,
     /// The clean base's, by pair and target.
     base: Vec<Vec<f64>>,
@@ -28,13 +30,16 @@ pub struct Matrix {
 pub struct Matrices {
     senders: Vec<Sender>,
     receivers: Vec<Receiver>,
+    /// Tokens of the longest prompt, where each position is patched by itself.
+    positions: Option<usize>,
     /// One a metric, in the order given.
     pub of: Vec<Matrix>,
 }
 
 impl Matrices {
-    /// Matrices over the nodes of these edges.
-    pub fn new(edges: &[Edge], metrics: &[Metric]) -> Self {
+    /// Matrices over the nodes of these edges; where each position is patched by itself, over so many
+    /// positions, those of the longest prompt.
+    pub fn new(edges: &[Edge], positions: Option<usize>, metrics: &[Metric]) -> Self {
         let (mut from, mut to) = (HashSet::new(), HashSet::new());
         let senders = edges.iter().map(|edge| edge.sender);
         let receivers = edges.iter().map(|edge| edge.receiver);
@@ -48,8 +53,15 @@ impl Matrices {
         Self {
             senders: senders.filter(|sender| from.insert(*sender)).collect(),
             receivers: receivers.filter(|receiver| to.insert(*receiver)).collect(),
+            positions,
             of: metrics.iter().map(empty).collect(),
         }
+    }
+
+    /// How long each axis is: senders, receivers, and positions where each is patched by itself.
+    pub fn shape(&self) -> Vec<usize> {
+        let nodes = [self.senders.len(), self.receivers.len()];
+        nodes.into_iter().chain(self.positions).collect()
     }
 
     /// Names of the senders, in order.
@@ -63,8 +75,8 @@ impl Matrices {
     }
 
     /// Adds edges of the pair of this index; pairs come in order.
-    pub fn add(&mut self, index: usize, batch: &Batch<'_>) {
-        let size = self.senders.len() * self.receivers.len();
+    pub fn add(&mut self, index: usize, batch: &Batch) {
+        let size = self.shape().iter().product();
         let Some(read) = batch.outcome.pairs.first() else {
             return;
         };
@@ -103,26 +115,31 @@ impl Matrices {
         }
     }
 
-    fn place(&self, edge: &Edge) -> Option<usize> {
+    fn place(&self, EdgeAt { edge, position }: &EdgeAt) -> Option<usize> {
         let sender = self.senders.iter().position(|s| *s == edge.sender)?;
         let receiver = self.receivers.iter().position(|r| *r == edge.receiver)?;
-        Some(sender * self.receivers.len() + receiver)
+        let place = sender * self.receivers.len() + receiver;
+        match (self.positions, *position) {
+            (None, None) => Some(place),
+            (Some(count), Some(position)) => (position < count).then_some(place * count + position),
+            _ => None,
+        }
     }
 }
 
 impl Matrix {
-    /// The mean over pairs and their targets, `[senders, receivers]`.
+    /// The mean over the pairs that have the place, and over their targets.
     pub fn mean(&self) -> Vec<f64> {
         let each: Vec<Vec<f64>> = self.pairs.iter().map(|pair| over(pair)).collect();
         over(&each)
     }
 
-    /// The mean over each pair's targets, `[pairs, senders, receivers]`.
+    /// The mean over each pair's targets, `[pairs, …]`.
     pub fn pairs(&self) -> Vec<f64> {
         self.pairs.iter().flat_map(|pair| over(pair)).collect()
     }
 
-    /// Every value, `[pairs, targets, senders, receivers]`; NaN where a pair has fewer targets.
+    /// Every value, `[pairs, targets, …]`; NaN where a pair has fewer targets.
     pub fn every(&self) -> Vec<f64> {
         let size = self.pairs.iter().flatten().map(Vec::len).max().unwrap_or(0);
         let nothing = vec![f64::NAN; size];
