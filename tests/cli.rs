@@ -24,6 +24,8 @@ mod metrics;
 mod models;
 #[path = "cli/ops.rs"]
 mod ops;
+#[path = "cli/path.rs"]
+mod path;
 #[path = "cli/run.rs"]
 mod run;
 #[path = "cli/sweep.rs"]

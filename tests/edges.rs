@@ -13,6 +13,7 @@ use headlight::backend::cpu::{Cpu, Real};
 use headlight::backend::{Backend, Readout};
 use headlight::graph::contribution::Differences;
 use headlight::graph::edge::{Edge, edges};
+use headlight::graph::extent::{EdgeAt, Extent};
 use headlight::graph::node::{Receiver, Sender};
 use headlight::graph::patching::{EdgePatchingError, patch_edges};
 use headlight::model::Checkpoint;
@@ -22,18 +23,27 @@ use headlight::sweep::check::check_run;
 use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 
-fn on<T: Real>(name: &str) -> (f64, String) {
+fn on<T: Real>(name: &str, extent: Extent) -> (f64, String) {
     let model = checkpoint(name);
-    worst(&Cpu::<T>::new(&model), name, &model, 0)
+    worst(&Cpu::<T>::new(&model), name, &model, extent, 0)
 }
 
 #[test]
 fn every_edge_agrees_with_hooks() {
+    agrees(Extent::Whole);
+}
+
+#[test]
+fn edges_at_one_position_agree_with_hooks() {
+    agrees(Extent::PerPosition);
+}
+
+fn agrees(extent: Extent) {
     for name in ["tied", "odd_untied"] {
-        let (error, at) = on::<f64>(name);
+        let (error, at) = on::<f64>(name, extent);
         println!("{name}, f64: {error:.2e} at {at}");
         assert!(error <= 1e-9, "{name}: {error:e} at {at}");
-        let (error, at) = on::<f32>(name);
+        let (error, at) = on::<f32>(name, extent);
         println!("{name}, f32: {error:.2e} at {at}");
         assert!(error <= 1e-5, "{name}: {error:e} at {at}");
     }
@@ -45,21 +55,30 @@ fn patched<B: Backend>(
     model: &Checkpoint,
     pair: &Pair,
     edges: &[Edge],
-) -> (Readout, Vec<(Edge, Readout, bool)>) {
+    extent: Extent,
+) -> (Readout, Vec<(EdgeAt, Readout, bool)>) {
     let stop = AtomicBool::new(false);
     let (mut base, mut all) = (Readout::default(), Vec::new());
-    patch_edges(backend, model, pair, edges, &limits(&stop), |batch| {
-        let read = &batch.outcome.pairs[0];
-        base = read.base[0].clone();
-        for ((edge, run), readouts) in batch
-            .edges
-            .iter()
-            .zip(batch.pair.runs.iter())
-            .zip(&read.runs)
-        {
-            all.push((*edge, readouts[0].clone(), run.patches.is_empty()));
-        }
-    })
+    patch_edges(
+        backend,
+        model,
+        pair,
+        edges,
+        extent,
+        &limits(&stop),
+        |batch| {
+            let read = &batch.outcome.pairs[0];
+            base = read.base[0].clone();
+            for ((edge, run), readouts) in batch
+                .edges
+                .iter()
+                .zip(batch.pair.runs.iter())
+                .zip(&read.runs)
+            {
+                all.push((*edge, readouts[0].clone(), run.patches.is_empty()));
+            }
+        },
+    )
     .unwrap();
     (base, all)
 }
@@ -79,15 +98,53 @@ proptest! {
     /// No edge of two equal prompts moves a bit, or has anything to compute; and no edge sees a token
     /// that only later rows have.
     #[test]
-    fn what_is_the_same_moves_nothing(spec in generic_model(), ids in proptest::collection::vec(any::<u32>(), 1..8)) {
+    fn what_is_the_same_moves_nothing(spec in generic_model(), ids in proptest::collection::vec(any::<u32>(), 1..8), each: bool) {
         let model = spec.open();
         let cpu = Cpu::<f32>::new(&model);
+        let extent = if each { Extent::PerPosition } else { Extent::Whole };
+        let runs = if each { ids.len() } else { 1 };
         let ids: Vec<u32> = ids.iter().map(|id| id % spec.vocab as u32).collect();
         let edges = edges(&model.config);
-        let (base, all) = patched(&cpu, &model, &pair(ids.clone(), ids), &edges);
-        prop_assert_eq!(all.len(), edges.len());
+        let (base, all) = patched(&cpu, &model, &pair(ids.clone(), ids), &edges, extent);
+        prop_assert_eq!(all.len(), runs * edges.len());
         for (edge, readout, nothing) in all {
             prop_assert!(nothing && common::bits(&readout) == common::bits(&base), "{}", edge);
+        }
+    }
+
+    /// Of two prompts that differ in one token: where its contributions are all that differ, as the last
+    /// token's are, an edge at that position is the edge, bit for bit, and at any other is nothing. The
+    /// logits are read at the last position alone, whichever tokens differ.
+    #[test]
+    fn an_edge_at_the_only_position_that_differs_is_the_edge(
+        spec in generic_model(),
+        ids in proptest::collection::vec(any::<u32>(), 1..7),
+        other: u32,
+        last: bool,
+    ) {
+        let model = spec.open();
+        let cpu = Cpu::<f32>::new(&model);
+        let base: Vec<u32> = ids.iter().map(|id| id % spec.vocab as u32).collect();
+        let mut source = base.clone();
+        let differs = if last { base.len() - 1 } else { 0 };
+        source[differs] = other % spec.vocab as u32;
+        let pair = pair(base.clone(), source);
+        let edges = edges(&model.config);
+        let (clean, whole) = patched(&cpu, &model, &pair, &edges, Extent::Whole);
+        let (_, each) = patched(&cpu, &model, &pair, &edges, Extent::PerPosition);
+        prop_assert_eq!(each.len(), base.len() * edges.len());
+        for ((edge, whole, _), each) in whole.iter().zip(each.chunks(base.len())) {
+            prop_assert_eq!(edge.position, None);
+            for (position, (at, readout, nothing)) in each.iter().enumerate() {
+                prop_assert_eq!((at.edge, at.position), (edge.edge, Some(position)));
+                let of_logits = edge.edge.receiver == Receiver::Logits;
+                if (last && position == differs) || (of_logits && position + 1 == base.len()) {
+                    prop_assert_eq!(common::bits(readout), common::bits(whole), "{}", at);
+                } else if last || of_logits || position < differs {
+                    prop_assert!(*nothing || of_logits, "{}", at);
+                    prop_assert_eq!(common::bits(readout), common::bits(&clean), "{}", at);
+                }
+            }
         }
     }
 
@@ -137,15 +194,20 @@ fn batches_and_orders_change_no_bit() {
         vec![30, 80, 1, 68, 8, 7, 4],
     );
     let all = edges(&model.config);
-    let (_, together) = patched(&cpu, &model, &pair, &all);
-    let together: HashMap<Edge, _> = together
-        .into_iter()
-        .map(|(e, r, _)| (e, common::bits(&r)))
-        .collect();
-    // one at a time, backwards
-    for edge in all.iter().rev() {
-        let (_, alone) = patched(&cpu, &model, &pair, &[*edge]);
-        assert_eq!(common::bits(&alone[0].1), together[edge], "{edge}");
+    for extent in [Extent::Whole, Extent::PerPosition] {
+        let (_, together) = patched(&cpu, &model, &pair, &all, extent);
+        let together: HashMap<EdgeAt, _> = together
+            .into_iter()
+            .map(|(e, r, _)| (e, common::bits(&r)))
+            .collect();
+        // one at a time, backwards
+        for edge in all.iter().rev() {
+            let (_, alone) = patched(&cpu, &model, &pair, &[*edge], extent);
+            assert!(!alone.is_empty());
+            for (edge, alone, _) in alone {
+                assert_eq!(common::bits(&alone), together[&edge], "{edge}");
+            }
+        }
     }
 }
 
@@ -169,30 +231,49 @@ fn edges_come_in_batches() {
     let cpu = Cpu::<f32>::new(&model);
     let (all, stop) = (edges(&model.config), AtomicBool::new(false));
     let pair = pair(vec![1, 2, 3], vec![1, 4, 5]);
-    let (mut rows, mut readouts, mut batches) = (Vec::new(), Vec::new(), 0);
-    patch_edges(&cpu, &model, &pair, &all, &limits(&stop), |batch| {
-        assert!(batch.edges.len() <= 2048);
-        rows.extend(batch.rows(&model, &[], 7));
-        readouts.extend(
-            batch.outcome.pairs[0]
-                .runs
-                .iter()
-                .map(|r| common::bits(&r[0])),
-        );
-        batches += 1;
-    })
-    .unwrap();
-    assert!(batches > 1 && rows.len() == 2 * all.len());
-    for (i, (row, edge)) in rows.iter().zip(all.iter().flat_map(|e| [e, e])).enumerate() {
-        assert_eq!(
-            (row.pair, row.run as usize, &row.name),
-            (7, i / 2, &Some(edge.to_string()))
-        );
-        assert!(row.source_prob.is_some());
-    }
-    for i in (0..all.len()).step_by(97) {
-        let (_, alone) = patched(&cpu, &model, &pair, &all[i..=i]);
-        assert_eq!(common::bits(&alone[0].1), readouts[i], "{}", all[i]);
+    for extent in [Extent::Whole, Extent::PerPosition] {
+        let (mut rows, mut readouts, mut batches) = (Vec::new(), Vec::new(), 0);
+        let limits = limits(&stop);
+        patch_edges(&cpu, &model, &pair, &all, extent, &limits, |batch| {
+            assert!(batch.edges.len() <= 2048 && batch.first == readouts.len());
+            rows.extend(batch.rows(&model, &[], 7));
+            let runs = &batch.outcome.pairs[0].runs;
+            readouts.extend(runs.iter().map(|r| common::bits(&r[0])));
+            batches += 1;
+        })
+        .unwrap();
+        let positions = extent.positions(3);
+        let each = all.iter().flat_map(|edge| {
+            let (edge, positions) = (*edge, &positions);
+            positions.iter().map(move |p| EdgeAt { edge, position: *p })
+        });
+        let each: Vec<EdgeAt> = each.collect();
+        assert!(batches > 1 && rows.len() == 2 * each.len());
+        for (i, (row, edge)) in rows
+            .iter()
+            .zip(each.iter().flat_map(|e| [e, e]))
+            .enumerate()
+        {
+            assert_eq!(
+                (row.pair, row.run as usize, &row.name),
+                (7, i / 2, &Some(edge.to_string()))
+            );
+            assert!(row.source_prob.is_some());
+            if let Some(position) = edge.position {
+                let token = format!("[{}]", pair.base[position]);
+                assert_eq!(
+                    (row.position, &row.token),
+                    (Some(position as u32), &Some(token))
+                );
+            }
+        }
+        let count = positions.len();
+        for i in (0..all.len()).step_by(97) {
+            let (_, alone) = patched(&cpu, &model, &pair, &all[i..=i], extent);
+            for (k, (edge, alone, _)) in alone.iter().enumerate() {
+                assert_eq!(common::bits(alone), readouts[count * i + k], "{edge}");
+            }
+        }
     }
 }
 
@@ -270,8 +351,18 @@ fn pairs_that_cannot_be_patched_are_refused() {
         receiver: Receiver::Logits,
     };
     let stop = AtomicBool::new(false);
-    let refused =
-        |pair: Pair| patch_edges(&cpu, &model, &pair, &[edge], &limits(&stop), |_| ()).unwrap_err();
+    let refused = |pair: Pair| {
+        patch_edges(
+            &cpu,
+            &model,
+            &pair,
+            &[edge],
+            Extent::Whole,
+            &limits(&stop),
+            |_| (),
+        )
+        .unwrap_err()
+    };
     let error = refused(pair(vec![1, 2, 3], vec![1, 2]));
     assert!(
         error.to_string().contains("3 tokens and the source 2"),

@@ -16,9 +16,10 @@ use crate::backend::Backend;
 use crate::data::{self, Resolved, RowError};
 use crate::error::Error;
 use crate::graph::edge::{Edge, Named, select};
-use crate::graph::matrix::Matrices;
+use crate::graph::extent::Extent;
+use crate::graph::matrix::{EdgeAxes, Matrices};
 use crate::graph::patching::{Batch, check, patch_edges};
-use crate::report::{self, Array, Arrays, Patched, strongest, write_strongest};
+use crate::report::{self, Patched, strongest, write_strongest};
 use crate::sweep::execute::{Limits, Outcome, PairOutcome};
 use crate::sweep::metric::Metric;
 use crate::sweep::pair::PairRuns;
@@ -48,9 +49,12 @@ pub struct Edges {
         value_delimiter = ','
     )]
     receivers: Vec<String>,
+    /// Patch each edge at one position after the other: a run, a row and a place in the arrays for each
+    #[arg(long)]
+    per_position: bool,
     #[command(flatten)]
     table: TableFile,
-    /// The results as matrices, senders × receivers: .npz or .safetensors by its ending
+    /// The results as matrices, senders × receivers (× positions): .npz or .safetensors by its ending
     #[arg(long, value_name = "F")]
     arrays: Option<PathBuf>,
 }
@@ -88,6 +92,10 @@ impl Edges {
             self.table.arrays_metric(&pairs);
         }
         let metrics = &self.table.metric;
+        let extent = self.extent();
+        let longest = pairs.iter().map(|p| p.pair.base.len()).max();
+        let positions = longest.filter(|_| extent == Extent::PerPosition);
+        let axes = EdgeAxes::new(&edges, positions);
         let mut results = Results {
             setup: &setup,
             metrics,
@@ -105,7 +113,8 @@ impl Edges {
             matrices: self
                 .arrays
                 .is_some()
-                .then(|| Matrices::new(&edges, metrics)),
+                .then(|| Matrices::new(axes.axes(), metrics)),
+            axes: &axes,
             strongest: Table::default(),
             outcome: Outcome::default(),
             rows: 0,
@@ -114,6 +123,7 @@ impl Edges {
         let time = setup.on_device(Patching {
             pairs: &pairs,
             edges: &edges,
+            extent,
             results: &mut results,
         })?;
         let Results {
@@ -126,21 +136,32 @@ impl Edges {
             lost,
             ..
         } = results;
+        let patched = match extent {
+            Extent::Whole => Patched::Edge,
+            Extent::PerPosition => Patched::EdgeAt,
+        };
         let averages = averages.map(Averages::finish);
         let mut written = self.table.write(&table, averages.as_ref())?;
         if let (Some(path), Some(matrices)) = (&self.arrays, matrices) {
-            report::write_arrays(&arrays(&matrices), &setup.provenance(&pairs), path)?;
+            report::write_arrays(&matrices.arrays(), &setup.provenance(&pairs), path)?;
             written.push(path.clone());
         }
         self.table.write_stdout(&table)?;
         print(&mut self.table.people(), |out| {
             write_prompts(&setup, &pairs, &outcome, rows, out)?;
             writeln!(out, "\nstrongest edges")?;
-            write_strongest(&strongest(&top, None, STRONGEST), Patched::Edge, out)?;
+            write_strongest(&strongest(&top, None, STRONGEST), patched, out)?;
             write_lost(lost, rows, out)?;
             write_done(&outcome.plan, time, &written, out)
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn extent(&self) -> Extent {
+        match self.per_position {
+            true => Extent::PerPosition,
+            false => Extent::Whole,
+        }
     }
 
     /// The pairs of a data set; a row whose prompts differ in length is a bad one.
@@ -185,6 +206,7 @@ struct Results<'a> {
     keep: bool,
     averages: Option<Averages>,
     matrices: Option<Matrices>,
+    axes: &'a EdgeAxes,
     /// The strongest rows so far.
     strongest: Table,
     /// The clean prompts' readouts, and what was executed.
@@ -195,7 +217,7 @@ struct Results<'a> {
 
 impl Results<'_> {
     /// Adds edges of the pair of this index.
-    fn add(&mut self, pair: usize, batch: &Batch<'_>) {
+    fn add(&mut self, pair: usize, batch: &Batch) {
         let Some(read) = batch.outcome.pairs.first() else {
             return;
         };
@@ -208,7 +230,9 @@ impl Results<'_> {
         }
         self.outcome.plan += batch.outcome.plan;
         if let Some(matrices) = &mut self.matrices {
-            matrices.add(pair, batch);
+            let places = batch.edges.iter().map(|edge| self.axes.place(edge));
+            let places: Vec<Option<usize>> = places.collect();
+            matrices.add(pair, &batch.pair.pair, read, &places);
         }
         let rows = batch.rows(&self.setup.model, self.metrics, pair);
         if let Some(averages) = &mut self.averages {
@@ -233,6 +257,7 @@ impl Results<'_> {
 struct Patching<'a, 'b> {
     pairs: &'a [PairRuns],
     edges: &'a [Edge],
+    extent: Extent,
     results: &'a mut Results<'b>,
 }
 
@@ -243,6 +268,7 @@ impl Task for Patching<'_, '_> {
         let Self {
             pairs,
             edges,
+            extent,
             results,
         } = self;
         let setup = results.setup;
@@ -252,46 +278,27 @@ impl Task for Patching<'_, '_> {
             kl: results.metrics.iter().any(Metric::needs_kl),
             ..setup.limits(memory)
         };
+        let each = |p: &PairRuns| edges.len() * extent.positions(p.pair.base.len()).len();
         let bar: ProgressBar = setup.bar(
-            (edges.len() * pairs.len()) as u64,
+            pairs.iter().map(each).sum::<usize>() as u64,
             "{bar:40} {percent:>3}%  {per_sec} edges  {eta} left",
         );
         let start = Instant::now();
         for (p, PairRuns { pair, .. }) in pairs.iter().enumerate() {
-            patch_edges(backend, &setup.model, pair, edges, &limits, |batch| {
-                results.add(p, &batch);
-                bar.inc(batch.edges.len() as u64);
-            })?;
+            patch_edges(
+                backend,
+                &setup.model,
+                pair,
+                edges,
+                extent,
+                &limits,
+                |batch| {
+                    results.add(p, &batch);
+                    bar.inc(batch.edges.len() as u64);
+                },
+            )?;
         }
         bar.finish_and_clear();
         Ok(start.elapsed())
     }
-}
-
-/// Of each metric `m`: `m`, the mean over pairs; `m_pairs`, `m_base` and `m_source`, of each pair; and
-/// `m_targets`, of each pair and target, where targets differ.
-fn arrays(matrices: &Matrices) -> Arrays {
-    let (senders, receivers) = (matrices.senders(), matrices.receivers());
-    let (s, r) = (senders.len(), receivers.len());
-    let mut arrays = Arrays::new();
-    for matrix in &matrices.of {
-        let base = matrix.base();
-        let pairs = base.len();
-        let mut add = |name: &str, shape: &[usize], values| {
-            let name = format!("{}{name}", matrix.metric);
-            arrays.push((name, Array::Floats(shape.to_vec(), values)));
-        };
-        add("", &[s, r], matrix.mean());
-        add("_pairs", &[pairs, s, r], matrix.pairs());
-        if matrix.targets > 1 {
-            add("_targets", &[pairs, matrix.targets, s, r], matrix.every());
-        }
-        add("_base", &[pairs], base);
-        add("_source", &[pairs], matrix.source());
-    }
-    let axes = ["sender", "receiver"].map(str::to_owned).to_vec();
-    arrays.push(("axes".into(), Array::Texts(axes)));
-    arrays.push(("sender".into(), Array::Texts(senders)));
-    arrays.push(("receiver".into(), Array::Texts(receivers)));
-    arrays
 }

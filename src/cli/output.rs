@@ -36,6 +36,8 @@ pub struct Results<'a> {
     pub table: Table,
     /// What a row patches.
     pub what: Patched,
+    /// What stands under the heat map; `None` where several rows would share a cell, and none is drawn.
+    pub notes: Option<Vec<String>>,
 }
 
 impl Output {
@@ -43,6 +45,11 @@ impl Output {
     pub fn check(&self) -> Result<(), Error> {
         self.table.check()?;
         self.picture.check()
+    }
+
+    /// Whether a heat map goes to a file.
+    pub fn is_plotted(&self) -> bool {
+        self.picture.plot.is_some()
     }
 
     /// The column that is drawn: the first metric, else the probability.
@@ -93,6 +100,7 @@ impl Output {
             time,
             table: table(&setup.model, pairs, outcome, &self.table.metric, provenance),
             what: Patched::Site,
+            notes: Some(Vec::new()),
         }
     }
 
@@ -109,13 +117,19 @@ impl Output {
             time,
             table,
             what,
+            notes,
         } = results;
         let metrics = &self.table.metric;
         let averages = averages && self.table.path().is_some();
         let averages = averages.then(|| summary(table, pairs, outcome, metrics));
         let mut written = self.table.write(table, averages.as_ref())?;
-        let map = match HeatMap::new(table, &self.drawn()) {
-            Ok(map) => Some(map),
+        let draw = |notes: &Vec<String>| {
+            let mut map = HeatMap::new(table, &self.drawn())?;
+            map.notes.extend(notes.iter().cloned());
+            Ok(map)
+        };
+        let map = match notes.as_ref().map(draw).transpose() {
+            Ok(map) => map,
             // runs of several patches have no place in a grid; only who asked for a plot minds
             Err(ReportError::NothingToPlot(_)) if self.picture.plot.is_none() => None,
             Err(error) => return Err(error.into()),
@@ -129,6 +143,8 @@ impl Output {
             if let Some(map) = &map {
                 writeln!(out)?;
                 self.picture.render(map, &self.table, out)?;
+            }
+            if map.is_some() || *what == Patched::Path {
                 writeln!(out, "\nstrongest")?;
                 write_strongest(&strongest(table, None, 10), *what, out)?;
             }

@@ -163,14 +163,7 @@ impl Ask<'_> {
         planned: &mut Planned,
     ) -> Result<Result<(), CheckError>, Error> {
         let config = &self.setup.model.config;
-        let labels = spots
-            .iter()
-            .map(|spot| match (&spot.name, &spot.positions[..]) {
-                (Some(name), _) => name.clone(),
-                (None, [only]) => only.to_string(),
-                (None, several) => format!("{several:?}"),
-            });
-        let labels: Vec<String> = labels.collect();
+        let labels: Vec<String> = spots.iter().map(Spot::label).collect();
         if !known.contains_key(&spots) {
             let (runs, cells) = match self.preset {
                 Some(preset) => preset.runs(self.grid, config, &spots)?,

@@ -1,23 +1,25 @@
 //! `headlight path`: path patching.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::Global;
 use super::data::{DataFlags, Fallback};
 use super::edges::named;
 use super::output::Output;
 use super::pairs::Where;
 use super::prompts::{Prompts, default_targets};
 use super::setup::Setup;
+use super::{Global, note};
 use crate::data::{self, Example, Reading, Resolved, RowError};
 use crate::error::Error;
 use crate::graph::edge::senders;
+use crate::graph::matrix::Matrices;
 use crate::graph::path::{Freeze, PathError, Paths, Receivers, receivers};
 use crate::patch::Run;
-use crate::report::Patched;
+use crate::report::{self, Patched};
 use crate::sweep::check::{CheckError, check_run};
 use crate::sweep::grid::Spot;
 use crate::sweep::pair::{Pair, PairRuns};
@@ -76,6 +78,9 @@ pub struct Path {
     receiver_positions: String,
     #[command(flatten)]
     output: Output,
+    /// The results as arrays, senders × receivers (× positions): .npz or .safetensors by its ending
+    #[arg(long, value_name = "F")]
+    arrays: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -102,8 +107,11 @@ struct Ask<'a> {
 }
 
 impl Path {
-    pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
+    pub fn run(mut self, global: &Global) -> Result<ExitCode, Error> {
         self.output.check()?;
+        if let Some(arrays) = &self.arrays {
+            report::check_arrays(arrays)?;
+        }
         let from = place("positions", &self.positions)?;
         let to = place("receiver-positions", &self.receiver_positions)?;
         let sending = named("senders", &self.senders)?;
@@ -124,6 +132,12 @@ impl Path {
             freeze_scales: self.freeze_scales,
         };
         paths.check(config)?;
+        if self.output.is_plotted() && paths.receivers.len() > 1 {
+            return Err(Error::Usage(
+                "--plot draws senders, for one set of receivers: leave out --apart, or take --arrays"
+                    .into(),
+            ));
+        }
         let ask = Ask {
             setup: &setup,
             paths: &paths,
@@ -138,14 +152,48 @@ impl Path {
         self.output.table.check_pairs(&pairs, averages)?;
         setup.announce();
         default_targets(&setup, &mut pairs)?;
-        let read = setup.execute(&pairs, 10, &self.output.table.metric)?;
-        let mut results = self.output.tabulate(&setup, &pairs, (&read.0, read.1));
+        if self.arrays.is_some() {
+            self.output.table.arrays_metric(&pairs);
+        }
+        let (outcome, time) = setup.execute(&pairs, 10, &self.output.table.metric)?;
+        if let Some(path) = &self.arrays {
+            // of the pair that has most
+            let most = spots.iter().max_by_key(|spots| spots.len());
+            let labels: Vec<String> = most.into_iter().flatten().map(Spot::label).collect();
+            let mut matrices = Matrices::new(paths.axes(&labels), &self.output.table.metric);
+            for (p, (PairRuns { pair, .. }, read)) in pairs.iter().zip(&outcome.pairs).enumerate() {
+                let places = paths.places(config, spots[p].len(), labels.len());
+                matrices.add(p, pair, read, &places);
+            }
+            report::write_arrays(&matrices.arrays(), &setup.provenance(&pairs), path)?;
+            note(format_args!("wrote {}", path.display()));
+        }
+        let mut results = self.output.tabulate(&setup, &pairs, (&outcome, time));
         results.what = Patched::Path;
+        results.notes = (paths.receivers.len() == 1).then(|| vec![self.held(&paths)]);
         let of_pairs = results.table.rows.chunk_by_mut(|a, b| a.pair == b.pair);
         for (rows, (PairRuns { pair, .. }, spots)) in of_pairs.zip(pairs.iter().zip(&spots)) {
             paths.rows(rows, &setup.model, pair, spots);
         }
         self.output.write(&setup, &results, averages)
+    }
+
+    /// Which paths are drawn, in words.
+    fn held(&self, paths: &Paths) -> String {
+        let to: Vec<&str> = paths.receivers.iter().map(|r| r.name.as_str()).collect();
+        let held = match self.freeze {
+            Frozen::Heads => "other heads",
+            Frozen::All => "other heads and MLPs",
+        };
+        let scales = if self.freeze_scales {
+            " and scales"
+        } else {
+            ""
+        };
+        format!(
+            "paths to {}; {held}{scales} held at the base's",
+            to.join(", ")
+        )
     }
 
     /// The pairs of a data set.

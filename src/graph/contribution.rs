@@ -37,6 +37,28 @@ pub struct Differences {
     input: Vec<f64>,
 }
 
+impl Difference {
+    /// The part of it at one position, or all of it.
+    pub fn at(&self, position: Option<usize>) -> Self {
+        let Some(position) = position else {
+            return self.clone();
+        };
+        match self.positions.binary_search(&position) {
+            Ok(row) => {
+                let width = self.values.len() / self.positions.len();
+                Self {
+                    positions: vec![position],
+                    values: self.values[row * width..][..width].into(),
+                }
+            }
+            Err(_) => Self {
+                positions: Vec::new(),
+                values: [].into(),
+            },
+        }
+    }
+}
+
 impl Differences {
     /// Runs two prompts of one length clean and keeps what these senders compute.
     ///

@@ -1,16 +1,17 @@
 //! Exact edge patching: one receiver reads one sender's contribution from the source.
 //!
 //! A run per edge adds the sender's difference to what the receiver reads, x + (c_source − c_base) at
-//! every position, and lets everything downstream follow. Nothing is linearised: this is what edge
-//! attribution patching (EAP, EAP-IG) approximates by a gradient.
+//! every position or at one, and lets everything downstream follow. Nothing is linearised: this is what
+//! edge attribution patching (EAP, EAP-IG) approximates by a gradient.
 //!
-//! A model has tens of thousands of edges, so runs are made, executed and given away a few senders at a
-//! time; all receivers of a sender share its difference.
+//! A model has tens of thousands of edges, so runs are made, executed and given away a few at a time; all
+//! receivers of a sender share its difference.
 
 use std::sync::Arc;
 
 use super::contribution::{Difference, Differences};
 use super::edge::Edge;
+use super::extent::{EdgeAt, Extent};
 use super::node::Sender;
 use crate::backend::Backend;
 use crate::model::{Checkpoint, Config};
@@ -19,10 +20,10 @@ use crate::sweep::check::check_pair;
 use crate::sweep::execute::{ExecuteError, Limits, Outcome, execute};
 use crate::sweep::metric::Metric;
 use crate::sweep::pair::{Pair, PairRuns};
-use crate::sweep::results::table;
+use crate::sweep::results::{raw, table};
 use crate::sweep::table::{Provenance, Row};
 
-/// Runs that are made and executed together, unless one sender has more.
+/// The most runs that are made and executed together.
 const RUNS: usize = 2048;
 
 /// Bytes of differences that are held together, unless one sender's are more.
@@ -52,10 +53,10 @@ pub enum EdgePatchingError {
 
 /// Some edges that have been run.
 #[derive(Debug)]
-pub struct Batch<'a> {
-    /// The edges, one a run.
-    pub edges: &'a [Edge],
-    /// How many edges stood before them.
+pub struct Batch {
+    /// The edges, and where each was patched, one a run.
+    pub edges: Vec<EdgeAt>,
+    /// How many runs stood before them.
     pub first: usize,
     /// The pair with its runs.
     pub pair: PairRuns,
@@ -63,7 +64,7 @@ pub struct Batch<'a> {
     pub outcome: Outcome,
 }
 
-impl Batch<'_> {
+impl Batch {
     /// The rows of the result table, with the receiver as what is patched, even where nothing had to be.
     /// `pair` is the pair's index; runs are counted over all batches.
     pub fn rows(&self, model: &Checkpoint, metrics: &[Metric], pair: usize) -> Vec<Row> {
@@ -71,11 +72,16 @@ impl Batch<'_> {
         let of = Provenance::default();
         let mut rows = table(model, pairs, &self.outcome, metrics, of).rows;
         for row in &mut rows {
-            let edge = self.edges[row.run as usize];
+            let EdgeAt { edge, position } = self.edges[row.run as usize];
             let (component, layer, head) = edge.receiver.site(&model.config);
             row.component = Some(component.name().into());
             row.layer = Some(layer as u32);
             row.head = head.map(|head| head as u32);
+            if let Some(position) = position {
+                let token = self.pair.pair.base.get(position);
+                row.position = Some(position as u32);
+                row.token = token.map(|id| raw(model, *id));
+            }
             row.op = Some(Op::Add(Some(constant(&[].into(), 0))).label());
             (row.pair, row.run) = (pair as u32, self.first as u32 + row.run);
         }
@@ -106,7 +112,7 @@ pub fn check<'a>(pair: &'a Pair, config: &Config) -> Result<&'a [u32], EdgePatch
 }
 
 /// Patches each edge by itself and hands the readouts on, batch by batch in the order given, for which
-/// the edges of one sender should stand together.
+/// the edges of one sender should stand together; of one edge, position by position.
 ///
 /// # Errors
 ///
@@ -116,8 +122,9 @@ pub fn patch_edges<B: Backend>(
     model: &Checkpoint,
     pair: &Pair,
     edges: &[Edge],
+    extent: Extent,
     limits: &Limits<'_>,
-    mut done: impl FnMut(Batch<'_>),
+    mut done: impl FnMut(Batch),
 ) -> Result<(), EdgePatchingError> {
     let source = check(pair, backend.config())?;
     let groups: Vec<&[Edge]> = edges.chunk_by(|a, b| a.sender == b.sender).collect();
@@ -125,46 +132,57 @@ pub fn patch_edges<B: Backend>(
     senders.sort_unstable_by_key(|sender| sender.index(backend.config()));
     senders.dedup();
     let differences = Differences::new(backend, &pair.base, source, &senders, limits)?;
-    let each = pair.base.len() * backend.config().width * size_of::<f64>();
-    let (mut first, mut end, mut bytes) = (0, 0, 0);
-    for (i, group) in groups.iter().enumerate() {
-        (end, bytes) = (end + group.len(), bytes + each);
-        let fits = |next: &&[Edge]| end - first + next.len() <= RUNS && bytes + each <= BYTES;
-        if groups.get(i + 1).is_some_and(fits) {
-            continue;
-        }
-        let edges = &edges[first..end];
-        let runs = runs(edges, &differences, model);
+    let positions = extent.positions(pair.base.len());
+    let (mut first, mut bytes) = (0, 0);
+    let (mut waiting, mut runs) = (Vec::new(), Vec::new());
+    let mut flush = |waiting: &mut Vec<EdgeAt>, runs: &mut Vec<Run>| {
+        let edges = std::mem::take(waiting);
         let pair = PairRuns {
             pair: pair.clone(),
-            runs: runs.into(),
+            runs: std::mem::take(runs).into(),
         };
         let outcome = execute(backend, std::slice::from_ref(&pair), limits)?;
+        let count = edges.len();
         done(Batch {
             edges,
             first,
             pair,
             outcome,
         });
-        (first, bytes) = (end, 0);
-    }
-    Ok(())
-}
-
-/// One run an edge; edges of one sender that stand together share its difference.
-fn runs(edges: &[Edge], differences: &Differences, model: &Checkpoint) -> Vec<Run> {
-    let mut runs = Vec::with_capacity(edges.len());
-    for group in edges.chunk_by(|a, b| a.sender == b.sender) {
+        first += count;
+        Ok::<_, EdgePatchingError>(())
+    };
+    for group in groups {
         let difference = differences.of(group[0].sender, model);
-        let of = |edge: &Edge| run(*edge, &difference, &model.config);
-        runs.extend(group.iter().map(of));
+        bytes += size_of_val(&*difference.values);
+        let each = positions.iter().map(|p| (*p, difference.at(*p)));
+        let each: Vec<(Option<usize>, Difference)> = each.collect();
+        for edge in group {
+            for (position, difference) in &each {
+                let (edge, position) = (*edge, *position);
+                let edge = EdgeAt { edge, position };
+                runs.push(run(edge, difference, &model.config));
+                waiting.push(edge);
+                if runs.len() == RUNS {
+                    flush(&mut waiting, &mut runs)?;
+                    bytes = 0;
+                }
+            }
+        }
+        if bytes > BYTES && !runs.is_empty() {
+            flush(&mut waiting, &mut runs)?;
+            bytes = 0;
+        }
     }
-    runs
+    match runs.is_empty() {
+        true => Ok(()),
+        false => flush(&mut waiting, &mut runs),
+    }
 }
 
 /// The run of one edge: without patches where the sender contributes the same in both prompts.
-fn run(edge: Edge, difference: &Difference, config: &Config) -> Run {
-    let (component, layer, head) = edge.receiver.site(config);
+fn run(edge: EdgeAt, difference: &Difference, config: &Config) -> Run {
+    let (component, layer, head) = edge.edge.receiver.site(config);
     let positions = difference.positions.clone();
     let rows = positions.len();
     let patch = || {

@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
+use super::matrix::Axis;
 use super::node::{self, Pattern, Projection, Sender};
 use crate::model::{Checkpoint, Config};
 use crate::patch::{Origin, Patch, Prompt, Run};
@@ -52,7 +53,7 @@ pub enum Receiver {
 /// Receivers that are patched together, and what they are called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receivers {
-    /// Their names, joined by `+`.
+    /// Their names, or those of the groups that were asked for, joined by `+`.
     pub name: String,
     /// In the order of computation.
     pub all: Vec<Receiver>,
@@ -237,7 +238,7 @@ fn residual(name: &str, config: &Config) -> Result<Receiver, String> {
 }
 
 impl Receivers {
-    /// All of them together, called as they were asked for.
+    /// All of them together.
     ///
     /// # Errors
     ///
@@ -248,8 +249,13 @@ impl Receivers {
             Some(other) if all.contains(&logits) => Err(PathError::Logits {
                 other: other.to_string(),
             }),
+            // one name a receiver is its own; a name of several stands for them
+            _ if names.len() == all.len() => Ok(Self {
+                name: joined(all.iter().map(Receiver::to_string)),
+                all,
+            }),
             _ => Ok(Self {
-                name: names.join("+"),
+                name: joined(names.iter().cloned()),
                 all,
             }),
         }
@@ -326,6 +332,30 @@ impl Paths {
                 })
             })
         })
+    }
+
+    /// What stands along its results: senders, receivers, and where senders send, if these are several
+    /// places, by `labels`.
+    pub fn axes(&self, labels: &[String]) -> Vec<Axis> {
+        let senders = self.senders.iter().map(Sender::to_string);
+        let receivers = self.receivers.iter().map(|r| r.name.clone());
+        let mut axes = vec![
+            Axis::named("sender", senders.collect()),
+            Axis::named("receiver", receivers.collect()),
+        ];
+        if labels.len() > 1 {
+            axes.push(Axis::named("position", labels.to_vec()));
+        }
+        axes
+    }
+
+    /// Where the value of each of [`Paths::cells`] stands along [`Paths::axes`] of so many labels.
+    pub fn places(&self, config: &Config, spots: usize, labels: usize) -> Vec<Option<usize>> {
+        let place = |cell: Cell| {
+            let sender = self.senders.iter().position(|s| *s == cell.sender)?;
+            Some((sender * self.receivers.len() + cell.receivers) * labels + cell.spot)
+        };
+        self.cells(config, spots).map(place).collect()
     }
 
     /// The runs of a prompt of so many tokens: those of [`Paths::cells`], then the sender runs that they
@@ -464,6 +494,10 @@ impl Paths {
     }
 }
 
+fn joined(names: impl Iterator<Item = String>) -> String {
+    names.collect::<Vec<_>>().join("+")
+}
+
 /// Where a sender's output stands.
 fn site(sender: Sender) -> (Component, usize, Option<usize>) {
     match sender {
@@ -475,10 +509,8 @@ fn site(sender: Sender) -> (Component, usize, Option<usize>) {
 
 /// A sender and, where it does not send at every position, where: `a3.h5`, `a3.h5@end`, `a3.h5@4`.
 fn sent(sender: Sender, spot: &Spot) -> String {
-    match (&spot.name, &spot.positions[..]) {
-        (Some(name), _) if name == "all" => sender.to_string(),
-        (Some(name), _) => format!("{sender}@{name}"),
-        (None, [only]) => format!("{sender}@{only}"),
-        (None, _) => sender.to_string(),
+    match &spot.name {
+        Some(name) if name == "all" => sender.to_string(),
+        _ => format!("{sender}@{}", spot.label()),
     }
 }

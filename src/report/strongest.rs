@@ -31,6 +31,8 @@ pub enum Patched {
     Edge,
     /// Paths, likewise.
     Path,
+    /// An edge at one position.
+    EdgeAt,
     /// A site that is restored in a corrupted prompt, which is its base.
     Restored,
 }
@@ -46,7 +48,7 @@ pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io:
         [
             match what {
                 Patched::Site | Patched::Restored => "site",
-                Patched::Edge => "edge",
+                Patched::Edge | Patched::EdgeAt => "edge",
                 Patched::Path => "path",
             },
             "head",
@@ -89,10 +91,14 @@ pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io:
             line.pop();
         }
     }
-    if matches!(what, Patched::Edge | Patched::Path) {
-        for line in &mut lines {
-            line.drain(1..3);
-        }
+    // what the edge's name says already
+    let said = match what {
+        Patched::Site | Patched::Restored => 1..1,
+        Patched::Edge | Patched::Path => 1..3,
+        Patched::EdgeAt => 1..2,
+    };
+    for line in &mut lines {
+        line.drain(said.clone());
     }
     let columns = lines[0].len();
     let widths = (0..columns)

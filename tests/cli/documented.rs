@@ -45,19 +45,17 @@ fn words(line: &str) -> Vec<String> {
 fn commands_of_the_edges_page_run() {
     let (page, commands, lab) = run("edges.md");
     assert!(commands.len() >= 6, "{commands:?}");
-    // what the first of them prints
-    let said = lab.ok(&words(&commands[0]));
-    let example = page
-        .split_once("```text\n")
-        .unwrap()
-        .1
-        .split_once("```")
-        .unwrap()
-        .0;
-    assert!(
-        example.lines().count() > 3 && said.out.contains(example),
-        "{example}"
-    );
+    // what two of them print
+    let mut examples = page.split("```text\n").skip(1);
+    let each = commands.iter().find(|c| c.contains("--per-position"));
+    for command in [Some(&commands[0]), each] {
+        let said = lab.ok(&words(command.unwrap()));
+        let example = examples.next().unwrap().split_once("```").unwrap().0;
+        assert!(
+            example.lines().count() > 3 && said.out.contains(example),
+            "{example}"
+        );
+    }
 }
 
 #[test]
@@ -105,4 +103,17 @@ fn commands_of_the_data_page_run() {
         assert!(page.contains(lab.read(name).trim_end()), "{name}");
     }
     assert!(page.contains(lab.read("facts.json").lines().nth(1).unwrap()));
+}
+
+#[test]
+fn commands_of_the_paths_page_run() {
+    let (page, commands, lab) = run("paths.md");
+    assert!(commands.len() >= 7, "{commands:?}");
+    let said = lab.ok(&words(&commands[0]));
+    let example = page.split("```text\n").nth(1).unwrap();
+    let example = example.split_once("```").unwrap().0;
+    assert!(
+        example.lines().count() > 3 && said.out.contains(example),
+        "{example}"
+    );
 }

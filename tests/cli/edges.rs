@@ -11,6 +11,25 @@ use crate::metrics::{member, npy};
 /// Edges of the demo model: 5 layers of 4 heads.
 const ALL: usize = 761;
 
+/// Texts of an archive.
+fn texts(lab: &Lab, file: &str, name: &str) -> Vec<String> {
+    let bytes = member(lab, file, name);
+    let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
+    let width = header.split_once("<U").unwrap().1;
+    let width: usize = width.split_once('\'').unwrap().0.parse().unwrap();
+    let text = |b: &[u8]| -> String {
+        let chars = b
+            .chunks(4)
+            .map(|c| u32::from_le_bytes(c.try_into().unwrap()));
+        chars
+            .filter(|c| *c > 0)
+            .map(|c| char::from_u32(c).unwrap())
+            .collect()
+    };
+    bytes[10 + length..].chunks(4 * width).map(text).collect()
+}
+
 fn names(rows: &[Row]) -> Vec<&str> {
     rows.iter().filter_map(|row| row.name.as_deref()).collect()
 }
@@ -182,33 +201,7 @@ fn arrays_are_senders_by_receivers() {
     let table = lab.table("t.csv");
     assert_eq!(table.metrics, ["logit_diff"]);
     assert_eq!(table.rows.len(), 2 * ALL);
-    let texts = |name: &str| {
-        let bytes = member(&lab, "a.npz", name);
-        let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-        let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
-        let width: usize = header
-            .split_once("<U")
-            .unwrap()
-            .1
-            .split_once('\'')
-            .unwrap()
-            .0
-            .parse()
-            .unwrap();
-        let text = |b: &[u8]| -> String {
-            let chars = b
-                .chunks(4)
-                .map(|c| u32::from_le_bytes(c.try_into().unwrap()));
-            chars
-                .filter(|c| *c > 0)
-                .map(|c| char::from_u32(c).unwrap())
-                .collect()
-        };
-        bytes[10 + length..]
-            .chunks(4 * width)
-            .map(text)
-            .collect::<Vec<_>>()
-    };
+    let texts = |name: &str| texts(&lab, "a.npz", name);
     let (senders, receivers) = (texts("sender"), texts("receiver"));
     assert_eq!((senders.len(), receivers.len()), (26, 66));
     assert_eq!(texts("axes"), ["sender", "receiver"]);
@@ -288,6 +281,119 @@ fn arrays_are_senders_by_receivers() {
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let about = header.metadata().as_ref().unwrap();
     assert_eq!(about["sender"], r#"["m0","m1","m2","m3","m4"]"#);
+}
+
+#[test]
+fn each_position_is_a_run_a_row_and_a_place_in_the_arrays() {
+    let lab = lab_with(&["capitals.jsonl"]);
+    // of five tokens and of six
+    let longer = "{\"base\": \"The capital city of Spain is\", \"source\": \"The capital city of Italy is\", \"targets\": [\" Madrid\"]}";
+    let shorter = lab.read("capitals.jsonl");
+    let shorter = shorter.lines().next().unwrap();
+    lab.write("two.jsonl", format!("{shorter}\n{longer}\n"));
+    let nodes = ["--senders", "input,m0,m3", "--receivers", "a1,m4,logits"];
+    let args = [&nodes[..], &["--data", "two.jsonl"]].concat();
+    let whole = lab.rows("edges", &args);
+    let arrays = ["--per-position", "--arrays", "a.npz", "--metric", "prob,kl"];
+    let rows = lab.rows("edges", &[&args[..], &arrays].concat());
+    // of 3 × (4 heads × q, k, v; an MLP; the logits), without m3 to layer 1
+    let edges = 3 * 14 - 12;
+    let lengths = [5, 6];
+    assert_eq!((whole.len(), rows.len()), (2 * edges, edges * 11));
+    let (shape, mean) = npy(&lab, "a.npz", "prob");
+    let (all, pairs) = npy(&lab, "a.npz", "prob_pairs");
+    assert_eq!(
+        (&shape[..], &all[..]),
+        (&[3, 14, 6][..], &[2, 3, 14, 6][..])
+    );
+    assert_eq!(
+        texts(&lab, "a.npz", "axes"),
+        ["sender", "receiver", "position"]
+    );
+    let (senders, receivers) = (
+        texts(&lab, "a.npz", "sender"),
+        texts(&lab, "a.npz", "receiver"),
+    );
+    let kl = npy(&lab, "a.npz", "kl_pairs").1;
+    let mut left: Vec<&Row> = rows.iter().collect();
+    let mut filled = 0;
+    for (pair, length) in lengths.into_iter().enumerate() {
+        for of in whole.iter().filter(|row| row.pair as usize == pair) {
+            let edge = of.name.as_deref().unwrap();
+            let (from, to) = edge.split_once("->").unwrap();
+            let s = senders.iter().position(|n| n == from).unwrap();
+            let r = receivers.iter().position(|n| n == to).unwrap();
+            for position in 0..length {
+                let row = left.remove(0);
+                assert_eq!(row.name, Some(format!("{edge}@{position}")));
+                assert_eq!(row.position, Some(position as u32));
+                let tokens = ["The", " capital", " city", " of", " Spain", " is"];
+                let token = match (pair, position) {
+                    (0, 2..) => tokens[position + 1],
+                    _ => tokens[position],
+                };
+                assert_eq!(row.token.as_deref(), Some(token));
+                assert_eq!(
+                    (&row.component, row.layer, row.head, &row.op),
+                    (&of.component, of.layer, of.head, &of.op)
+                );
+                let at = (s * 14 + r) * 6 + position;
+                assert_eq!(pairs[pair * mean.len() + at].to_bits(), row.prob.to_bits());
+                assert_eq!(kl[pair * mean.len() + at], row.metrics[0]);
+                filled += 1;
+                // what comes before the token that differs is the same in both
+                if position < length - 2 {
+                    assert_eq!(row.prob.to_bits(), row.base_prob.to_bits(), "{row:?}");
+                }
+                // only one token's embedding differs, and the logits are read at the last position
+                if (from, position) == ("input", length - 2)
+                    || (to, position) == ("logits", length - 1)
+                {
+                    assert_eq!(row.prob.to_bits(), of.prob.to_bits(), "{row:?}");
+                }
+                let [first, second] = [0, 1].map(|p| pairs[p * mean.len() + at]);
+                let expected = match position {
+                    5 => second,
+                    _ => (first + second) / 2.0,
+                };
+                assert_eq!(mean[at].to_bits(), expected.to_bits());
+            }
+        }
+    }
+    assert!(left.is_empty());
+    assert_eq!(pairs.iter().filter(|x| !x.is_nan()).count(), filled);
+    let moved = |row: &&Row| row.prob.to_bits() != row.base_prob.to_bits();
+    assert!(rows.iter().filter(moved).count() > edges);
+    // averages by edge and position
+    let summary = lab.read("t.summary.csv");
+    assert_eq!(summary.lines().count(), 1 + 6 * edges);
+    assert!(summary.contains("input->a1.h0<q>@5"), "{summary}");
+    // people see the token, and a picture has positions
+    let one = [&nodes[..], &["--per-position", "--out", "one.csv"]].concat();
+    let said = lab.ok(&[&["edges"], &one[..]].concat());
+    let strongest = said.out.split_once("strongest edges\n").unwrap().1;
+    let lines: Vec<&str> = strongest.lines().take(2).collect();
+    assert!(
+        lines[0].contains("position") && !lines[0].contains("head"),
+        "{strongest}"
+    );
+    assert!(
+        lines[1].contains("@4 ") && lines[1].contains("4 _is"),
+        "{strongest}"
+    );
+    assert!(
+        strongest.contains(&format!("{} runs in ", 5 * edges)),
+        "{strongest}"
+    );
+    lab.ok(&["plot", "one.csv", "--out", "one.svg"]);
+    assert!(lab.read("one.svg").contains("_Spain"));
+    // safetensors hold positions beside the rest
+    let file = [&nodes[..], &["--per-position", "--arrays", "a.safetensors"]].concat();
+    lab.ok(&[&["edges"], &file[..]].concat());
+    let bytes = std::fs::read(lab.path("a.safetensors")).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let about = header.metadata().as_ref().unwrap();
+    assert_eq!(about["position"], "[0,1,2,3,4]");
 }
 
 #[test]

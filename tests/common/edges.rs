@@ -1,4 +1,5 @@
-//! Every edge as raw hooks patched it (tests/fixtures/make_edges.py), and how far a backend is off.
+//! Every edge as raw hooks patched it (tests/fixtures/make_edges.py), some at one position
+//! (make_edge_positions.py), and how far a backend is off.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use headlight::backend::Backend;
 use headlight::graph::edge::edges;
+use headlight::graph::extent::Extent;
 use headlight::graph::patching::patch_edges;
 use headlight::model::Checkpoint;
 use headlight::sweep::execute::Limits;
@@ -42,15 +44,21 @@ pub fn checkpoint(model: &str) -> Checkpoint {
     Checkpoint::open(&root.join(model)).unwrap()
 }
 
-/// The worst |Δ log-probability| over every edge of a fixture's pairs, but for the first few, and where.
+/// The worst |Δ log-probability| over every edge of a fixture's pairs, or over those that it has at one
+/// position, but for the first few pairs, and where.
 pub fn worst<B: Backend>(
     backend: &B,
     name: &str,
     model: &Checkpoint,
+    extent: Extent,
     without: usize,
 ) -> (f64, String) {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}/edges.json"));
+    let file = match extent {
+        Extent::Whole => "edges.json",
+        Extent::PerPosition => "edge_positions.json",
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let path = root.join(name).join(file);
     let file: File = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(file.cases.len(), 2);
     let stop = AtomicBool::new(false);
@@ -73,35 +81,49 @@ pub fn worst<B: Backend>(
             ..Pair::default()
         };
         let edges = edges(&model.config);
-        assert_eq!(edges.len(), wanted.len(), "{name}");
+        let count = edges.len() * extent.positions(pair.base.len()).len();
+        // every edge, and a sample of their positions
+        match extent {
+            Extent::Whole => assert_eq!(count, wanted.len(), "{name}"),
+            Extent::PerPosition => assert!(wanted.len() > 50, "{name}"),
+        }
         let before = backend.executed_flops();
         let (mut planned, mut runs) = (0, 0);
-        patch_edges(backend, model, &pair, &edges, &limits(&stop), |batch| {
-            planned += batch.outcome.plan.flops();
-            let read = &batch.outcome.pairs[0];
-            for (logit, want) in read.base[0].logits.iter().zip(&case.logprobs) {
-                note(read.base[0].log_probability(*logit), *want, "clean");
-            }
-            assert_eq!(read.runs.len(), batch.edges.len());
-            for ((edge, run), readout) in batch
-                .edges
-                .iter()
-                .zip(batch.pair.runs.iter())
-                .zip(&read.runs)
-            {
-                let edge = edge.to_string();
-                assert_eq!(run.name.as_ref(), Some(&edge));
-                let want = wanted
-                    .remove(&edge)
-                    .unwrap_or_else(|| panic!("{edge} is no edge"));
-                for (logit, want) in readout[0].logits.iter().zip(&want) {
-                    note(readout[0].log_probability(*logit), *want, &edge);
+        patch_edges(
+            backend,
+            model,
+            &pair,
+            &edges,
+            extent,
+            &limits(&stop),
+            |batch| {
+                planned += batch.outcome.plan.flops();
+                let read = &batch.outcome.pairs[0];
+                for (logit, want) in read.base[0].logits.iter().zip(&case.logprobs) {
+                    note(read.base[0].log_probability(*logit), *want, "clean");
                 }
-                runs += 1;
-            }
-        })
+                assert_eq!(read.runs.len(), batch.edges.len());
+                for ((edge, run), readout) in batch
+                    .edges
+                    .iter()
+                    .zip(batch.pair.runs.iter())
+                    .zip(&read.runs)
+                {
+                    let edge = edge.to_string();
+                    assert_eq!(run.name.as_ref(), Some(&edge));
+                    runs += 1;
+                    let Some(want) = wanted.remove(&edge) else {
+                        assert_eq!(extent, Extent::PerPosition, "{edge} is no edge");
+                        continue;
+                    };
+                    for (logit, want) in readout[0].logits.iter().zip(&want) {
+                        note(readout[0].log_probability(*logit), *want, &edge);
+                    }
+                }
+            },
+        )
         .unwrap();
-        assert_eq!(runs, edges.len());
+        assert_eq!((runs, wanted.len()), (count, 0));
         // contributions are taken from two clean runs more, which nobody reads out
         assert!(backend.executed_flops() - before > planned);
     }
