@@ -7,9 +7,11 @@ mod common;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
-use common::edges::{checkpoint, limits, worst};
-use common::model::{ModelSpec, generic_model};
-use headlight::backend::cpu::{Cpu, Real};
+use common::edges::worst;
+use common::fixtures::checkpoint;
+use common::limits;
+use common::model::{ModelSpec, generic_model, shape};
+use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Readout};
 use headlight::graph::contribution::Differences;
 use headlight::graph::edge::{Edge, edges};
@@ -23,11 +25,6 @@ use headlight::sweep::check::check_run;
 use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 
-fn on<T: Real>(name: &str, extent: Extent) -> (f64, String) {
-    let model = checkpoint(name);
-    worst(&Cpu::<T>::new(&model), name, &model, extent, 0)
-}
-
 #[test]
 fn every_edge_agrees_with_hooks() {
     agrees(Extent::Whole);
@@ -40,12 +37,11 @@ fn edges_at_one_position_agree_with_hooks() {
 
 fn agrees(extent: Extent) {
     for name in ["tied", "odd_untied"] {
-        let (error, at) = on::<f64>(name, extent);
-        println!("{name}, f64: {error:.2e} at {at}");
-        assert!(error <= 1e-9, "{name}: {error:e} at {at}");
-        let (error, at) = on::<f32>(name, extent);
-        println!("{name}, f32: {error:.2e} at {at}");
-        assert!(error <= 1e-5, "{name}: {error:e} at {at}");
+        let model = checkpoint(name);
+        let off = worst(&Cpu::<f64>::new(&model), name, &model, extent, 0);
+        off.assert_within(1e-9, &format!("{name}, f64"));
+        let off = worst(&Cpu::<f32>::new(&model), name, &model, extent, 0);
+        off.assert_within(1e-5, &format!("{name}, f32"));
     }
 }
 
@@ -216,16 +212,8 @@ fn batches_and_orders_change_no_bit() {
 fn edges_come_in_batches() {
     let spec = ModelSpec {
         layers: 6,
-        heads: 8,
-        head_width: 2,
-        inner: 4,
-        vocab: 9,
-        activation: "gelu_new",
-        tied: true,
-        by_layer: false,
-        scaled: true,
-        dtype: "F32",
         seed: 3,
+        ..shape(8, 2, 4, 9)
     };
     let model = spec.open();
     let cpu = Cpu::<f32>::new(&model);

@@ -8,9 +8,8 @@ mod common;
 
 use std::sync::atomic::AtomicBool;
 
-use common::edges::limits;
 use common::fixtures::{Worst, checkpoint, folder};
-use common::try_run_within;
+use common::{limits, try_run_within};
 use headlight::backend::Backend;
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::model::Checkpoint;

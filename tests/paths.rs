@@ -3,11 +3,12 @@
 #[path = "common/mod.rs"]
 mod common;
 
+use common::fixtures::checkpoint;
 use common::laws::{batch_invariant, cone_equals_whole, equal};
-use common::model::{ModelSpec, generic_model};
+use common::model::{ModelSpec, generic_model, shape};
 use common::paths::worst;
 use common::{PLENTY, run, try_run};
-use headlight::backend::cpu::{Cpu, Real};
+use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Readout};
 use headlight::graph::node::{self, Projection, Sender};
 use headlight::graph::path::{Freeze, PathError, Paths, Receiver, Receivers, receivers};
@@ -20,20 +21,14 @@ use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
-fn on<T: Real>(name: &str) -> (f64, String) {
-    let model = common::edges::checkpoint(name);
-    worst(&Cpu::<T>::new(&model), name, &model, 1)
-}
-
 #[test]
 fn every_path_agrees_with_hooks() {
     for name in ["tied", "odd_untied"] {
-        let (error, at) = on::<f64>(name);
-        println!("{name}, f64: {error:.2e} at {at}");
-        assert!(error <= 1e-9, "{name}: {error:e} at {at}");
-        let (error, at) = on::<f32>(name);
-        println!("{name}, f32: {error:.2e} at {at}");
-        assert!(error <= 1e-5, "{name}: {error:e} at {at}");
+        let model = checkpoint(name);
+        let off = worst(&Cpu::<f64>::new(&model), name, &model, 1);
+        off.assert_within(1e-9, &format!("{name}, f64"));
+        let off = worst(&Cpu::<f32>::new(&model), name, &model, 1);
+        off.assert_within(1e-5, &format!("{name}, f32"));
     }
 }
 
@@ -277,25 +272,17 @@ proptest! {
 }
 
 /// The shape whose costs are written out below.
-fn shape() -> ModelSpec {
+fn four_layers() -> ModelSpec {
     ModelSpec {
         layers: 4,
-        heads: 2,
-        head_width: 4,
-        inner: 24,
-        vocab: 11,
-        activation: "gelu_new",
-        tied: true,
-        by_layer: false,
-        scaled: true,
-        dtype: "F32",
         seed: 7,
+        ..shape(2, 4, 24, 11)
     }
 }
 
 /// Operations of the patched runs of one sender and one receiver.
 fn cost(sender: Sender, receiver: &str, freeze: Freeze, freeze_scales: bool) -> u64 {
-    let model = shape().open();
+    let model = four_layers().open();
     let names = [receiver.to_owned()];
     let all = receivers(&names, &model.config).unwrap();
     let paths = Paths {
@@ -364,7 +351,7 @@ fn what_is_held_is_not_computed() {
 
 #[test]
 fn names_mean_what_the_manual_says() {
-    let model = shape().open();
+    let model = four_layers().open();
     let to = |names: &str| {
         let names: Vec<String> = names.split(',').map(str::to_owned).collect();
         let all = receivers(&names, &model.config)?;

@@ -2,7 +2,6 @@
 //! (make_edge_positions.py), and how far a backend is off.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use headlight::backend::Backend;
@@ -10,9 +9,11 @@ use headlight::graph::edge::edges;
 use headlight::graph::extent::Extent;
 use headlight::graph::patching::patch_edges;
 use headlight::model::Checkpoint;
-use headlight::sweep::execute::Limits;
 use headlight::sweep::pair::Pair;
 use serde::Deserialize;
+
+use super::fixtures::{Worst, folder};
+use super::limits;
 
 #[derive(Deserialize)]
 struct File {
@@ -28,50 +29,24 @@ struct Case {
     edges: Vec<(String, Vec<f64>)>,
 }
 
-pub fn limits(stop: &AtomicBool) -> Limits<'_> {
-    Limits {
-        memory: 1 << 30,
-        top: 0,
-        top_of_runs: 0,
-        ranks: false,
-        kl: false,
-        stop,
-    }
-}
-
-pub fn checkpoint(model: &str) -> Checkpoint {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    Checkpoint::open(&root.join(model)).unwrap()
-}
-
 /// The worst |Δ log-probability| over every edge of a fixture's pairs, or over those that it has at one
-/// position, but for the first few pairs, and where.
+/// position, but for the first few pairs.
 pub fn worst<B: Backend>(
     backend: &B,
     name: &str,
     model: &Checkpoint,
     extent: Extent,
     without: usize,
-) -> (f64, String) {
+) -> Worst {
     let file = match extent {
         Extent::Whole => "edges.json",
         Extent::PerPosition => "edge_positions.json",
     };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let path = root.join(name).join(file);
-    let file: File = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let text = std::fs::read_to_string(folder(name).join(file)).unwrap();
+    let file: File = serde_json::from_str(&text).unwrap();
     assert_eq!(file.cases.len(), 2);
     let stop = AtomicBool::new(false);
-    let mut worst = (0.0, String::new());
-    let mut note = |got: f64, want: f64, at: &str| {
-        let error = (got - want).abs();
-        if error.is_nan() || error > worst.0 {
-            worst = (
-                if error.is_nan() { f64::INFINITY } else { error },
-                at.to_owned(),
-            );
-        }
-    };
+    let mut worst = Worst::default();
     for case in file.cases.into_iter().skip(without) {
         let mut wanted: HashMap<String, Vec<f64>> = case.edges.into_iter().collect();
         let pair = Pair {
@@ -99,9 +74,7 @@ pub fn worst<B: Backend>(
             |batch| {
                 planned += batch.outcome.plan.flops();
                 let read = &batch.outcome.pairs[0];
-                for (logit, want) in read.base[0].logits.iter().zip(&case.logprobs) {
-                    note(read.base[0].log_probability(*logit), *want, "clean");
-                }
+                worst.note_targets(&read.base[0], &case.logprobs, "clean");
                 assert_eq!(read.runs.len(), batch.edges.len());
                 for ((edge, run), readout) in batch
                     .edges
@@ -116,9 +89,7 @@ pub fn worst<B: Backend>(
                         assert_eq!(extent, Extent::PerPosition, "{edge} is no edge");
                         continue;
                     };
-                    for (logit, want) in readout[0].logits.iter().zip(&want) {
-                        note(readout[0].log_probability(*logit), *want, &edge);
-                    }
+                    worst.note_targets(&readout[0], &want, &edge);
                 }
             },
         )

@@ -60,6 +60,18 @@ impl Random {
     }
 }
 
+/// Plenty of memory, and nothing read out but targets.
+pub fn limits(stop: &AtomicBool) -> Limits<'_> {
+    Limits {
+        memory: PLENTY,
+        top: 0,
+        top_of_runs: 0,
+        ranks: false,
+        kl: false,
+        stop,
+    }
+}
+
 /// Executes, and checks that exactly what was planned was executed.
 pub fn run<B: Backend>(backend: &B, pairs: &[PairRuns], memory: u64) -> Outcome {
     try_run(backend, pairs, memory).unwrap()
@@ -77,7 +89,7 @@ pub fn try_run<B: Backend>(
         top_of_runs: 3,
         ranks: true,
         kl: true,
-        stop: &stop,
+        ..limits(&stop)
     };
     try_run_within(backend, pairs, &limits)
 }

@@ -1,7 +1,5 @@
 //! Every path as raw hooks patched it (tests/fixtures/make_paths.py), and how far a backend is off.
 
-use std::path::Path;
-
 use headlight::backend::Backend;
 use headlight::graph::edge::senders;
 use headlight::graph::path::{Freeze, Paths, Receivers, receivers};
@@ -10,6 +8,7 @@ use headlight::sweep::grid::Spot;
 use headlight::sweep::pair::{Pair, PairRuns};
 use serde::Deserialize;
 
+use super::fixtures::{Worst, folder};
 use super::{PLENTY, run};
 
 #[derive(Deserialize)]
@@ -65,19 +64,13 @@ impl Case {
     }
 }
 
-/// The worst |Δ log-probability| over every `step`-th path of a fixture, and where. A sender that stands
+/// The worst |Δ log-probability| over every `step`-th path of a fixture. A sender that stands
 /// before no receiver has no path, and must have moved nothing.
-pub fn worst<B: Backend>(
-    backend: &B,
-    name: &str,
-    model: &Checkpoint,
-    step: usize,
-) -> (f64, String) {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}/paths.json"));
-    let file: File = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+pub fn worst<B: Backend>(backend: &B, name: &str, model: &Checkpoint, step: usize) -> Worst {
+    let text = std::fs::read_to_string(folder(name).join("paths.json")).unwrap();
+    let file: File = serde_json::from_str(&text).unwrap();
     assert_eq!(file.cases.len(), 2);
-    let mut worst = (0.0, String::new());
+    let mut worst = Worst::default();
     for prompts in &file.cases {
         let pair = Pair {
             base: prompts.base_ids.clone(),
@@ -93,13 +86,7 @@ pub fn worst<B: Backend>(
                 [] => &read.base[0],
                 runs => &runs[0][0],
             };
-            for (logit, want) in readout.logits.iter().zip(&case.logprobs) {
-                let error = (readout.log_probability(*logit) - want).abs();
-                if error.is_nan() || error > worst.0 {
-                    let error = if error.is_nan() { f64::INFINITY } else { error };
-                    worst = (error, format!("{case:?}"));
-                }
-            }
+            worst.note_targets(readout, &case.logprobs, &format!("{case:?}"));
         }
     }
     worst
