@@ -268,10 +268,9 @@ impl Trace {
             ..self.data.reading(setup, &fallback)?
         };
         let mut prompts = Prompts::default();
-        self.data.each(rows, &reading, |_, resolved| {
-            prompts.push(resolved);
-            Ok(Ok(()))
-        })?;
+        let visit = |_: &Example, resolved| Ok(Ok(resolved));
+        let rows = self.data.each(rows, &reading, setup, visit)?;
+        rows.into_iter().for_each(|row| prompts.push(row));
         Ok(prompts)
     }
 
