@@ -14,6 +14,8 @@ mod edges;
 mod errors;
 #[path = "cli/exit.rs"]
 mod exit;
+#[path = "common/gpt2.rs"]
+mod gpt2;
 #[path = "cli/lab.rs"]
 mod lab;
 #[path = "cli/metrics.rs"]

@@ -17,7 +17,7 @@ mod positions;
 use common::runs;
 use headlight::model::Config;
 use headlight::patch::{Origin, Patch, Prompt};
-use headlight::plan::cell::{Cell, Value, cells};
+use headlight::plan::cell::{Cell, Read, Value, cells};
 use headlight::plan::cone::{self, Cone, LayerCone, Question, Wanted};
 use headlight::plan::positions::Positions;
 use headlight::site::Component;
@@ -34,10 +34,10 @@ fn tiny(layers: usize) -> Config {
 fn from_base(cell: &Cell) -> bool {
     matches!(
         &cell.value,
-        Value::Read {
+        Value::Read(Read {
             origin: Origin::Clean(Prompt::Base),
             ..
-        }
+        })
     )
 }
 

@@ -2,7 +2,8 @@
 
 use crate::plan::cell::{Cell, Through, Value};
 use crate::plan::cone::Cone;
-use crate::plan::phase::{With, recipe};
+use crate::plan::phase::With;
+use crate::plan::recipe::recipe;
 use crate::plan::tables::Operand;
 use crate::site::Stage;
 
@@ -30,7 +31,7 @@ impl Cone {
             let with = match cell.value {
                 Value::None => With::Nothing,
                 Value::Constant(..) => With::Coordinates(0),
-                Value::Read { .. } | Value::Mean { .. } => With::Row(Operand::None),
+                Value::Read(_) | Value::Mean { .. } => With::Row(Operand::None),
             };
             let recipe = recipe(basis, cell.op, with, picks.is_none());
             self.bases.multiply_adds += recipe.multiply_adds(basis);

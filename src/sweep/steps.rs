@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch};
-use crate::plan::cell::{Cell, Value, cells, kept, layer_of};
+use crate::plan::cell::{Cell, Read, Value, cells, kept, layer_of};
 use crate::plan::cone::{self, Question, Wanted};
 use crate::plan::positions::Positions;
 use crate::plan::shelf::RunId;
@@ -138,13 +138,13 @@ type Reads = (usize, (usize, Stage), usize);
 
 fn reads(cell: &Cell) -> Option<Reads> {
     match cell.value {
-        Value::Read {
+        Value::Read(Read {
             origin: Origin::Run(run),
             stage,
             layer,
             position,
             ..
-        } => Some((run, (layer, stage), position)),
+        }) => Some((run, (layer, stage), position)),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::common::cases;
 use super::common::laws::cone_equals_whole;
-use super::common::model::{ModelSpec, model};
+use super::common::model::{ModelSpec, model, shape};
 use super::common::runs::{PairSpec, freeze, interchange, pair, resolve, run_of, runs};
 use super::in_both;
 
@@ -46,16 +46,8 @@ fn runs_that_were_planned_wrongly_equal_the_whole_run() {
     use Component as C;
     let spec = ModelSpec {
         layers: 3,
-        heads: 2,
-        head_width: 5,
-        inner: 33,
-        vocab: 17,
-        activation: "gelu_new",
-        tied: true,
-        by_layer: false,
-        scaled: true,
-        dtype: "F32",
         seed: 5,
+        ..shape(2, 5, 33, 17)
     };
     let at = |component: Component, layer: usize, positions: &[usize]| {
         interchange(component, layer, &[0, 1], positions.iter().copied())

@@ -9,7 +9,7 @@ use headlight::site::Component;
 use headlight::sweep::execute::plan;
 use headlight::sweep::pair::{Pair, PairRuns};
 
-use super::common::model::ModelSpec;
+use super::common::model::shape;
 use super::common::runs::run_of;
 use super::common::{PLENTY, run};
 use super::{computed, draw, patch, rows, tiny, upward};
@@ -88,20 +88,7 @@ fn the_whole_run_computes_every_row() {
 
 #[test]
 fn the_bound_knows_common_prefixes_and_the_exact_plan_knows_the_values() {
-    let spec = ModelSpec {
-        layers: 2,
-        heads: 2,
-        head_width: 4,
-        inner: 20,
-        vocab: 30,
-        activation: "gelu_new",
-        tied: true,
-        by_layer: false,
-        scaled: true,
-        dtype: "F32",
-        seed: 1,
-    };
-    let checkpoint = spec.open();
+    let checkpoint = shape(2, 4, 20, 30).open();
     let cpu = Cpu::<f32>::new(&checkpoint);
     let of = |component, layer, position| {
         let runs = [run_of(vec![patch(component, layer, [position])])].into();

@@ -11,16 +11,15 @@ mod layer;
 mod row_map;
 mod touch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use self::row_map::Runs;
 use crate::model::Config;
-use crate::patch::Prompt;
 use crate::plan::cell::Cell;
 use crate::plan::cone::{Cone, Rows};
 use crate::plan::shelf::{RunId, Shelf};
 use crate::plan::tables::{Chunk, LayerTables};
-use crate::plan::trace::TraceLayout;
+use crate::plan::trace::{PromptRows, TraceLayout};
 use crate::site::Stage;
 
 /// Mean activations, by the text that names the prompts, stage and layer: one row each.
@@ -43,9 +42,6 @@ pub struct Packed<'a> {
     /// Under which name its rows are put on the shelf, if others read them.
     pub kept_as: Option<RunId>,
 }
-
-/// The row of position 0 of each of a pair's prompts in the trace.
-pub type PromptRows = BTreeMap<Prompt, usize>;
 
 /// Builds a chunk's tables.
 pub struct Builder<'a> {

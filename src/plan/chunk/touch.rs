@@ -4,10 +4,8 @@ use std::collections::HashMap;
 
 use super::row_map::{RowMap, Runs};
 use super::{Builder, Packed};
-use crate::patch::Origin;
 use crate::plan::cell::{Cell, Through, Value};
 use crate::plan::phase::{Call, Move, Phases, Step, With};
-use crate::plan::shelf::RunId;
 use crate::plan::tables::{HeadInput, Keep, LayerTables, Operand, Write};
 use crate::site::Stage;
 
@@ -169,29 +167,9 @@ impl Builder<'_> {
     fn operand(&mut self, cell: &Cell, run: &Packed<'_>, constants: usize) -> Operand {
         match &cell.value {
             Value::None => Operand::None,
-            Value::Read {
-                origin,
-                stage,
-                layer,
-                position,
-                head,
-                column,
-            } => {
-                let (slot, row) = match origin {
-                    Origin::Clean(prompt) => (
-                        self.layout.slots[&(*stage, *layer)],
-                        run.prompts[prompt] + position,
-                    ),
-                    Origin::Run(read) => {
-                        let id = RunId::whole(run.pair, *read);
-                        self.shelf.find(self.layout, id, *stage, *layer, *position)
-                    }
-                };
-                Operand::Kept {
-                    slot,
-                    row,
-                    column: head * self.layout.key_stride() + column,
-                }
+            Value::Read(read) => {
+                let (slot, row, column) = self.shelf.read(self.layout, read, run.prompts, run.pair);
+                Operand::Kept { slot, row, column }
             }
             Value::Constant(values, offset) => {
                 Operand::Constant(self.constant(&values[*offset..][..constants]))
