@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::known::{Asked, otherwise};
 use super::note;
 use super::prompts::Answers;
 use super::setup::Setup;
@@ -34,6 +35,10 @@ pub struct DataFlags {
     /// Pass over malformed rows, and count them
     #[arg(long, requires = "data")]
     skip_bad: bool,
+    /// Keep only rows whose first target is the model's most probable token after their clean prompt
+    /// (known facts), and count the others
+    #[arg(long, requires = "data")]
+    known: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -99,19 +104,30 @@ impl DataFlags {
         })
     }
 
-    /// Hands each row on as a pair. The inner error of `visit` is what is wrong with the row, which is
-    /// passed over, as one that cannot be read is, if that was asked for.
-    pub fn each(
+    /// Hands each row on as a pair and returns what becomes of it. The inner error of `visit` is what is
+    /// wrong with the row, which is passed over, as one that cannot be read is, if that was asked for;
+    /// and so is a row that the model answers otherwise.
+    pub fn each<T>(
         &self,
         rows: data::Rows,
         reading: &Reading<'_>,
-        mut visit: impl FnMut(&Example, Resolved) -> Result<Result<(), RowError>, Error>,
-    ) -> Result<(), Error> {
+        setup: &Setup,
+        mut visit: impl FnMut(&Example, Resolved) -> Result<Result<T, RowError>, Error>,
+    ) -> Result<Vec<T>, Error> {
         let count = rows.len();
         let mut bad: Vec<RowError> = Vec::new();
+        let (mut all, mut asked) = (Vec::new(), Vec::new());
         for row in rows {
             let done = match row.and_then(|row| Ok((reading.resolve(&row)?, row))) {
-                Ok((resolved, example)) => visit(&example, resolved)?,
+                Ok((resolved, example)) => {
+                    let asks = self
+                        .known
+                        .then(|| Asked::of(&example, &resolved, reading.direction));
+                    visit(&example, resolved)?.map(|done| {
+                        all.push(done);
+                        asked.extend(asks);
+                    })
+                }
                 Err(error) => Err(error),
             };
             match done {
@@ -132,7 +148,10 @@ impl DataFlags {
                 path.display(),
             ));
         }
-        Ok(())
+        match self.known {
+            true => known(all, &asked, path, setup),
+            false => Ok(all),
+        }
     }
 
     /// The token that begins every prompt, if it was asked for.
@@ -145,4 +164,26 @@ impl DataFlags {
             )),
         }
     }
+}
+
+/// What became of the rows that the model answers with their first target.
+fn known<T>(all: Vec<T>, asked: &[Asked], path: PathBuf, setup: &Setup) -> Result<Vec<T>, Error> {
+    let (count, otherwise) = (all.len(), otherwise(asked, setup)?);
+    let mut left_out = otherwise.iter().flatten();
+    if let Some(first) = left_out.next() {
+        let others = 1 + left_out.count();
+        if others == count {
+            let first = Box::new(first.clone());
+            return Err(DataError::NoneKnown { path, count, first }.into());
+        }
+        note(format_args!(
+            "left out {others} of {count} rows of {}, which the model answers otherwise; the first: {first}",
+            path.display(),
+        ));
+    }
+    let rows = all.into_iter().zip(otherwise);
+    Ok(rows
+        .filter(|(_, no)| no.is_none())
+        .map(|(row, _)| row)
+        .collect())
 }

@@ -168,9 +168,8 @@ impl Edges {
     fn rows(&self, rows: data::Rows, setup: &Setup) -> Result<Vec<PairRuns>, Error> {
         let fallback = Fallback::of(&self.prompts.answers, setup)?;
         let reading = self.data.reading(setup, &fallback)?;
-        let mut pairs = Vec::new();
         self.data
-            .each(rows, &reading, |example, Resolved { pair, .. }| {
+            .each(rows, &reading, setup, |example, Resolved { pair, .. }| {
                 if let Err(error) = check(&pair, &setup.model.config) {
                     let problem = error.to_string();
                     return Ok(Err(RowError::new(
@@ -181,10 +180,8 @@ impl Edges {
                     )));
                 }
                 let runs = [].into();
-                pairs.push(PairRuns { pair, runs });
-                Ok(Ok(()))
-            })?;
-        Ok(pairs)
+                Ok(Ok(PairRuns { pair, runs }))
+            })
     }
 }
 

@@ -11,6 +11,7 @@ mod device;
 mod edges;
 mod import;
 mod info;
+mod known;
 mod output;
 mod pairs;
 mod path;

@@ -94,6 +94,13 @@ pub struct Planned {
     pub positions: Vec<String>,
 }
 
+/// One of them.
+struct One {
+    pair: PairRuns,
+    cells: Arc<[Cell]>,
+    positions: Vec<String>,
+}
+
 /// What every pair of a sweep shares.
 pub struct Ask<'a> {
     pub setup: &'a Setup,
@@ -120,11 +127,15 @@ impl Ask<'_> {
             reads_source: self.grid.op.reads_source(),
             ..flags.reading(self.setup, fallback)?
         };
-        let (mut planned, mut known) = (Planned::default(), HashMap::new());
-        flags.each(rows, &reading, |example, Resolved { pair, spots }| {
-            let added = self.add(pair, spots, &mut known, &mut planned)?;
-            Ok(added.map_err(|error| of_row(example, error)))
-        })?;
+        let mut known = HashMap::new();
+        let visit = |example: &Example, Resolved { pair, spots }| {
+            let one = self.plan(pair, spots, &mut known)?;
+            Ok(one.map_err(|error| of_row(example, error)))
+        };
+        let mut planned = Planned::default();
+        for one in flags.each(rows, &reading, self.setup, visit)? {
+            planned.push(one);
+        }
         Ok(planned)
     }
 
@@ -139,8 +150,7 @@ impl Ask<'_> {
             None => self.named(&pair)?,
         };
         let mut planned = Planned::default();
-        let added = self.add(pair, spots, &mut HashMap::new(), &mut planned)?;
-        added?;
+        planned.push(self.plan(pair, spots, &mut HashMap::new())??);
         Ok(planned)
     }
 
@@ -154,14 +164,13 @@ impl Ask<'_> {
         Ok(resolved.spots)
     }
 
-    /// Adds a pair with its runs; the inner error is what does not fit this pair.
-    fn add(
+    /// A pair with its runs; the inner error is what does not fit this pair.
+    fn plan(
         &self,
         pair: Pair,
         spots: Vec<Spot>,
         known: &mut Known,
-        planned: &mut Planned,
-    ) -> Result<Result<(), CheckError>, Error> {
+    ) -> Result<Result<One, CheckError>, Error> {
         let config = &self.setup.model.config;
         let labels: Vec<String> = spots.iter().map(Spot::label).collect();
         if !known.contains_key(&spots) {
@@ -183,15 +192,22 @@ impl Ask<'_> {
                 return Ok(Err(error));
             }
         }
-        planned.pairs.push(PairRuns {
-            pair,
-            runs: runs.clone(),
-        });
-        planned.cells.push(cells.clone());
-        if labels.len() > planned.positions.len() {
-            planned.positions = labels;
+        let runs = runs.clone();
+        Ok(Ok(One {
+            pair: PairRuns { pair, runs },
+            cells: cells.clone(),
+            positions: labels,
+        }))
+    }
+}
+
+impl Planned {
+    fn push(&mut self, one: One) {
+        self.pairs.push(one.pair);
+        self.cells.push(one.cells);
+        if one.positions.len() > self.positions.len() {
+            self.positions = one.positions;
         }
-        Ok(Ok(()))
     }
 }
 

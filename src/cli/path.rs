@@ -89,12 +89,8 @@ enum Frozen {
     All,
 }
 
-/// Pairs with their runs, and where the senders of each send.
-#[derive(Default)]
-struct Planned {
-    pairs: Vec<PairRuns>,
-    spots: Vec<Vec<Spot>>,
-}
+/// A pair with its runs, and where its senders send.
+type Planned = (PairRuns, Vec<Spot>);
 
 /// What every pair shares.
 struct Ask<'a> {
@@ -145,10 +141,11 @@ impl Path {
             to: &to,
         };
         let averages = rows.is_some();
-        let Planned { mut pairs, spots } = match rows {
+        let planned: Vec<Planned> = match rows {
             Some(rows) => self.rows(rows, &ask)?,
-            None => ask.typed(self.prompts.pair(global, &setup, &self.data)?)?,
+            None => vec![ask.typed(self.prompts.pair(global, &setup, &self.data)?)?],
         };
+        let (mut pairs, spots): (Vec<PairRuns>, Vec<Vec<Spot>>) = planned.into_iter().unzip();
         self.output.table.check_pairs(&pairs, averages)?;
         setup.announce();
         default_targets(&setup, &mut pairs)?;
@@ -197,18 +194,17 @@ impl Path {
     }
 
     /// The pairs of a data set.
-    fn rows(&self, rows: data::Rows, ask: &Ask<'_>) -> Result<Planned, Error> {
+    fn rows(&self, rows: data::Rows, ask: &Ask<'_>) -> Result<Vec<Planned>, Error> {
         let fallback = Fallback::of(&self.prompts.answers, ask.setup)?;
         let reading = Reading {
             positions: ask.from.listed(),
             reads_source: true,
             ..self.data.reading(ask.setup, &fallback)?
         };
-        let mut planned = Planned::default();
-        self.data.each(rows, &reading, |example, resolved| {
-            Ok(ask.add(&reading, example, resolved, &mut planned))
-        })?;
-        Ok(planned)
+        self.data
+            .each(rows, &reading, ask.setup, |example, resolved| {
+                Ok(ask.plan(&reading, example, resolved))
+            })
     }
 }
 
@@ -218,26 +214,21 @@ impl Ask<'_> {
         let example = Example::of_ids(pair.base.clone(), pair.source.clone());
         let reads_source = pair.source.is_some();
         let reading = Reading::of_positions(&self.setup.model, self.from.listed(), reads_source);
-        let mut planned = Planned::default();
         let resolved = reading.resolve(&example);
-        let added = resolved.and_then(|Resolved { spots, .. }| {
+        let planned = resolved.and_then(|Resolved { spots, .. }| {
             let resolved = Resolved { pair, spots };
-            self.add(&reading, &example, resolved, &mut planned)
+            self.plan(&reading, &example, resolved)
         });
-        match added {
-            Ok(()) => Ok(planned),
-            Err(error) => Err(Error::Usage(error.problem)),
-        }
+        planned.map_err(|error| Error::Usage(error.problem))
     }
 
-    /// Adds a pair with its runs.
-    fn add(
+    /// A pair with its runs.
+    fn plan(
         &self,
         reading: &Reading<'_>,
         example: &Example,
         Resolved { pair, spots }: Resolved,
-        planned: &mut Planned,
-    ) -> Result<(), RowError> {
+    ) -> Result<Planned, RowError> {
         let wrong = |problem: String| RowError::new(&example.path, &example.place, None, problem);
         let everywhere = self.from.listed().is_none() && example.positions.is_none();
         let check = Paths::check_pair(&pair, everywhere);
@@ -264,9 +255,7 @@ impl Ask<'_> {
             let check = check_run(run, &runs, &pair, config);
             check.map_err(|error: CheckError| wrong(error.to_string()))?;
         }
-        planned.pairs.push(PairRuns { pair, runs });
-        planned.spots.push(spots);
-        Ok(())
+        Ok((PairRuns { pair, runs }, spots))
     }
 }
 

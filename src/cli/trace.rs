@@ -20,13 +20,13 @@ use crate::error::Error;
 use crate::patch::Run;
 use crate::report::{self, HeatMap, Patched, plain, strongest, write_strongest};
 use crate::site::Site;
-use crate::sweep::execute::Outcome;
+use crate::sweep::execute::{Outcome, PairOutcome};
 use crate::sweep::grid::Span;
 use crate::sweep::metric::{Metric, Quantity, Reading as Read};
 use crate::sweep::pair::{Pair, PairRuns};
 use crate::sweep::table::Table;
-use crate::tracing::arrays::arrays;
-use crate::tracing::averages::{Means, is_corrupted, means, result};
+use crate::tracing::arrays::{arrays, arrays_of_prompts};
+use crate::tracing::averages::{Means, Over, is_corrupted, means, result};
 use crate::tracing::level::Level;
 use crate::tracing::runs::{ROLES, Restored, Tracing};
 use crate::tracing::window::usual;
@@ -82,8 +82,9 @@ pub struct Trace {
     table: TableFile,
     #[command(flatten)]
     picture: Picture,
-    /// One prompt's scores under ROME's names: .npz or .safetensors by its ending
-    #[arg(long, value_name = "F", conflicts_with = "data")]
+    /// Scores under ROME's names, of a data set by what positions are to the subject: .npz or
+    /// .safetensors by its ending
+    #[arg(long, value_name = "F")]
     arrays: Option<PathBuf>,
 }
 
@@ -149,21 +150,30 @@ impl Trace {
         let (outcome, time) = setup.execute(pairs, 10, metrics)?;
         let provenance = self.table.provenance(&setup, pairs);
         let table = result(&setup.model, &tracing, pairs, &outcome, metrics, provenance);
-        let means = means(&table);
+        let over = match self.data.data {
+            Some(_) => Over::Prompts,
+            None => Over::Samples,
+        };
+        let means = means(&table, over);
         let mut written = self.table.write(&table, Some(&means.summary))?;
-        let map = self.map(&tracing, &prompts, &means, &table)?;
+        let map = self.map(&tracing, &prompts, (&means, over), &table)?;
         self.picture.write(&map, &mut written)?;
-        if let (Some(path), [prompt]) = (&self.arrays, &pairs[..]) {
+        if let Some(path) = &self.arrays {
             let metric = self.metric();
-            let drawn = means
-                .summary
-                .metrics
-                .iter()
-                .position(|m| *m == metric.to_string());
-            let clean = clean(prompt, &outcome, metric);
-            let scores = (drawn.unwrap_or(0), clean);
-            let subject = &prompts.subjects[0];
-            let arrays = arrays(&setup.model, &tracing, prompt, subject, &means, scores);
+            let named = |name: &String| *name == metric.to_string();
+            let index = means.summary.metrics.iter().position(named).unwrap_or(0);
+            let clean = clean(pairs, &outcome, metric);
+            let arrays = match over {
+                Over::Samples => {
+                    let (prompt, subject) = (&pairs[0], &prompts.subjects[0]);
+                    let scores = (index, clean[0]);
+                    arrays(&setup.model, &tracing, prompt, subject, &means, scores)
+                }
+                Over::Prompts => {
+                    let layers = setup.model.config.layers;
+                    arrays_of_prompts(&tracing, layers, &means, (index, &clean))
+                }
+            };
             report::write_arrays(&arrays, &setup.provenance(pairs), path)?;
             written.push(path.clone());
         }
@@ -254,10 +264,9 @@ impl Trace {
             ..self.data.reading(setup, &fallback)?
         };
         let mut prompts = Prompts::default();
-        self.data.each(rows, &reading, |_, resolved| {
-            prompts.push(resolved);
-            Ok(Ok(()))
-        })?;
+        let visit = |_: &Example, resolved| Ok(Ok(resolved));
+        let rows = self.data.each(rows, &reading, setup, visit)?;
+        rows.into_iter().for_each(|row| prompts.push(row));
         Ok(prompts)
     }
 
@@ -272,15 +281,15 @@ impl Trace {
         &self,
         tracing: &Tracing,
         prompts: &Prompts,
-        means: &Means,
+        (means, over): (&Means, Over),
         table: &Table,
     ) -> Result<HeatMap, Error> {
         let drawn = means.drawn(table);
         let mut map = HeatMap::by_component(&drawn, &self.metric().to_string())?;
-        let starred: Vec<usize> = match &prompts.subjects[..] {
-            [subject] => subject.clone(),
+        let starred: Vec<usize> = match over {
+            Over::Samples => prompts.subjects.concat(),
             // names, of which these are the subject's
-            _ => (0..ROLES.len())
+            Over::Prompts => (0..ROLES.len())
                 .filter(|i| ROLES[*i].starts_with("subject"))
                 .collect(),
         };
@@ -336,16 +345,18 @@ impl Trace {
     }
 }
 
-/// A metric of the clean prompt, for its first target.
-fn clean(PairRuns { pair, .. }: &PairRuns, outcome: &Outcome, metric: Metric) -> f64 {
-    let base = outcome.pairs.first().and_then(|read| read.base.last());
-    base.map_or(f64::NAN, |base| {
-        let reading = Read {
-            pair,
-            base,
-            source: None,
-            run: base,
-        };
-        metric.of(&reading, 0)
-    })
+/// A metric of each clean prompt, for its first target.
+fn clean(pairs: &[PairRuns], outcome: &Outcome, metric: Metric) -> Vec<f64> {
+    let of = |(PairRuns { pair, .. }, read): (&PairRuns, &PairOutcome)| {
+        read.base.last().map_or(f64::NAN, |base| {
+            let reading = Read {
+                pair,
+                base,
+                source: None,
+                run: base,
+            };
+            metric.of(&reading, 0)
+        })
+    };
+    pairs.iter().zip(&outcome.pairs).map(of).collect()
 }

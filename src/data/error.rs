@@ -50,6 +50,19 @@ pub enum DataError {
         /// What is wrong with the first.
         first: Box<RowError>,
     },
+    /// No row whose first target the model predicts, where only such rows were asked for.
+    #[error(
+        "{}: the model answers none of the {count} rows with their first target, so --known leaves nothing to run; the first: {first}",
+        path.display()
+    )]
+    NoneKnown {
+        /// The file.
+        path: PathBuf,
+        /// Rows that could be read.
+        count: usize,
+        /// What the model says to the first.
+        first: Box<RowError>,
+    },
 }
 
 /// A row that is wrong.

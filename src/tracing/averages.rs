@@ -43,12 +43,23 @@ pub fn result(
     table
 }
 
+/// What a tracing's means are taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// The samples of one prompt.
+    Samples,
+    /// The prompts of a data set, of each of which the mean over samples and positions is taken first;
+    /// positions go by what they are to the subject ([`ROLES`]).
+    Prompts,
+}
+
 /// Means of a tracing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Means {
-    /// By component, layer and position: of one prompt over its samples, of several over prompts, of
-    /// each of which the mean is taken first; there positions go by their names.
+    /// By component, layer and position or role.
     pub summary: Summary,
+    /// What each prompt adds to the summary: a row of it, and the mean of each metric.
+    pub prompts: Vec<Vec<(usize, Vec<f64>)>>,
     /// The clean prompts' probability of each target, by its index, the mean over prompts.
     pub clean: Vec<f64>,
 }
@@ -63,9 +74,9 @@ type Place = (
 );
 
 /// Averages a [`result`].
-pub fn means(table: &Table) -> Means {
+pub fn means(table: &Table, over: Over) -> Means {
     let fixed = ["prob", "logprob", "logit"].map(str::to_owned);
-    let several = table.rows.iter().any(|row| row.pair != table.rows[0].pair);
+    let several = over == Over::Prompts;
     let mut means = Means::default();
     means.summary.metrics = fixed.into_iter().chain(table.metrics.clone()).collect();
     let mut known: HashMap<Place, usize> = HashMap::new();
@@ -102,6 +113,11 @@ pub fn means(table: &Table) -> Means {
                 }
             }
         }
+        let own = here.iter().map(|(at, moments)| {
+            let means = moments.iter().map(Moments::mean);
+            (*at, means.collect())
+        });
+        means.prompts.push(own.collect());
         for (at, moments) in here {
             let average = &mut means.summary.rows[at];
             match several {

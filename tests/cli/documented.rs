@@ -63,7 +63,13 @@ fn commands_of_the_tracing_page_run() {
     let (page, commands, lab) = run("tracing.md");
     assert!(commands.len() >= 6, "{commands:?}");
     assert!(page.contains(lab.read("known.json").trim_end()));
-    for file in ["trace.png", "mlp.npz", "facts.svg", "facts.summary.csv"] {
+    for file in [
+        "trace.png",
+        "mlp.npz",
+        "facts.svg",
+        "facts.summary.csv",
+        "known.npz",
+    ] {
         assert!(lab.path(file).exists(), "{file}");
     }
 }
