@@ -4,8 +4,8 @@
 //! looked up where it stands: the run's own row if it has one there, else the trace's. No two runs
 //! ever meet in a number.
 //!
-//! [`Builder::build`] goes from the embedding to the readouts, [`layer`] through one layer; where rows
-//! stand is [`row_map`]'s, what is overwritten and kept of them [`touch`]'s.
+//! [`Builder::build`] goes from the embedding to the readouts, `layer.rs` through one layer. Where rows
+//! stand is said in `row_map.rs`, what is overwritten and kept of them in `touch.rs`.
 
 mod layer;
 mod row_map;

@@ -14,7 +14,7 @@
 //! the trace has it.
 
 //!
-//! [`dirty`] is the first pass and [`needed`] the second; which runs there are to draw is said here.
+//! `dirty.rs` is the first pass and `needed.rs` the second; which runs there are to draw is said here.
 
 mod dirty;
 mod needed;

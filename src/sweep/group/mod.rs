@@ -1,7 +1,7 @@
 //! A group of pairs whose traces stand in memory together: its clean runs, then its patched ones.
 //!
-//! What is read and kept of which runs is decided here; [`cones`] draws the light cones of some, and
-//! [`chunks`] runs them once enough of them wait. [`compare`] holds the pairs' own prompts together.
+//! What is read and kept of which runs is decided here; `cones.rs` draws the light cones of some, and
+//! `chunks.rs` runs them once enough of them wait. `compare.rs` holds the pairs' own prompts together.
 
 mod chunks;
 mod compare;
