@@ -1,5 +1,5 @@
-//! Which device runs, and what is said where one cannot: the program with drivers of every kind, on
-//! the emulated driver put into its library path.
+//! Which device runs, what is said where one cannot, and that both agree: the program with drivers of
+//! every kind, on the emulated driver put into its library path.
 
 #[path = "emulator/mod.rs"]
 mod emulator;
@@ -7,9 +7,13 @@ mod emulator;
 #[path = "cli/lab.rs"]
 mod lab;
 
+use std::collections::BTreeSet;
+
 use headlight::backend::Precision;
 use headlight::backend::cuda::{COMPILED_BY, Cuda};
 use headlight::model::Checkpoint;
+use headlight::sweep::table::Row;
+use headlight::verify::Gates;
 use lab::{Lab, Said};
 
 /// Runs the program with the emulated driver, set up by some variables.
@@ -81,6 +85,157 @@ fn the_gpu_is_taken_where_there_is_one_and_agrees() {
     }
     let meta = lab.read("gpu.csv.meta.json");
     assert!(meta.contains("headlight emulated device"), "{meta}");
+}
+
+/// Pairs of unequal lengths, patched at places that each finds by itself: every column of the table and of
+/// its averages.
+#[test]
+fn a_ragged_data_set_agrees_in_every_column() {
+    let lab = Lab::new();
+    let pair = |[base, source]: [(&str, &str); 2], targets: &str, wrong: &str| {
+        let (b, s) = (base.1, source.1);
+        format!(
+            "{{\"base\": \"{}\", \"source\": \"{}\", \"targets\": [{targets}], \"wrong_targets\": [{wrong}], \
+             \"spans\": {{\"land\": \"{b}\"}}, \"source_spans\": {{\"land\": \"{s}\"}}}}\n",
+            base.0.replace("{}", b),
+            source.0.replace("{}", s)
+        )
+    };
+    let (short, long) = ("The capital of {} is", "The capital city of {} is");
+    let longest = "The old capital city of {} is";
+    let rows = [
+        pair(
+            [(short, "Spain"), (short, "Italy")],
+            "\" Rome\"",
+            "\" Madrid\"",
+        ),
+        pair(
+            [(long, "Spain"), (short, "Poland")],
+            "\" Warsaw\", \" Madrid\"",
+            "\" Athens\"",
+        ),
+        pair(
+            [(short, "France"), (longest, "Italy")],
+            "\" Rome\"",
+            "\" Paris\", \" Berlin\"",
+        ),
+        pair(
+            [(longest, "Greece"), (long, "Germany")],
+            "\" Berlin\"",
+            "\" Athens\", \" Rome\"",
+        ),
+    ];
+    lab.write("ragged.jsonl", rows.concat());
+    let sweep = |device: &str, out: &str, more: &[&str]| {
+        let args = [
+            "--device",
+            device,
+            "sweep",
+            "--data",
+            "ragged.jsonl",
+            "--component",
+            "block_output,head_value_output,mlp_activation",
+            "--layers",
+            "1,4",
+            "--positions",
+            "land.last,end,-3",
+            "--metric",
+            "rank,logit_diff,prob_diff,kl,top1,entropy,recovery_prob,recovery_logit_diff,recovery_kl",
+            "--out",
+            out,
+        ];
+        let said = with_driver(&lab, &[], &[more, &args].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.err.contains(&format!("device: {device}")), "{said:?}");
+        lab.table(out)
+    };
+    let (cpu, gpu) = (sweep("cpu", "cpu.csv", &[]), sweep("cuda", "gpu.csv", &[]));
+    // two layers at three places: a block's output, four heads and an MLP; a row a target
+    assert_eq!(cpu.rows.len(), 2 * 3 * 6 * 5);
+    let lengths = ["cpu.csv", "gpu.csv"].map(|file| {
+        let meta: serde_json::Value =
+            serde_json::from_str(&lab.read(&format!("{file}.meta.json"))).unwrap();
+        let pairs = meta["pairs"].as_array().unwrap().clone();
+        let length = |pair: &serde_json::Value, ids: &str| pair[ids].as_array().unwrap().len();
+        pairs
+            .iter()
+            .map(|p| (length(p, "base_ids"), length(p, "source_ids")))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(lengths[0], lengths[1]);
+    let all: BTreeSet<usize> = lengths[0].iter().flat_map(|(b, s)| [*b, *s]).collect();
+    assert!(all.len() == 3, "{all:?}");
+    assert!(lengths[0].iter().filter(|(b, s)| b != s).count() == 3);
+
+    let gate = Gates::of(Precision::F32).run();
+    let mut worst = (0.0, String::new());
+    let mut close = |cpu: &str, gpu: &str, at: &str| {
+        let numbers = [cpu, gpu].map(|text| text.parse::<f64>());
+        let [Ok(a), Ok(b)] = numbers else {
+            return assert_eq!(cpu, gpu, "{at}");
+        };
+        let error = (a - b).abs() / a.abs().max(1.0);
+        assert!(
+            error <= gate || (a.is_nan() && b.is_nan()),
+            "{at}: {cpu} {gpu}"
+        );
+        if error > worst.0 {
+            worst = (error, at.to_owned());
+        }
+    };
+    // what counts tokens is the same to the last one
+    let counts = [
+        "pair",
+        "run",
+        "layer",
+        "head",
+        "position",
+        "source_position",
+        "target_id",
+        "rank",
+        "top1",
+    ];
+    for file in ["csv", "summary.csv"] {
+        let [cpu, gpu] = ["cpu", "gpu"].map(|device| lab.read(&format!("{device}.{file}")));
+        let [cpu, gpu] = [&cpu, &gpu].map(|text| {
+            let mut reader = csv::Reader::from_reader(text.as_bytes());
+            let header = reader.headers().unwrap().clone();
+            let rows = reader.records().map(Result::unwrap);
+            (header, rows.collect::<Vec<_>>())
+        });
+        assert_eq!((&cpu.0, cpu.1.len()), (&gpu.0, gpu.1.len()), "{file}");
+        for (line, (a, b)) in cpu.1.iter().zip(&gpu.1).enumerate() {
+            for (column, (a, b)) in cpu.0.iter().zip(a.iter().zip(b)) {
+                let at = format!("{file}, row {line}, {column}");
+                match counts.contains(&column) {
+                    true => assert_eq!(a, b, "{at}"),
+                    false => close(a, b, &at),
+                }
+            }
+        }
+    }
+    let (worst, at) = worst;
+    println!("worst difference {worst:.1e} in {at}, where {gate:.0e} is allowed");
+    // patches move what is compared
+    let kl = gpu.metrics.iter().position(|name| name == "kl").unwrap();
+    let moved = |row: &&Row| row.metrics[kl] > 100.0 * gate;
+    let moved = gpu.rows.iter().filter(moved).count();
+    assert!(moved > 10, "{moved}");
+
+    // and how it is cut changes no bit
+    let tight = sweep("cuda", "tight.csv", &["--memory", "1M"]);
+    let same = |a: &Row, b: &Row| {
+        let bits = |row: &Row| -> Vec<u64> {
+            row.metrics
+                .iter()
+                .chain([&row.logit, &row.logprob])
+                .map(|x| x.to_bits())
+                .collect()
+        };
+        bits(a) == bits(b)
+    };
+    assert!(gpu.rows.iter().zip(&tight.rows).all(|(a, b)| same(a, b)));
+    assert_eq!(gpu.rows.len(), tight.rows.len());
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub struct DataFlags {
     /// Pass over malformed rows, and count them
     #[arg(long, requires = "data")]
     skip_bad: bool,
-    /// Keep only rows whose first target is the model's most probable token after their clean prompt
+    /// Keep only rows of which a target is the model's most probable token after their clean prompt
     /// (known facts), and count the others
     #[arg(long, requires = "data")]
     known: bool,
@@ -166,7 +166,7 @@ impl DataFlags {
     }
 }
 
-/// What became of the rows that the model answers with their first target.
+/// What became of the rows that the model answers rightly.
 fn known<T>(all: Vec<T>, asked: &[Asked], path: PathBuf, setup: &Setup) -> Result<Vec<T>, Error> {
     let (count, otherwise) = (all.len(), otherwise(asked, setup)?);
     let mut left_out = otherwise.iter().flatten();

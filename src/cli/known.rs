@@ -1,5 +1,5 @@
-//! Which rows of a data set the model answers with their first target, as ROME asks of its facts before
-//! it traces them.
+//! Which rows of a data set the model answers rightly, as ROME asks of its facts before it traces them: the
+//! most probable token is a right answer, as the metric `top1` counts it.
 
 use super::setup::Setup;
 use crate::data::{Direction, Example, Resolved, RowError};
@@ -14,8 +14,8 @@ pub struct Asked {
     /// Which of its prompts, as the row calls it.
     called: String,
     prompt: Vec<u32>,
-    /// What the model should answer; a row without targets has none that could be wrong.
-    target: Option<u32>,
+    /// Right answers; a row without any has none that could be missed.
+    targets: Vec<u32>,
 }
 
 impl Asked {
@@ -41,12 +41,12 @@ impl Asked {
             example: example.clone(),
             called: called.to_owned(),
             prompt: prompt.clone(),
-            target: pair.targets.first().copied(),
+            targets: pair.targets.clone(),
         }
     }
 }
 
-/// What the model says instead of each row's first target; nothing where it says that.
+/// What the model says to each row instead of a right answer; nothing where it gives one.
 pub fn otherwise(asked: &[Asked], setup: &Setup) -> Result<Vec<Option<RowError>>, Error> {
     let clean = |asked: &Asked| PairRuns {
         pair: Pair {
@@ -58,18 +58,18 @@ pub fn otherwise(asked: &[Asked], setup: &Setup) -> Result<Vec<Option<RowError>>
     let prompts: Vec<PairRuns> = asked.iter().map(clean).collect();
     let (outcome, _) = setup.execute(&prompts, 1, &[])?;
     let otherwise = asked.iter().zip(&outcome.pairs).map(|(asked, read)| {
-        let top = read.base.last().and_then(|read| read.top.first());
-        let (top, target) = top.map(|(id, _)| *id).zip(asked.target)?;
-        let text = |id| raw(&setup.model, id);
-        let problem = format!(
-            "after the {} prompt comes {:?} and not {:?}",
-            asked.called,
-            text(top),
-            text(target)
-        );
-        let example = &asked.example;
-        let error = RowError::new(&example.path, &example.place, None, problem);
-        (top != target).then_some(error)
+        let (top, _) = *read.base.last()?.top.first()?;
+        let text = |id| format!("{:?}", raw(&setup.model, id));
+        let missed = match &asked.targets[..] {
+            [] => return None,
+            targets if targets.contains(&top) => return None,
+            [target] => text(*target),
+            several => format!("one of its {} targets", several.len()),
+        };
+        let (called, top) = (&asked.called, text(top));
+        let problem = format!("after the {called} prompt comes {top} and not {missed}");
+        let Example { path, place, .. } = &asked.example;
+        Some(RowError::new(path, place, None, problem))
     });
     Ok(otherwise.collect())
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! EAP-IG's files are of this kind, with columns `clean, corrupted, correct_idx, incorrect_idx`, the
-//! last two token ids. An empty field is a missing one.
+//! last two token ids, or one of them a year. An empty field is a missing one.
 
 use std::path::Path;
 

@@ -50,9 +50,9 @@ pub enum DataError {
         /// What is wrong with the first.
         first: Box<RowError>,
     },
-    /// No row whose first target the model predicts, where only such rows were asked for.
+    /// No row that the model answers rightly, where only such rows were asked for.
     #[error(
-        "{}: the model answers none of the {count} rows with their first target, so --known leaves nothing to run; the first: {first}",
+        "{}: the model answers none of the {count} rows with a target of theirs, so --known leaves nothing to run; the first: {first}",
         path.display()
     )]
     NoneKnown {

@@ -14,8 +14,8 @@
 //! | `.parquet` | Apache Parquet ([`parquet`]) |
 //! | `.json` | auto-circuit's ([`auto_circuit`]), or a list of rows ([`json`]) |
 //!
-//! The fields have the same names in all of them; see [`record`]. The facts of ROME's data sets have their own, which
-//! are turned into these.
+//! The fields have the same names in all of them; see [`record`]. The facts of ROME's data sets and the years of
+//! Greater-Than have their own, which are turned into these.
 
 pub mod auto_circuit;
 pub mod csv;
@@ -28,6 +28,7 @@ pub mod position;
 pub mod record;
 mod resolve;
 mod words;
+mod years;
 
 use std::path::Path;
 

@@ -14,6 +14,8 @@
 //! | `spans` | | named spans of the base: `{"subject": "Spain"}`, a token `3`, or first and last `[3, 4]` |
 //! | `source_spans` | | the same spans in the source, where they are others |
 //!
+//! Where `correct_idx` stands alone, or `label` and no other answer, it is the year of a Greater-Than row.
+//!
 //! Fields with other names are passed over, as data sets carry labels and templates of their own; a
 //! name that is one slip from a known one is an error.
 
@@ -22,7 +24,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::position::Position;
-use super::{Example, RowError, Span, Stretch, Token, facts};
+use super::{Example, RowError, Span, Stretch, Token, facts, years};
 use crate::sweep::pair::PromptText;
 
 /// A row as its format gives it: named values.
@@ -82,19 +84,7 @@ impl Record<'_> {
             )
         })?;
         let source = self.prompt("source", "source_ids")?;
-        let mut targets = self.tokens("targets")?;
-        targets.extend(self.ids("target_ids")?.into_iter().flatten().map(Token::Id));
-        let mut wrong = self.tokens("wrong_targets")?;
-        let wrong_ids = self.ids("wrong_target_ids")?;
-        if let (Some(("correct_idx", _)), None) = (self.field("target_ids")?, &wrong_ids) {
-            // in EAP-IG's Greater-Than files the column holds a year, which would pass for an id
-            return Err(self.error(
-                Some("correct_idx"),
-                "stands without incorrect_idx, as in EAP-IG's Greater-Than files, where it is a year \
-                 and no token id: give targets and wrong_targets (or target_ids, if it is an id)",
-            ));
-        }
-        wrong.extend(wrong_ids.into_iter().flatten().map(Token::Id));
+        let (targets, wrong) = self.answers(&source)?;
         let positions = self.positions("positions")?;
         let source_positions = self.positions("source_positions")?;
         match (&positions, &source_positions) {
@@ -122,6 +112,46 @@ impl Record<'_> {
             spans: self.spans()?,
             names: self.names()?,
         })
+    }
+
+    /// Right and wrong answers.
+    fn answers(&self, source: &Option<PromptText>) -> Result<(Vec<Token>, Vec<Token>), RowError> {
+        if let Some(year) = self.year(source)? {
+            return Ok(years::answers(year));
+        }
+        let ids = |canonical| {
+            let ids = self.ids(canonical)?.into_iter().flatten();
+            Ok::<_, RowError>(ids.map(Token::Id))
+        };
+        let mut targets = self.tokens("targets")?;
+        targets.extend(ids("target_ids")?);
+        let mut wrong = self.tokens("wrong_targets")?;
+        wrong.extend(ids("wrong_target_ids")?);
+        Ok((targets, wrong))
+    }
+
+    /// The year of a Greater-Than row, in EAP-IG's files a `correct_idx` that stands alone, or a `label`.
+    fn year(&self, source: &Option<PromptText>) -> Result<Option<u8>, RowError> {
+        let said = |value| match source {
+            Some(PromptText::Text(clean)) => years::year(clean, value),
+            _ => None,
+        };
+        let ids = self.field("target_ids")?;
+        let texts = self.field("targets")?.or(self.field("wrong_targets")?);
+        if let (Some(("correct_idx", value)), None) = (ids, self.field("wrong_target_ids")?) {
+            // what is no year would pass for a token id, and the reverse
+            let year = said(value).filter(|_| texts.is_none());
+            return year.map(Some).ok_or_else(|| {
+                self.error(
+                    Some("correct_idx"),
+                    "stands without incorrect_idx, and is no year that the clean prompt ends with, as 52 in \
+                     `1352 to 13`: give targets and wrong_targets (or target_ids, if it is an id)",
+                )
+            });
+        }
+        let label = self.fields.iter().find(|(name, _)| name == "label");
+        let alone = ids.or(texts).is_none();
+        Ok(label.filter(|_| alone).and_then(|(_, value)| said(value)))
     }
 
     fn error(&self, field: Option<&str>, problem: impl Into<String>) -> RowError {
