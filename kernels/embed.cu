@@ -1,4 +1,4 @@
-// Rows of an embedding table, by token id or by position. Twin of `embed` in src/backend/cpu/mod.rs.
+// Rows of an embedding table, by token id or by position. Twin of `embed` in src/backend/cpu/backend.rs.
 //
 // A warp copies a row, 16 bytes a lane.
 #include "vector.cuh"

@@ -1,5 +1,5 @@
 // Overwrites of a stage's buffer, in place: what a patch does. Twin of `overwrite` in
-// src/backend/cpu/mod.rs; the operators are in overwrite.cuh.
+// src/backend/cpu/backend.rs; the operators are in overwrite.cuh.
 //
 // A warp takes one row's writes, in listed order. Column c belongs to lane (c / N) % 32, N being the
 // numbers in 16 bytes, for every write, aligned or not.

@@ -1,5 +1,5 @@
 // Row-wise operations that move numbers, or change each by itself: gather and keep, sums, activation
-// functions, and the comparison that finds dead patches. Twins in src/backend/cpu/mod.rs.
+// functions, and the comparison that finds dead patches. Twins in src/backend/cpu/backend.rs.
 //
 // All are limited by memory: a warp takes a row, 16 bytes a lane, so that a row's place is looked up
 // once and its accesses are contiguous.

@@ -37,6 +37,9 @@ pub enum Error {
     /// Edges that cannot be patched.
     #[error(transparent)]
     EdgePatching(#[from] crate::graph::patching::EdgePatchingError),
+    /// Paths that lead nowhere.
+    #[error(transparent)]
+    Path(#[from] crate::graph::path::PathError),
     /// What cannot be traced.
     #[error(transparent)]
     Tracing(#[from] crate::tracing::runs::TracingError),

@@ -4,23 +4,25 @@
 //! `tests/fixtures/bases` holds what pyvene, and where it has no such operator hooks with the formulas
 //! of docs/operators.md, computed in double precision (`make_bases.py`).
 
+#[path = "common/mod.rs"]
+mod common;
 #[path = "emulator/mod.rs"]
 mod emulator;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
+use common::fixtures::{Worst, checkpoint, folder};
+use common::runs::{freeze, interchange, run_of};
+use common::{PLENTY, run, run_pair, try_run};
+use emulator::gpu::gpu;
 use headlight::backend::cpu::Cpu;
-use headlight::backend::cuda::{Cuda, Device};
 use headlight::backend::{Backend, Precision};
 use headlight::basis::read::Bases;
 use headlight::basis::{Basis, Numbers};
 use headlight::function::Function;
 use headlight::model::Checkpoint;
-use headlight::patch::{Op, Origin, Patch, Prompt, Run};
+use headlight::patch::{Op, Patch};
 use headlight::site::Component;
-use headlight::sweep::execute::{ExecuteError, Limits, Outcome, execute};
 use headlight::sweep::experiment::{Experiment, PairText, PatchText, RunText};
 use headlight::sweep::pair::{Pair, PairRuns};
 use serde::Deserialize;
@@ -44,40 +46,11 @@ struct Case {
 
 const MODELS: [&str; 2] = ["tied", "odd_untied"];
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
-fn open(model: &str) -> Checkpoint {
-    Checkpoint::open(&fixtures().join(model)).unwrap()
-}
-
 fn read(model: &str) -> File {
-    let text = std::fs::read_to_string(fixtures().join(format!("bases/{model}.json"))).unwrap();
+    let text = std::fs::read_to_string(folder("bases").join(format!("{model}.json"))).unwrap();
     let file: File = serde_json::from_str(&text).unwrap();
     assert_eq!(file.model, model);
     file
-}
-
-fn try_run<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Result<Outcome, ExecuteError> {
-    let stop = AtomicBool::new(false);
-    let limits = Limits {
-        memory: 1 << 30,
-        top: 0,
-        top_of_runs: 0,
-        ranks: false,
-        kl: false,
-        stop: &stop,
-    };
-    let before = backend.executed_flops();
-    let outcome = execute(backend, pairs, &limits)?;
-    let executed = backend.executed_flops() - before;
-    assert_eq!(executed, outcome.plan.flops(), "executed, not as planned");
-    Ok(outcome)
-}
-
-fn run<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Outcome {
-    try_run(backend, pairs).unwrap()
 }
 
 fn pair(file: &File) -> Pair {
@@ -85,15 +58,12 @@ fn pair(file: &File) -> Pair {
         base: file.base_ids.clone(),
         source: Some(file.source_ids.clone()),
         targets: file.target_ids.clone(),
-        wrong: Vec::new(),
-        readouts: Vec::new(),
         ..Pair::default()
     }
 }
 
-/// Worst |Δ log-probability| over all cases of a model, in one chunk, with the case's name.
-fn worst<B: Backend>(backend: &B, model: &Checkpoint, file: &File) -> (f64, String) {
-    let folder = fixtures().join("bases");
+/// Worst |Δ log-probability| over all cases of a model, in one chunk.
+fn worst<B: Backend>(backend: &B, model: &Checkpoint, file: &File) -> Worst {
     let text = PairText {
         base_ids: Some(file.base_ids.clone()),
         source_ids: Some(file.source_ids.clone()),
@@ -109,17 +79,12 @@ fn worst<B: Backend>(backend: &B, model: &Checkpoint, file: &File) -> (f64, Stri
         runs: runs.collect(),
         ..Experiment::default()
     };
-    let outcome = run(backend, &experiment.resolve(model, &folder, false).unwrap());
-    let mut worst = (0.0, String::new());
+    let pairs = experiment.resolve(model, &folder("bases"), false).unwrap();
+    let outcome = run(backend, &pairs, PLENTY);
+    let mut worst = Worst::default();
     for (case, read) in file.cases.iter().zip(&outcome.pairs[0].runs) {
-        assert_eq!(read[0].logits.len(), case.logprobs.len());
-        for (logit, want) in read[0].logits.iter().zip(&case.logprobs) {
-            let error = (read[0].log_probability(*logit) - want).abs();
-            if error.is_nan() || error > worst.0 {
-                let error = if error.is_nan() { f64::INFINITY } else { error };
-                worst = (error, format!("{} (by {})", case.name, case.by));
-            }
-        }
+        let at = format!("{} (by {})", case.name, case.by);
+        worst.note_targets(&read[0], &case.logprobs, &at);
     }
     worst
 }
@@ -127,43 +92,31 @@ fn worst<B: Backend>(backend: &B, model: &Checkpoint, file: &File) -> (f64, Stri
 #[test]
 fn f64_agrees_with_pyvene_in_every_basis() {
     for name in MODELS {
-        let (model, file) = (open(name), read(name));
+        let (model, file) = (checkpoint(name), read(name));
         assert!(file.cases.iter().filter(|c| c.by == "pyvene").count() > 250);
-        let (error, case) = worst(&Cpu::<f64>::new(&model), &model, &file);
-        println!("{name}: {error:.2e} at {case}");
-        assert!(error <= 1e-9, "{name}: {error:e} at {case}");
+        worst(&Cpu::<f64>::new(&model), &model, &file).assert_within(1e-9, name);
     }
 }
 
 #[test]
 fn f32_is_within_the_gate_in_every_basis() {
     for name in MODELS {
-        let (model, file) = (open(name), read(name));
-        let (error, case) = worst(&Cpu::<f32>::new(&model), &model, &file);
-        println!("{name}: {error:.2e} at {case}");
-        assert!(error <= 1e-5, "{name}: {error:e} at {case}");
+        let (model, file) = (checkpoint(name), read(name));
+        worst(&Cpu::<f32>::new(&model), &model, &file).assert_within(1e-5, name);
     }
 }
 
-/// What needs the device, one after another: the emulated one reports for all.
 #[test]
 fn the_device_agrees_in_every_basis_and_calls_functions() {
-    let driver = emulator::load(&emulator::library());
-    let device = Device::open(0).unwrap();
-    let on = |model: &Checkpoint, precision| {
-        Cuda::new(device.clone(), model, precision, &mut |_| ()).unwrap()
-    };
+    let gpu = gpu();
     for name in MODELS {
-        let (model, file) = (open(name), read(name));
-        let (error, case) = worst(&on(&model, Precision::F32), &model, &file);
-        println!("{name}: {error:.2e} at {case}");
-        assert!(error <= 1e-5, "{name}: {error:e} at {case}");
+        let (model, file) = (checkpoint(name), read(name));
+        let cuda = gpu.cuda(&model, Precision::F32);
+        worst(&cuda, &model, &file).assert_within(1e-5, name);
     }
-    let (model, file) = (open("odd_untied"), read("odd_untied"));
-    functions_equal_operators(&on(&model, Precision::F32), &pair(&file), 1e-5);
-    functions_equal_operators(&on(&model, Precision::Bf16), &pair(&file), 0.05);
-    drop(device);
-    assert_eq!(driver.reports(), "");
+    let (model, file) = (checkpoint("odd_untied"), read("odd_untied"));
+    functions_equal_operators(&gpu.cuda(&model, Precision::F32), &pair(&file), 1e-5);
+    functions_equal_operators(&gpu.cuda(&model, Precision::Bf16), &pair(&file), 0.05);
 }
 
 /// Functions that do what operators do, at heads' own rows, rows of all heads and inputs of one head;
@@ -171,14 +124,7 @@ fn the_device_agrees_in_every_basis_and_calls_functions() {
 fn functions_equal_operators<B: Backend>(backend: &B, pair: &Pair, gate: f64) {
     use Component as C;
     let last = pair.base.len() - 1;
-    let at = |component: Component| {
-        let heads = if component.has_heads() {
-            vec![1, 3]
-        } else {
-            vec![]
-        };
-        Patch::interchange(component, Some(0), heads, vec![1, last])
-    };
+    let at = |component: Component| interchange(component, 0, &[1, 3], [1, last]);
     let half = Function::new("half", |b, s| {
         b.iter_mut().zip(s).for_each(|(b, s)| *b += 0.5 * (s - *b));
     });
@@ -225,22 +171,11 @@ fn functions_equal_operators<B: Backend>(backend: &B, pair: &Pair, gate: f64) {
     }
     let count = operators.len();
     let runs = operators.into_iter().chain(functions);
-    let runs = runs.map(|patches| Run {
-        name: None,
-        patches,
-        ..Run::default()
-    });
-    let outcome = run(
-        backend,
-        &[PairRuns {
-            pair: pair.clone(),
-            runs: runs.collect(),
-        }],
-    );
-    let read = &outcome.pairs[0].runs;
+    let outcome = run_pair(backend, pair, runs.map(run_of).collect());
+    let read = &outcome.runs;
     for i in 0..count {
         let (want, got) = (&read[i][0], &read[count + i][0]);
-        assert_ne!(want.logits, outcome.pairs[0].base[0].logits, "run {i}");
+        assert_ne!(want.logits, outcome.base[0].logits, "run {i}");
         for (w, g) in want.logits.iter().zip(&got.logits) {
             let error = (want.log_probability(*w) - got.log_probability(*g)).abs();
             assert!(error <= gate, "run {i}: {error:e}");
@@ -251,35 +186,29 @@ fn functions_equal_operators<B: Backend>(backend: &B, pair: &Pair, gate: f64) {
 
 #[test]
 fn functions_equal_the_operators_that_they_spell() {
-    let (model, file) = (open("odd_untied"), read("odd_untied"));
+    let (model, file) = (checkpoint("odd_untied"), read("odd_untied"));
     functions_equal_operators(&Cpu::<f64>::new(&model), &pair(&file), 1e-12);
     functions_equal_operators(&Cpu::<f32>::new(&model), &pair(&file), 1e-5);
 }
 
 /// Readouts of runs of one patch or several in bases of the fixtures, at block_output's last row.
 fn runs_in(basis: &str, ops: &[&[Op]]) -> (Vec<Vec<f64>>, Vec<f64>) {
-    let (model, file) = (open("tied"), read("tied"));
+    let (model, file) = (checkpoint("tied"), read("tied"));
     let mut bases = Bases::default();
     let text = format!("tied.safetensors#{basis}");
-    let basis = bases.read(&text, &fixtures().join("bases")).unwrap();
+    let basis = bases.read(&text, &folder("bases")).unwrap();
     let pair = pair(&file);
     let last = pair.base.len() - 1;
     let patch = |op: &Op| Patch {
         basis: Some(basis.clone()),
-        origin: Origin::Clean(Prompt::Base),
-        ..Patch::interchange(Component::BlockOutput, Some(0), vec![], vec![last])
-            .with_op(op.clone())
+        ..freeze(interchange(Component::BlockOutput, 0, &[], [last])).with_op(op.clone())
     };
-    let runs = ops.iter().map(|ops| Run {
-        name: None,
-        patches: ops.iter().map(patch).collect(),
-        ..Run::default()
-    });
-    let runs = runs.collect();
-    let outcome = run(&Cpu::<f64>::new(&model), &[PairRuns { pair, runs }]);
-    let pair = &outcome.pairs[0];
-    let read = pair.runs.iter().map(|r| r[0].logits.clone()).collect();
-    (read, pair.base[0].logits.clone())
+    let runs = ops
+        .iter()
+        .map(|ops| run_of(ops.iter().map(patch).collect()));
+    let outcome = run_pair(&Cpu::<f64>::new(&model), &pair, runs.collect());
+    let read = outcome.runs.iter().map(|r| r[0].logits.clone()).collect();
+    (read, outcome.base[0].logits.clone())
 }
 
 /// What is decoded whole leaves the reconstruction, even where no coordinate changes.
@@ -323,21 +252,16 @@ fn a_row_is_moved_twice_in_one_basis() {
 /// A function of b alone needs no source prompt; one of both does.
 #[test]
 fn a_function_of_the_base_needs_no_source() {
-    let (model, file) = (open("tied"), read("tied"));
+    let (model, file) = (checkpoint("tied"), read("tied"));
     let cpu = Cpu::<f64>::new(&model);
     let go = |function: Function| {
-        let patch = Patch::interchange(Component::MlpOutput, Some(0), vec![], vec![2]);
-        let runs = [Run {
-            name: None,
-            patches: vec![patch.with_op(Op::Function(function))],
-            ..Run::default()
-        }];
+        let patch = interchange(Component::MlpOutput, 0, &[], [2]);
+        let runs = [run_of(vec![patch.with_op(Op::Function(function))])].into();
         let pair = Pair {
             source: None,
             ..pair(&file)
         };
-        let runs = runs.into();
-        try_run(&cpu, &[PairRuns { pair, runs }])
+        try_run(&cpu, &[PairRuns { pair, runs }], PLENTY)
     };
     let zero = Function::of_base("zero", |b| b.fill(0.0));
     assert!(go(zero).is_ok());
@@ -350,32 +274,20 @@ fn a_function_of_the_base_needs_no_source() {
 
 #[test]
 fn patches_that_fit_no_row_are_refused_in_a_sentence() {
-    let (model, file) = (open("tied"), read("tied"));
+    let (model, file) = (checkpoint("tied"), read("tied"));
     let cpu = Cpu::<f64>::new(&model);
     let eye = |n: usize| {
         let values = (0..n * n).map(|i| f64::from(i % (n + 1) == 0)).collect();
         Arc::new(Basis::rotation("F#eye", &Numbers::new([n, n], values), None).unwrap())
     };
     let said = |patch: Patch| {
-        let runs = [Run {
-            name: None,
-            patches: vec![patch],
-            ..Run::default()
-        }];
+        let runs = [run_of(vec![patch])].into();
         let pair = pair(&file);
-        let runs = runs.into();
-        let error = try_run(&cpu, &[PairRuns { pair, runs }]).unwrap_err();
+        let error = try_run(&cpu, &[PairRuns { pair, runs }], PLENTY).unwrap_err();
         let said = error.to_string();
         said.strip_prefix("pair 0, run 0: ").unwrap().to_owned()
     };
-    let at = |component: Component| {
-        let heads = if component.has_heads() {
-            vec![0]
-        } else {
-            vec![]
-        };
-        Patch::interchange(component, Some(0), heads, vec![1])
-    };
+    let at = |component: Component| interchange(component, 0, &[0], [1]);
     let v = Component::HeadValueOutput;
     let basis = |component: Component, n: usize| Patch {
         basis: Some(eye(n)),

@@ -4,6 +4,8 @@
 mod damage;
 #[path = "checkpoint/fuzz.rs"]
 mod fuzz;
+#[path = "common/gpt2.rs"]
+mod gpt2;
 #[path = "checkpoint/tiny.rs"]
 mod tiny;
 #[path = "checkpoint/tokenizer.rs"]
@@ -11,6 +13,7 @@ mod tokenizer;
 
 use std::path::Path;
 
+use gpt2::write;
 use headlight::model::{Checkpoint, Data, ModelError, Tensor};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -19,11 +22,6 @@ use tiny::*;
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
-}
-
-fn write(dir: &Path, config: &Value, weights: &[u8]) {
-    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
-    std::fs::write(dir.join("model.safetensors"), weights).unwrap();
 }
 
 fn same(tensor: Tensor<'_>, name: &str, shape: &[usize]) {

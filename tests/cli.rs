@@ -14,6 +14,8 @@ mod edges;
 mod errors;
 #[path = "cli/exit.rs"]
 mod exit;
+#[path = "common/gpt2.rs"]
+mod gpt2;
 #[path = "cli/lab.rs"]
 mod lab;
 #[path = "cli/metrics.rs"]
@@ -22,6 +24,8 @@ mod metrics;
 mod models;
 #[path = "cli/ops.rs"]
 mod ops;
+#[path = "cli/path.rs"]
+mod path;
 #[path = "cli/run.rs"]
 mod run;
 #[path = "cli/sweep.rs"]

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use headlight::data::{self, DataError, Prompt, Rows, Span, Stretch, Token};
+use headlight::data::{self, DataError, Rows, Span, Stretch, Token};
+use headlight::sweep::pair::PromptText;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -93,7 +94,7 @@ fn parquet_file() -> Vec<u8> {
 fn parquet_lists_structs_and_nulls_are_read() {
     let rows = data::parquet::parse(Path::new("x.parquet"), parquet_file()).unwrap();
     let rows: Vec<_> = rows.into_iter().map(Result::unwrap).collect();
-    let text = |t: &str| Prompt::Text(t.to_owned());
+    let text = |t: &str| PromptText::Text(t.to_owned());
     assert_eq!(
         (&rows[0].base, &rows[0].source),
         (&text("a b"), &Some(text("e f")))
@@ -135,7 +136,7 @@ fn a_byte_order_mark_and_windows_lines_are_no_part_of_a_row() {
         std::fs::write(&path, text).unwrap();
         let rows = data::read(&path).unwrap();
         let row = rows[0].as_ref().unwrap();
-        assert_eq!(row.base, Prompt::Text("x".into()), "{name}");
+        assert_eq!(row.base, PromptText::Text("x".into()), "{name}");
         assert_eq!(row.targets, [Token::Text("y".into())], "{name}");
     }
 }
@@ -146,7 +147,7 @@ fn fields_of_csv_may_be_lists_in_json() {
                \"[1, 2]\",3,\"[4, 5]\",end,\"{\"\"s\"\": 1}\"\n1,x,,,\n";
     let rows = data::csv::parse(Path::new("x.csv"), csv.into()).unwrap();
     let row = rows[0].as_ref().unwrap();
-    assert_eq!(row.base, Prompt::Ids(vec![1, 2]));
+    assert_eq!(row.base, PromptText::Ids(vec![1, 2]));
     assert_eq!(row.wrong, [Token::Id(4), Token::Id(5)]);
     assert_eq!(row.positions.as_ref().unwrap()[0].to_string(), "end");
     assert_eq!(row.spans[0].base, Stretch::Tokens(1, 1));
@@ -211,8 +212,8 @@ proptest! {
             let rows = PARSERS[kind].1(Path::new("x"), bytes).unwrap();
             prop_assert_eq!(rows.len(), 1);
             let row = rows[0].as_ref().unwrap();
-            prop_assert_eq!(&row.base, &Prompt::Text(base.clone()));
-            prop_assert_eq!(&row.source, &source.clone().map(Prompt::Text));
+            prop_assert_eq!(&row.base, &PromptText::Text(base.clone()));
+            prop_assert_eq!(&row.source, &source.clone().map(PromptText::Text));
             let texts: Vec<Token> = targets.iter().cloned().map(Token::Text).collect();
             prop_assert_eq!(&row.targets, &texts);
             let wrong: Vec<Token> = ids.iter().copied().map(Token::Id).collect();

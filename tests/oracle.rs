@@ -3,15 +3,20 @@
 //! `tests/fixtures` holds what they computed in double precision on small random checkpoints; see
 //! its README. Every case is one run with patches in the experiment file's own schema.
 
-use std::path::{Path, PathBuf};
+#[path = "common/mod.rs"]
+mod common;
+
 use std::sync::atomic::AtomicBool;
 
+use common::edges::limits;
+use common::fixtures::{Worst, checkpoint, folder};
+use common::try_run_within;
 use headlight::backend::Backend;
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::model::Checkpoint;
 use headlight::site::Component;
 use headlight::sweep::activations::activations;
-use headlight::sweep::execute::{Limits, Outcome, execute};
+use headlight::sweep::execute::{Limits, PairOutcome};
 use headlight::sweep::experiment::{Experiment, OpName, PairText, PatchText, RunText};
 use headlight::sweep::pair::{Pair, PairRuns};
 use serde::Deserialize;
@@ -72,37 +77,19 @@ struct At {
 
 const MODELS: [&str; 5] = ["tied", "odd_untied", "bare_bf16", "silu_f16", "sharded"];
 
-fn folder(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(model)
-}
-
 fn read(model: &str) -> (Checkpoint, File) {
-    let checkpoint = Checkpoint::open(&folder(model)).unwrap();
     let text = std::fs::read_to_string(folder(model).join("cases.json")).unwrap();
-    (checkpoint, serde_json::from_str(&text).unwrap())
+    (checkpoint(model), serde_json::from_str(&text).unwrap())
 }
 
-fn run<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Outcome {
+fn run<B: Backend>(backend: &B, pair: PairRuns) -> PairOutcome {
     let stop = AtomicBool::new(false);
     let limits = Limits {
-        memory: 1 << 30,
         top: 10,
-        top_of_runs: 0,
-        ranks: false,
-        kl: false,
-        stop: &stop,
+        ..limits(&stop)
     };
-    let before = backend.executed_flops();
-    let outcome = execute(backend, pairs, &limits).unwrap();
-    let executed = backend.executed_flops() - before;
-    assert_eq!(
-        executed,
-        outcome.plan.flops(),
-        "executed operations differ from the plan's"
-    );
-    outcome
+    let outcome = try_run_within(backend, &[pair], &limits);
+    outcome.unwrap().pairs.remove(0)
 }
 
 /// Runs of one pair, from the experiment file's own schema.
@@ -139,7 +126,6 @@ fn pair(case: &Case) -> Pair {
         base: case.base_ids.clone(),
         source: Some(case.source_ids.clone()),
         targets: case.target_ids.clone(),
-        wrong: Vec::new(),
         readouts,
         ..Pair::default()
     }
@@ -153,40 +139,24 @@ fn ill_conditioned(case: &Case) -> bool {
         .any(|p| p.component.component.name().ends_with("_scale") && p.op == OpName::Subtract)
 }
 
-/// Worst |Δ log-probability| over all cases, with the case's name; `skip` leaves cases out.
-fn worst<T: Real>(model: &str, skip: fn(&Case) -> bool) -> (f64, String) {
+/// Worst |Δ log-probability| over all cases; `skip` leaves cases out.
+fn worst<T: Real>(model: &str, skip: fn(&Case) -> bool) -> Worst {
     let (checkpoint, file) = read(model);
     let cpu = Cpu::<T>::new(&checkpoint);
-    let mut worst = (0.0, String::new());
-    let mut note = |got: f64, want: f64, name: &str| {
-        let error = (got - want).abs();
-        if error.is_nan() || error > worst.0 {
-            worst = (
-                if error.is_nan() { f64::INFINITY } else { error },
-                name.to_owned(),
-            );
-        }
-    };
+    let mut worst = Worst::default();
     for clean in &file.clean {
         let pair = Pair {
             base: clean.ids.clone(),
             targets: clean.target_ids.clone(),
             ..Pair::default()
         };
-        let outcome = run(
-            &cpu,
-            &[PairRuns {
-                pair,
-                runs: [].into(),
-            }],
-        );
-        let base = &outcome.pairs[0].base[0];
-        for (logit, want) in base.logits.iter().zip(&clean.logprobs) {
-            note(base.log_probability(*logit), *want, "clean");
-        }
+        let runs = [].into();
+        let base = &run(&cpu, PairRuns { pair, runs }).base[0];
+        worst.note_targets(base, &clean.logprobs, "clean");
         for ((id, logit), (want_id, want)) in base.top.iter().zip(&clean.top) {
             assert_eq!(id, want_id, "{model}: top tokens of {:?}", clean.ids);
-            note(base.log_probability(*logit), want.ln(), "clean top");
+            let error = (base.log_probability(*logit) - want.ln()).abs();
+            worst.note(error, || "clean top".into());
         }
         assert_eq!(base.top.len(), 10);
     }
@@ -199,8 +169,7 @@ fn worst<T: Real>(model: &str, skip: fn(&Case) -> bool) -> (f64, String) {
         let of = runs(&checkpoint, model, prompts, &case.target_ids, vec![text]);
         let pair = pair(case);
         let readouts = pair.readouts.clone();
-        let outcome = run(&cpu, &[PairRuns { pair, ..of }]);
-        let read = &outcome.pairs[0].runs[0];
+        let read = &run(&cpu, PairRuns { pair, ..of }).runs[0];
         let name = format!("{} (by {})", case.name, case.by);
         let last = At {
             position: case.base_ids.len() - 1,
@@ -208,9 +177,7 @@ fn worst<T: Real>(model: &str, skip: fn(&Case) -> bool) -> (f64, String) {
         };
         for at in case.readouts.iter().chain([&last]) {
             let i = readouts.iter().position(|p| *p == at.position).unwrap();
-            for (logit, want) in read[i].logits.iter().zip(&at.logprobs) {
-                note(read[i].log_probability(*logit), *want, &name);
-            }
+            worst.note_targets(&read[i], &at.logprobs, &name);
         }
     }
     for chain in &file.chains {
@@ -222,13 +189,11 @@ fn worst<T: Real>(model: &str, skip: fn(&Case) -> bool) -> (f64, String) {
             &chain.target_ids,
             chain.runs.clone(),
         );
-        let outcome = run(&cpu, &[of]);
+        let read = run(&cpu, of).runs;
         let name = format!("{} (by {})", chain.name, chain.by);
-        assert_eq!(outcome.pairs[0].runs.len(), chain.logprobs.len());
-        for (read, want) in outcome.pairs[0].runs.iter().zip(&chain.logprobs) {
-            for (logit, want) in read[0].logits.iter().zip(want) {
-                note(read[0].log_probability(*logit), *want, &name);
-            }
+        assert_eq!(read.len(), chain.logprobs.len());
+        for (read, want) in read.iter().zip(&chain.logprobs) {
+            worst.note_targets(&read[0], want, &name);
         }
     }
     worst
@@ -237,29 +202,24 @@ fn worst<T: Real>(model: &str, skip: fn(&Case) -> bool) -> (f64, String) {
 #[test]
 fn f64_agrees_with_hugging_face_and_pyvene_in_double_precision() {
     for model in MODELS {
-        let (error, case) = worst::<f64>(model, |_| false);
-        println!("{model}: {error:.2e} at {case}");
-        assert!(error <= 1e-9, "{model}: {error:e} at {case}");
+        worst::<f64>(model, |_| false).assert_within(1e-9, model);
     }
 }
 
 #[test]
 fn f32_is_within_the_gate_of_whole_runs() {
     for model in MODELS {
-        let (error, case) = worst::<f32>(model, ill_conditioned);
-        println!("{model}: {error:.2e} at {case}");
-        assert!(error <= 1e-5, "{model}: {error:e} at {case}");
-        let (error, case) = worst::<f32>(model, |case| !ill_conditioned(case));
-        println!("{model}, differences of scales: {error:.2e} at {case}");
-        assert!(error <= 3e-5, "{model}: {error:e} at {case}");
+        worst::<f32>(model, ill_conditioned).assert_within(1e-5, model);
+        let others = worst::<f32>(model, |case| !ill_conditioned(case));
+        others.assert_within(3e-5, &format!("{model}, differences of scales"));
     }
 }
 
 /// Worst error of any clean activation of any site, relative to the largest of its row.
-fn worst_activation<T: Real>(model: &str) -> (f64, String) {
+fn worst_activation<T: Real>(model: &str) -> Worst {
     let (checkpoint, file) = read(model);
     let Some(about) = file.activations else {
-        return (0.0, String::new());
+        return Worst::default();
     };
     let bytes = std::fs::read(folder(model).join(&about.file)).unwrap();
     let wanted = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -274,16 +234,14 @@ fn worst_activation<T: Real>(model: &str) -> (f64, String) {
         })
         .collect();
     let stop = AtomicBool::new(false);
-    let limits = Limits {
-        memory: 1 << 30,
-        top: 0,
-        top_of_runs: 0,
-        ranks: false,
-        kl: false,
-        stop: &stop,
-    };
-    let kept = activations(&Cpu::<T>::new(&checkpoint), &about.ids, &sites, &limits).unwrap();
-    let mut worst = (0.0, String::new());
+    let kept = activations(
+        &Cpu::<T>::new(&checkpoint),
+        &about.ids,
+        &sites,
+        &limits(&stop),
+    )
+    .unwrap();
+    let mut worst = Worst::default();
     let mut compared = 0;
     for activation in kept {
         let Ok(want) = wanted.tensor(&activation.name) else {
@@ -316,12 +274,7 @@ fn worst_activation<T: Real>(model: &str) -> (f64, String) {
                 } else {
                     (got - want).abs() / size.max(1e-3)
                 };
-                if error.is_nan() || error > worst.0 {
-                    worst = (
-                        if error.is_nan() { f64::INFINITY } else { error },
-                        activation.name.clone(),
-                    );
-                }
+                worst.note(error, || activation.name.clone());
             }
         }
     }
@@ -336,10 +289,7 @@ fn worst_activation<T: Real>(model: &str) -> (f64, String) {
 #[test]
 fn every_clean_activation_agrees() {
     for model in MODELS {
-        let (error, site) = worst_activation::<f64>(model);
-        assert!(error <= 1e-11, "{model}, f64: {error:e} at {site}");
-        let (error, site) = worst_activation::<f32>(model);
-        println!("{model}: {error:.2e} at {site}");
-        assert!(error <= 5e-6, "{model}, f32: {error:e} at {site}");
+        worst_activation::<f64>(model).assert_within(1e-11, &format!("{model}, f64"));
+        worst_activation::<f32>(model).assert_within(5e-6, &format!("{model}, f32"));
     }
 }

@@ -18,7 +18,7 @@ mod graph;
 
 use std::sync::atomic::AtomicBool;
 
-use common::model::ModelSpec;
+use common::model::{ModelSpec, shape};
 use common::runs::{PairSpec, PatchSpec};
 use common::{Random, laws, runs as random};
 use emulator::gpu::gpu;
@@ -68,22 +68,6 @@ const VARIANTS: [(Precision, Option<Variant>); 5] = [
 /// Two heads of 64 and a vocabulary that is no multiple of any tile.
 fn usual() -> ModelSpec {
     shape(2, 64, 256, 600)
-}
-
-fn shape(heads: usize, head_width: usize, inner: usize, vocab: usize) -> ModelSpec {
-    ModelSpec {
-        layers: 2,
-        heads,
-        head_width,
-        inner,
-        vocab,
-        activation: "gelu_new",
-        tied: true,
-        by_layer: false,
-        scaled: true,
-        dtype: "F32",
-        seed: 1,
-    }
 }
 
 /// Operations of a model's shape in a precision, in one arithmetic or the device's own.

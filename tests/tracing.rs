@@ -5,14 +5,14 @@
 mod common;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
+use common::fixtures::{Worst, checkpoint, folder};
 use common::model::model;
 use common::reference::Reference;
 use common::{PLENTY, run, same};
+use headlight::backend::Backend;
 use headlight::backend::cpu::{Cpu, Real};
-use headlight::backend::{Backend, Readout};
 use headlight::patch::{Op, Run, Vector};
 use headlight::site::{Component, Site};
 use headlight::sweep::pair::{Pair, PairRuns};
@@ -40,14 +40,11 @@ struct Wanted {
     logprobs: Vec<Vec<f64>>,
 }
 
-/// The worst |Δ log-probability| over every run of the fixture's tracing, and where.
-fn worst<T: Real>(name: &str) -> (f64, String) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name);
-    let text = std::fs::read_to_string(root.join("tracing.json")).unwrap();
+/// The worst |Δ log-probability| over every run of the fixture's tracing.
+fn worst<T: Real>(name: &str) -> Worst {
+    let text = std::fs::read_to_string(folder(name).join("tracing.json")).unwrap();
     let file: File = serde_json::from_str(&text).unwrap();
-    let model = common::edges::checkpoint(name);
+    let model = checkpoint(name);
     let cpu = Cpu::<T>::new(&model);
     let mut restored: Vec<Restored> = Vec::new();
     for (component, window) in &file.windows {
@@ -84,25 +81,13 @@ fn worst<T: Real>(name: &str) -> (f64, String) {
     };
     let runs: Arc<[Run]> = runs.into();
     let outcome = run(&cpu, &[PairRuns { pair, runs }], PLENTY);
-    let mut worst = (0.0, String::new());
-    let mut note = |readout: &Readout, want: &[f64], at: String| {
-        assert_eq!(readout.logits.len(), want.len());
-        for (logit, want) in readout.logits.iter().zip(want) {
-            let error = (readout.log_probability(*logit) - want).abs();
-            if error.is_nan() || error > worst.0 {
-                worst = (
-                    if error.is_nan() { f64::INFINITY } else { error },
-                    at.clone(),
-                );
-            }
-        }
-    };
+    let mut worst = Worst::default();
     let read = &outcome.pairs[0];
-    note(&read.base[0], &file.logprobs, "clean".into());
+    worst.note_targets(&read.base[0], &file.logprobs, "clean");
     for (cell, readouts) in cells.iter().zip(&read.runs) {
         let sample = cell.sample as usize;
         let Some((component, layer, position)) = cell.restored else {
-            note(&readouts[0], &file.corrupted[sample], "corrupted".into());
+            worst.note_targets(&readouts[0], &file.corrupted[sample], "corrupted");
             continue;
         };
         let component = tracing.restored[component].component.name();
@@ -110,7 +95,7 @@ fn worst<T: Real>(name: &str) -> (f64, String) {
         let wanted =
             wanted.find(|w| (&*w.component, w.layer, w.position) == (component, layer, position));
         let at = format!("{component}.{layer}@{position}, sample {sample}");
-        note(&readouts[0], &wanted.unwrap().logprobs[sample], at);
+        worst.note_targets(&readouts[0], &wanted.unwrap().logprobs[sample], &at);
     }
     worst
 }
@@ -118,12 +103,8 @@ fn worst<T: Real>(name: &str) -> (f64, String) {
 #[test]
 fn restored_states_agree_with_hooks() {
     for name in ["tied", "odd_untied"] {
-        let (error, at) = worst::<f64>(name);
-        println!("{name}, f64: {error:.2e} at {at}");
-        assert!(error <= 1e-9, "{name}: {error:e} at {at}");
-        let (error, at) = worst::<f32>(name);
-        println!("{name}, f32: {error:.2e} at {at}");
-        assert!(error <= 1e-5, "{name}: {error:e} at {at}");
+        worst::<f64>(name).assert_within(1e-9, &format!("{name}, f64"));
+        worst::<f32>(name).assert_within(1e-5, &format!("{name}, f32"));
     }
 }
 

@@ -10,18 +10,20 @@ mod common;
 mod emulator;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use common::fixtures::{Worst, checkpoint, folder};
+use common::runs::{interchange, run_of};
 use common::{PLENTY, bits, run, try_run};
 use emulator::gpu::gpu;
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::backend::{Backend, Precision, Readout};
 use headlight::model::Checkpoint;
-use headlight::patch::{Op, Patch, Run};
+use headlight::patch::Op;
 use headlight::site::Component;
 use headlight::sweep::execute::{Outcome, PairOutcome, plan};
-use headlight::sweep::experiment::{Experiment, PairText, PromptText, RunText};
-use headlight::sweep::pair::{Pair, PairRuns};
+use headlight::sweep::experiment::{Experiment, PairText, RunText};
+use headlight::sweep::pair::{Pair, PairRuns, PromptText};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -47,16 +49,9 @@ struct Collected {
 
 const MODELS: [&str; 3] = ["tied", "odd_untied", "bare_bf16"];
 
-fn folder(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(model)
-}
-
 fn read(model: &str) -> (Checkpoint, Vec<Case>) {
-    let checkpoint = Checkpoint::open(&folder(model)).unwrap();
     let text = std::fs::read_to_string(folder(model).join("wiring.json")).unwrap();
-    (checkpoint, serde_json::from_str(&text).unwrap())
+    (checkpoint(model), serde_json::from_str(&text).unwrap())
 }
 
 fn resolve(case: &Case, checkpoint: &Checkpoint) -> PairRuns {
@@ -82,34 +77,24 @@ fn resolve(case: &Case, checkpoint: &Checkpoint) -> PairRuns {
         .remove(0)
 }
 
-/// The worst errors of a model's cases, each with where it was.
+/// The worst errors of a model's cases.
 #[derive(Default)]
-struct Worst {
+struct Errors {
     /// |Δ log-probability|
-    answer: (f64, String),
+    answer: Worst,
     /// |Δ| of a collected value, relative to the largest of its row.
-    collected: (f64, String),
+    collected: Worst,
 }
 
-fn note(worst: &mut (f64, String), error: f64, at: impl FnOnce() -> String) {
-    if error.is_nan() || error > worst.0 {
-        let error = if error.is_nan() { f64::INFINITY } else { error };
-        *worst = (error, at());
-    }
-}
-
-impl Worst {
+impl Errors {
     fn compare(&mut self, case: &Case, pair: &PairRuns, got: &PairOutcome) {
         let at = format!("{} (by {})", case.name, case.by);
         let read = got.runs.iter().zip(pair.runs.iter());
         let read: Vec<_> = read.filter(|(_, run)| !run.step).collect();
         assert_eq!(read.len(), case.logprobs.len(), "{at}");
         for ((readouts, _), want) in read.iter().zip(&case.logprobs) {
-            assert_eq!((readouts.len(), readouts[0].logits.len()), (1, want.len()));
-            for (logit, want) in readouts[0].logits.iter().zip(want) {
-                let error = (readouts[0].log_probability(*logit) - want).abs();
-                note(&mut self.answer, error, || at.clone());
-            }
+            assert_eq!(readouts.len(), 1);
+            self.answer.note_targets(&readouts[0], want, &at);
         }
         let places = |run: usize, patch: usize, shape: &[usize]| (run, patch, shape.to_vec());
         let found: Vec<_> = got
@@ -134,29 +119,16 @@ impl Worst {
                         None if *got == f64::NEG_INFINITY => 0.0,
                         None => f64::INFINITY,
                     };
-                    note(&mut self.collected, error, || at.clone());
+                    self.collected.note(error, || at.clone());
                 }
             }
         }
     }
 
     fn assert_within(&self, who: &str, answer: f64, collected: f64) {
-        println!(
-            "{who}: {:.2e} at {}; collected {:.2e} at {}",
-            self.answer.0, self.answer.1, self.collected.0, self.collected.1
-        );
-        assert!(
-            self.answer.0 <= answer,
-            "{who}: {:e} at {}",
-            self.answer.0,
-            self.answer.1
-        );
-        assert!(
-            self.collected.0 <= collected,
-            "{who}, collected: {:e} at {}",
-            self.collected.0,
-            self.collected.1
-        );
+        self.answer.assert_within(answer, who);
+        self.collected
+            .assert_within(collected, &format!("{who}, collected"));
     }
 }
 
@@ -185,7 +157,7 @@ fn agrees<T: Real>(who: &str, answer: f64, collected: f64) {
         let (checkpoint, cases) = read(model);
         let pairs: Vec<PairRuns> = cases.iter().map(|c| resolve(c, &checkpoint)).collect();
         let outcomes = each(&Cpu::<T>::new(&checkpoint), &pairs, PLENTY);
-        let mut worst = Worst::default();
+        let mut worst = Errors::default();
         for ((case, pair), outcome) in cases.iter().zip(&pairs).zip(&outcomes) {
             worst.compare(case, pair, &outcome.pairs[0]);
         }
@@ -249,7 +221,7 @@ fn the_device_agrees_with_pyvene_and_hooks() {
         let (checkpoint, cases) = read(model);
         let pairs: Vec<PairRuns> = cases.iter().map(|c| resolve(c, &checkpoint)).collect();
         let outcome = run(&gpu.cuda(&checkpoint, Precision::F32), &pairs, PLENTY);
-        let mut worst = Worst::default();
+        let mut worst = Errors::default();
         for ((case, pair), outcome) in cases.iter().zip(&pairs).zip(&outcome.pairs) {
             worst.compare(case, pair, outcome);
         }
@@ -283,20 +255,16 @@ fn steps_reach_beyond_the_last_readout() {
 #[test]
 fn the_mlp_is_not_skipped_in_sixteen_bits() {
     let gpu = gpu();
-    let checkpoint = Checkpoint::open(&folder("tied")).unwrap();
+    let checkpoint = checkpoint("tied");
     let skip = |component, precision| {
-        let patch = Patch::interchange(component, Some(1), vec![], vec![2]).with_op(Op::Skip);
-        let run = Run {
-            patches: vec![patch],
-            ..Run::default()
-        };
+        let patch = interchange(component, 1, &[], [2]).with_op(Op::Skip);
         let pair = Pair {
             base: vec![1, 2, 3],
             source: Some(vec![4, 5, 6]),
             targets: vec![7],
             ..Pair::default()
         };
-        let runs = [run].into();
+        let runs = [run_of(vec![patch])].into();
         let pairs = [PairRuns { pair, runs }];
         try_run(&gpu.cuda(&checkpoint, precision), &pairs, PLENTY)
     };

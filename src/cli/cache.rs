@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::prompts::OnePrompt;
 use super::setup::{Setup, Task};
 use super::{Global, note};
 use crate::backend::Backend;
@@ -20,12 +21,8 @@ use crate::sweep::pair::Pair;
 /// Flags of `cache`.
 #[derive(Debug, Args)]
 pub struct Cache {
-    /// The prompt; no BOS is added
-    #[arg(required_unless_present = "ids", conflicts_with = "ids")]
-    prompt: Option<String>,
-    /// The prompt as token ids
-    #[arg(long, value_delimiter = ',', value_name = "IDS")]
-    ids: Option<Vec<u32>>,
+    #[command(flatten)]
+    prompt: OnePrompt,
     /// Components, by pyvene's names or TransformerLens's hooks
     #[arg(long, value_delimiter = ',', value_name = "NAMES", required = true)]
     component: Vec<String>,
@@ -46,10 +43,7 @@ impl Cache {
             .map(|name| name.trim().parse::<Site>())
             .collect::<Result<Vec<_>, _>>()?;
         let setup = Setup::quiet(global)?;
-        let ids = match (&self.prompt, &self.ids) {
-            (Some(prompt), _) => setup.model.text()?.encode(prompt)?,
-            (None, ids) => ids.clone().unwrap_or_default(),
-        };
+        let ids = self.prompt.tokens(&setup)?;
         check_pair(
             &Pair {
                 base: ids.clone(),

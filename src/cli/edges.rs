@@ -17,9 +17,9 @@ use crate::data::{self, Resolved, RowError};
 use crate::error::Error;
 use crate::graph::edge::{Edge, Named, select};
 use crate::graph::extent::Extent;
-use crate::graph::matrix::Matrices;
+use crate::graph::matrix::{EdgeAxes, Matrices};
 use crate::graph::patching::{Batch, check, patch_edges};
-use crate::report::{self, Array, Arrays, Patched, strongest, write_strongest};
+use crate::report::{self, Patched, strongest, write_strongest};
 use crate::sweep::execute::{Limits, Outcome, PairOutcome};
 use crate::sweep::metric::Metric;
 use crate::sweep::pair::PairRuns;
@@ -95,6 +95,7 @@ impl Edges {
         let extent = self.extent();
         let longest = pairs.iter().map(|p| p.pair.base.len()).max();
         let positions = longest.filter(|_| extent == Extent::PerPosition);
+        let axes = EdgeAxes::new(&edges, positions);
         let mut results = Results {
             setup: &setup,
             metrics,
@@ -112,7 +113,8 @@ impl Edges {
             matrices: self
                 .arrays
                 .is_some()
-                .then(|| Matrices::new(&edges, positions, metrics)),
+                .then(|| Matrices::new(axes.axes(), metrics)),
+            axes: &axes,
             strongest: Table::default(),
             outcome: Outcome::default(),
             rows: 0,
@@ -141,7 +143,7 @@ impl Edges {
         let averages = averages.map(Averages::finish);
         let mut written = self.table.write(&table, averages.as_ref())?;
         if let (Some(path), Some(matrices)) = (&self.arrays, matrices) {
-            report::write_arrays(&arrays(&matrices), &setup.provenance(&pairs), path)?;
+            report::write_arrays(&matrices.arrays(), &setup.provenance(&pairs), path)?;
             written.push(path.clone());
         }
         self.table.write_stdout(&table)?;
@@ -183,7 +185,8 @@ impl Edges {
     }
 }
 
-fn named(flag: &str, names: &[String]) -> Result<Named, Error> {
+/// Nodes by name, each as typed.
+pub fn named(flag: &str, names: &[String]) -> Result<Named, Error> {
     let pattern = |name: &String| match name.parse() {
         Ok(pattern) => Ok((name.clone(), pattern)),
         Err(error) => Err(Error::Usage(format!("--{flag}: {error}"))),
@@ -200,6 +203,7 @@ struct Results<'a> {
     keep: bool,
     averages: Option<Averages>,
     matrices: Option<Matrices>,
+    axes: &'a EdgeAxes,
     /// The strongest rows so far.
     strongest: Table,
     /// The clean prompts' readouts, and what was executed.
@@ -223,7 +227,9 @@ impl Results<'_> {
         }
         self.outcome.plan += batch.outcome.plan;
         if let Some(matrices) = &mut self.matrices {
-            matrices.add(pair, batch);
+            let places = batch.edges.iter().map(|edge| self.axes.place(edge));
+            let places: Vec<Option<usize>> = places.collect();
+            matrices.add(pair, &batch.pair.pair, read, &places);
         }
         let rows = batch.rows(&self.setup.model, self.metrics, pair);
         if let Some(averages) = &mut self.averages {
@@ -292,38 +298,4 @@ impl Task for Patching<'_, '_> {
         bar.finish_and_clear();
         Ok(start.elapsed())
     }
-}
-
-/// Of each metric `m`: `m`, the mean over pairs; `m_pairs`, `m_base` and `m_source`, of each pair; and
-/// `m_targets`, of each pair and target, where targets differ.
-fn arrays(matrices: &Matrices) -> Arrays {
-    let shape = matrices.shape();
-    let with = |first: &[usize]| [first, &shape].concat();
-    let mut arrays = Arrays::new();
-    for matrix in &matrices.of {
-        let base = matrix.base();
-        let pairs = base.len();
-        let mut add = |name: &str, shape, values| {
-            let name = format!("{}{name}", matrix.metric);
-            arrays.push((name, Array::Floats(shape, values)));
-        };
-        add("", with(&[]), matrix.mean());
-        add("_pairs", with(&[pairs]), matrix.pairs());
-        if matrix.targets > 1 {
-            let every = with(&[pairs, matrix.targets]);
-            add("_targets", every, matrix.every());
-        }
-        add("_base", vec![pairs], base);
-        add("_source", vec![pairs], matrix.source());
-    }
-    let mut axes = ["sender", "receiver"].map(str::to_owned).to_vec();
-    let nodes = [matrices.senders(), matrices.receivers()];
-    let mut along: Arrays = axes.iter().cloned().zip(nodes.map(Array::Texts)).collect();
-    if let [_, _, positions] = shape[..] {
-        axes.push("position".into());
-        along.push(("position".into(), Array::indices((0..positions).collect())));
-    }
-    arrays.push(("axes".into(), Array::Texts(axes)));
-    arrays.extend(along);
-    arrays
 }

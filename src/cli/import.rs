@@ -13,17 +13,17 @@ use super::prompts::{Answers, default_targets};
 use super::setup::Setup;
 use super::{Global, note};
 use crate::data::position::Position;
-use crate::data::{Example, Prompt, Reading};
+use crate::data::{Example, Reading};
 use crate::error::Error;
 use crate::pyvene::columns::Part;
 use crate::pyvene::configuration::{Configuration, Representation};
-use crate::pyvene::experiment::{self, Asked, Located, PromptText, Written};
+use crate::pyvene::experiment::{self, Asked, Located, Written};
 use crate::pyvene::state::Tensor;
 use crate::pyvene::steps::{self, Reads, Step, steps};
 use crate::report::WholeFile;
 use crate::sweep::check::check_pair;
 use crate::sweep::grid::Span;
-use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::pair::{Pair, PairRuns, PromptText};
 
 /// Flags of `import`.
 #[derive(Debug, Args)]
@@ -219,22 +219,19 @@ impl Pyvene {
     }
 
     fn prompts(&self, setup: &Setup) -> Result<(Given, Vec<Given>), Error> {
-        let text = |words: &String| -> Result<Given, Error> {
-            Ok(Given {
-                ids: setup.model.text()?.encode(words)?,
-                text: PromptText::Text(words.clone()),
-            })
+        let given = |text: PromptText| -> Result<Given, Error> {
+            let ids = text.tokens(&setup.model)?;
+            Ok(Given { text, ids })
         };
-        let ids = |ids: &[u32]| Given {
-            text: PromptText::Ids(ids.to_vec()),
-            ids: ids.to_vec(),
-        };
+        let ids = self.base_ids.clone().unwrap_or_default();
         let base = match &self.base {
-            Some(words) => text(words)?,
-            None => ids(self.base_ids.as_deref().unwrap_or_default()),
+            Some(words) => PromptText::Text(words.clone()),
+            None => PromptText::Ids(ids),
         };
-        let mut sources: Vec<Given> = self.source.iter().map(text).collect::<Result<_, _>>()?;
-        sources.extend(self.source_ids.iter().map(|list| ids(&list.0)));
+        let texts = self.source.iter().cloned().map(PromptText::Text);
+        let ids = self.source_ids.iter().map(|list| list.0.clone());
+        let sources = texts.chain(ids.map(PromptText::Ids));
+        let (base, sources) = (given(base)?, sources.map(given).collect::<Result<_, _>>()?);
         Ok((base, sources))
     }
 
@@ -268,9 +265,9 @@ impl Pyvene {
                 "--heads applies to nothing here: no representation has heads; leave it out".into(),
             ));
         }
-        let prompt = |which: steps::Prompt| match which {
-            steps::Prompt::Base => Some(base),
-            steps::Prompt::Source(index) => sources.get(index),
+        let prompt = |which: steps::PatchedPrompt| match which {
+            steps::PatchedPrompt::Base => Some(base),
+            steps::PatchedPrompt::Source(index) => sources.get(index),
         };
         let mut located = vec![Located::default(); count];
         for step in steps {
@@ -362,8 +359,7 @@ impl Pyvene {
                 )));
             }
         };
-        let mut example =
-            Example::of_ids(here.to_vec(), there.map(|ids| Prompt::Ids(ids.to_vec())));
+        let mut example = Example::of_ids(here.to_vec(), there.map(<[u32]>::to_vec));
         example.positions = Some(positions);
         example.source_positions = source;
         let reading = Reading::of_positions(&setup.model, None, there.is_some());

@@ -14,6 +14,7 @@ mod info;
 mod known;
 mod output;
 mod pairs;
+mod path;
 mod picture;
 mod plot;
 mod prompts;
@@ -83,6 +84,8 @@ enum Command {
     Sweep(Box<sweep::Sweep>),
     /// Patch every edge between heads and MLPs, one at a time, exactly
     Edges(Box<edges::Edges>),
+    /// Patch what a sender tells some receivers along direct paths, exactly
+    Path(Box<path::Path>),
     /// Corrupt a subject with noise, and see which restored states bring the answer back
     Trace(Box<trace::Trace>),
     /// Run an experiment file (TOML or JSON)
@@ -113,6 +116,7 @@ impl Cli {
             Command::Topk(command) => command.run(global),
             Command::Sweep(command) => command.run(global),
             Command::Edges(command) => command.run(global),
+            Command::Path(command) => command.run(global),
             Command::Trace(command) => command.run(global),
             Command::Run(command) => command.run(global),
             Command::Import(command) => command.run(global),

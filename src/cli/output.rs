@@ -17,7 +17,7 @@ use crate::sweep::metric::Metric;
 use crate::sweep::pair::{Pair, PairRuns};
 use crate::sweep::results::table;
 use crate::sweep::summary::summary;
-use crate::sweep::table::Provenance;
+use crate::sweep::table::{Provenance, Table};
 
 /// Where results go.
 #[derive(Debug, Args)]
@@ -28,11 +28,28 @@ pub struct Output {
     picture: Picture,
 }
 
+/// What was read of some pairs' runs.
+pub struct Results<'a> {
+    pub pairs: &'a [PairRuns],
+    pub outcome: &'a Outcome,
+    pub time: Duration,
+    pub table: Table,
+    /// What a row patches.
+    pub what: Patched,
+    /// What stands under the heat map; `None` where several rows would share a cell, and none is drawn.
+    pub notes: Option<Vec<String>>,
+}
+
 impl Output {
     /// Refuses files that could not be written, before anything is computed.
     pub fn check(&self) -> Result<(), Error> {
         self.table.check()?;
         self.picture.check()
+    }
+
+    /// Whether a heat map goes to a file.
+    pub fn is_plotted(&self) -> bool {
+        self.picture.plot.is_some()
     }
 
     /// The column that is drawn: the first metric, else the probability.
@@ -69,23 +86,50 @@ impl Output {
         Ok(())
     }
 
+    /// What was read of runs, as a table.
+    pub fn tabulate<'a>(
+        &self,
+        setup: &Setup,
+        pairs: &'a [PairRuns],
+        (outcome, time): (&'a Outcome, Duration),
+    ) -> Results<'a> {
+        let provenance = self.table.provenance(setup, pairs);
+        Results {
+            pairs,
+            outcome,
+            time,
+            table: table(&setup.model, pairs, outcome, &self.table.metric, provenance),
+            what: Patched::Site,
+            notes: Some(Vec::new()),
+        }
+    }
+
     /// Writes files, and the same for people.
     pub fn write(
         &self,
         setup: &Setup,
-        pairs: &[PairRuns],
-        outcome: &Outcome,
-        time: Duration,
+        results: &Results<'_>,
         averages: bool,
     ) -> Result<ExitCode, Error> {
+        let Results {
+            pairs,
+            outcome,
+            time,
+            table,
+            what,
+            notes,
+        } = results;
         let metrics = &self.table.metric;
-        let provenance = self.table.provenance(setup, pairs);
-        let table = table(&setup.model, pairs, outcome, metrics, provenance);
         let averages = averages && self.table.path().is_some();
-        let averages = averages.then(|| summary(&table, pairs, outcome, metrics));
-        let mut written = self.table.write(&table, averages.as_ref())?;
-        let map = match HeatMap::new(&table, &self.drawn()) {
-            Ok(map) => Some(map),
+        let averages = averages.then(|| summary(table, pairs, outcome, metrics));
+        let mut written = self.table.write(table, averages.as_ref())?;
+        let draw = |notes: &Vec<String>| {
+            let mut map = HeatMap::new(table, &self.drawn())?;
+            map.notes.extend(notes.iter().cloned());
+            Ok(map)
+        };
+        let map = match notes.as_ref().map(draw).transpose() {
+            Ok(map) => map,
             // runs of several patches have no place in a grid; only who asked for a plot minds
             Err(ReportError::NothingToPlot(_)) if self.picture.plot.is_none() => None,
             Err(error) => return Err(error.into()),
@@ -93,18 +137,20 @@ impl Output {
         if let Some(map) = &map {
             self.picture.write(map, &mut written)?;
         }
-        self.table.write_stdout(&table)?;
+        self.table.write_stdout(table)?;
         print(&mut self.table.people(), |out| {
             write_prompts(setup, pairs, outcome, table.rows.len(), out)?;
             if let Some(map) = &map {
                 writeln!(out)?;
                 self.picture.render(map, &self.table, out)?;
+            }
+            if map.is_some() || *what == Patched::Path {
                 writeln!(out, "\nstrongest")?;
-                write_strongest(&strongest(&table, None, 10), Patched::Site, out)?;
+                write_strongest(&strongest(table, None, 10), *what, out)?;
             }
             let lost = table.rows.iter().filter(|row| !row.logprob.is_finite());
             write_lost(lost.count(), table.rows.len(), out)?;
-            write_done(&outcome.plan, time, &written, out)
+            write_done(&outcome.plan, *time, &written, out)
         })?;
         Ok(ExitCode::SUCCESS)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::data::{DataFlags, Fallback};
 use super::setup::Setup;
 use crate::data::position::Position;
-use crate::data::{self, Example, Prompt, Reading, Resolved, RowError};
+use crate::data::{self, Example, Reading, Resolved, RowError};
 use crate::error::Error;
 use crate::patch::Run;
 use crate::sweep::check::{CheckError, check_run};
@@ -61,7 +61,8 @@ impl FromStr for Where {
 }
 
 impl Where {
-    fn listed(&self) -> Option<&[Position]> {
+    /// The positions, if they are listed.
+    pub fn listed(&self) -> Option<&[Position]> {
         match self {
             Self::Listed(list) => Some(list),
             _ => None,
@@ -157,7 +158,7 @@ impl Ask<'_> {
         let reads_source = self.grid.op.reads_source();
         let listed = self.places.listed();
         let reading = Reading::of_positions(&self.setup.model, listed, reads_source);
-        let example = Example::of_ids(pair.base.clone(), pair.source.clone().map(Prompt::Ids));
+        let example = Example::of_ids(pair.base.clone(), pair.source.clone());
         let resolved = reading.resolve(&example);
         let resolved = resolved.map_err(|e| Error::Usage(format!("--positions: {}", e.problem)))?;
         Ok(resolved.spots)
@@ -171,14 +172,7 @@ impl Ask<'_> {
         known: &mut Known,
     ) -> Result<Result<One, CheckError>, Error> {
         let config = &self.setup.model.config;
-        let labels = spots
-            .iter()
-            .map(|spot| match (&spot.name, &spot.positions[..]) {
-                (Some(name), _) => name.clone(),
-                (None, [only]) => only.to_string(),
-                (None, several) => format!("{several:?}"),
-            });
-        let labels: Vec<String> = labels.collect();
+        let labels: Vec<String> = spots.iter().map(Spot::label).collect();
         if !known.contains_key(&spots) {
             let (runs, cells) = match self.preset {
                 Some(preset) => preset.runs(self.grid, config, &spots)?,

@@ -38,6 +38,17 @@ pub struct Prompts {
     pub answers: Answers,
 }
 
+/// Flags of a prompt by itself.
+#[derive(Debug, Args)]
+pub struct OnePrompt {
+    /// The prompt; no BOS is added
+    #[arg(required_unless_present = "ids", conflicts_with = "ids")]
+    prompt: Option<String>,
+    /// The prompt as token ids
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    ids: Option<Vec<u32>>,
+}
+
 /// Flags of what is read of a run.
 #[derive(Debug, Args)]
 pub struct Answers {
@@ -90,14 +101,8 @@ impl Prompts {
     }
 
     fn given(&self, setup: &Setup) -> Result<Option<Pair>, Error> {
-        let encode = |text: &Option<String>, ids: &Option<Vec<u32>>| -> Result<_, Error> {
-            Ok(match (text, ids) {
-                (Some(text), _) => Some(setup.model.text()?.encode(text)?),
-                (None, ids) => ids.clone(),
-            })
-        };
-        let source = encode(&self.source, &self.source_ids)?;
-        let Some(base) = encode(&self.base, &self.base_ids)? else {
+        let source = tokens(setup, &self.source, &self.source_ids)?;
+        let Some(base) = tokens(setup, &self.base, &self.base_ids)? else {
             if source.is_some() {
                 return Err(Error::Usage(
                     "a source prompt without a base prompt: give --base too".into(),
@@ -112,6 +117,13 @@ impl Prompts {
             wrong: self.answers.wrong(setup)?,
             ..Pair::default()
         }))
+    }
+}
+
+impl OnePrompt {
+    /// Its token ids.
+    pub fn tokens(&self, setup: &Setup) -> Result<Vec<u32>, Error> {
+        Ok(tokens(setup, &self.prompt, &self.ids)?.unwrap_or_default())
     }
 }
 
@@ -132,6 +144,18 @@ impl Answers {
     pub fn wrong(&self, setup: &Setup) -> Result<Vec<u32>, Error> {
         let id = |text: &String| Ok(setup.model.text()?.target(text, self.first_token)?);
         self.wrong_target.iter().map(id).collect()
+    }
+}
+
+/// Token ids of a prompt that is typed as text or as such ids.
+pub fn tokens(
+    setup: &Setup,
+    text: &Option<String>,
+    ids: &Option<Vec<u32>>,
+) -> Result<Option<Vec<u32>>, Error> {
+    match text {
+        Some(text) => Ok(Some(setup.model.text()?.encode(text)?)),
+        None => Ok(ids.clone()),
     }
 }
 

@@ -41,7 +41,7 @@ impl RunFile {
         setup.announce();
         let (outcome, time) = setup.execute(&pairs, 10, &self.output.table.metric)?;
         self.collect.write(&setup, &outcome)?;
-        self.output
-            .write(&setup, &pairs, &outcome, time, pairs.len() > 1)
+        let results = self.output.tabulate(&setup, &pairs, (&outcome, time));
+        self.output.write(&setup, &results, pairs.len() > 1)
     }
 }

@@ -151,7 +151,8 @@ impl Sweep {
             report::write_arrays(&arrays, &setup.provenance(pairs), path)?;
             note(format_args!("wrote {}", path.display()));
         }
-        output.write(&setup, pairs, &outcome, time, averages)
+        let results = output.tabulate(&setup, pairs, (&outcome, time));
+        output.write(&setup, &results, averages)
     }
 
     /// Refuses flags that a preset leaves no place for.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::prompts::OnePrompt;
 use super::setup::Setup;
 use super::{Global, print};
 use crate::backend::Readout;
@@ -16,12 +17,8 @@ use crate::sweep::pair::{Pair, PairRuns};
 /// Flags of `topk`.
 #[derive(Debug, Args)]
 pub struct Topk {
-    /// The prompt; no BOS is added
-    #[arg(required_unless_present = "ids", conflicts_with = "ids")]
-    prompt: Option<String>,
-    /// The prompt as token ids
-    #[arg(long, value_delimiter = ',', value_name = "IDS")]
-    ids: Option<Vec<u32>>,
+    #[command(flatten)]
+    prompt: OnePrompt,
     /// How many tokens
     #[arg(short = 'n', long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     number: u32,
@@ -40,12 +37,8 @@ enum Format {
 impl Topk {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         let setup = Setup::quiet(global)?;
-        let base = match (&self.prompt, self.ids) {
-            (Some(prompt), _) => setup.model.text()?.encode(prompt)?,
-            (None, ids) => ids.unwrap_or_default(),
-        };
         let pair = Pair {
-            base,
+            base: self.prompt.tokens(&setup)?,
             ..Pair::default()
         };
         check_pair(&pair, &setup.model.config)?;

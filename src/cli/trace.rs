@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::data::{DataFlags, Fallback};
 use super::picture::Picture;
-use super::prompts::{Answers, default_targets};
+use super::prompts::{Answers, default_targets, tokens};
 use super::setup::Setup;
 use super::table_file::{TableFile, write_done, write_lost, write_prompts};
 use super::{Global, print};
@@ -226,12 +226,8 @@ impl Trace {
     }
 
     fn typed(&self, setup: &Setup) -> Result<Prompts, Error> {
-        let base = match (&self.prompt, &self.ids) {
-            (Some(prompt), _) => setup.model.text()?.encode(prompt)?,
-            (None, ids) => ids.clone().unwrap_or_default(),
-        };
         let pair = Pair {
-            base,
+            base: tokens(setup, &self.prompt, &self.ids)?.unwrap_or_default(),
             targets: self.answers.targets(setup)?,
             wrong: self.answers.wrong(setup)?,
             ..Pair::default()

@@ -36,15 +36,7 @@ pub use self::error::{DataError, RowError};
 use self::position::Position;
 pub use self::record::Record;
 pub use self::resolve::{Direction, Reading, Resolved, with_bos};
-
-/// A prompt as a row gives it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Prompt {
-    /// Text.
-    Text(String),
-    /// Token ids.
-    Ids(Vec<u32>),
-}
+use crate::sweep::pair::PromptText;
 
 /// A target or wrong target as a row gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,9 +75,9 @@ pub struct Example {
     /// `line 7` (text, from 1) or `row 6` (Parquet, from 0), for errors.
     pub place: String,
     /// The prompt that is patched when denoising: base, or corrupted.
-    pub base: Prompt,
+    pub base: PromptText,
     /// The prompt that is read when denoising: source, or clean.
-    pub source: Option<Prompt>,
+    pub source: Option<PromptText>,
     /// Right answers.
     pub targets: Vec<Token>,
     /// Wrong answers.

@@ -24,7 +24,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::position::Position;
-use super::{Example, Prompt, RowError, Span, Stretch, Token, facts, years};
+use super::{Example, RowError, Span, Stretch, Token, facts, years};
+use crate::sweep::pair::PromptText;
 
 /// A row as its format gives it: named values.
 pub struct Record<'a> {
@@ -114,7 +115,7 @@ impl Record<'_> {
     }
 
     /// Right and wrong answers.
-    fn answers(&self, source: &Option<Prompt>) -> Result<(Vec<Token>, Vec<Token>), RowError> {
+    fn answers(&self, source: &Option<PromptText>) -> Result<(Vec<Token>, Vec<Token>), RowError> {
         if let Some(year) = self.year(source)? {
             return Ok(years::answers(year));
         }
@@ -130,9 +131,9 @@ impl Record<'_> {
     }
 
     /// The year of a Greater-Than row, in EAP-IG's files a `correct_idx` that stands alone, or a `label`.
-    fn year(&self, source: &Option<Prompt>) -> Result<Option<u8>, RowError> {
+    fn year(&self, source: &Option<PromptText>) -> Result<Option<u8>, RowError> {
         let said = |value| match source {
-            Some(Prompt::Text(clean)) => years::year(clean, value),
+            Some(PromptText::Text(clean)) => years::year(clean, value),
             _ => None,
         };
         let ids = self.field("target_ids")?;
@@ -236,11 +237,13 @@ impl Record<'_> {
         }
     }
 
-    fn prompt(&self, text: &str, ids: &str) -> Result<Option<Prompt>, RowError> {
+    fn prompt(&self, text: &str, ids: &str) -> Result<Option<PromptText>, RowError> {
         let written = match self.field(text)? {
             None => None,
-            Some((_, Value::String(text))) => Some(Prompt::Text(text.clone())),
-            Some((name, value @ Value::Array(_))) => Some(Prompt::Ids(self.numbers(name, value)?)),
+            Some((_, Value::String(text))) => Some(PromptText::Text(text.clone())),
+            Some((name, value @ Value::Array(_))) => {
+                Some(PromptText::Ids(self.numbers(name, value)?))
+            }
             Some((name, other)) => {
                 return Err(self.wrong(name, "text or a list of token ids", other));
             }
@@ -252,7 +255,7 @@ impl Record<'_> {
                 Err(self.error(Some(ids), problem))
             }
             (Some(prompt), None) => Ok(Some(prompt)),
-            (None, ids) => Ok(ids.map(Prompt::Ids)),
+            (None, ids) => Ok(ids.map(PromptText::Ids)),
         }
     }
 

@@ -2,11 +2,11 @@
 
 use super::position::{Position, PositionError};
 use super::words::{Words, WordsError};
-use super::{Example, Prompt, RowError, Span, Stretch, Token};
+use super::{Example, RowError, Span, Stretch, Token};
 use crate::model::{Checkpoint, ModelError};
 use crate::sweep::check::{CheckError, check_pair};
 use crate::sweep::grid::Spot;
-use crate::sweep::pair::Pair;
+use crate::sweep::pair::{Pair, PromptText};
 
 /// Which of a row's two prompts is patched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,18 +121,13 @@ impl<'a> Reading<'a> {
     fn side(
         &self,
         example: &Example,
-        prompt: &Prompt,
+        prompt: &PromptText,
         which: &'static str,
     ) -> Result<Side, RowError> {
         let field = example.called(which).to_owned();
         let fail = |problem: String| error(example, Some(&field), problem);
-        let ids = match prompt {
-            Prompt::Ids(ids) => ids.clone(),
-            Prompt::Text(text) => {
-                let encoded = self.model.text().and_then(|t| t.encode(text));
-                encoded.map_err(|error| fail(error.to_string()))?
-            }
-        };
+        let tokens = prompt.tokens(self.model);
+        let ids = tokens.map_err(|error| fail(error.to_string()))?;
         let ids = with_bos(ids, self.bos)
             .ok_or_else(|| fail("begins with the BOS token already: leave out --bos".to_owned()))?;
         let tokenizer = self.model.tokenizer.as_ref();
@@ -351,12 +346,12 @@ impl<'a> Reading<'a> {
 
 impl Example {
     /// A pair of no file, given as token ids.
-    pub fn of_ids(base: Vec<u32>, source: Option<Prompt>) -> Self {
+    pub fn of_ids(base: Vec<u32>, source: Option<Vec<u32>>) -> Self {
         Self {
             path: std::path::PathBuf::new(),
             place: String::new(),
-            base: Prompt::Ids(base),
-            source,
+            base: PromptText::Ids(base),
+            source: source.map(PromptText::Ids),
             targets: Vec::new(),
             wrong: Vec::new(),
             positions: None,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, BasisOn, Place, Probe, Store};
 use crate::basis::Basis;
-use crate::plan::phase::{Encoded, Move, Recipe, With, recipe};
+use crate::plan::phase::{Move, With};
+use crate::plan::recipe::{Encoded, Recipe, recipe};
 use crate::plan::tables::{Operand, Write};
 
 /// Coordinates that stand in memory at once, in numbers: what a phase has more of is done in parts, or

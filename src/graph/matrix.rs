@@ -1,14 +1,16 @@
-//! Edge patching's results as arrays, senders × receivers, and × positions where each is patched by itself.
+//! Results of a pair as arrays: a value of each metric at each place along some named axes.
 
 use std::collections::HashSet;
 
 use super::edge::Edge;
 use super::extent::EdgeAt;
 use super::node::{Receiver, Sender};
-use super::patching::Batch;
+use crate::report::{Array, Arrays};
+use crate::sweep::execute::PairOutcome;
 use crate::sweep::metric::{Metric, Reading};
+use crate::sweep::pair::Pair;
 
-/// One metric of every edge of every pair.
+/// One metric of every place of every pair.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrix {
     /// The metric.
@@ -16,8 +18,8 @@ pub struct Matrix {
     /// Values that a run has: one for each target where they differ between targets, else 1. The most
     /// of any pair.
     pub targets: usize,
-    /// Each pair's values, `[targets, …]` with the axes of [`Matrices::shape`] behind; NaN where there is
-    /// no such edge or position.
+    /// Each pair's values, `[targets, …]` with the axes of [`Matrices`] behind; NaN where nothing was
+    /// run.
     pairs: Vec<Vec<Vec<f64>>>,
     /// The clean base's, by pair and target.
     base: Vec<Vec<f64>>,
@@ -25,24 +27,98 @@ pub struct Matrix {
     source: Vec<Vec<f64>>,
 }
 
-/// The matrices of some metrics, with the nodes that stand along them.
+/// An axis: its name, and how many coordinates it has, and what they are called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis {
+    /// Such as `sender`.
+    pub name: &'static str,
+    /// Its coordinates' number.
+    pub length: usize,
+    /// Their names or numbers.
+    pub coordinates: Array,
+}
+
+/// The matrices of some metrics, with what stands along them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrices {
-    senders: Vec<Sender>,
-    receivers: Vec<Receiver>,
-    /// Tokens of the longest prompt, where each position is patched by itself.
-    positions: Option<usize>,
+    axes: Vec<Axis>,
     /// One a metric, in the order given.
     pub of: Vec<Matrix>,
 }
 
-impl Matrices {
-    /// Matrices over the nodes of these edges; where each position is patched by itself, over so many
-    /// positions, those of the longest prompt.
-    pub fn new(edges: &[Edge], positions: Option<usize>, metrics: &[Metric]) -> Self {
+/// What stands along the matrices of edges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeAxes {
+    senders: Vec<Sender>,
+    receivers: Vec<Receiver>,
+    /// Tokens of the longest prompt, where each position is patched by itself.
+    positions: Option<usize>,
+}
+
+impl Axis {
+    /// An axis of things that have names.
+    pub fn named(name: &'static str, names: Vec<String>) -> Self {
+        Self {
+            name,
+            length: names.len(),
+            coordinates: Array::Texts(names),
+        }
+    }
+
+    /// An axis of so many numbers, from 0.
+    pub fn numbered(name: &'static str, length: usize) -> Self {
+        Self {
+            name,
+            length,
+            coordinates: Array::indices((0..length).collect()),
+        }
+    }
+}
+
+impl EdgeAxes {
+    /// The nodes of these edges; where each position is patched by itself, so many positions, those of
+    /// the longest prompt.
+    pub fn new(edges: &[Edge], positions: Option<usize>) -> Self {
         let (mut from, mut to) = (HashSet::new(), HashSet::new());
         let senders = edges.iter().map(|edge| edge.sender);
         let receivers = edges.iter().map(|edge| edge.receiver);
+        Self {
+            senders: senders.filter(|sender| from.insert(*sender)).collect(),
+            receivers: receivers.filter(|receiver| to.insert(*receiver)).collect(),
+            positions,
+        }
+    }
+
+    /// As axes.
+    pub fn axes(&self) -> Vec<Axis> {
+        let senders = self.senders.iter().map(Sender::to_string);
+        let receivers = self.receivers.iter().map(Receiver::to_string);
+        let nodes = [
+            Axis::named("sender", senders.collect()),
+            Axis::named("receiver", receivers.collect()),
+        ];
+        let positions = self
+            .positions
+            .map(|count| Axis::numbered("position", count));
+        nodes.into_iter().chain(positions).collect()
+    }
+
+    /// Where an edge's value stands, if it has a place here.
+    pub fn place(&self, EdgeAt { edge, position }: &EdgeAt) -> Option<usize> {
+        let sender = self.senders.iter().position(|s| *s == edge.sender)?;
+        let receiver = self.receivers.iter().position(|r| *r == edge.receiver)?;
+        let place = sender * self.receivers.len() + receiver;
+        match (self.positions, *position) {
+            (None, None) => Some(place),
+            (Some(count), Some(position)) => (position < count).then_some(place * count + position),
+            _ => None,
+        }
+    }
+}
+
+impl Matrices {
+    /// Matrices over these axes, without pairs yet.
+    pub fn new(axes: Vec<Axis>, metrics: &[Metric]) -> Self {
         let empty = |metric: &Metric| Matrix {
             metric: *metric,
             targets: 0,
@@ -51,46 +127,25 @@ impl Matrices {
             source: Vec::new(),
         };
         Self {
-            senders: senders.filter(|sender| from.insert(*sender)).collect(),
-            receivers: receivers.filter(|receiver| to.insert(*receiver)).collect(),
-            positions,
+            axes,
             of: metrics.iter().map(empty).collect(),
         }
     }
 
-    /// How long each axis is: senders, receivers, and positions where each is patched by itself.
-    pub fn shape(&self) -> Vec<usize> {
-        let nodes = [self.senders.len(), self.receivers.len()];
-        nodes.into_iter().chain(self.positions).collect()
-    }
-
-    /// Names of the senders, in order.
-    pub fn senders(&self) -> Vec<String> {
-        self.senders.iter().map(Sender::to_string).collect()
-    }
-
-    /// Names of the receivers, in order.
-    pub fn receivers(&self) -> Vec<String> {
-        self.receivers.iter().map(Receiver::to_string).collect()
-    }
-
-    /// Adds edges of the pair of this index; pairs come in order.
-    pub fn add(&mut self, index: usize, batch: &Batch) {
-        let size = self.shape().iter().product();
-        let Some(read) = batch.outcome.pairs.first() else {
-            return;
-        };
+    /// Adds what was read of the pair of this index, where each run's value stands at one of `places`;
+    /// pairs come in order.
+    pub fn add(&mut self, index: usize, pair: &Pair, read: &PairOutcome, places: &[Option<usize>]) {
+        let size = self.axes.iter().map(|axis| axis.length).product();
         let Some(base) = read.base.last() else { return };
         let reading = |run| Reading {
-            pair: &batch.pair.pair,
+            pair,
             base,
             source: read.source.as_ref(),
             run,
         };
-        let places: Vec<Option<usize>> = batch.edges.iter().map(|e| self.place(e)).collect();
         for matrix in &mut self.of {
             let metric = matrix.metric;
-            let targets = metric.values(&batch.pair.pair);
+            let targets = metric.values(pair);
             let each = |run| (0..targets).map(move |i| metric.of(&reading(run), i));
             if matrix.pairs.len() == index {
                 matrix.targets = matrix.targets.max(targets);
@@ -115,15 +170,34 @@ impl Matrices {
         }
     }
 
-    fn place(&self, EdgeAt { edge, position }: &EdgeAt) -> Option<usize> {
-        let sender = self.senders.iter().position(|s| *s == edge.sender)?;
-        let receiver = self.receivers.iter().position(|r| *r == edge.receiver)?;
-        let place = sender * self.receivers.len() + receiver;
-        match (self.positions, *position) {
-            (None, None) => Some(place),
-            (Some(count), Some(position)) => (position < count).then_some(place * count + position),
-            _ => None,
+    /// Of each metric `m`: `m`, the mean over pairs; `m_pairs`, `m_base` and `m_source`, of each pair;
+    /// and `m_targets`, of each pair and target, where targets differ. Then the names of the axes, and
+    /// what stands along each.
+    pub fn arrays(&self) -> Arrays {
+        let shape: Vec<usize> = self.axes.iter().map(|axis| axis.length).collect();
+        let with = |first: &[usize]| [first, &shape].concat();
+        let mut arrays = Arrays::new();
+        for matrix in &self.of {
+            let base = matrix.base();
+            let pairs = base.len();
+            let mut add = |name: &str, shape, values| {
+                let name = format!("{}{name}", matrix.metric);
+                arrays.push((name, Array::Floats(shape, values)));
+            };
+            add("", with(&[]), matrix.mean());
+            add("_pairs", with(&[pairs]), matrix.pairs());
+            if matrix.targets > 1 {
+                let every = with(&[pairs, matrix.targets]);
+                add("_targets", every, matrix.every());
+            }
+            add("_base", vec![pairs], base);
+            add("_source", vec![pairs], matrix.source());
         }
+        let names = self.axes.iter().map(|axis| axis.name.to_owned());
+        arrays.push(("axes".into(), Array::Texts(names.collect())));
+        let along = self.axes.iter();
+        arrays.extend(along.map(|axis| (axis.name.to_owned(), axis.coordinates.clone())));
+        arrays
     }
 }
 

@@ -14,6 +14,7 @@
 //! | what a sender contributes in the source and not in the base | [`contribution`] |
 //! | patching one edge at a time | [`patching`] |
 //! | results as senders × receivers (× positions) | [`matrix`] |
+//! | patching what a sender tells some receivers along direct paths | [`path`] |
 //!
 //! Names are those of EAP-IG and auto-circuit: `input`, `a3.h5`, `m2`, `logits`, `a9.h6<q>`, and
 //! `a3.h5->a9.h6<q>`.
@@ -24,3 +25,4 @@ pub mod extent;
 pub mod matrix;
 pub mod node;
 pub mod patching;
+pub mod path;

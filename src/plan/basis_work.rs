@@ -2,7 +2,8 @@
 
 use crate::plan::cell::{Cell, Through, Value};
 use crate::plan::cone::Cone;
-use crate::plan::phase::{With, recipe};
+use crate::plan::phase::With;
+use crate::plan::recipe::recipe;
 use crate::plan::tables::Operand;
 use crate::site::Stage;
 
@@ -30,7 +31,7 @@ impl Cone {
             let with = match cell.value {
                 Value::None => With::Nothing,
                 Value::Constant(..) => With::Coordinates(0),
-                Value::Read { .. } | Value::Mean { .. } => With::Row(Operand::None),
+                Value::Read(_) | Value::Mean { .. } => With::Row(Operand::None),
             };
             let recipe = recipe(basis, cell.op, with, picks.is_none());
             self.bases.multiply_adds += recipe.multiply_adds(basis);
@@ -45,7 +46,7 @@ impl Cone {
     }
 
     /// Whether a stage's buffer has a row of this run for a position: where a cell can be applied.
-    fn has_row(&self, stage: Stage, layer: usize, position: usize) -> bool {
+    pub fn has_row(&self, stage: Stage, layer: usize, position: usize) -> bool {
         let of = |layer: usize| {
             let index = layer.checked_sub(self.start);
             index.and_then(|i| self.layers.get(i))

@@ -19,20 +19,7 @@ pub enum Value {
     /// The operator reads nothing.
     None,
     /// The activation of a clean run, or of another run of the pair.
-    Read {
-        /// Whose run.
-        origin: Origin,
-        /// Kept under this stage (see [`kept`]) ...
-        stage: Stage,
-        /// ... and layer.
-        layer: usize,
-        /// Row.
-        position: usize,
-        /// Head, for scores and pattern, whose rows are head by key; 0 elsewhere.
-        head: usize,
-        /// First column (first key for scores and pattern).
-        column: usize,
-    },
+    Read(Read),
     /// A constant: the cell's length of values starting at the offset; in a basis, one for each
     /// coordinate.
     Constant(Arc<[f64]>, usize),
@@ -47,6 +34,23 @@ pub enum Value {
         /// First column.
         column: usize,
     },
+}
+
+/// Where an activation is read, from one number of its row on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read {
+    /// Whose run.
+    pub origin: Origin,
+    /// Kept under this stage (see [`kept`]) ...
+    pub stage: Stage,
+    /// ... and layer.
+    pub layer: usize,
+    /// Row.
+    pub position: usize,
+    /// Head, for scores and pattern, whose rows are head by key; 0 elsewhere.
+    pub head: usize,
+    /// First column (first key for scores and pattern).
+    pub column: usize,
 }
 
 /// What a cell does to the value standing there.
@@ -119,7 +123,7 @@ impl Cell {
         match &self.through {
             Through::Row => self.op.replaces(),
             Through::Basis(basis, _) => {
-                let read = matches!(self.value, Value::Read { .. });
+                let read = matches!(self.value, Value::Read(_));
                 basis.is_by_difference() && self.op == CellOp::Set && read
             }
             Through::Function(..) => false,
@@ -227,7 +231,7 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
                     | Op::Skip
                     | Op::Interpolate(_)
                     | Op::Add(None)
-                    | Op::Subtract(None) => Value::Read {
+                    | Op::Subtract(None) => Value::Read(Read {
                         origin: patch.origin,
                         stage: kept_stage,
                         layer: kept_layer,
@@ -238,7 +242,7 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
                         } else {
                             at(from_head) + first
                         },
-                    },
+                    }),
                     // a constant's row is one head's, or has those of every head side by side
                     Op::Set(v) | Op::Add(Some(v)) | Op::Subtract(Some(v)) => {
                         let row = v.values.len() / v.rows;

@@ -12,6 +12,7 @@ pub mod cost;
 pub mod noise;
 pub mod phase;
 pub mod positions;
+pub mod recipe;
 pub mod shelf;
 pub mod subspace;
 pub mod tables;

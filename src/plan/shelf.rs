@@ -10,8 +10,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::model::Config;
+use crate::patch::Origin;
+use crate::plan::cell::Read;
 use crate::plan::cone::Wanted;
-use crate::plan::trace::TraceLayout;
+use crate::plan::trace::{PromptRows, TraceLayout};
 use crate::site::Stage;
 
 /// A run that is read: all of it, or only the patches that act before some point.
@@ -116,6 +118,27 @@ impl Shelf {
     ) -> impl Iterator<Item = (usize, usize)> + '_ {
         let rows = self.rows.get(&(id, stage, layer)).into_iter().flatten();
         rows.map(|(position, (_, row))| (*position, *row))
+    }
+
+    /// Matrix, row and column at which what a run of `pair` reads begins.
+    pub fn read(
+        &self,
+        layout: &TraceLayout,
+        read: &Read,
+        prompts: &PromptRows,
+        pair: usize,
+    ) -> (usize, usize, usize) {
+        let (slot, row) = match &read.origin {
+            Origin::Clean(prompt) => (
+                layout.slots[&(read.stage, read.layer)],
+                prompts[prompt] + read.position,
+            ),
+            Origin::Run(run) => {
+                let id = RunId::whole(pair, *run);
+                self.find(layout, id, read.stage, read.layer, read.position)
+            }
+        };
+        (slot, row, read.head * layout.key_stride() + read.column)
     }
 
     /// Matrix and row of a run's value: its own, or the clean run's where it has none.

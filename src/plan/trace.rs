@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::model::Config;
+use crate::patch::Prompt;
 use crate::plan::positions::Positions;
 use crate::site::Stage;
 
@@ -20,6 +21,9 @@ pub struct CleanPrompt {
     /// Positions that are read out.
     pub readouts: Positions,
 }
+
+/// The row of position 0 of each of a pair's prompts in a trace.
+pub type PromptRows = BTreeMap<Prompt, usize>;
 
 /// The clean runs of a group of pairs, and the stages that are kept of them.
 #[derive(Debug, Clone, Default)]

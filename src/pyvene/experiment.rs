@@ -12,19 +12,11 @@ use super::kind::Kind;
 use super::parameters::{self, Parameters};
 use super::place::{Skip, Unit};
 use super::state::{StateDict, Tensor};
-use super::steps::{Prompt, Reads, Step};
+use super::steps::{PatchedPrompt, Reads, Step};
 use super::{PyveneError, printable};
 use crate::model::Config;
 use crate::site::{Component, Width};
-
-/// A prompt as it is written down.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PromptText {
-    /// As text.
-    Text(String),
-    /// As token ids.
-    Ids(Vec<u32>),
-}
+use crate::sweep::pair::PromptText;
 
 /// Where one representation acts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -400,7 +392,7 @@ fn whole(
     for step in &asked.steps {
         writeln!(to, "\n[[run]]")?;
         writeln!(to, "name = {}", text(&step.name))?;
-        if let Prompt::Source(source) = step.prompt {
+        if let PatchedPrompt::Source(source) = step.prompt {
             writeln!(to, "prompt = {}", text(&source_name(source)))?;
         }
         for patch in step

@@ -3,9 +3,9 @@
 use super::PyveneError;
 use super::configuration::{Configuration, Mode, Representation};
 
-/// A prompt of the experiment.
+/// The prompt that a run patches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prompt {
+pub enum PatchedPrompt {
     /// The base.
     Base,
     /// One of the sources, in the order of pyvene's `sources`.
@@ -29,7 +29,7 @@ pub struct Step {
     /// Its name; pyvene's own, in serial mode.
     pub name: String,
     /// The prompt that is patched.
-    pub prompt: Prompt,
+    pub prompt: PatchedPrompt,
     /// Representations by their index, in the order in which they act.
     pub patches: Vec<(usize, Reads)>,
 }
@@ -66,7 +66,7 @@ pub fn steps(configuration: &Configuration, given: usize) -> Result<Vec<Step>, P
         }
         return Ok(vec![Step {
             name: "parallel".into(),
-            prompt: Prompt::Base,
+            prompt: PatchedPrompt::Base,
             patches,
         }]);
     }
@@ -92,8 +92,8 @@ pub fn steps(configuration: &Configuration, given: usize) -> Result<Vec<Step>, P
                 false => format!("source_{index}->source_{}", index + 1),
             },
             prompt: match index == last {
-                true => Prompt::Base,
-                false => Prompt::Source(source(index + 1)),
+                true => PatchedPrompt::Base,
+                false => PatchedPrompt::Source(source(index + 1)),
             },
             patches: vec![(made.index, from)],
         });

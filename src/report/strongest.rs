@@ -29,13 +29,15 @@ pub enum Patched {
     Site,
     /// An edge, which its name says all of.
     Edge,
+    /// Paths, likewise.
+    Path,
     /// An edge at one position.
     EdgeAt,
     /// A site that is restored in a corrupted prompt, which is its base.
     Restored,
 }
 
-/// Writes rows as aligned lines: site, head, position and token (or edge), target, base → patched,
+/// Writes rows as aligned lines: site, head, position and token (or edge, or path), target, base → patched,
 /// change.
 pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io::Result<()> {
     if rows.is_empty() {
@@ -47,6 +49,7 @@ pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io:
             match what {
                 Patched::Site | Patched::Restored => "site",
                 Patched::Edge | Patched::EdgeAt => "edge",
+                Patched::Path => "path",
             },
             "head",
             "position",
@@ -91,7 +94,7 @@ pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io:
     // what the edge's name says already
     let said = match what {
         Patched::Site | Patched::Restored => 1..1,
-        Patched::Edge => 1..3,
+        Patched::Edge | Patched::Path => 1..3,
         Patched::EdgeAt => 1..2,
     };
     for line in &mut lines {

@@ -10,10 +10,11 @@ use crate::forward::Traces;
 use crate::patch::{Origin, Prompt};
 use crate::plan::cell::{Cell, CellOp, Value, kept};
 use crate::plan::chunk::Means;
-use crate::plan::shelf::{RunId, Shelf};
+use crate::plan::shelf::Shelf;
 use crate::plan::trace::TraceLayout;
 use crate::site::Stage;
 use crate::sweep::layout::Place;
+use crate::sweep::pair::Pair;
 
 /// A stretch of a row: of a kept activation, or of the constants of a store.
 #[derive(Clone, Copy)]
@@ -95,7 +96,7 @@ pub(super) fn dead<B: Backend>(
         .flat_map(|run| run.cells.iter().map(move |cell| (run, cell)))
         .map(|(run, cell)| {
             let there = there(cell, run, &kept.traces.layout)?;
-            let written = written(cell, run, kept, &zeros, &mut constants)?;
+            let written = written(cell, run, kept, &zeros, &mut constants);
             Some((written, there, cell.length))
         })
         .collect();
@@ -172,15 +173,15 @@ fn written<M>(
     kept: &Kept<'_, M>,
     zeros: &[f64],
     constants: &mut Constants,
-) -> Option<At> {
+) -> At {
     let layout = &kept.traces.layout;
     match &cell.value {
         Value::None => {
             debug_assert_eq!(cell.op, CellOp::Zero);
-            Some(constants.push(cell.stage, &zeros[..cell.length]))
+            constants.push(cell.stage, &zeros[..cell.length])
         }
         Value::Constant(values, offset) => {
-            Some(constants.push(cell.stage, &values[*offset..][..cell.length]))
+            constants.push(cell.stage, &values[*offset..][..cell.length])
         }
         Value::Mean {
             over,
@@ -189,31 +190,33 @@ fn written<M>(
             column,
         } => {
             let mean = &kept.means[&(over.label.clone(), *stage, *layer)];
-            Some(constants.push(cell.stage, &mean[*column..][..cell.length]))
+            constants.push(cell.stage, &mean[*column..][..cell.length])
         }
-        Value::Read {
-            origin,
-            stage,
-            layer,
-            position,
-            head,
-            column,
-        } => {
-            let (slot, row) = match origin {
-                Origin::Clean(prompt) => (
-                    *layout.slots.get(&(*stage, *layer))?,
-                    run.place.rows.get(prompt)? + position,
-                ),
-                Origin::Run(read) => {
-                    let id = RunId::whole(run.pair, *read);
-                    kept.shelf.find(layout, id, *stage, *layer, *position)
-                }
-            };
-            Some(At::Kept {
-                slot,
-                row,
-                column: head * layout.key_stride() + column,
-            })
+        Value::Read(read) => {
+            let (slot, row, column) = kept.shelf.read(layout, read, &run.place.rows, run.pair);
+            At::Kept { slot, row, column }
         }
     }
+}
+
+/// Tokens that two prompts share from the start.
+fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Whether a cell writes the clean run's own value, as far as tokens tell.
+pub(super) fn same_by_tokens(cell: &Cell, pair: &Pair, prompt: Prompt) -> bool {
+    let Value::Read(read) = &cell.value else {
+        return false;
+    };
+    let Origin::Clean(origin) = read.origin else {
+        return false;
+    };
+    let keys = matches!(cell.stage, Stage::Scores | Stage::Weight);
+    let same_place = (read.stage, read.layer) == kept(cell.stage, cell.layer)
+        && read.position == cell.position
+        && (read.head, read.column) == (if keys { cell.head } else { 0 }, cell.column);
+    let ids = |prompt| pair.ids(prompt).unwrap_or(&[]);
+    let same_tokens = || read.position < common_prefix(ids(prompt), ids(origin));
+    cell.op == CellOp::Set && cell.is_undone_by_equality() && same_place && same_tokens()
 }

@@ -14,18 +14,18 @@ use rayon::prelude::*;
 use crate::backend::{Backend, DeviceError, Readout, Store};
 use crate::forward::{Buffers, ForwardError};
 use crate::model::Config;
-use crate::patch::{Op, Origin, Patch, Prompt, Run};
-use crate::plan::cell::{Cell, CellOp, Value, cells, kept, read_component};
+use crate::patch::{Op, Patch, Prompt, Run};
+use crate::plan::cell::{Cell, cells, read_component};
 use crate::plan::cone::{self, Question, Wanted};
 use crate::plan::cost::{Flops, flops};
 use crate::plan::positions::Positions;
-use crate::site::Stage;
 use crate::sweep::check::{CheckError, check_pair, check_run};
 use crate::sweep::clean::{MeanTrace, mean_traces};
 use crate::sweep::collect::Collection;
+use crate::sweep::dead::same_by_tokens;
 use crate::sweep::group::Group;
 use crate::sweep::layout::{layout, readouts};
-use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::pair::PairRuns;
 use crate::sweep::steps::steps;
 
 /// What can go wrong between a question and its readouts.
@@ -115,6 +115,7 @@ impl std::ops::AddAssign for Plan {
         self.clean += other.clean;
         self.runs += other.runs;
         self.compared += other.compared;
+        self.again += other.again;
         self.count += other.count;
         self.copied += other.copied;
     }
@@ -318,31 +319,4 @@ fn group<B: Backend>(
         count = (2 * count).min(pairs.len());
     }
     Ok(count)
-}
-
-/// Tokens that two prompts share from the start.
-fn common_prefix(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-/// Whether a cell writes the clean run's own value, as far as tokens tell.
-fn same_by_tokens(cell: &Cell, pair: &Pair, prompt: Prompt) -> bool {
-    let Value::Read {
-        origin: Origin::Clean(origin),
-        stage,
-        layer,
-        position,
-        head,
-        column,
-    } = &cell.value
-    else {
-        return false;
-    };
-    let keys = matches!(cell.stage, Stage::Scores | Stage::Weight);
-    let same_place = (*stage, *layer) == kept(cell.stage, cell.layer)
-        && *position == cell.position
-        && (*head, *column) == (if keys { cell.head } else { 0 }, cell.column);
-    let ids = |prompt| pair.ids(prompt).unwrap_or(&[]);
-    let same_tokens = || *position < common_prefix(ids(prompt), ids(*origin));
-    cell.op == CellOp::Set && cell.is_undone_by_equality() && same_place && same_tokens()
 }

@@ -228,6 +228,15 @@ impl Spot {
             source_positions: None,
         }
     }
+
+    /// Its name, else its positions: `end`, `3`, `[3, 4]`.
+    pub fn label(&self) -> String {
+        match (&self.name, &self.positions[..]) {
+            (Some(name), _) => name.clone(),
+            (None, [only]) => only.to_string(),
+            (None, several) => format!("{several:?}"),
+        }
+    }
 }
 
 /// A sweep over one pair.

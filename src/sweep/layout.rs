@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Config;
 use crate::patch::{Op, Origin, Prompt, Run};
-use crate::plan::cell::{Value, cells, kept, layer_of};
-use crate::plan::chunk::PromptRows;
+use crate::plan::cell::{Read, Value, cells, kept, layer_of};
 use crate::plan::positions::Positions;
-use crate::plan::trace::TraceLayout;
+use crate::plan::trace::{PromptRows, TraceLayout};
 use crate::site::Stage;
 use crate::sweep::pair::{Pair, PairRuns};
 
@@ -69,13 +68,13 @@ pub(super) fn layout(
             };
             for cell in &run_cells {
                 sites.insert((cell.layer, cell.stage));
-                if let Value::Read {
+                if let Value::Read(Read {
                     origin,
                     stage,
                     layer,
                     position,
                     ..
-                } = &cell.value
+                }) = &cell.value
                 {
                     layout.keep(*stage, *layer);
                     match origin {

@@ -2,7 +2,6 @@
 
 pub mod activations;
 pub mod check;
-mod check_subspace;
 mod clean;
 pub mod collect;
 mod dead;

@@ -2,7 +2,37 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
+use crate::model::{Checkpoint, ModelError};
 use crate::patch::{Prompt, Run};
+
+/// A prompt as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a prompt is text or a list of token ids, each 0 or more"
+)]
+pub enum PromptText {
+    /// Text.
+    Text(String),
+    /// Token ids.
+    Ids(Vec<u32>),
+}
+
+impl PromptText {
+    /// Its token ids. No BOS is added.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError`] for text, if the model has no tokenizer or it cannot encode it.
+    pub fn tokens(&self, model: &Checkpoint) -> Result<Vec<u32>, ModelError> {
+        match self {
+            Self::Text(text) => model.text()?.encode(text),
+            Self::Ids(ids) => Ok(ids.clone()),
+        }
+    }
+}
 
 /// A base prompt and, where operators read one, a source prompt, as token ids.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

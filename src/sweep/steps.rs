@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch};
-use crate::plan::cell::{Cell, Value, cells, kept, layer_of};
-use crate::plan::cone::Wanted;
+use crate::plan::cell::{Cell, Read, Value, cells, kept, layer_of};
+use crate::plan::cone::{self, Question, Wanted};
 use crate::plan::positions::Positions;
 use crate::plan::shelf::RunId;
 use crate::site::Stage;
+use crate::sweep::dead::same_by_tokens;
+use crate::sweep::layout::readouts;
 use crate::sweep::pair::PairRuns;
 
 /// A run that is read.
@@ -24,49 +26,71 @@ pub(super) struct Step {
 
 /// The runs that some runs, given as (pair, run), read directly or through others, in an order in
 /// which each stands behind what it reads. `first` is the index of the first pair.
+///
+/// Of a run is wanted what its readers can see: a value that goes where no readout sees it is not asked
+/// for, and so not computed.
 pub(super) fn steps(
     pairs: &[PairRuns],
     first: usize,
     runs: &[(usize, usize)],
     config: &Config,
 ) -> Vec<Step> {
-    let mut steps: BTreeMap<RunId, Step> = BTreeMap::new();
-    let mut open: Vec<RunId> = Vec::new();
-    for &(pair, run) in runs {
-        let patches = &pairs[pair].runs[run].patches;
-        if reads_runs(patches) {
-            let cells = cells(patches, (first + pair) as u32, config);
-            read(pair, &cells, &mut steps, &mut open);
-        }
-        for collected in collected(patches, config) {
-            let id = RunId {
-                pair,
-                run,
-                before: Some(collected.before),
-            };
-            want(
-                id,
-                collected.place,
-                &collected.positions,
-                &mut steps,
-                &mut open,
-            );
-        }
-    }
-    while let Some(id) = open.pop() {
-        let patches = acting(&pairs[id.pair].runs[id.run].patches, id.before, config);
-        let own = cells(&patches, (first + id.pair) as u32, config);
-        read(id.pair, &own, &mut steps, &mut open);
-        if let Some(step) = steps.get_mut(&id) {
-            step.cells = own;
-        }
-    }
+    let mut steps = read_by(pairs, first, runs, config);
     let ids: Vec<RunId> = steps.keys().copied().collect();
     let mut levels = BTreeMap::new();
-    for id in ids {
-        level(id, &steps, &mut levels);
+    for id in &ids {
+        level(*id, &steps, &mut levels);
+    }
+    let seen = |pair: usize, run: usize, cells: &[Cell], readouts: Vec<usize>, wanted: &Wanted| {
+        let PairRuns { pair, runs } = &pairs[pair];
+        let cone = cone::of_run(&Question {
+            config,
+            cells,
+            readouts: &readouts.into_iter().collect(),
+            same: &|i| same_by_tokens(&cells[i], pair, runs[run].prompt),
+            wanted,
+        });
+        let seen = |cell: &&Cell| cone.has_row(cell.stage, cell.layer, cell.position);
+        cells
+            .iter()
+            .filter(seen)
+            .filter_map(reads)
+            .collect::<Vec<Reads>>()
+    };
+    let mut wanted: BTreeMap<RunId, Wanted> = BTreeMap::new();
+    for &(pair, run) in runs {
+        let PairRuns {
+            pair: prompts,
+            runs,
+        } = &pairs[pair];
+        let patches = &runs[run].patches;
+        if reads_runs(patches) && !runs[run].step {
+            let cells = cells(patches, (first + pair) as u32, config);
+            let readouts = readouts(prompts, runs);
+            for place in seen(pair, run, &cells, readouts, &Wanted::new()) {
+                want(pair, place, &mut wanted);
+            }
+        }
+        for collected in collected(patches, config) {
+            let before = Some(collected.before);
+            let rows = wanted.entry(RunId { pair, run, before }).or_default();
+            let rows = rows.entry(collected.place).or_insert_with(Positions::none);
+            collected.positions.iter().for_each(|p| rows.insert(*p));
+        }
+    }
+    // readers first
+    let mut order = ids;
+    order.sort_by_key(|id| std::cmp::Reverse((levels[id], *id)));
+    for id in &order {
+        if let (Some(step), Some(rows)) = (steps.get_mut(id), wanted.remove(id)) {
+            for place in seen(id.pair, id.run, &step.cells, Vec::new(), &rows) {
+                want(id.pair, place, &mut wanted);
+            }
+            step.wanted = rows;
+        }
     }
     let mut steps: Vec<Step> = steps.into_values().collect();
+    steps.retain(|step| !step.wanted.is_empty());
     for step in &mut steps {
         step.level = levels[&step.id];
     }
@@ -74,47 +98,73 @@ pub(super) fn steps(
     steps
 }
 
-fn reads_runs(patches: &[Patch]) -> bool {
-    patches
-        .iter()
-        .any(|p| p.op.reads_source() && matches!(p.origin, Origin::Run(_)))
+/// Every run that some runs read, seen or not.
+fn read_by(
+    pairs: &[PairRuns],
+    first: usize,
+    runs: &[(usize, usize)],
+    config: &Config,
+) -> BTreeMap<RunId, Step> {
+    let mut steps: BTreeMap<RunId, Step> = BTreeMap::new();
+    let mut open: Vec<RunId> = Vec::new();
+    for &(pair, run) in runs {
+        let patches = &pairs[pair].runs[run].patches;
+        open.extend(runs_read(patches).map(|run| RunId::whole(pair, run)));
+        open.extend(collected(patches, config).iter().map(|c| RunId {
+            pair,
+            run,
+            before: Some(c.before),
+        }));
+    }
+    while let Some(id) = open.pop() {
+        if steps.contains_key(&id) {
+            continue;
+        }
+        let patches = acting(&pairs[id.pair].runs[id.run].patches, id.before, config);
+        open.extend(runs_read(&patches).map(|run| RunId::whole(id.pair, run)));
+        let step = Step {
+            id,
+            wanted: Wanted::new(),
+            level: 0,
+            cells: cells(&patches, (first + id.pair) as u32, config),
+        };
+        steps.insert(id, step);
+    }
+    steps
 }
 
-/// Notes what cells read of other runs.
-fn read(pair: usize, cells: &[Cell], steps: &mut BTreeMap<RunId, Step>, open: &mut Vec<RunId>) {
-    for cell in cells {
-        if let Value::Read {
+/// What of another run a cell reads.
+type Reads = (usize, (usize, Stage), usize);
+
+fn reads(cell: &Cell) -> Option<Reads> {
+    match cell.value {
+        Value::Read(Read {
             origin: Origin::Run(run),
             stage,
             layer,
             position,
             ..
-        } = cell.value
-        {
-            let id = RunId::whole(pair, run);
-            want(id, (layer, stage), &[position], steps, open);
-        }
+        }) => Some((run, (layer, stage), position)),
+        _ => None,
     }
 }
 
-fn want(
-    id: RunId,
-    place: (usize, Stage),
-    positions: &[usize],
-    steps: &mut BTreeMap<RunId, Step>,
-    open: &mut Vec<RunId>,
-) {
-    let step = steps.entry(id).or_insert_with(|| {
-        open.push(id);
-        Step {
-            id,
-            wanted: Wanted::new(),
-            level: 0,
-            cells: Vec::new(),
-        }
-    });
-    let wanted = step.wanted.entry(place).or_insert_with(Positions::none);
-    positions.iter().for_each(|p| wanted.insert(*p));
+fn want(pair: usize, (run, place, position): Reads, wanted: &mut BTreeMap<RunId, Wanted>) {
+    let rows = wanted.entry(RunId::whole(pair, run)).or_default();
+    let rows = rows.entry(place).or_insert_with(Positions::none);
+    rows.insert(position);
+}
+
+/// The runs that patches read.
+fn runs_read(patches: &[Patch]) -> impl Iterator<Item = usize> {
+    patches.iter().filter_map(|patch| match patch.origin {
+        Origin::Run(run) if patch.op.reads_source() => Some(run),
+        _ => None,
+    })
+}
+
+fn reads_runs(patches: &[Patch]) -> bool {
+    runs_read(patches).next().is_some()
 }
 
 /// How far a run stands from clean ones. Checked runs do not read one another in a ring.
@@ -122,13 +172,8 @@ fn level(id: RunId, steps: &BTreeMap<RunId, Step>, known: &mut BTreeMap<RunId, u
     if let Some(level) = known.get(&id) {
         return *level;
     }
-    let origins = steps[&id].cells.iter().filter_map(|cell| match cell.value {
-        Value::Read {
-            origin: Origin::Run(run),
-            ..
-        } => Some(RunId::whole(id.pair, run)),
-        _ => None,
-    });
+    let origins = steps[&id].cells.iter().filter_map(reads);
+    let origins = origins.map(|(run, _, _)| RunId::whole(id.pair, run));
     let below = origins.map(|id| level(id, steps, known)).max();
     let level = below.map_or(0, |below| below + 1);
     known.insert(id, level);

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use half::{bf16, f16};
 use serde_json::{Value, json};
 
+use crate::gpt2::shapes;
+
 /// One tensor as a file stores it.
 #[derive(Clone, Debug)]
 pub struct Stored {
@@ -55,35 +57,11 @@ pub fn stored(dtype: &'static str, shape: &[usize], values: &[f32]) -> Stored {
 
 /// Every tensor of the tiny model under its bare name.
 pub fn tensors(dtype: &'static str) -> BTreeMap<String, Stored> {
-    let (d, i) = (WIDTH, INNER);
-    let mut shapes: Vec<(String, Vec<usize>)> = vec![
-        ("wte.weight".into(), vec![VOCAB, d]),
-        ("wpe.weight".into(), vec![CONTEXT, d]),
-        ("ln_f.weight".into(), vec![d]),
-        ("ln_f.bias".into(), vec![d]),
-    ];
-    for l in 0..LAYERS {
-        for (name, shape) in [
-            ("ln_1.weight", vec![d]),
-            ("ln_1.bias", vec![d]),
-            ("attn.c_attn.weight", vec![d, 3 * d]),
-            ("attn.c_attn.bias", vec![3 * d]),
-            ("attn.c_proj.weight", vec![d, d]),
-            ("attn.c_proj.bias", vec![d]),
-            ("ln_2.weight", vec![d]),
-            ("ln_2.bias", vec![d]),
-            ("mlp.c_fc.weight", vec![d, i]),
-            ("mlp.c_fc.bias", vec![i]),
-            ("mlp.c_proj.weight", vec![i, d]),
-            ("mlp.c_proj.bias", vec![d]),
-        ] {
-            shapes.push((format!("h.{l}.{name}"), shape));
-        }
-    }
     let one = |(name, shape): (String, Vec<usize>)| {
         let tensor = stored(dtype, &shape, &values(&name, &shape));
         (name, tensor)
     };
+    let shapes = shapes(LAYERS, WIDTH, INNER, [VOCAB, CONTEXT]);
     shapes.into_iter().map(one).collect()
 }
 

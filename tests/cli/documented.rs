@@ -110,3 +110,16 @@ fn commands_of_the_data_page_run() {
     }
     assert!(page.contains(lab.read("facts.json").lines().nth(1).unwrap()));
 }
+
+#[test]
+fn commands_of_the_paths_page_run() {
+    let (page, commands, lab) = run("paths.md");
+    assert!(commands.len() >= 7, "{commands:?}");
+    let said = lab.ok(&words(&commands[0]));
+    let example = page.split("```text\n").nth(1).unwrap();
+    let example = example.split_once("```").unwrap().0;
+    assert!(
+        example.lines().count() > 3 && said.out.contains(example),
+        "{example}"
+    );
+}

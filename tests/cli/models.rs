@@ -1,11 +1,13 @@
 //! Checkpoints and tensors written for one test.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
+
+use crate::gpt2::shapes;
+pub use crate::gpt2::write;
 
 /// Shape and values of every tensor by name.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -37,31 +39,6 @@ pub fn config(size: Size) -> Value {
 
 /// Weights of a checkpoint, all times `scale`; a scale of 0 makes every token equally probable.
 pub fn weights(size: Size, scale: f32) -> Tensors {
-    let d = size.width;
-    let mut shapes = vec![
-        ("wte.weight".to_owned(), vec![size.vocab, d]),
-        ("wpe.weight".to_owned(), vec![size.context, d]),
-        ("ln_f.weight".to_owned(), vec![d]),
-        ("ln_f.bias".to_owned(), vec![d]),
-    ];
-    for layer in 0..size.layers {
-        for (name, shape) in [
-            ("ln_1.weight", vec![d]),
-            ("ln_1.bias", vec![d]),
-            ("attn.c_attn.weight", vec![d, 3 * d]),
-            ("attn.c_attn.bias", vec![3 * d]),
-            ("attn.c_proj.weight", vec![d, d]),
-            ("attn.c_proj.bias", vec![d]),
-            ("ln_2.weight", vec![d]),
-            ("ln_2.bias", vec![d]),
-            ("mlp.c_fc.weight", vec![d, 4 * d]),
-            ("mlp.c_fc.bias", vec![4 * d]),
-            ("mlp.c_proj.weight", vec![4 * d, d]),
-            ("mlp.c_proj.bias", vec![d]),
-        ] {
-            shapes.push((format!("h.{layer}.{name}"), shape));
-        }
-    }
     let mut state = 1u32;
     let mut draw = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -71,7 +48,11 @@ pub fn weights(size: Size, scale: f32) -> Tensors {
         let values = (0..shape.iter().product()).map(|_| draw()).collect();
         (name, (shape, values))
     };
-    shapes.into_iter().map(tensor).collect()
+    let embedded = [size.vocab, size.context];
+    shapes(size.layers, size.width, 4 * size.width, embedded)
+        .into_iter()
+        .map(tensor)
+        .collect()
 }
 
 /// The bytes of a safetensors file.
@@ -93,11 +74,4 @@ pub fn file(tensors: &Tensors) -> Vec<u8> {
         )
     });
     safetensors::serialize(views.collect::<Vec<_>>(), None).unwrap()
-}
-
-/// Writes a checkpoint folder.
-pub fn write(folder: &Path, config: &Value, weights: &[u8]) {
-    std::fs::create_dir_all(folder).unwrap();
-    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
-    std::fs::write(folder.join("model.safetensors"), weights).unwrap();
 }

@@ -1,7 +1,7 @@
 //! What every backend keeps, bit for bit, whatever the model, the pairs and the runs.
 
 use headlight::backend::{Backend, Readout};
-use headlight::patch::{Op, Origin, Patch, Prompt, Run, Vector};
+use headlight::patch::{Op, Patch, Run, Vector};
 use headlight::plan::cell::columns;
 use headlight::site::{Component, Stage};
 use headlight::sweep::execute::{ExecuteError, Outcome, plan};
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use super::reference::Reference;
-use super::runs::{PairSpec, distinct};
+use super::runs::{PairSpec, distinct, freeze, run_of};
 use super::subspaces::{Form, basis};
 use super::{PLENTY, Random, bits, run, same, try_run};
 
@@ -103,10 +103,7 @@ fn no_ops<B: Backend>(
                 keys,
                 ..Patch::interchange(component, layer, heads, positions)
             };
-            patches.push(Patch {
-                origin: Origin::Clean(Prompt::Base),
-                ..there.clone()
-            });
+            patches.push(freeze(there.clone()));
             for op in [
                 Op::Interchange,
                 Op::Interpolate(0.0),
@@ -164,14 +161,7 @@ fn no_ops<B: Backend>(
             }
         }
     }
-    patches
-        .into_iter()
-        .map(|p| Run {
-            name: None,
-            patches: vec![p],
-            ..Run::default()
-        })
-        .collect()
+    patches.into_iter().map(|p| run_of(vec![p])).collect()
 }
 
 /// 2. Patching with what was there changes nothing and costs nothing.
@@ -181,14 +171,11 @@ pub fn no_ops_are_free<B: Backend>(backend: &B, pair: &PairSpec) -> TestCaseResu
     let mut reference = Reference::new(backend, &pair);
     let mut random = Random(pair.base.iter().fold(1, |h, t| 31 * h + u64::from(*t)));
     let runs = no_ops(backend, &reference, &pair, &mut random);
-    let outcome = run(
-        backend,
-        &[PairRuns {
-            pair: pair.clone(),
-            runs: runs.clone().into(),
-        }],
-        PLENTY,
-    );
+    let pairs = [PairRuns {
+        pair: pair.clone(),
+        runs: runs.clone().into(),
+    }];
+    let outcome = run(backend, &pairs, PLENTY);
     equal("base", &outcome.pairs[0].base, &reference.base)?;
     for (run, got) in runs.iter().zip(&outcome.pairs[0].runs) {
         equal(&format!("{run:?}"), got, &reference.base)?;
@@ -205,7 +192,7 @@ pub fn no_ops_are_free<B: Backend>(backend: &B, pair: &PairSpec) -> TestCaseResu
 }
 
 /// The least memory that some pairs need.
-fn least<B: Backend>(backend: &B, pairs: &[PairRuns]) -> u64 {
+pub fn least<B: Backend>(backend: &B, pairs: &[PairRuns]) -> u64 {
     let mut memory = 1;
     loop {
         match try_run(backend, pairs, memory) {

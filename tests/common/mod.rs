@@ -7,8 +7,10 @@
 #![allow(dead_code)] // each test file uses its part
 
 pub mod edges;
+pub mod fixtures;
 pub mod laws;
 pub mod model;
+pub mod paths;
 pub mod reference;
 pub mod runs;
 pub mod subspaces;
@@ -16,10 +18,23 @@ pub mod subspaces;
 use std::sync::atomic::AtomicBool;
 
 use headlight::backend::{Backend, Readout};
-use headlight::sweep::execute::{Limits, Outcome, execute};
-use headlight::sweep::pair::PairRuns;
+use headlight::patch::Run;
+use headlight::sweep::execute::{ExecuteError, Limits, Outcome, PairOutcome, execute};
+use headlight::sweep::pair::{Pair, PairRuns};
+use proptest::test_runner::Config;
 
 pub const PLENTY: u64 = 1 << 32;
+
+/// So many cases of a property, or `PROPTEST_CASES`. Failures are reported with the seed's minimal
+/// case and not written to a file.
+pub fn cases(count: u32) -> Config {
+    let wanted = std::env::var("PROPTEST_CASES").ok();
+    Config {
+        cases: wanted.and_then(|n| n.parse().ok()).unwrap_or(count),
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
 
 /// Splitmix64 (Steele et al. 2014).
 pub struct Random(pub u64);
@@ -54,7 +69,7 @@ pub fn try_run<B: Backend>(
     backend: &B,
     pairs: &[PairRuns],
     memory: u64,
-) -> Result<Outcome, headlight::sweep::execute::ExecuteError> {
+) -> Result<Outcome, ExecuteError> {
     let stop = AtomicBool::new(false);
     let limits = Limits {
         memory,
@@ -64,8 +79,17 @@ pub fn try_run<B: Backend>(
         kl: true,
         stop: &stop,
     };
+    try_run_within(backend, pairs, &limits)
+}
+
+/// The same within limits of the caller's.
+pub fn try_run_within<B: Backend>(
+    backend: &B,
+    pairs: &[PairRuns],
+    limits: &Limits<'_>,
+) -> Result<Outcome, ExecuteError> {
     let before = backend.executed_flops();
-    let outcome = execute(backend, pairs, &limits)?;
+    let outcome = execute(backend, pairs, limits)?;
     let executed = backend.executed_flops() - before;
     assert_eq!(
         executed,
@@ -73,6 +97,14 @@ pub fn try_run<B: Backend>(
         "executed operations differ from the plan's"
     );
     Ok(outcome)
+}
+
+/// Executes runs of one pair.
+pub fn run_pair<B: Backend>(backend: &B, pair: &Pair, runs: Vec<Run>) -> PairOutcome {
+    let pair = pair.clone();
+    let runs = runs.into();
+    let mut outcome = run(backend, &[PairRuns { pair, runs }], PLENTY);
+    outcome.pairs.remove(0)
 }
 
 /// Every bit of a readout. NaN is NaN: its sign and payload are no part of a result.

@@ -165,20 +165,31 @@ impl ModelSpec {
     }
 }
 
+/// Two layers as GPT-2's are, in f32.
+pub fn shape(heads: usize, head_width: usize, inner: usize, vocab: usize) -> ModelSpec {
+    ModelSpec {
+        layers: 2,
+        heads,
+        head_width,
+        inner,
+        vocab,
+        activation: "gelu_new",
+        tied: true,
+        by_layer: false,
+        scaled: true,
+        dtype: "F32",
+        seed: 1,
+    }
+}
+
 /// A checkpoint of one layer whose linear weights and biases are integers from −3 to 3.
 pub fn integers(heads: usize, head_width: usize, inner: usize) -> Checkpoint {
     let spec = ModelSpec {
         layers: 1,
-        heads,
-        head_width,
-        inner,
-        vocab: 10,
         activation: "relu",
-        tied: true,
-        by_layer: false,
-        scaled: true,
         dtype: "integers",
         seed: 5,
+        ..shape(heads, head_width, inner, 10)
     };
     spec.open()
 }

@@ -7,12 +7,12 @@ use headlight::backend::{Backend, Readout, ReadoutSpec};
 use headlight::forward::{Buffers, Traces, forward};
 use headlight::patch::{Op, Patch, Prompt, Run};
 use headlight::plan::cell::{cells, kept, layer_of};
-use headlight::plan::chunk::{Builder, Packed, PromptRows};
+use headlight::plan::chunk::{Builder, Packed};
 use headlight::plan::cone;
 use headlight::plan::positions::Positions;
 use headlight::plan::shelf::Shelf;
 use headlight::plan::tables::{Chunk, Ref};
-use headlight::plan::trace::{CleanPrompt, TraceLayout};
+use headlight::plan::trace::{CleanPrompt, PromptRows, TraceLayout};
 use headlight::site::{Component, Stage};
 use headlight::sweep::pair::Pair;
 

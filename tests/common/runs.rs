@@ -346,21 +346,46 @@ impl PatchSpec {
             .map(|keys| keys.into_iter().filter(|k| *k <= last).collect());
         let patch = Patch { keys, ..patch };
         let patch = self.subspace.of(patch, columns, true);
-        let run = Run {
-            patches: vec![patch.clone()],
-            ..Run::default()
-        };
-        check_run(&run, &[], pair, config).unwrap();
+        check_run(&run_of(vec![patch.clone()]), &[], pair, config).unwrap();
         patch
+    }
+}
+
+/// A run without a name.
+pub fn run_of(patches: Vec<Patch>) -> Run {
+    Run {
+        patches,
+        ..Run::default()
+    }
+}
+
+/// An interchange in a layer and at heads, where the component has them.
+pub fn interchange(
+    component: Component,
+    layer: usize,
+    heads: &[usize],
+    positions: impl IntoIterator<Item = usize>,
+) -> Patch {
+    let heads = match component.has_heads() {
+        true => heads.to_vec(),
+        false => Vec::new(),
+    };
+    let layer = (!component.is_global()).then_some(layer);
+    Patch::interchange(component, layer, heads, positions.into_iter().collect())
+}
+
+/// The same with the base's own values.
+pub fn freeze(patch: Patch) -> Patch {
+    Patch {
+        origin: Origin::Clean(Prompt::Base),
+        ..patch
     }
 }
 
 pub fn resolve(pair: &PairSpec, runs: &[Vec<PatchSpec>], config: &Config) -> PairRuns {
     let pair = pair.resolve(config);
-    let run = |patches: &Vec<PatchSpec>| Run {
-        name: None,
-        patches: patches.iter().map(|p| p.resolve(&pair, config)).collect(),
-        ..Run::default()
+    let run = |patches: &Vec<PatchSpec>| {
+        run_of(patches.iter().map(|p| p.resolve(&pair, config)).collect())
     };
     let runs = runs.iter().map(run).collect();
     PairRuns { pair, runs }

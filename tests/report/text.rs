@@ -45,17 +45,21 @@ fn long_tokens() {
     insta::assert_snapshot!("long_tokens_60", text(&LONG_TOKENS.table(), 60, false));
 }
 
-/// Nothing is wider than was asked for, in any shape, with and without colour.
-#[test]
-fn lines_fit() {
-    for table in [
+fn of_every_shape() -> [Table; 6] {
+    [
         REFERENCE.table(),
         ALL_HEADS.table(),
         FIVE_TARGETS.table(),
         LONG_TOKENS.table(),
         toy(),
         Sweep { layers: 6, ..XL }.table(),
-    ] {
+    ]
+}
+
+/// Nothing is wider than was asked for, in any shape, with and without colour.
+#[test]
+fn lines_fit() {
+    for table in of_every_shape() {
         for columns in [60, 80, 120, 200] {
             for colour in [false, true] {
                 for line in text(&table, columns, colour).lines() {
@@ -87,14 +91,7 @@ fn show() {
         return;
     };
     let colour = std::env::var_os("NO_COLOR").is_none();
-    for table in [
-        REFERENCE.table(),
-        ALL_HEADS.table(),
-        FIVE_TARGETS.table(),
-        LONG_TOKENS.table(),
-        toy(),
-        Sweep { layers: 6, ..XL }.table(),
-    ] {
+    for table in of_every_shape() {
         println!(
             "{}\n{}\n",
             "=".repeat(columns),

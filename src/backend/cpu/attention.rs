@@ -5,23 +5,28 @@
 //! the run's own where it is dirty and the trace's otherwise, which changes where a number is read
 //! and not what is done with it.
 
-use pulp::NullaryFnOnce;
+use pulp::{Arch, NullaryFnOnce};
+use rayon::prelude::*;
 
+use super::matrix::{Buffer, Shared};
 use super::real::Real;
 use super::rows::{dot, sum};
-use crate::plan::tables::{AttentionRows, Ref};
+use super::{TASK_ROWS, overwrite};
+use crate::backend::{Attention, KeepKeys};
+use crate::model::Config;
+use crate::plan::tables::{AttentionRows, Keep, Ref, Write};
 
 /// The own rows and the trace's rows of one matrix.
 #[derive(Clone, Copy)]
-pub struct Pair<'a, T> {
-    pub own: &'a [T],
-    pub trace: &'a [T],
-    pub width: usize,
+struct Pair<'a, T> {
+    own: &'a [T],
+    trace: &'a [T],
+    width: usize,
 }
 
 impl<'a, T> Pair<'a, T> {
     #[inline(always)]
-    pub fn row(&self, at: Ref) -> &'a [T] {
+    fn row(&self, at: Ref) -> &'a [T] {
         let (data, row) = match at.row() {
             Ok(row) => (self.own, row),
             Err(row) => (self.trace, row),
@@ -31,21 +36,21 @@ impl<'a, T> Pair<'a, T> {
 }
 
 /// Attention of one row of z, all heads.
-pub struct Row<'a, T> {
-    pub query: Pair<'a, T>,
-    pub key: Pair<'a, T>,
-    pub value: Pair<'a, T>,
-    pub rows: &'a AttentionRows,
-    pub row: usize,
-    pub heads: usize,
-    pub scale: T,
+struct Row<'a, T> {
+    query: Pair<'a, T>,
+    key: Pair<'a, T>,
+    value: Pair<'a, T>,
+    rows: &'a AttentionRows,
+    row: usize,
+    heads: usize,
+    scale: T,
     /// Overwrites and keeps one head's scores.
-    pub scores: &'a dyn Fn(usize, &mut [T]),
+    scores: &'a dyn Fn(usize, &mut [T]),
     /// Overwrites and keeps one head's pattern.
-    pub pattern: &'a dyn Fn(usize, &mut [T]),
+    pattern: &'a dyn Fn(usize, &mut [T]),
     /// Scratch for one head's scores.
-    pub weights: &'a mut Vec<T>,
-    pub out: &'a mut [T],
+    weights: &'a mut Vec<T>,
+    out: &'a mut [T],
 }
 
 impl<T: Real> NullaryFnOnce for Row<'_, T> {
@@ -71,6 +76,91 @@ impl<T: Real> NullaryFnOnce for Row<'_, T> {
             (self.pattern)(head, weights);
             let value = |j: usize| &self.value.row(values[j])[columns.clone()];
             weighted_sum(weights, value, z);
+        }
+    }
+}
+
+/// Computes every row of z in `out`, overwriting scores and pattern and keeping them on the way.
+pub fn attention<T: Real>(
+    arch: Arch,
+    config: &Config,
+    attention: &Attention<'_, Buffer<T>>,
+    kept: &mut [Buffer<T>],
+    constants: &[T],
+    out: &mut Buffer<T>,
+) {
+    let count = attention.rows.query.len();
+    // kept scores and pattern are written while the rest of the trace is read
+    let take = |kept: &mut [Buffer<T>], keep: &Option<KeepKeys<'_>>| {
+        keep.as_ref().map(|k| std::mem::take(&mut kept[k.slot]))
+    };
+    let mut scores = take(kept, &attention.keep_scores);
+    let mut pattern = take(kept, &attention.keep_weights);
+    {
+        let kept = &*kept;
+        let operands = [attention.query, attention.key, attention.value];
+        let [query, key, value] = operands.map(|(own, slot)| Pair {
+            own: &own.data,
+            trace: slot.map_or(&[], |s| &kept[s].data),
+            width: config.width,
+        });
+        let scale = T::from_f64(config.score_scale(attention.layer));
+        let keep_scores = attention.keep_scores.zip(scores.as_mut().map(Shared::new));
+        let keep_pattern = attention
+            .keep_weights
+            .zip(pattern.as_mut().map(Shared::new));
+        let settle = |writes: &[Write],
+                      keep: &Option<(KeepKeys<'_>, Shared<T>)>,
+                      row: usize,
+                      head: usize,
+                      cells: &mut [T]| {
+            let from = writes.partition_point(|w| w.row < row);
+            for write in writes[from..]
+                .iter()
+                .take_while(|w| w.row == row)
+                .filter(|w| w.head == head)
+            {
+                overwrite::write(write, cells, kept, constants);
+            }
+            if let Some((keep, matrix)) = keep
+                && keep.to[row] != Keep::NOWHERE
+            {
+                matrix.write(keep.to[row] as usize, head * attention.stride, cells);
+            }
+        };
+        let width = out.width;
+        out.filled(count)
+            .par_chunks_mut(TASK_ROWS * width)
+            .enumerate()
+            .for_each_init(Vec::new, |weights, (block, rows)| {
+                for (i, out) in rows.chunks_exact_mut(width).enumerate() {
+                    let row = block * TASK_ROWS + i;
+                    arch.dispatch(Row {
+                        query,
+                        key,
+                        value,
+                        rows: attention.rows,
+                        row,
+                        heads: config.heads,
+                        scale,
+                        scores: &|head, cells| {
+                            settle(attention.scores, &keep_scores, row, head, cells);
+                        },
+                        pattern: &|head, cells| {
+                            settle(attention.weights, &keep_pattern, row, head, cells);
+                        },
+                        weights,
+                        out,
+                    });
+                }
+            });
+    }
+    for (keep, matrix) in [
+        (attention.keep_scores, scores),
+        (attention.keep_weights, pattern),
+    ] {
+        if let (Some(keep), Some(matrix)) = (keep, matrix) {
+            kept[keep.slot] = matrix;
         }
     }
 }

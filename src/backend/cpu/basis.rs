@@ -4,23 +4,9 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::linear::{self, Factor, Output, Product};
-use super::{Buffer, Real};
+use super::matrix::Buffer;
+use super::real::Real;
 use crate::backend::{BasisOn, Place, Probe};
-use crate::plan::tables::Operand;
-
-/// What an operand of some numbers is.
-pub(super) fn read<'a, T>(
-    operand: Operand,
-    length: usize,
-    kept: &'a [Buffer<T>],
-    constants: &'a [T],
-) -> &'a [T] {
-    match operand {
-        Operand::None => &[],
-        Operand::Kept { slot, row, column } => &kept[slot].row(row)[column..][..length],
-        Operand::Constant(offset) => &constants[offset..][..length],
-    }
-}
 
 fn vector<T>(buffer: &Option<Buffer<T>>) -> &[T] {
     buffer.as_ref().map_or(&[], |b| &b.data)

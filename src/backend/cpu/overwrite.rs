@@ -1,11 +1,19 @@
 //! Operators applied to stretches of rows, in place.
 
+use super::matrix::{Buffer, read};
 use super::real::Real;
 use crate::plan::cell::CellOp;
+use crate::plan::tables::Write;
+
+/// Does one write to the row that it names.
+pub fn write<T: Real>(write: &Write, row: &mut [T], kept: &[Buffer<T>], constants: &[T]) {
+    let operand = read(write.operand, write.length, kept, constants);
+    apply(write.op, &mut row[write.column..][..write.length], operand);
+}
 
 /// Applies one operator: b is the value that stands, s the operand (empty if there is none).
 #[inline(always)]
-pub fn apply<T: Real>(op: CellOp, b: &mut [T], s: &[T]) {
+fn apply<T: Real>(op: CellOp, b: &mut [T], s: &[T]) {
     let pairs =
         |b: &mut [T], f: &dyn Fn(T, T) -> T| b.iter_mut().zip(s).for_each(|(b, s)| *b = f(*b, *s));
     match op {

@@ -1,8 +1,10 @@
-//! Row-wise arithmetic: layer norm, activation functions, sums over a row.
+//! Row-wise arithmetic: layer norm, activation functions, epilogues, sums over a row.
 //!
 //! Sums run over 16 partial sums, element i into partial i mod 16, which are then folded in halves.
 //! That is one order whatever the vector registers, it is fast on all of them, and its rounding
 //! error grows with n/16.
+
+use pulp::NullaryFnOnce;
 
 use super::real::Real;
 use crate::model::Activation;
@@ -126,5 +128,31 @@ pub fn activate<T: Real>(activation: Activation, x: &mut [T]) {
             });
         }
         Activation::Silu => x.iter_mut().for_each(|x| *x = *x * sigmoid(*x)),
+    }
+}
+
+/// A linear layer's epilogue over a stretch of one row.
+pub struct Finish<'a, T> {
+    pub bias: &'a [T],
+    pub activation: Option<Activation>,
+    pub residual: Option<&'a [T]>,
+    pub out: &'a mut [T],
+}
+
+impl<T: Real> NullaryFnOnce for Finish<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.out
+            .iter_mut()
+            .zip(self.bias)
+            .for_each(|(o, b)| *o += *b);
+        if let Some(activation) = self.activation {
+            activate(activation, self.out);
+        }
+        if let Some(x) = self.residual {
+            self.out.iter_mut().zip(x).for_each(|(o, x)| *o = *x + *o);
+        }
     }
 }

@@ -24,7 +24,7 @@ use self::scope::Scope;
 use crate::basis::read::Bases;
 use crate::model::{Checkpoint, ModelError};
 use crate::patch::{Op, Prompt, Run};
-use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::pair::{Pair, PairRuns, PromptText};
 
 /// An experiment, as written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -74,19 +74,6 @@ pub struct PairText {
     /// Wrong answers by their ids.
     #[serde(default)]
     pub wrong_target_ids: Vec<u32>,
-}
-
-/// A further prompt, as written.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a prompt is text or a list of token ids, each 0 or more"
-)]
-pub enum PromptText {
-    /// Text.
-    Text(String),
-    /// Token ids.
-    Ids(Vec<u32>),
 }
 
 /// A run, as written.
@@ -314,11 +301,7 @@ impl Experiment {
         };
         let mut prompts = Vec::new();
         for (name, prompt) in &text.prompts {
-            let ids = match prompt {
-                PromptText::Text(text) => encode(text)?,
-                PromptText::Ids(ids) => ids.clone(),
-            };
-            prompts.push((name.clone(), ids));
+            prompts.push((name.clone(), prompt.tokens(model).map_err(tokens)?));
         }
         for (i, (name, _)) in prompts.iter().enumerate() {
             let taken = prompts[..i].iter().any(|(n, _)| n == name);

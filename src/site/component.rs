@@ -1,82 +1,8 @@
-//! Every addressable activation of GPT-2, and its names.
-//!
-//! Two views of the same thing, kept apart because they change for different reasons:
-//!
-//! - a [`Component`] is what a person names: pyvene's names are canonical, TransformerLens's hook
-//!   names are accepted as aliases;
-//! - a [`Stage`] is where in the computation the value stands. `value_output` and
-//!   `head_value_output` are two components of one stage: they overwrite the same buffer, so
-//!   patches at both act on each other in listed order.
-//!
-//! [`Site`] is a component with its layer, as parsed from a name such as `blocks.3.attn.hook_z`.
+//! What a person names, and what is true of it.
 
 use std::fmt;
-use std::str::FromStr;
 
-/// A point of the forward pass at which values can be overwritten, in the order of computation.
-///
-/// The order of the variants is the order in which one layer computes them, so sorting writes by
-/// (layer, stage) sorts them by time. The two embeddings come before layer 0 and the final layer
-/// norm after the last layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Stage {
-    /// Row of the token embedding table. Width D.
-    TokenEmbedding,
-    /// Row of the position embedding table. Width D.
-    PositionEmbedding,
-    /// Residual stream entering the layer. Width D.
-    BlockInput,
-    /// sqrt(variance + ε) of ln_1. Width 1.
-    Ln1Scale,
-    /// (x − mean) / scale of ln_1, before its weight and bias. Width D.
-    Ln1Normalized,
-    /// Output of ln_1, which c_attn reads. Width D.
-    AttentionInput,
-    /// Residual that one head's query reads, before ln_1. Width D a head.
-    QueryInput,
-    /// Residual that one head's key reads, before ln_1. Width D a head.
-    KeyInput,
-    /// Residual that one head's value reads, before ln_1. Width D a head.
-    ValueInput,
-    /// Queries, heads side by side. Width D.
-    Query,
-    /// Keys, heads side by side. Width D.
-    Key,
-    /// Values, heads side by side. Width D.
-    Value,
-    /// Scaled scores before the softmax, one a key. Rows are query positions.
-    Scores,
-    /// Attention pattern after the softmax, one a key. Rows are query positions.
-    Weight,
-    /// z: each head's weighted sum of values, heads side by side. Width D.
-    Z,
-    /// Output of the attention's c_proj with its bias. Width D.
-    AttentionOutput,
-    /// Residual stream between attention and MLP. Width D.
-    BlockMid,
-    /// Residual that ln_2 alone reads; the skip path keeps [`Stage::BlockMid`]. Width D.
-    MlpResidualInput,
-    /// sqrt(variance + ε) of ln_2. Width 1.
-    Ln2Scale,
-    /// (x − mean) / scale of ln_2, before its weight and bias. Width D.
-    Ln2Normalized,
-    /// Output of ln_2, which c_fc reads. Width D.
-    MlpInput,
-    /// Output of c_fc with its bias, before the activation. Width I.
-    MlpPre,
-    /// After the activation. Width I.
-    MlpActivation,
-    /// Output of the MLP's c_proj with its bias. Width D.
-    MlpOutput,
-    /// Residual stream leaving the layer. Width D.
-    BlockOutput,
-    /// sqrt(variance + ε) of ln_f. Width 1.
-    LnFScale,
-    /// (x − mean) / scale of ln_f. Width D.
-    LnFNormalized,
-    /// Output of ln_f, which the unembedding reads. Width D.
-    FinalOutput,
-}
+use super::Stage;
 
 /// How many numbers one (row, head) of a component has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +60,7 @@ pub enum Component {
 use Component as C;
 
 /// Component, canonical name, TransformerLens hook (within `blocks.L.` for layer components).
-const NAMES: [(Component, &str, Option<&str>); 32] = [
+pub(super) const NAMES: [(Component, &str, Option<&str>); 32] = [
     (C::TokenEmbedding, "token_embedding", Some("hook_embed")),
     (
         C::PositionEmbedding,
@@ -343,82 +269,6 @@ impl fmt::Display for Component {
     }
 }
 
-/// A component with its layer, where it has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Site {
-    /// What is addressed.
-    pub component: Component,
-    /// Layer from 0; `None` for components outside the layers, and where a name leaves it open.
-    pub layer: Option<usize>,
-}
-
-/// A name that is no component.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown component `{name}`: did you mean `{nearest}`?")]
-pub struct UnknownComponent {
-    /// The name as given.
-    pub name: String,
-    /// The known name that is nearest to it.
-    pub nearest: String,
-}
-
-impl FromStr for Site {
-    type Err = UnknownComponent;
-
-    /// Accepts `head_value_output`, `head_value_output.3`, `hook_v`'s full form
-    /// `blocks.3.attn.hook_v`, and the hook without its block (`attn.hook_v`, `hook_v`).
-    fn from_str(name: &str) -> Result<Self, UnknownComponent> {
-        let (layer, local) = match name.strip_prefix("blocks.").and_then(|r| r.split_once('.')) {
-            Some((layer, rest)) => match layer.parse() {
-                Ok(layer) => (Some(layer), rest),
-                // not a block: nothing matches, and the suggestion is made from the whole name
-                Err(_) => (None, name),
-            },
-            None => match name.rsplit_once('.') {
-                Some((rest, layer)) if layer.parse::<usize>().is_ok() => (layer.parse().ok(), rest),
-                _ => (None, name),
-            },
-        };
-        let found = NAMES.iter().find(|(_, canonical, hook)| {
-            *canonical == local
-                || hook.is_some_and(|h| {
-                    h == local
-                        || h.rsplit('.').next() == Some(local) && {
-                            // `hook_scale` and `hook_normalized` alone name three layer norms: not one.
-                            !matches!(local, "hook_scale" | "hook_normalized")
-                        }
-                })
-        });
-        match found {
-            Some((component, _, _)) if !(component.is_global() && layer.is_some()) => Ok(Site {
-                component: *component,
-                layer,
-            }),
-            _ => Err(UnknownComponent {
-                name: name.to_owned(),
-                nearest: nearest(&local.to_lowercase()),
-            }),
-        }
-    }
-}
-
-fn nearest(name: &str) -> String {
-    // a hook's last part is a name too, except where three layer norms share it
-    let short = |hook: &'static str| {
-        hook.rsplit('.')
-            .next()
-            .filter(|h| !matches!(*h, "hook_scale" | "hook_normalized"))
-    };
-    let known = NAMES
-        .iter()
-        .flat_map(|(_, canonical, hook)| [Some(*canonical), *hook, hook.and_then(short)])
-        .flatten();
-    known
-        .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
-        .unwrap_or("head_value_output")
-        .to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -429,54 +279,5 @@ mod tests {
             assert_eq!(component as usize, i, "{component}");
         }
         assert!(Component::all().map(|c| c.stage()).is_sorted());
-    }
-
-    #[test]
-    fn canonical_names_and_hooks_parse() {
-        for (component, name, hook) in NAMES {
-            assert_eq!(
-                name.parse(),
-                Ok(Site {
-                    component,
-                    layer: None
-                })
-            );
-            if let Some(hook) = hook {
-                let full = if component.is_global() {
-                    hook.to_owned()
-                } else {
-                    format!("blocks.7.{hook}")
-                };
-                let layer = (!component.is_global()).then_some(7);
-                assert_eq!(full.parse(), Ok(Site { component, layer }), "{full}");
-            }
-        }
-        let z = Component::HeadAttentionValueOutput;
-        assert_eq!(
-            "hook_z".parse(),
-            Ok(Site {
-                component: z,
-                layer: None
-            })
-        );
-        assert_eq!(
-            "head_attention_value_output.3".parse(),
-            Ok(Site {
-                component: z,
-                layer: Some(3)
-            })
-        );
-    }
-
-    #[test]
-    fn an_unknown_name_suggests_the_nearest() {
-        let error = "head_value_ouput".parse::<Site>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "unknown component `head_value_ouput`: did you mean `head_value_output`?"
-        );
-        assert!("hook_scale".parse::<Site>().is_err());
-        assert!("blocks.3.hook_embed".parse::<Site>().is_err());
-        assert!("blocks.x.attn.hook_z".parse::<Site>().is_err());
     }
 }

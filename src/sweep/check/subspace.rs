@@ -1,16 +1,12 @@
 //! Whether the columns and the basis of a patch fit its component.
 
+use super::{CheckError, in_range, once};
 use crate::model::Config;
 use crate::patch::{Op, Patch};
 use crate::plan::cell;
-use crate::sweep::check::{CheckError, in_range, once};
 
 /// Checks a patch's columns, basis and function against its component.
-///
-/// # Errors
-///
-/// [`CheckError`] naming the component and what would be right.
-pub(super) fn check_subspace(patch: &Patch, config: &Config) -> Result<(), CheckError> {
+pub(super) fn check(patch: &Patch, config: &Config) -> Result<(), CheckError> {
     let site = patch.component.name();
     let shape = |problem: &str| {
         Err(CheckError::Shape {

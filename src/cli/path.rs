@@ -1,0 +1,265 @@
+//! `headlight path`: path patching.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::data::{DataFlags, Fallback};
+use super::edges::named;
+use super::output::Output;
+use super::pairs::Where;
+use super::prompts::{Prompts, default_targets};
+use super::setup::Setup;
+use super::{Global, note};
+use crate::data::{self, Example, Reading, Resolved, RowError};
+use crate::error::Error;
+use crate::graph::edge::senders;
+use crate::graph::matrix::Matrices;
+use crate::graph::path::{Freeze, PathError, Paths, Receivers, receivers};
+use crate::patch::Run;
+use crate::report::{self, Patched};
+use crate::sweep::check::{CheckError, check_run};
+use crate::sweep::grid::Spot;
+use crate::sweep::pair::{Pair, PairRuns};
+use crate::sweep::preset::together;
+
+/// Flags of `path`.
+#[derive(Debug, Args)]
+pub struct Path {
+    #[command(flatten)]
+    prompts: Prompts,
+    #[command(flatten)]
+    data: DataFlags,
+    /// What sends, each by itself: heads, mlps, all, input, a3, a3.h5 or m2
+    #[arg(
+        long,
+        default_value = "heads",
+        value_name = "NODES",
+        value_delimiter = ','
+    )]
+    senders: Vec<String>,
+    /// What receives, all of them together: logits, a9.h6<q> (or a9.h6.q), a9, q, k, v, m5, or a residual
+    /// stream such as block_input.5
+    #[arg(
+        long,
+        default_value = "logits",
+        value_name = "NODES",
+        value_delimiter = ','
+    )]
+    receivers: Vec<String>,
+    /// Patch each receiver by itself
+    #[arg(long)]
+    apart: bool,
+    /// What is held at the base's values on the way: the other heads, so that paths go through MLPs, or
+    /// all of heads and MLPs
+    #[arg(long, value_enum, default_value = "heads", value_name = "heads|all")]
+    freeze: Frozen,
+    /// Hold the scales of the layer norms on the way too
+    #[arg(long)]
+    freeze_scales: bool,
+    /// Where senders send: together (at every position in one run), all (each by itself), or numbers and
+    /// names such as end or subject.last, each by itself
+    #[arg(
+        long,
+        default_value = "together",
+        value_name = "RANGE|NAMES|together",
+        allow_negative_numbers = true
+    )]
+    positions: String,
+    /// Where receivers receive, all together: all, or numbers and names
+    #[arg(
+        long,
+        default_value = "all",
+        value_name = "RANGE|NAMES",
+        allow_negative_numbers = true
+    )]
+    receiver_positions: String,
+    #[command(flatten)]
+    output: Output,
+    /// The results as arrays, senders × receivers (× positions): .npz or .safetensors by its ending
+    #[arg(long, value_name = "F")]
+    arrays: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Frozen {
+    Heads,
+    All,
+}
+
+/// A pair with its runs, and where its senders send.
+type Planned = (PairRuns, Vec<Spot>);
+
+/// What every pair shares.
+struct Ask<'a> {
+    setup: &'a Setup,
+    paths: &'a Paths,
+    /// Where senders send.
+    from: &'a Where,
+    /// Where receivers receive.
+    to: &'a Where,
+}
+
+impl Path {
+    pub fn run(mut self, global: &Global) -> Result<ExitCode, Error> {
+        self.output.check()?;
+        if let Some(arrays) = &self.arrays {
+            report::check_arrays(arrays)?;
+        }
+        let from = place("positions", &self.positions)?;
+        let to = place("receiver-positions", &self.receiver_positions)?;
+        let sending = named("senders", &self.senders)?;
+        let rows = self.data.read()?;
+        let setup = Setup::quiet(global)?;
+        let config = &setup.model.config;
+        let all = receivers(&self.receivers, config)?;
+        let paths = Paths {
+            senders: senders(&sending, config)?,
+            receivers: match self.apart {
+                true => Receivers::apart(all),
+                false => vec![Receivers::together(&self.receivers, all)?],
+            },
+            freeze: match self.freeze {
+                Frozen::Heads => Freeze::Heads,
+                Frozen::All => Freeze::All,
+            },
+            freeze_scales: self.freeze_scales,
+        };
+        paths.check(config)?;
+        if self.output.is_plotted() && paths.receivers.len() > 1 {
+            return Err(Error::Usage(
+                "--plot draws senders, for one set of receivers: leave out --apart, or take --arrays"
+                    .into(),
+            ));
+        }
+        let ask = Ask {
+            setup: &setup,
+            paths: &paths,
+            from: &from,
+            to: &to,
+        };
+        let averages = rows.is_some();
+        let planned: Vec<Planned> = match rows {
+            Some(rows) => self.rows(rows, &ask)?,
+            None => vec![ask.typed(self.prompts.pair(global, &setup, &self.data)?)?],
+        };
+        let (mut pairs, spots): (Vec<PairRuns>, Vec<Vec<Spot>>) = planned.into_iter().unzip();
+        self.output.table.check_pairs(&pairs, averages)?;
+        setup.announce();
+        default_targets(&setup, &mut pairs)?;
+        if self.arrays.is_some() {
+            self.output.table.arrays_metric(&pairs);
+        }
+        let (outcome, time) = setup.execute(&pairs, 10, &self.output.table.metric)?;
+        if let Some(path) = &self.arrays {
+            // of the pair that has most
+            let most = spots.iter().max_by_key(|spots| spots.len());
+            let labels: Vec<String> = most.into_iter().flatten().map(Spot::label).collect();
+            let mut matrices = Matrices::new(paths.axes(&labels), &self.output.table.metric);
+            for (p, (PairRuns { pair, .. }, read)) in pairs.iter().zip(&outcome.pairs).enumerate() {
+                let places = paths.places(config, spots[p].len(), labels.len());
+                matrices.add(p, pair, read, &places);
+            }
+            report::write_arrays(&matrices.arrays(), &setup.provenance(&pairs), path)?;
+            note(format_args!("wrote {}", path.display()));
+        }
+        let mut results = self.output.tabulate(&setup, &pairs, (&outcome, time));
+        results.what = Patched::Path;
+        results.notes = (paths.receivers.len() == 1).then(|| vec![self.held(&paths)]);
+        let of_pairs = results.table.rows.chunk_by_mut(|a, b| a.pair == b.pair);
+        for (rows, (PairRuns { pair, .. }, spots)) in of_pairs.zip(pairs.iter().zip(&spots)) {
+            paths.rows(rows, &setup.model, pair, spots);
+        }
+        self.output.write(&setup, &results, averages)
+    }
+
+    /// Which paths are drawn, in words.
+    fn held(&self, paths: &Paths) -> String {
+        let to: Vec<&str> = paths.receivers.iter().map(|r| r.name.as_str()).collect();
+        let held = match self.freeze {
+            Frozen::Heads => "other heads",
+            Frozen::All => "other heads and MLPs",
+        };
+        let scales = if self.freeze_scales {
+            " and scales"
+        } else {
+            ""
+        };
+        format!(
+            "paths to {}; {held}{scales} held at the base's",
+            to.join(", ")
+        )
+    }
+
+    /// The pairs of a data set.
+    fn rows(&self, rows: data::Rows, ask: &Ask<'_>) -> Result<Vec<Planned>, Error> {
+        let fallback = Fallback::of(&self.prompts.answers, ask.setup)?;
+        let reading = Reading {
+            positions: ask.from.listed(),
+            reads_source: true,
+            ..self.data.reading(ask.setup, &fallback)?
+        };
+        self.data
+            .each(rows, &reading, ask.setup, |example, resolved| {
+                Ok(ask.plan(&reading, example, resolved))
+            })
+    }
+}
+
+impl Ask<'_> {
+    /// The one pair that was typed.
+    fn typed(&self, pair: Pair) -> Result<Planned, Error> {
+        let example = Example::of_ids(pair.base.clone(), pair.source.clone());
+        let reads_source = pair.source.is_some();
+        let reading = Reading::of_positions(&self.setup.model, self.from.listed(), reads_source);
+        let resolved = reading.resolve(&example);
+        let planned = resolved.and_then(|Resolved { spots, .. }| {
+            let resolved = Resolved { pair, spots };
+            self.plan(&reading, &example, resolved)
+        });
+        planned.map_err(|error| Error::Usage(error.problem))
+    }
+
+    /// A pair with its runs.
+    fn plan(
+        &self,
+        reading: &Reading<'_>,
+        example: &Example,
+        Resolved { pair, spots }: Resolved,
+    ) -> Result<Planned, RowError> {
+        let wrong = |problem: String| RowError::new(&example.path, &example.place, None, problem);
+        let everywhere = self.from.listed().is_none() && example.positions.is_none();
+        let check = Paths::check_pair(&pair, everywhere);
+        check.map_err(|error: PathError| wrong(error.to_string()))?;
+        let spots = match self.from {
+            Where::Together => vec![together(&spots)],
+            Where::All | Where::Listed(_) => spots,
+        };
+        let length = pair.base.len();
+        let at = match self.to.listed() {
+            None => (0..length).collect(),
+            Some(_) => {
+                let receiving = Reading {
+                    positions: self.to.listed(),
+                    reads_source: false,
+                    ..reading.clone()
+                };
+                together(&receiving.resolve(example)?.spots).positions
+            }
+        };
+        let config = &self.setup.model.config;
+        let runs: Arc<[Run]> = self.paths.runs(config, length, &spots, &at).into();
+        for run in runs.iter() {
+            let check = check_run(run, &runs, &pair, config);
+            check.map_err(|error: CheckError| wrong(error.to_string()))?;
+        }
+        Ok((PairRuns { pair, runs }, spots))
+    }
+}
+
+fn place(flag: &str, text: &str) -> Result<Where, Error> {
+    let parsed = text.parse();
+    parsed.map_err(|e| Error::Usage(format!("--{flag}: {e}")))
+}

@@ -1,0 +1,212 @@
+//! `headlight path`: its rows, arrays and averages, which paths are meant, and what is refused.
+
+use headlight::sweep::table::Row;
+
+use crate::data::lab_with;
+use crate::lab::Lab;
+use crate::metrics::npy;
+
+/// The path of a name.
+fn of<'a>(rows: &'a [Row], name: &str) -> &'a Row {
+    let found = rows.iter().find(|r| r.name.as_deref() == Some(name));
+    found.unwrap_or_else(|| panic!("{name} is no path"))
+}
+
+#[test]
+fn rows_say_what_sends_and_where_to() {
+    let lab = Lab::new();
+    let said = lab.ok(&["path", "--senders", "all", "--out", "t.parquet"]);
+    let table = lab.table("t.parquet");
+    // 26 senders, two targets each
+    assert_eq!(table.rows.len(), 2 * 26);
+    let at = |name: &str| {
+        let row = of(&table.rows, name);
+        (row.component.clone().unwrap(), row.layer, row.head)
+    };
+    let z = "head_attention_value_output".to_owned();
+    assert_eq!(at("a3.h1->logits"), (z, Some(3), Some(1)));
+    assert_eq!(at("m2->logits"), ("mlp_output".into(), Some(2), None));
+    assert_eq!(at("input->logits"), ("block_input".into(), Some(0), None));
+    assert!(
+        said.out
+            .contains("paths to logits; other heads held at the base's")
+    );
+    // layers × heads
+    assert!(said.out.contains("L4  .984"), "{}", said.out);
+    // with all but the sender held, the last MLP's path is its edge
+    lab.ok(&[
+        "path",
+        "--senders",
+        "m4",
+        "--freeze",
+        "all",
+        "--out",
+        "p.parquet",
+    ]);
+    lab.ok(&[
+        "edges",
+        "--senders",
+        "m4",
+        "--receivers",
+        "logits",
+        "--out",
+        "e.parquet",
+    ]);
+    let (path, edge) = (lab.table("p.parquet"), lab.table("e.parquet"));
+    for (path, edge) in path.rows.iter().zip(&edge.rows) {
+        assert!((path.logprob - edge.logprob).abs() < 1e-5);
+        assert!((path.prob - path.base_prob).abs() > 0.05 || path.target != " Madrid");
+    }
+}
+
+#[test]
+fn freezing_more_changes_more_paths() {
+    let lab = Lab::new();
+    let run = |more: &[&str], out: &str| {
+        let mut line = vec!["path", "--senders", "m1", "--out", out];
+        line.extend(more);
+        lab.ok(&line);
+        lab.table(out).rows[0].logprob.to_bits()
+    };
+    let all = [
+        run(&[], "a.csv"),
+        run(&["--freeze", "all"], "b.csv"),
+        run(&["--freeze-scales"], "c.csv"),
+        run(&["--freeze", "all", "--freeze-scales"], "d.csv"),
+        run(&["--receivers", "block_mid.3"], "e.csv"),
+        run(&["--receivers", "v"], "f.csv"),
+        run(
+            &["--receivers", "v", "--receiver-positions", "end"],
+            "g.csv",
+        ),
+    ];
+    let distinct: std::collections::HashSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), all.len(), "{all:?}");
+}
+
+#[test]
+fn receivers_apart_and_positions_stand_along_the_arrays() {
+    let lab = Lab::new();
+    lab.ok(&[
+        "path",
+        "--senders",
+        "heads",
+        "--receivers",
+        "a1.h2.v,m3,a0.h0.q",
+        "--apart",
+        "--positions",
+        "Spain,end",
+        "--target",
+        " Rome",
+        "--arrays",
+        "p.npz",
+        "--out",
+        "p.parquet",
+    ]);
+    let (shape, values) = npy(&lab, "p.npz", "prob");
+    assert_eq!(shape, [20, 3, 2]);
+    let table = lab.table("p.parquet");
+    let names = ["a0.h0<q>", "a1.h2<v>", "m3"];
+    let mut runs = 0;
+    for layer in 0..5 {
+        for head in 0..4 {
+            for (r, to) in names.iter().enumerate() {
+                for (p, position) in ["Spain", "end"].iter().enumerate() {
+                    let value = values[((layer * 4 + head) * 3 + r) * 2 + p];
+                    let name = format!("a{layer}.h{head}@{position}->{to}");
+                    let row = table.rows.iter().find(|r| r.name.as_ref() == Some(&name));
+                    assert_eq!(row.is_none(), value.is_nan(), "{name}");
+                    if let Some(row) = row {
+                        runs += 1;
+                        assert_eq!(row.prob.to_bits(), value.to_bits(), "{name}");
+                        assert_eq!(row.position, Some(3 + p as u32));
+                    }
+                }
+            }
+        }
+    }
+    // layer 0 reaches a1.h2<v>, layers 0 to 3 reach m3, and nothing a0.h0<q>
+    assert_eq!(runs, 2 * (4 + 16));
+    // one receiver alone is what it is among others, bit for bit
+    lab.ok(&[
+        "path",
+        "--receivers",
+        "a1.h2<v>",
+        "--positions",
+        "end",
+        "--target",
+        " Rome",
+        "--out",
+        "one.parquet",
+    ]);
+    for row in &lab.table("one.parquet").rows {
+        let among = of(&table.rows, row.name.as_deref().unwrap());
+        assert_eq!(row.logprob.to_bits(), among.logprob.to_bits());
+    }
+}
+
+#[test]
+fn pairs_of_a_data_set_are_averaged() {
+    let lab = lab_with(&["capitals.jsonl"]);
+    lab.ok(&[
+        "path",
+        "--data",
+        "capitals.jsonl",
+        "--senders",
+        "m1,m4",
+        "--metric",
+        "logit_diff",
+        "--out",
+        "p.csv",
+    ]);
+    let summary = lab.read("p.summary.csv");
+    assert_eq!(summary.lines().count(), 1 + 2, "{summary}");
+    assert!(summary.contains("m4->logits"), "{summary}");
+    // every row of the table is one pair's
+    let pairs: std::collections::HashSet<u32> =
+        lab.table("p.csv").rows.iter().map(|r| r.pair).collect();
+    assert!(pairs.len() > 1);
+}
+
+#[test]
+fn what_leads_nowhere_is_refused() {
+    let lab = Lab::new();
+    for (line, said) in [
+        (
+            &["--senders", "m4", "--receivers", "a0.h0.q"][..],
+            "no path goes from",
+        ),
+        (&["--receivers", "logits,m3"], "`m3` what follows from it"),
+        (
+            &["--receivers", "input"],
+            "`input` is no receiver of a path",
+        ),
+        (
+            &["--receivers", "block_input"],
+            "block_input needs its layer",
+        ),
+        (&["--receivers", "a9.h0.q"], "layers 0 to 4"),
+        (&["--senders", "a9"], "no sender is meant by `a9`"),
+        (
+            &["--receivers", "a1,a2", "--apart", "--plot", "p.png"],
+            "leave out --apart",
+        ),
+        (&["--positions", "9"], "position 9"),
+        (&["--receiver-positions", "Peru"], "Peru"),
+        (&["--base", "The capital of Spain is"], "give one"),
+        (
+            &[
+                "--base",
+                "The capital of Spain is",
+                "--source",
+                "The capital of",
+            ],
+            "give prompts of equal length",
+        ),
+        (&["--arrays", "p.txt"], "p.txt"),
+    ] {
+        let mut command = vec!["path"];
+        command.extend(line);
+        lab.refused(&command, &[said]);
+    }
+}

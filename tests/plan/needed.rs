@@ -1,0 +1,109 @@
+//! Dirty rows that are not computed, because nothing sees them.
+
+use headlight::plan::cost::flops;
+use headlight::site::Component;
+
+use super::common::runs::interchange;
+use super::{computed, draw, nothing, patch, rows, tiny, upward};
+
+#[test]
+fn nothing_is_computed_that_no_readout_sees() {
+    let config = tiny(2);
+    // after the last readout
+    for position in 4..8 {
+        for component in Component::all() {
+            assert!(
+                nothing(&draw(&config, &[patch(component, 1, [position])], &[0, 3])),
+                "{component}"
+            );
+        }
+    }
+    // the last layer before the row that is read: only keys and values reach on
+    for component in Component::all().filter(|c| !c.is_global()) {
+        use Component as C;
+        let reaches = component < C::AttentionQueryInput
+            || matches!(
+                component,
+                C::AttentionKeyInput
+                    | C::AttentionValueInput
+                    | C::KeyOutput
+                    | C::HeadKeyOutput
+                    | C::ValueOutput
+                    | C::HeadValueOutput
+            );
+        let cone = draw(&config, &[patch(component, 1, [2])], &[5]);
+        assert_eq!(nothing(&cone), !reaches, "{component}");
+        assert_eq!(flops(&cone, &config).total() == 0, !reaches, "{component}");
+    }
+    // several readouts: rows between them are keys and values in the last layer, nothing else
+    let cone = draw(
+        &config,
+        &[patch(Component::BlockInput, 1, [1, 2, 4, 6])],
+        &[0, 3, 5],
+    );
+    let seen = vec![3, 5];
+    assert_eq!(rows(&cone.readouts), seen);
+    let keys = vec![1, 2, 4];
+    let [q, k, v, z, _, _, _, out] = computed(&cone.layers[0]);
+    assert_eq!(
+        [q, k, v, z, out],
+        [vec![], keys.clone(), keys, seen.clone(), seen]
+    );
+}
+
+#[test]
+fn a_row_overwritten_whole_is_not_computed_before_that() {
+    use Component as C;
+    let config = tiny(3);
+    let live = || patch(C::BlockInput, 1, [2]);
+    let computed_of = |component: Component| {
+        let over = interchange(component, 1, &[0, 1], 0..6);
+        computed(&draw(&config, &[live(), over], &[4, 5]).layers[0])
+    };
+    let (one, up, none) = (vec![2], upward(2, 5), Vec::new());
+    // q, k, v, z, attention output, mid, MLP, out
+    assert_eq!(
+        computed_of(C::HeadQueryOutput)[..4],
+        [none.clone(), one.clone(), one.clone(), upward(0, 5)]
+    );
+    assert_eq!(
+        computed_of(C::KeyOutput)[..4],
+        [one.clone(), none.clone(), one.clone(), upward(0, 5)]
+    );
+    assert_eq!(
+        computed_of(C::ValueOutput)[..4],
+        [one.clone(), one.clone(), none.clone(), upward(0, 5)]
+    );
+    let z = computed_of(C::HeadAttentionValueOutput);
+    assert_eq!(
+        z[..5],
+        [
+            none.clone(),
+            none.clone(),
+            none.clone(),
+            none.clone(),
+            upward(0, 5)
+        ]
+    );
+    let attention = computed_of(C::AttentionOutput);
+    assert!(attention[..5].iter().all(Vec::is_empty));
+    assert_eq!(attention[5], upward(0, 5));
+    let mid = computed_of(C::BlockMid);
+    assert!(mid[..6].iter().all(Vec::is_empty));
+    assert_eq!(mid[6..], [upward(0, 5), upward(0, 5)]);
+    assert!(computed_of(C::BlockOutput).iter().all(Vec::is_empty));
+    for (component, stages) in [
+        (C::MlpPre, [0, 6, 6]),
+        (C::MlpActivation, [0, 0, 6]),
+        (C::MlpOutput, [0, 0, 0]),
+    ] {
+        let over = patch(component, 1, 0..6);
+        let cone = draw(&config, &[live(), over], &[4, 5]);
+        let layer = &cone.layers[0];
+        let mlp =
+            [&layer.mlp_pre, &layer.mlp_activation, &layer.mlp_output].map(|s| s.computed.len());
+        assert_eq!(mlp, stages, "{component}");
+        assert_eq!(rows(&layer.mid.computed), up, "{component}");
+        assert_eq!(layer.out.computed.len(), 6, "{component}");
+    }
+}
