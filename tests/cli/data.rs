@@ -138,27 +138,19 @@ fn known_rows_are_kept() {
         &["line 1", "base"],
     );
     lab.refused(&["sweep", "--known"], &["--data"]);
-    // edges and causal tracing alike
+    // edges, paths and causal tracing alike
     lab.write(
         "two.jsonl",
         pair("base", "source", "\" Rome\"") + &pair("base", "source", "\" Madrid\""),
     );
-    let edges = [
-        "edges",
-        "--data",
-        "two.jsonl",
-        "--senders",
-        "m0",
-        "--known",
-        "--out",
-        "t.csv",
-    ];
-    assert!(lab.ok(&edges).err.contains("left out 1 of 2 rows"));
-    let rows = lab.table("t.csv").rows;
-    assert!(
-        rows.iter()
-            .all(|row| row.pair == 0 && row.target == " Madrid")
-    );
+    for command in ["edges", "path"] {
+        let data = [command, "--data", "two.jsonl", "--senders", "m0", "--known"];
+        let said = lab.ok(&[&data[..], &["--out", "t.csv"]].concat());
+        assert!(said.err.contains("left out 1 of 2 rows"), "{said:?}");
+        for row in lab.table("t.csv").rows {
+            assert_eq!((row.pair, &*row.target), (0, " Madrid"), "{command}");
+        }
+    }
     let facts = lab.read("known.json").replace("\"Madrid\"", "\"Rome\"");
     lab.write("facts.json", facts);
     let trace = [
