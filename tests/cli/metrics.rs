@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 
 use crate::data::lab_with;
-use crate::lab::{BASE, Lab, SOURCE};
+use crate::lab::{BASE, Lab, SOURCE, fixture};
 
 /// Probabilities of all tokens after a prompt, most probable first.
 fn distribution(lab: &Lab, prompt: &str) -> Vec<(u32, f64)> {
@@ -219,6 +219,52 @@ fn presets_have_transformer_lens_shapes() {
         assert_eq!(pairs, [&[2], shape].concat());
         for (i, mean) in values.iter().enumerate() {
             assert_eq!(*mean, (each[i] + each[values.len() + i]) / 2.0);
+        }
+    }
+}
+
+/// A checkpoint without a tokenizer and a batch of two pairs, as TransformerLens patched it
+/// (tests/fixtures/make_transformer_lens.py; tests/presets.rs has every preset).
+#[test]
+fn arrays_are_those_of_transformer_lens() {
+    let model = fixture("tied");
+    let text = std::fs::read_to_string(format!("{model}/transformer_lens.json")).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let case = &file["cases"][1];
+    let (lab, mut rows) = (Lab::new(), String::new());
+    for pair in 0..2 {
+        let row = ["base_ids", "source_ids", "target_ids", "wrong_target_ids"];
+        let row = row.map(|field| format!("{field:?}: {}", case[field][pair]));
+        rows += &format!("{{{}}}\n", row.join(", "));
+    }
+    lab.write("pairs.jsonl", rows);
+    let function = "get_act_patch_attn_head_by_pos_every";
+    lab.ok(&[
+        "sweep",
+        "--model",
+        &model,
+        "--data",
+        "pairs.jsonl",
+        "--preset",
+        function,
+        "--metric",
+        "logit_diff,prob",
+        "--precision",
+        "f64",
+        "--arrays",
+        "a.npz",
+    ]);
+    let arrays = case["arrays"].as_array().unwrap().iter();
+    let arrays: Vec<_> = arrays.filter(|a| a["function"] == function).collect();
+    assert_eq!(arrays.len(), 2);
+    for array in arrays {
+        let (shape, values) = npy(&lab, "a.npz", array["metric"].as_str().unwrap());
+        assert_eq!(serde_json::json!(shape), array["shape"]);
+        let wanted = array["values"].as_array().unwrap().iter();
+        let wanted: Vec<f64> = wanted.map(|x| x.as_f64().unwrap()).collect();
+        assert_eq!(values.len(), wanted.len());
+        for (i, (x, y)) in values.iter().zip(wanted).enumerate() {
+            assert!((x - y).abs() < 1e-9, "{}, {i}: {x} {y}", array["metric"]);
         }
     }
 }
