@@ -1,5 +1,7 @@
 //! The command line as a contract: what scripts may rely on, and how bad input is refused.
 
+#[path = "cli/bad_rows.rs"]
+mod bad_rows;
 #[path = "cli/bases.rs"]
 mod bases;
 #[path = "cli/cache.rs"]
@@ -16,6 +18,8 @@ mod errors;
 mod exit;
 #[path = "common/gpt2.rs"]
 mod gpt2;
+#[path = "cli/known.rs"]
+mod known;
 #[path = "cli/lab.rs"]
 mod lab;
 #[path = "cli/metrics.rs"]
@@ -34,5 +38,9 @@ mod sweep;
 mod topk;
 #[path = "cli/trace.rs"]
 mod trace;
+#[path = "cli/trace_arrays.rs"]
+mod trace_arrays;
 #[path = "cli/traps.rs"]
 mod traps;
+#[path = "cli/years.rs"]
+mod years;

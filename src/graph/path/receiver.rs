@@ -34,7 +34,7 @@ pub struct Receivers {
 }
 
 impl Receiver {
-    /// How many senders stand before it: it can read the first so many of [`Sender::all`].
+    /// How many senders stand before it: it can read the first so many of [`Sender::all`](crate::graph::node::Sender::all).
     pub fn upstream(self, config: &Config) -> usize {
         let first = |layer: usize| 1 + layer * (config.heads + 1);
         match self {
