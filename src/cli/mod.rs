@@ -84,7 +84,7 @@ enum Command {
     Sweep(Box<sweep::Sweep>),
     /// Patch every edge between heads and MLPs, one at a time, exactly
     Edges(Box<edges::Edges>),
-    /// Patch what a sender tells some receivers along direct paths, exactly
+    /// Patch what a sender tells some receivers with everything else between them held, exactly
     Path(Box<path::Path>),
     /// Corrupt a subject with noise, and see which restored states bring the answer back
     Trace(Box<trace::Trace>),

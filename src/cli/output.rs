@@ -1,4 +1,4 @@
-//! What `sweep` and `run` read of their runs, and where it goes: files, and text for people.
+//! What `sweep`, `path` and `run` read of their runs, and where it goes: files, and text for people.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,8 +36,8 @@ pub struct Results<'a> {
     pub table: Table,
     /// What a row patches.
     pub what: Patched,
-    /// What stands under the heat map; `None` where several rows would share a cell, and none is drawn.
-    pub notes: Option<Vec<String>>,
+    /// What stands under the heat map.
+    pub notes: Vec<String>,
 }
 
 impl Output {
@@ -100,7 +100,7 @@ impl Output {
             time,
             table: table(&setup.model, pairs, outcome, &self.table.metric, provenance),
             what: Patched::Site,
-            notes: Some(Vec::new()),
+            notes: Vec::new(),
         }
     }
 
@@ -123,12 +123,19 @@ impl Output {
         let averages = averages && self.table.path().is_some();
         let averages = averages.then(|| summary(table, pairs, outcome, metrics));
         let mut written = self.table.write(table, averages.as_ref())?;
+        let crowded = HeatMap::crowded(table);
+        if let Some((one, other)) = crowded.filter(|_| self.is_plotted()) {
+            return Err(Error::Usage(format!(
+                "--plot: `{one}` and `{other}` share a cell of the heat map, which would show neither: leave it out, or patch single tokens"
+            )));
+        }
+        let notes = Some(notes).filter(|_| crowded.is_none());
         let draw = |notes: &Vec<String>| {
             let mut map = HeatMap::new(table, &self.drawn())?;
             map.notes.extend(notes.iter().cloned());
             Ok(map)
         };
-        let map = match notes.as_ref().map(draw).transpose() {
+        let map = match notes.map(draw).transpose() {
             Ok(map) => map,
             // runs of several patches have no place in a grid; only who asked for a plot minds
             Err(ReportError::NothingToPlot(_)) if self.picture.plot.is_none() => None,
@@ -144,7 +151,7 @@ impl Output {
                 writeln!(out)?;
                 self.picture.render(map, &self.table, out)?;
             }
-            if map.is_some() || *what == Patched::Path {
+            if map.is_some() || crowded.is_some() {
                 writeln!(out, "\nstrongest")?;
                 write_strongest(&strongest(table, None, 10), *what, out)?;
             }

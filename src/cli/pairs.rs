@@ -90,15 +90,15 @@ impl Where {
 pub struct Planned {
     pub pairs: Vec<PairRuns>,
     pub cells: Vec<Arc<[Cell]>>,
-    /// Names or numbers of the positions of the pair that has most.
-    pub positions: Vec<String>,
+    /// Names or numbers of each pair's places.
+    pub places: Vec<Vec<String>>,
 }
 
 /// One of them.
 struct One {
     pair: PairRuns,
     cells: Arc<[Cell]>,
-    positions: Vec<String>,
+    places: Vec<String>,
 }
 
 /// What every pair of a sweep shares.
@@ -196,7 +196,7 @@ impl Ask<'_> {
         Ok(Ok(One {
             pair: PairRuns { pair, runs },
             cells: cells.clone(),
-            positions: labels,
+            places: labels,
         }))
     }
 }
@@ -205,9 +205,22 @@ impl Planned {
     fn push(&mut self, one: One) {
         self.pairs.push(one.pair);
         self.cells.push(one.cells);
-        if one.positions.len() > self.positions.len() {
-            self.positions = one.positions;
-        }
+        self.places.push(one.places);
+    }
+}
+
+/// What stands along an axis of the places at which pairs are patched: those of the pair that has most,
+/// where all others have the first of them.
+pub fn axis(places: &[Vec<String>]) -> Result<Vec<String>, Error> {
+    let most = places.iter().max_by_key(|places| places.len());
+    let most = most.cloned().unwrap_or_default();
+    match places.iter().find(|places| !most.starts_with(places)) {
+        None => Ok(most),
+        Some(other) => Err(Error::Usage(format!(
+            "--arrays: one pair is patched at {} and another at {}, which are no axis: give --positions, the same for all",
+            most.join(", "),
+            other.join(", "),
+        ))),
     }
 }
 

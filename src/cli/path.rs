@@ -1,5 +1,7 @@
 //! `headlight path`: path patching.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use clap::{Args, ValueEnum};
 use super::data::{DataFlags, Fallback};
 use super::edges::named;
 use super::output::Output;
-use super::pairs::Where;
+use super::pairs::{Where, axis};
 use super::prompts::{Prompts, default_targets};
 use super::setup::Setup;
 use super::{Global, note};
@@ -100,7 +102,12 @@ struct Ask<'a> {
     from: &'a Where,
     /// Where receivers receive.
     to: &'a Where,
+    /// Runs of pairs that are patched at the same places.
+    known: RefCell<HashMap<Places, Arc<[Run]>>>,
 }
+
+/// A prompt's length, where senders send, and where receivers receive.
+type Places = (usize, Vec<Spot>, Vec<usize>);
 
 impl Path {
     pub fn run(mut self, global: &Global) -> Result<ExitCode, Error> {
@@ -139,6 +146,7 @@ impl Path {
             paths: &paths,
             from: &from,
             to: &to,
+            known: RefCell::default(),
         };
         let averages = rows.is_some();
         let planned: Vec<Planned> = match rows {
@@ -147,16 +155,16 @@ impl Path {
         };
         let (mut pairs, spots): (Vec<PairRuns>, Vec<Vec<Spot>>) = planned.into_iter().unzip();
         self.output.table.check_pairs(&pairs, averages)?;
+        let labels = |spots: &Vec<Spot>| spots.iter().map(Spot::label).collect();
+        let labels: Vec<Vec<String>> = spots.iter().map(labels).collect();
+        let labels = self.arrays.as_ref().map(|_| axis(&labels)).transpose()?;
         setup.announce();
         default_targets(&setup, &mut pairs)?;
         if self.arrays.is_some() {
             self.output.table.arrays_metric(&pairs);
         }
         let (outcome, time) = setup.execute(&pairs, 10, &self.output.table.metric)?;
-        if let Some(path) = &self.arrays {
-            // of the pair that has most
-            let most = spots.iter().max_by_key(|spots| spots.len());
-            let labels: Vec<String> = most.into_iter().flatten().map(Spot::label).collect();
+        if let (Some(path), Some(labels)) = (&self.arrays, labels) {
             let mut matrices = Matrices::new(paths.axes(&labels), &self.output.table.metric);
             for (p, (PairRuns { pair, .. }, read)) in pairs.iter().zip(&outcome.pairs).enumerate() {
                 let places = paths.places(config, spots[p].len(), labels.len());
@@ -167,7 +175,7 @@ impl Path {
         }
         let mut results = self.output.tabulate(&setup, &pairs, (&outcome, time));
         results.what = Patched::Path;
-        results.notes = (paths.receivers.len() == 1).then(|| vec![self.held(&paths)]);
+        results.notes = vec![self.held(&paths)];
         let of_pairs = results.table.rows.chunk_by_mut(|a, b| a.pair == b.pair);
         for (rows, (PairRuns { pair, .. }, spots)) in of_pairs.zip(pairs.iter().zip(&spots)) {
             paths.rows(rows, &setup.model, pair, spots);
@@ -215,10 +223,9 @@ impl Ask<'_> {
         let reads_source = pair.source.is_some();
         let reading = Reading::of_positions(&self.setup.model, self.from.listed(), reads_source);
         let resolved = reading.resolve(&example);
-        let planned = resolved.and_then(|Resolved { spots, .. }| {
-            let resolved = Resolved { pair, spots };
-            self.plan(&reading, &example, resolved)
-        });
+        let resolved = resolved.map_err(|e| Error::Usage(format!("--positions: {}", e.problem)))?;
+        let resolved = Resolved { pair, ..resolved };
+        let planned = self.plan(&reading, &example, resolved);
         planned.map_err(|error| Error::Usage(error.problem))
     }
 
@@ -246,11 +253,22 @@ impl Ask<'_> {
                     reads_source: false,
                     ..reading.clone()
                 };
-                together(&receiving.resolve(example)?.spots).positions
+                let resolved = receiving.resolve(example).map_err(|mut error| {
+                    error.problem = format!("--receiver-positions: {}", error.problem);
+                    error
+                })?;
+                together(&resolved.spots).positions
             }
         };
         let config = &self.setup.model.config;
-        let runs: Arc<[Run]> = self.paths.runs(config, length, &spots, &at).into();
+        let places = (length, spots, at);
+        let mut known = self.known.borrow_mut();
+        let runs = known.entry(places.clone()).or_insert_with(|| {
+            let (length, spots, at) = &places;
+            self.paths.runs(config, *length, spots, at).into()
+        });
+        let runs = Arc::clone(runs);
+        let (_, spots, _) = places;
         for run in runs.iter() {
             let check = check_run(run, &runs, &pair, config);
             check.map_err(|error: CheckError| wrong(error.to_string()))?;

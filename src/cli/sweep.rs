@@ -9,7 +9,7 @@ use clap::Args;
 use super::collect::CollectFile;
 use super::data::{DataFlags, Fallback};
 use super::output::Output;
-use super::pairs::{Ask, Planned, Where};
+use super::pairs::{Ask, Planned, Where, axis};
 use super::prompts::{Prompts, default_targets};
 use super::setup::Setup;
 use super::{Global, note};
@@ -57,7 +57,8 @@ pub struct Sweep {
         allow_negative_numbers = true
     )]
     positions: String,
-    /// interchange, zero, add, subtract, set=F#T, add=F#T, mean=FILE, scale=x, interpolate=α, noise=level
+    /// interchange, zero, add, subtract, skip, collect, set=F#T, add=F#T, subtract=F#T, mean=FILE, scale=x,
+    /// interpolate=α, noise=level
     #[arg(long, default_value = "interchange", value_name = "OP")]
     op: OpText,
     /// Columns of the row, or coordinates of the basis: all, 3, 0,4 or 0-31
@@ -130,6 +131,9 @@ impl Sweep {
             }
             (None, None) => Planned::default(),
         };
+        let apart = self.preset.filter(|preset| !preset.is_of_all_positions());
+        let along = apart.filter(|_| self.arrays.is_some());
+        let along = along.map(|_| axis(&planned.places)).transpose()?;
         let averages = self.data.data.is_some();
         self.collect.check(&planned.pairs)?;
         self.output.table.check_pairs(&planned.pairs, averages)?;
@@ -146,7 +150,7 @@ impl Sweep {
         self.collect.write(&setup, &outcome)?;
         if let (Some(path), Some(preset)) = (&self.arrays, &self.preset) {
             let dense = dense(preset, &planned.cells, pairs, &outcome, metrics);
-            let along = coordinates(preset, &grid, &setup, planned.positions)?;
+            let along = coordinates(preset, &grid, &setup, along.unwrap_or_default())?;
             let arrays = report::preset_arrays(dense, along);
             report::write_arrays(&arrays, &setup.provenance(pairs), path)?;
             note(format_args!("wrote {}", path.display()));

@@ -5,7 +5,7 @@
 //! component: rows are layers upward, columns the positions with the heads side by side in each.
 //! Several pairs, noise samples or sources of one cell are averaged, and the notes say so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::colour::Scale;
 use super::grid::{Grid, Targets, Tokens, Value, place};
@@ -97,6 +97,23 @@ impl HeatMap {
     /// The same with a grid for each component, however few there are.
     pub fn by_component(table: &Table, value: &str) -> Result<Self, ReportError> {
         Self::build(table, value, 1)
+    }
+
+    /// Two runs of one pair, by their names, that patch what the grid has a single cell for, such as
+    /// spans of several tokens, or one sender's paths to several receivers.
+    #[must_use]
+    pub fn crowded(table: &Table) -> Option<(&str, &str)> {
+        let mut known: HashMap<_, &str> = HashMap::new();
+        table.rows.iter().find_map(|row| {
+            let name = row.name.as_deref()?;
+            let cell = (
+                (row.pair, row.component.as_deref()?, row.layer, row.head),
+                (row.position, row.op.as_deref(), row.sample),
+                (row.source_layer, row.source_head, row.source_position),
+            );
+            let other = *known.entry(cell).or_insert(name);
+            (other != name).then_some((other, name))
+        })
     }
 
     fn build(table: &Table, value: &str, most_together: usize) -> Result<Self, ReportError> {

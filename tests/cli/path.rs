@@ -191,8 +191,8 @@ fn what_leads_nowhere_is_refused() {
             &["--receivers", "a1,a2", "--apart", "--plot", "p.png"],
             "leave out --apart",
         ),
-        (&["--positions", "9"], "position 9"),
-        (&["--receiver-positions", "Peru"], "Peru"),
+        (&["--positions", "9"], "--positions: "),
+        (&["--receiver-positions", "Peru"], "--receiver-positions: "),
         (&["--base", "The capital of Spain is"], "give one"),
         (
             &[
@@ -209,4 +209,125 @@ fn what_leads_nowhere_is_refused() {
         command.extend(line);
         lab.refused(&command, &[said]);
     }
+}
+
+/// Pairs of unequal lengths, whose places each finds by itself, in either direction.
+#[test]
+fn places_of_a_data_set_are_found_in_every_pair() {
+    let lab = Lab::new();
+    let row = |base: &str, source: &str, more: &str| {
+        format!(
+            "{{\"base\": \"{base}\", \"source\": \"{source}\", \"targets\": [\" Rome\"]{more}}}\n"
+        )
+    };
+    let (short, long) = ("The capital of Spain is", "The capital city of Italy is");
+    lab.write("d.jsonl", row(short, long, ""));
+    lab.write("r.jsonl", row(long, short, ""));
+    let run = |file: &str, more: &[&str]| {
+        let line = [
+            "path",
+            "--data",
+            file,
+            "--senders",
+            "m0,m3",
+            "--positions",
+            "end,-2",
+            "--receivers",
+            "a4",
+            "--receiver-positions",
+            "end",
+            "--out",
+            "t.parquet",
+        ];
+        lab.ok(&[&line[..], more].concat());
+        lab.table("t.parquet").rows
+    };
+    let rows = run("d.jsonl", &[]);
+    let at = |name: &str| {
+        let row = of(&rows, name);
+        (
+            row.position,
+            row.source_position,
+            row.token.clone().unwrap(),
+        )
+    };
+    assert_eq!(at("m0@end->a4"), (Some(4), Some(5), " is".into()));
+    assert_eq!(at("m3@-2->a4"), (Some(3), Some(4), " Spain".into()));
+    let reversed = run("r.jsonl", &["--direction", "noise"]);
+    for (here, there) in rows.iter().zip(&reversed) {
+        assert_eq!(here.logprob.to_bits(), there.logprob.to_bits());
+    }
+    lab.refused(
+        &["path", "--data", "d.jsonl"],
+        &[
+            "d.jsonl, line 1",
+            "give prompts of equal length, or positions by name",
+        ],
+    );
+    // what a row says itself is where all of its senders send, in one run
+    lab.write("own.jsonl", row(short, long, ", \"positions\": [\"end\"]"));
+    lab.ok(&[
+        "path",
+        "--data",
+        "own.jsonl",
+        "--senders",
+        "m0",
+        "--out",
+        "o.parquet",
+    ]);
+    assert_eq!(lab.table("o.parquet").rows[0].position, Some(4));
+}
+
+#[test]
+fn what_shares_a_cell_is_neither_drawn_nor_averaged() {
+    let lab = Lab::new();
+    let spans = ["--positions", "capital of,Spain is"];
+    let path = [&["path", "--senders", "a0"][..], &spans].concat();
+    let said = lab.ok(&path);
+    assert!(
+        said.out.contains("strongest") && !said.out.contains("L0"),
+        "{}",
+        said.out
+    );
+    lab.refused(
+        &[&path[..], &["--plot", "p.svg"]].concat(),
+        &["share a cell"],
+    );
+    let sweep = [&["sweep", "--component", "attention_output"][..], &spans].concat();
+    assert!(!lab.ok(&sweep).out.contains("L0"));
+    lab.refused(
+        &[&sweep[..], &["--plot", "p.svg"]].concat(),
+        &["share a cell"],
+    );
+    // pairs that are patched at different places have no axis in common
+    let row = |more: &str| {
+        format!(
+            "{{\"base\": \"The capital of Spain is\", \"source\": \"The capital of Italy is\", \"targets\": [\" Rome\"]{more}}}\n"
+        )
+    };
+    lab.write("own.jsonl", row(", \"positions\": [\"end\"]") + &row(""));
+    let own = ["--data", "own.jsonl", "--arrays", "o.npz"];
+    for line in [
+        &["path", "--positions", "all"][..],
+        &["sweep", "--preset", "attn_head_out_by_pos"],
+    ] {
+        lab.refused(
+            &[line, &own].concat(),
+            &["--arrays: one pair is patched at 0, 1", "at end"],
+        );
+    }
+    lab.ok(&[&["path", "--senders", "m0", "--positions", "end"][..], &own].concat());
+}
+
+#[test]
+fn a_receiver_named_twice_is_one() {
+    let lab = Lab::new();
+    let names = |receivers: &str| {
+        let rows = lab.rows("path", &["--senders", "m0", "--receivers", receivers]);
+        rows[0].name.clone().unwrap()
+    };
+    assert_eq!(names("a1.h2.q,a1.h2.q"), "m0->a1.h2<q>");
+    assert_eq!(names("a1.h2.v, m1"), "m0->m1+a1.h2<v>");
+    assert_eq!(names("logits,logits"), "m0->logits");
+    assert_eq!(names("q,q"), "m0->q");
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::PathError;
-use crate::graph::node::{self, Pattern, Projection};
+use crate::graph::node::{self, Pattern, Projection, Sender};
 use crate::model::Config;
 use crate::patch::Patch;
 use crate::site::{Component, Site, UnknownComponent};
@@ -103,6 +103,9 @@ pub fn receivers(names: &[String], config: &Config) -> Result<Vec<Receiver>, Pat
             reason,
         };
         let before = all.len();
+        if name.trim().is_empty() {
+            return Err(unknown("the name is empty".into()));
+        }
         match Pattern::from_str(name) {
             Ok(pattern) => {
                 let nodes = node::Receiver::all(config).into_iter();
@@ -116,9 +119,11 @@ pub fn receivers(names: &[String], config: &Config) -> Result<Vec<Receiver>, Pat
         }
         if all.len() == before {
             let (layers, heads) = (config.layers - 1, config.heads - 1);
-            return Err(unknown(format!(
-                "here are layers 0 to {layers} and heads 0 to {heads}"
-            )));
+            let sends = Pattern::from_str(name).is_ok_and(|p| p.is_sender(Sender::Input));
+            return Err(unknown(match sends {
+                true => "the embeddings send and read nothing".into(),
+                false => format!("here are layers 0 to {layers} and heads 0 to {heads}"),
+            }));
         }
     }
     let mut seen = HashSet::new();
@@ -156,15 +161,17 @@ impl Receivers {
             Some(other) if all.contains(&logits) => Err(PathError::Logits {
                 other: other.to_string(),
             }),
-            // one name a receiver is its own; a name of several stands for them
-            _ if names.len() == all.len() => Ok(Self {
-                name: joined(all.iter().map(Receiver::to_string)),
-                all,
-            }),
-            _ => Ok(Self {
-                name: joined(names.iter().cloned()),
-                all,
-            }),
+            _ => {
+                let mut seen = HashSet::new();
+                let names = names.iter().map(|name| name.trim());
+                let names: Vec<&str> = names.filter(|name| seen.insert(*name)).collect();
+                // one name a receiver is its own; a name of several stands for them
+                let name = match names.len() == all.len() {
+                    true => joined(all.iter().map(Receiver::to_string)),
+                    false => joined(names.into_iter().map(str::to_owned)),
+                };
+                Ok(Self { name, all })
+            }
         }
     }
 
