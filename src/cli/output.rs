@@ -47,19 +47,20 @@ impl Output {
         self.picture.check()
     }
 
-    /// Whether a heat map goes to a file.
-    pub fn is_plotted(&self) -> bool {
-        self.picture.plot.is_some()
-    }
-
     /// The column that is drawn: the first metric, else the probability.
     fn drawn(&self) -> String {
         let first = self.table.metric.first();
         first.map_or_else(|| "prob".to_owned(), Metric::to_string)
     }
 
-    /// Refuses a plot of runs that have no place in one, before anything is computed.
-    pub fn check_plot(&self, setup: &Setup, pairs: &[PairRuns]) -> Result<(), Error> {
+    /// Refuses a plot of runs that have no place in one, before anything is computed. `say` is what
+    /// becomes of their rows before they are drawn.
+    pub fn check_plot(
+        &self,
+        setup: &Setup,
+        pairs: &[PairRuns],
+        say: impl Fn(&mut Table),
+    ) -> Result<(), Error> {
         if self.picture.plot.is_none() {
             return Ok(());
         }
@@ -72,17 +73,27 @@ impl Output {
         let read = |PairRuns { pair, runs }: &PairRuns| PairOutcome {
             base: nothing(pair),
             source: None,
-            runs: vec![nothing(pair); runs.len()],
+            runs: runs
+                .iter()
+                .map(|run| match run.step {
+                    true => Vec::new(),
+                    false => nothing(pair),
+                })
+                .collect(),
             collected: Vec::new(),
         };
         let outcome = Outcome {
             pairs: pairs.iter().map(read).collect(),
             ..Outcome::default()
         };
-        HeatMap::new(
-            &table(&setup.model, pairs, &outcome, &[], Provenance::default()),
-            "prob",
-        )?;
+        let mut table = table(&setup.model, pairs, &outcome, &[], Provenance::default());
+        say(&mut table);
+        if let Some((one, other)) = HeatMap::crowded(&table) {
+            return Err(Error::Usage(format!(
+                "--plot: `{one}` and `{other}` share a cell of the heat map, which would show neither: leave it out, or patch single tokens"
+            )));
+        }
+        HeatMap::new(&table, "prob")?;
         Ok(())
     }
 
@@ -124,11 +135,6 @@ impl Output {
         let averages = averages.then(|| summary(table, pairs, outcome, metrics));
         let mut written = self.table.write(table, averages.as_ref())?;
         let crowded = HeatMap::crowded(table);
-        if let Some((one, other)) = crowded.filter(|_| self.is_plotted()) {
-            return Err(Error::Usage(format!(
-                "--plot: `{one}` and `{other}` share a cell of the heat map, which would show neither: leave it out, or patch single tokens"
-            )));
-        }
         let notes = Some(notes).filter(|_| crowded.is_none());
         let draw = |notes: &Vec<String>| {
             let mut map = HeatMap::new(table, &self.drawn())?;

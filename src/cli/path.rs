@@ -26,6 +26,7 @@ use crate::sweep::check::{CheckError, check_run};
 use crate::sweep::grid::Spot;
 use crate::sweep::pair::{Pair, PairRuns};
 use crate::sweep::preset::together;
+use crate::sweep::table::Table;
 
 /// Flags of `path`.
 #[derive(Debug, Args)]
@@ -135,12 +136,6 @@ impl Path {
             freeze_scales: self.freeze_scales,
         };
         paths.check(config)?;
-        if self.output.is_plotted() && paths.receivers.len() > 1 {
-            return Err(Error::Usage(
-                "--plot draws senders, for one set of receivers: leave out --apart, or take --arrays"
-                    .into(),
-            ));
-        }
         let ask = Ask {
             setup: &setup,
             paths: &paths,
@@ -160,6 +155,13 @@ impl Path {
         let labels = self.arrays.as_ref().map(|_| axis(&labels)).transpose()?;
         setup.announce();
         default_targets(&setup, &mut pairs)?;
+        let say = |table: &mut Table| {
+            let of_pairs = table.rows.chunk_by_mut(|a, b| a.pair == b.pair);
+            for (rows, (PairRuns { pair, .. }, spots)) in of_pairs.zip(pairs.iter().zip(&spots)) {
+                paths.rows(rows, &setup.model, pair, spots);
+            }
+        };
+        self.output.check_plot(&setup, &pairs, say)?;
         if self.arrays.is_some() {
             self.output.table.arrays_metric(&pairs);
         }
@@ -176,10 +178,7 @@ impl Path {
         let mut results = self.output.tabulate(&setup, &pairs, (&outcome, time));
         results.what = Patched::Path;
         results.notes = vec![self.held(&paths)];
-        let of_pairs = results.table.rows.chunk_by_mut(|a, b| a.pair == b.pair);
-        for (rows, (PairRuns { pair, .. }, spots)) in of_pairs.zip(pairs.iter().zip(&spots)) {
-            paths.rows(rows, &setup.model, pair, spots);
-        }
+        say(&mut results.table);
         self.output.write(&setup, &results, averages)
     }
 

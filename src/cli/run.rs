@@ -37,7 +37,7 @@ impl RunFile {
         execute::check(&pairs, &setup.model.config)?;
         self.collect.check(&pairs)?;
         self.output.table.check_pairs(&pairs, pairs.len() > 1)?;
-        self.output.check_plot(&setup, &pairs)?;
+        self.output.check_plot(&setup, &pairs, |_| ())?;
         setup.announce();
         let (outcome, time) = setup.execute(&pairs, 10, &self.output.table.metric)?;
         self.collect.write(&setup, &outcome)?;

@@ -144,7 +144,7 @@ impl Sweep {
         if self.preset.is_some() {
             output.table.arrays_metric(pairs);
         }
-        output.check_plot(&setup, pairs)?;
+        output.check_plot(&setup, pairs, |_| ())?;
         let metrics = &output.table.metric;
         let (outcome, time) = setup.execute(pairs, 10, metrics)?;
         self.collect.write(&setup, &outcome)?;
