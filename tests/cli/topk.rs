@@ -27,6 +27,31 @@ fn prints_one_token_a_line_and_the_device_elsewhere() {
     );
 }
 
+/// Phrasings that the demo model was not trained with for any country (`NEVER` in its `corpus.py`).
+/// The last here, "My teacher said that the capital of C is", is the weak one and has a bar of
+/// its own: its answer is on top, but Madrid has p = 0.75 only, while Rome has 0.95.
+#[test]
+fn the_demo_knows_capitals_in_phrasings_it_never_saw() {
+    let lab = Lab::new();
+    for (country, capital) in [("Spain", " Madrid"), ("Italy", " Rome")] {
+        for (phrasing, bar) in [
+            ("In {c}, the capital city is", 0.9),
+            ("I think the capital city of {c} is", 0.9),
+            ("What is the capital city of {c}? It is", 0.9),
+            ("The name of the capital city of {c} is", 0.9),
+            ("In {c} the name of the capital is", 0.9),
+            ("My teacher said that the capital of {c} is", 0.7),
+        ] {
+            let prompt = phrasing.replace("{c}", country);
+            let said = lab.ok(&["topk", &prompt, "-n", "1", "--format", "json"]);
+            let top: Value = serde_json::from_str(&said.out).unwrap();
+            assert_eq!(top[0]["token"], capital, "{prompt}");
+            let prob = top[0]["prob"].as_f64().unwrap();
+            assert!(prob > bar, "{prompt}: {prob}");
+        }
+    }
+}
+
 #[test]
 fn csv_and_json_hold_the_same_list() {
     let lab = Lab::new();
