@@ -10,6 +10,7 @@ mod tiny;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use headlight::model::{Checkpoint, Hub, ModelError};
@@ -78,6 +79,50 @@ fn a_model_is_fetched_once_and_then_opened_without_a_hub() {
     assert_eq!(resolve(ID, &hub).unwrap().hash(), model.hash());
     hub.offline = true;
     assert_eq!(resolve(ID, &hub).unwrap().hash(), model.hash());
+}
+
+/// The whole way from an id to an answer: the program, and a model that knows one.
+#[test]
+fn a_model_from_the_hub_answers() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/demo");
+    let files = [
+        "config.json",
+        WEIGHTS,
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ];
+    let files = files.map(|name| (name.to_owned(), std::fs::read(demo.join(name)).unwrap()));
+    let server = FakeHub::new(ID, files.into());
+    let home = tempfile::tempdir().unwrap();
+    let topk = |offline: &str| {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("headlight"));
+        command
+            .args(["--model", ID, "--device", "cpu"])
+            .args(["topk", "The capital of Spain is", "-n", "1"])
+            .env("HF_HOME", home.path())
+            .env("HF_ENDPOINT", &server.endpoint)
+            .env("HF_HUB_OFFLINE", offline)
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HF_TOKEN");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let fetched = topk("0");
+    assert!(
+        fetched.contains("_Madrid ") && fetched.contains(" 0.984"),
+        "{fetched}"
+    );
+    let requests = server.requests();
+    assert!(
+        requests
+            .iter()
+            .any(|r| r.contains("/cdn/model.safetensors")),
+        "{requests:?}"
+    );
+    // and from the cache
+    assert_eq!(topk("1"), fetched);
+    assert_eq!(server.requests(), [""; 0]);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "emulator/mod.rs"]
+mod emulator;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,8 +13,9 @@ use common::fixtures::{Worst, checkpoint, folder};
 use common::model::model;
 use common::reference::Reference;
 use common::{PLENTY, run, same};
-use headlight::backend::Backend;
-use headlight::backend::cpu::{Cpu, Real};
+use emulator::gpu::gpu;
+use headlight::backend::cpu::Cpu;
+use headlight::backend::{Backend, Precision};
 use headlight::patch::{Op, Run, Vector};
 use headlight::site::{Component, Site};
 use headlight::sweep::pair::{Pair, PairRuns};
@@ -41,11 +44,9 @@ struct Wanted {
 }
 
 /// The worst |Δ log-probability| over every run of the fixture's tracing.
-fn worst<T: Real>(name: &str) -> Worst {
+fn worst<B: Backend>(backend: &B, name: &str) -> Worst {
     let text = std::fs::read_to_string(folder(name).join("tracing.json")).unwrap();
     let file: File = serde_json::from_str(&text).unwrap();
-    let model = checkpoint(name);
-    let cpu = Cpu::<T>::new(&model);
     let mut restored: Vec<Restored> = Vec::new();
     for (component, window) in &file.windows {
         let Site { component, .. } = component.parse().unwrap();
@@ -62,8 +63,10 @@ fn worst<T: Real>(name: &str) -> Worst {
         samples: samples as u32,
     };
     tracing.check().unwrap();
-    let mut runs = tracing.runs(cpu.config(), file.ids.len(), &file.subject);
-    let cells: Vec<Cell> = tracing.cells(cpu.config().layers, file.ids.len()).collect();
+    let mut runs = tracing.runs(backend.config(), file.ids.len(), &file.subject);
+    let cells: Vec<Cell> = tracing
+        .cells(backend.config().layers, file.ids.len())
+        .collect();
     assert_eq!(runs.len(), samples * (1 + file.cells.len()));
     for (run, cell) in runs.iter_mut().zip(&cells) {
         let noise = &mut run.patches[0];
@@ -80,7 +83,7 @@ fn worst<T: Real>(name: &str) -> Worst {
         ..Pair::default()
     };
     let runs: Arc<[Run]> = runs.into();
-    let outcome = run(&cpu, &[PairRuns { pair, runs }], PLENTY);
+    let outcome = run(backend, &[PairRuns { pair, runs }], PLENTY);
     let mut worst = Worst::default();
     let read = &outcome.pairs[0];
     worst.note_targets(&read.base[0], &file.logprobs, "clean");
@@ -103,9 +106,20 @@ fn worst<T: Real>(name: &str) -> Worst {
 #[test]
 fn restored_states_agree_with_hooks() {
     for name in ["tied", "odd_untied"] {
-        worst::<f64>(name).assert_within(1e-9, &format!("{name}, f64"));
-        worst::<f32>(name).assert_within(1e-5, &format!("{name}, f32"));
+        let model = checkpoint(name);
+        let off = worst(&Cpu::<f64>::new(&model), name);
+        off.assert_within(1e-9, &format!("{name}, f64"));
+        let off = worst(&Cpu::<f32>::new(&model), name);
+        off.assert_within(1e-5, &format!("{name}, f32"));
     }
+}
+
+#[test]
+fn the_device_agrees_with_hooks() {
+    let gpu = gpu();
+    let model = checkpoint("odd_untied");
+    let off = worst(&gpu.cuda(&model, Precision::F32), "odd_untied");
+    off.assert_within(1e-5, &gpu.device.name);
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! Rows of a data set that are wrong, and files that are wrong as a whole.
 
-use crate::data::NARROW;
+use crate::data::{NARROW, parquet};
 use crate::lab::Lab;
 
 #[test]
@@ -127,6 +127,42 @@ fn bad_rows_are_named_and_may_be_skipped() {
         &["sweep", "--data", "e.json"],
         &["e.json, line 3: prompt 0 should be an object"],
     );
+}
+
+/// Parquet has no lines, so its rows are counted, from 0.
+#[test]
+fn bad_rows_of_parquet_are_named_by_their_number() {
+    let lab = Lab::new();
+    let (base, source) = ("The capital of Spain is", "The capital of Italy is");
+    let good: ([&str; 3], &[i64]) = ([base, source, " Madrid"], &[3, 4]);
+    let rows: [(_, &[i64], _); 3] = [
+        (
+            ["", source, " Madrid"],
+            &[3],
+            "base: the base prompt is empty",
+        ),
+        ([base, source, "Madrid Rome"], &[3], "targets: "),
+        ([base, source, " Madrid"], &[3, 5], "positions: "),
+    ];
+    for (texts, positions, says) in rows {
+        lab.write("b.parquet", parquet(&[good, (texts, positions), good]));
+        let args = ["sweep", "--out", "t.csv", "--data", "b.parquet"];
+        let args = [&args[..], &NARROW].concat();
+        let place = format!("b.parquet, row 1, field {says}");
+        lab.refused(&args, &[&place]);
+        let said = lab.ok(&[&args[..], &["--skip-bad"]].concat());
+        let skipped = format!("skipped 1 of 3 rows of b.parquet; the first: {place}");
+        assert!(said.err.contains(&skipped), "{}", said.err);
+        let rows = lab.table("t.csv").rows;
+        let of_pairs: Vec<_> = rows.iter().map(|r| (r.pair, r.position)).collect();
+        assert_eq!(
+            of_pairs,
+            [(0, Some(3)), (0, Some(4)), (1, Some(3)), (1, Some(4))]
+        );
+        for file in ["t.csv", "t.csv.meta.json", "t.summary.csv"] {
+            std::fs::remove_file(lab.path(file)).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! `--data`: every format, named positions, both directions.
 
+use std::sync::Arc;
+
 use headlight::sweep::table::Row;
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 
 use crate::lab::{Lab, bits};
 
@@ -14,6 +19,42 @@ pub fn lab_with(names: &[&str]) -> Lab {
         lab.write(name, std::fs::read(path).unwrap());
     }
     lab
+}
+
+/// A Parquet file of bases, sources and targets, and of positions.
+pub fn parquet(rows: &[([&str; 3], &[i64])]) -> Vec<u8> {
+    let schema = "message pairs {
+        required binary base (STRING);
+        required binary source (STRING);
+        required binary targets (STRING);
+        optional group positions (LIST) { repeated group list { required int64 element; } }
+    }";
+    let mut out = Vec::new();
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut file = SerializedFileWriter::new(&mut out, schema, Arc::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    for i in 0..3 {
+        let texts: Vec<ByteArray> = rows.iter().map(|(t, _)| ByteArray::from(t[i])).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        let typed = column.typed::<ByteArrayType>();
+        typed.write_batch(&texts, None, None).unwrap();
+        column.close().unwrap();
+    }
+    let (mut positions, mut repetition) = (Vec::new(), Vec::new());
+    for (_, of_row) in rows {
+        positions.extend_from_slice(of_row);
+        repetition.extend((0..of_row.len()).map(|i| i16::from(i > 0)));
+    }
+    let mut column = group.next_column().unwrap().unwrap();
+    let typed = column.typed::<Int64Type>();
+    let definition = vec![2; positions.len()];
+    typed
+        .write_batch(&positions, Some(&definition), Some(&repetition))
+        .unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    file.close().unwrap();
+    out
 }
 
 /// One head of one layer.
@@ -96,6 +137,27 @@ fn every_format_says_the_same() {
             Some("head_value_output.0@-1")
         ]
     );
+    let [spain, france] = [
+        [
+            "The capital of Spain is",
+            "The capital of Italy is",
+            " Madrid",
+        ],
+        [
+            "The capital of France is",
+            "The capital of Germany is",
+            " Paris",
+        ],
+    ];
+    let bytes = parquet(&[(spain, &[3, 4]), (france, &[3, -1])]);
+    lab.write("capitals.parquet", bytes);
+    for columnar in [
+        at("capitals.parquet", "3,4"),
+        rows(&lab, &["--data", "capitals.parquet"]),
+    ] {
+        assert_eq!(bits(&columnar), bits(&jsonl[..4]));
+        assert_eq!(targets(&columnar, 0), [(0, " Madrid"), (1, " Paris")]);
+    }
     // clean is the source, corrupted the base, so the answer is the source's
     let italy = typed(
         &lab,

@@ -1,8 +1,9 @@
 //! `--op`: every operator, and what each must leave alone.
 
 use headlight::sweep::table::Row;
+use safetensors::SafeTensors;
 
-use crate::lab::{Lab, bits};
+use crate::lab::{BASE, Lab, bits};
 use crate::models::{self, Tensors};
 
 const CELL: [&str; 6] = [
@@ -60,6 +61,7 @@ fn every_operator_runs_and_is_named_in_the_table() {
         "scale=0.5",
         "interpolate=0.25",
         "noise=0.5",
+        "skip",
     ] {
         let rows = sweep(&lab, &[op]);
         assert_eq!(rows.len(), 16, "{op}");
@@ -69,9 +71,39 @@ fn every_operator_runs_and_is_named_in_the_table() {
             rows[0]
         );
         assert!(!unchanged(&rows), "{op} changed nothing");
-        let reads = ["interchange", "add", "subtract", "interpolate=0.25"].contains(&op);
+        let reads = ["interchange", "add", "subtract", "interpolate=0.25", "skip"].contains(&op);
         assert_eq!(rows[0].source_layer, reads.then_some(2), "{op}");
         assert_eq!(rows[0].sample, op.starts_with("noise").then_some(0), "{op}");
+    }
+}
+
+#[test]
+fn a_sweep_collects_what_stands_there() {
+    let lab = Lab::new();
+    lab.refused(
+        &[&["sweep", "--op", "collect"], &CELL[..]].concat(),
+        &["--collect F.safetensors"],
+    );
+    let rows = sweep(&lab, &["collect", "--collect", "c.safetensors"]);
+    assert_eq!(rows.len(), 16);
+    assert!(unchanged(&rows));
+    assert!(rows.iter().all(|r| r.op.as_deref() == Some("collect")));
+    let cached = ["cache", BASE, "--component", "hook_z", "--layers", "2"];
+    lab.ok(&[&cached[..], &["--out", "z.safetensors"]].concat());
+    let [collected, cached] =
+        ["c", "z"].map(|name| std::fs::read(lab.path(&format!("{name}.safetensors"))).unwrap());
+    let [collected, cached] =
+        [&collected, &cached].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+    let cached = cached.tensor("head_attention_value_output.2").unwrap();
+    assert_eq!(cached.shape(), [4, 5, 32]);
+    assert_eq!(collected.len(), 8);
+    // one run for each head at each position
+    for row in rows.iter().step_by(2) {
+        let found = collected.tensor(&format!("0.{}.0", row.run)).unwrap();
+        assert_eq!(found.shape(), [1, 1, 32]);
+        let place = 5 * row.head.unwrap() + row.position.unwrap();
+        let stands = &cached.data()[place as usize * 128..][..128];
+        assert_eq!(found.data(), stands, "{row:?}");
     }
 }
 

@@ -83,6 +83,47 @@ fn pairs_have_their_own_targets_and_run_counts() {
     );
 }
 
+/// Columns of each example's own: a run for each pair that only that pair has.
+#[test]
+fn runs_of_some_pairs_are_those_of_the_pairs_alone() {
+    let lab = Lab::new();
+    let pair = |base: &str, source: &str| json!({"base": format!("The capital of {base} is"), "source": format!("The capital of {source} is")});
+    let pairs = [pair("Spain", "Italy"), pair("France", "Germany")];
+    let run = |columns: &str, of: Option<usize>| {
+        let patch =
+            json!({"component": "block_output", "layer": 0, "positions": [3], "columns": columns});
+        let mut run = json!({"name": columns, "patches": [patch]});
+        if let Some(pair) = of {
+            run["pairs"] = json!([pair]);
+        }
+        run
+    };
+    let rows = |pairs: &[Value], runs: &[Value]| {
+        let targets = [" Madrid", " Rome", " Paris", " Berlin"];
+        let file = json!({"targets": targets, "pair": pairs, "run": runs});
+        lab.write("e.json", file.to_string());
+        lab.rows("run", &["e.json"])
+    };
+    let columns = ["0-40", "30-127"];
+    let all = rows(
+        &pairs,
+        &[run(columns[0], Some(0)), run(columns[1], Some(1))],
+    );
+    let named: Vec<_> = all.iter().map(|r| (r.pair, r.name.as_deref())).collect();
+    let expected = [[(0, Some("0-40")); 4], [(1, Some("30-127")); 4]].concat();
+    assert_eq!(named, expected);
+    let mut alone = Vec::new();
+    for (pair, columns) in pairs.iter().zip(columns) {
+        let rows = rows(std::slice::from_ref(pair), &[run(columns, None)]);
+        assert!(rows.iter().all(|r| r.prob != r.base_prob), "{columns}");
+        alone.extend(bits(&rows));
+    }
+    assert_eq!(bits(&all), alone);
+    // the other pair's columns are something else
+    let other = rows(&pairs[..1], &[run(columns[1], None)]);
+    assert_ne!(bits(&other), alone[..4]);
+}
+
 #[test]
 fn a_freeze_undoes_what_stands_upstream() {
     let lab = Lab::new();
