@@ -169,9 +169,6 @@ pub(super) fn read(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
 pub(crate) fn fenced<T>(
     work: impl FnOnce() -> T + panic::UnwindSafe,
 ) -> Result<T, Box<dyn Any + Send>> {
-    if cfg!(panic = "abort") {
-        return Ok(work()); // what ends the program must say why
-    }
     thread_local!(static SILENT: Flag<bool> = const { Flag::new(false) });
     static HOOK: Once = Once::new();
     // The hook is the process's, so it is put in once and passes everything on except what this
