@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::backend::{Backend, DeviceError};
-use crate::patch::{Op, Run};
+use crate::patch::Run;
 use crate::sweep::execute::{self, ExecuteError, Limits, Outcome, Plan};
-use crate::sweep::grid::{Grid, Span};
+use crate::sweep::grid::Grid;
 use crate::sweep::pair::{Pair, PairRuns};
 
 /// How often something is timed.
@@ -63,17 +63,7 @@ pub fn sweep<B: Backend>(backend: &B, length: usize, most: usize) -> PairRuns {
     let config = backend.config();
     let id = |i: usize, shift: usize| ((i * 2 + shift) * 7919 % config.vocab) as u32;
     let ids = |shift| (0..length).map(|i| id(i, shift)).collect::<Vec<_>>();
-    let grid = Grid {
-        sites: Grid::default_sites(),
-        layers: Span::All,
-        heads: Span::All,
-        positions: Span::All,
-        heads_together: false,
-        positions_together: false,
-        columns: Span::All,
-        basis: None,
-        op: Op::Interchange,
-    };
+    let grid = Grid::all(Grid::default_sites());
     // every range is `all`, which always exists
     let runs: Vec<Run> = grid.runs(config, length).unwrap_or_default();
     let count = runs.len().min(most);

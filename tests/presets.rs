@@ -11,9 +11,8 @@ use common::fixtures::{Worst, checkpoint, folder};
 use common::{PLENTY, run};
 use headlight::backend::Backend;
 use headlight::backend::cpu::{Cpu, Real};
-use headlight::patch::Op;
 use headlight::sweep::dense::{Dense, dense};
-use headlight::sweep::grid::{Grid, Span, Spot};
+use headlight::sweep::grid::{Grid, Spot};
 use headlight::sweep::metric::Metric;
 use headlight::sweep::pair::{Pair, PairRuns};
 use headlight::sweep::preset::Preset;
@@ -68,17 +67,7 @@ impl Case {
 
     /// A preset's arrays of the whole batch.
     fn sweep<B: Backend>(&self, backend: &B, preset: &Preset, metrics: &[Metric]) -> Vec<Dense> {
-        let grid = Grid {
-            sites: preset.sites(),
-            layers: Span::All,
-            heads: Span::All,
-            positions: Span::All,
-            heads_together: false,
-            positions_together: false,
-            columns: Span::All,
-            basis: None,
-            op: Op::Interchange,
-        };
+        let grid = Grid::all(preset.sites());
         let (mut pairs, mut cells) = (Vec::new(), Vec::new());
         for pair in self.pairs() {
             let spots = (0..pair.base.len()).map(|p| Spot::same(None, vec![p]));

@@ -263,6 +263,21 @@ pub struct Grid {
 }
 
 impl Grid {
+    /// Interchanges at these sites: every layer, head and position by itself, whole rows.
+    pub fn all(sites: Vec<Site>) -> Self {
+        Self {
+            sites,
+            layers: Span::All,
+            heads: Span::All,
+            positions: Span::All,
+            heads_together: false,
+            positions_together: false,
+            columns: Span::All,
+            basis: None,
+            op: Op::Interchange,
+        }
+    }
+
     /// The reference job's components: z and v of every head.
     pub fn default_sites() -> Vec<Site> {
         [

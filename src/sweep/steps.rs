@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch};
 use crate::plan::cell::{Cell, Read, Value, cells, kept, layer_of};
@@ -57,20 +59,25 @@ pub(super) fn steps(
             .filter_map(reads)
             .collect::<Vec<Reads>>()
     };
-    let mut wanted: BTreeMap<RunId, Wanted> = BTreeMap::new();
-    for &(pair, run) in runs {
+    let of_reader = |&(pair, run): &(usize, usize)| {
         let PairRuns {
             pair: prompts,
             runs,
         } = &pairs[pair];
         let patches = &runs[run].patches;
-        if reads_runs(patches) && !runs[run].step {
-            let cells = cells(patches, (first + pair) as u32, config);
-            let readouts = readouts(prompts, runs);
-            for place in seen(pair, run, &cells, readouts, &Wanted::new()) {
-                want(pair, place, &mut wanted);
-            }
+        if runs[run].step || !reads_runs(patches) {
+            return Vec::new();
         }
+        let cells = cells(patches, (first + pair) as u32, config);
+        seen(pair, run, &cells, readouts(prompts, runs), &Wanted::new())
+    };
+    let of_readers: Vec<Vec<Reads>> = runs.par_iter().map(of_reader).collect();
+    let mut wanted: BTreeMap<RunId, Wanted> = BTreeMap::new();
+    for (&(pair, run), places) in runs.iter().zip(of_readers) {
+        for place in places {
+            want(pair, place, &mut wanted);
+        }
+        let patches = &pairs[pair].runs[run].patches;
         for collected in collected(patches, config) {
             let before = Some(collected.before);
             let rows = wanted.entry(RunId { pair, run, before }).or_default();
