@@ -1,4 +1,4 @@
-//! Compiles `kernels/*.cu` into one fatbin each, where nvcc is found.
+//! Compiles `kernels/*.cu` into one fatbin each, where nvcc is found; nothing without the feature `cuda`.
 //!
 //! nvcc is looked for in `$NVCC`, on the PATH, under `$CUDA_HOME` and `$CUDA_PATH`, and in the usual
 //! folders; an empty `$NVCC` means none. Machine code is made for a list of chips that does not depend
@@ -34,8 +34,11 @@ const FLAGS: [&str; 9] = [
 ];
 
 fn main() {
-    println!("cargo::rerun-if-changed=kernels");
     println!("cargo::rerun-if-changed=build.rs");
+    if env::var_os("CARGO_FEATURE_CUDA").is_none() {
+        return;
+    }
+    println!("cargo::rerun-if-changed=kernels");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let required = watched("HEADLIGHT_REQUIRE_CUDA").is_some_and(|v| v == "1");
     let compiler = Compiler::find();

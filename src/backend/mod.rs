@@ -14,6 +14,7 @@
 
 mod basis;
 pub mod cpu;
+#[cfg(feature = "cuda")]
 pub mod cuda;
 
 pub use self::basis::{BasisOn, Place, Probe};

@@ -1,11 +1,14 @@
 //! Which device runs, and why not the other.
 
+use std::fmt::Display;
 use std::str::FromStr;
+#[cfg(feature = "cuda")]
 use std::sync::Arc;
 
 use super::Global;
 use crate::backend::Precision;
 use crate::backend::cpu::Instructions;
+#[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device, Unavailable};
 use crate::error::Error;
 use crate::model::Config;
@@ -43,6 +46,7 @@ pub enum Choice {
     /// The CPU, with the reason.
     Cpu(String),
     /// A GPU, with the reason.
+    #[cfg(feature = "cuda")]
     Cuda(Arc<Device>, &'static str),
 }
 
@@ -71,26 +75,42 @@ impl Choice {
             Wish::Auto if precision == Precision::F64 => {
                 Ok(Self::Cpu("no GPU: f64 runs on the CPU only".into()))
             }
-            Wish::Auto => match open(0, config, precision) {
-                Ok(device) => Ok(Self::Cuda(device, "there is one")),
+            Wish::Auto => match Self::gpu(0, config, precision, "there is one") {
+                Ok(gpu) => Ok(gpu),
                 Err(why) if precision.on_cpu() => Ok(Self::Cpu(format!("no GPU: {why}"))),
                 Err(why) => Err(Error::Usage(format!(
                     "precision {name} runs on a GPU only, and {why}"
                 ))),
             },
-            Wish::Cuda(index) => match open(index, config, precision) {
-                Ok(device) => Ok(Self::Cuda(device, "as asked")),
-                Err(why) => Err(Error::Usage(format!(
+            Wish::Cuda(index) => Self::gpu(index, config, precision, "as asked").map_err(|why| {
+                Error::Usage(format!(
                     "--device cuda is not available: {why}; use --device cpu"
-                ))),
-            },
+                ))
+            }),
         }
+    }
+
+    /// A GPU, for this reason; or why not, for people.
+    #[cfg(feature = "cuda")]
+    fn gpu(
+        index: usize,
+        config: &Config,
+        precision: Precision,
+        reason: &'static str,
+    ) -> Result<Self, impl Display> {
+        open(index, config, precision).map(|device| Self::Cuda(device, reason))
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn gpu(_: usize, _: &Config, _: Precision, _: &'static str) -> Result<Self, impl Display> {
+        Err(NO_CUDA)
     }
 
     /// What `device` says in provenance: `cpu`, or the GPU's name.
     pub fn name(&self) -> String {
         match self {
             Self::Cpu(_) => "cpu".into(),
+            #[cfg(feature = "cuda")]
             Self::Cuda(device, _) => format!("cuda:{} {}", device.index, device.name),
         }
     }
@@ -102,6 +122,7 @@ impl Choice {
                 let instructions = Instructions::best().name();
                 format!("cpu, {threads} threads, {instructions} ({why})")
             }
+            #[cfg(feature = "cuda")]
             Self::Cuda(device, why) => {
                 let Device {
                     index,
@@ -114,9 +135,43 @@ impl Choice {
             }
         }
     }
+
+    /// The chosen GPU, or else the first, with its memory; or why there is none.
+    #[cfg(feature = "cuda")]
+    pub fn describe_gpu(&self) -> String {
+        let device = match self {
+            Self::Cuda(device, _) => Ok(device.clone()),
+            Self::Cpu(_) => Device::open(0),
+        };
+        match device {
+            Ok(device) => {
+                let (free, total) = device.memory().unwrap_or_default();
+                format!(
+                    "{}, compute capability {}.{}, {} multiprocessors, {:.1} of {:.1} GB free",
+                    device.name,
+                    device.capability / 10,
+                    device.capability % 10,
+                    device.processors,
+                    free as f64 / 1e9,
+                    total as f64 / 1e9
+                )
+            }
+            Err(why) => format!("none: {why}"),
+        }
+    }
+
+    /// Why no GPU is looked for.
+    #[cfg(not(feature = "cuda"))]
+    pub fn describe_gpu(&self) -> String {
+        format!("none: {NO_CUDA}")
+    }
 }
 
+#[cfg(not(feature = "cuda"))]
+const NO_CUDA: &str = "this build has no CUDA: build without --no-default-features";
+
 /// Opens a device that has room for a model.
+#[cfg(feature = "cuda")]
 fn open(index: usize, config: &Config, precision: Precision) -> Result<Arc<Device>, Unavailable> {
     let device = Device::open(index)?;
     let needed = Cuda::weight_bytes(config, precision);

@@ -6,7 +6,6 @@ use super::device::Choice;
 use super::setup::threads;
 use super::{Global, print};
 use crate::backend::cpu::Instructions;
-use crate::backend::cuda::Device;
 use crate::error::Error;
 use crate::model::Checkpoint;
 
@@ -14,10 +13,6 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
     let threads = threads(global);
     let model = Checkpoint::resolve(&global.model)?;
     let choice = Choice::of(global, &model.config)?;
-    let gpu = match &choice {
-        Choice::Cuda(device, _) => Ok(device.clone()),
-        Choice::Cpu(_) => Device::open(0),
-    };
     let c = &model.config;
     print(&mut std::io::stdout().lock(), |out| {
         writeln!(out, "model      {}", model.name)?;
@@ -54,22 +49,7 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
             "cpu        {threads} threads, {}",
             Instructions::best().name()
         )?;
-        match &gpu {
-            Ok(device) => {
-                let (free, total) = device.memory().unwrap_or_default();
-                writeln!(
-                    out,
-                    "gpu        {}, compute capability {}.{}, {} multiprocessors, {:.1} of {:.1} GB free",
-                    device.name,
-                    device.capability / 10,
-                    device.capability % 10,
-                    device.processors,
-                    free as f64 / 1e9,
-                    total as f64 / 1e9
-                )?;
-            }
-            Err(why) => writeln!(out, "gpu        none: {why}")?,
-        }
+        writeln!(out, "gpu        {}", choice.describe_gpu())?;
         writeln!(out, "would use  {}", choice.describe(threads))
     })?;
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! What every computing command sets up: the model, the device, the memory, and a way to stop.
 
+#[cfg(feature = "cuda")]
 use std::cell::OnceCell;
 use std::io::IsTerminal;
 use std::str::FromStr;
@@ -13,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::device::Choice;
 use super::{Global, note};
 use crate::backend::cpu::Cpu;
+#[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, Precision};
 use crate::error::Error;
@@ -60,6 +62,7 @@ pub struct Setup {
     threads: usize,
     device: Choice,
     /// The model on the GPU, once something runs there.
+    #[cfg(feature = "cuda")]
     cuda: OnceCell<Cuda>,
 }
 
@@ -124,6 +127,7 @@ impl Setup {
             interactive,
             threads,
             device,
+            #[cfg(feature = "cuda")]
             cuda: OnceCell::new(),
         })
     }
@@ -135,6 +139,7 @@ impl Setup {
                 task.run(&Cpu::<f64>::new(&self.model), self.memory(None))
             }
             (Choice::Cpu(_), _) => task.run(&Cpu::<f32>::new(&self.model), self.memory(None)),
+            #[cfg(feature = "cuda")]
             (Choice::Cuda(device, _), _) => {
                 let cuda = self.cuda(device)?;
                 let (free, _) = device.memory()?;
@@ -152,6 +157,7 @@ impl Setup {
     }
 
     /// The model on the GPU if that is where things run, uploaded the first time it is asked for.
+    #[cfg(feature = "cuda")]
     pub fn on_gpu(&self) -> Result<Option<&Cuda>, Error> {
         match &self.device {
             Choice::Cpu(_) => Ok(None),
@@ -159,6 +165,7 @@ impl Setup {
         }
     }
 
+    #[cfg(feature = "cuda")]
     fn cuda(&self, device: &Arc<Device>) -> Result<&Cuda, Error> {
         if let Some(cuda) = self.cuda.get() {
             return Ok(cuda);

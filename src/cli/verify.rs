@@ -34,6 +34,7 @@ impl Verify {
             )?;
             over += report("cpu f32", &setup, &all)?;
         }
+        #[cfg(feature = "cuda")]
         if let Some(gpu) = setup.on_gpu()? {
             let precision = setup.precision;
             let reference = Cpu::<f64>::rounded(&setup.model, precision);

@@ -23,6 +23,15 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
+    /// Parquet, and this program was built without the feature `parquet`.
+    #[error(
+        "{}: this build reads no Parquet: use .jsonl, .csv or .json, or build without --no-default-features",
+        path.display()
+    )]
+    NoParquet {
+        /// The file.
+        path: PathBuf,
+    },
     /// Not of the format that its ending names.
     #[error("{}: {}", path.display(), visible(problem))]
     Malformed {

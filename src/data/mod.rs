@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `.jsonl` | one JSON object a line ([`jsonl`]) |
 //! | `.csv` | a header and one row a line, EAP-IG's among them ([`csv`]) |
-//! | `.parquet` | Apache Parquet ([`parquet`]) |
+//! | `.parquet` | Apache Parquet (`parquet`, a feature) |
 //! | `.json` | auto-circuit's ([`auto_circuit`]), or a list of rows ([`json`]) |
 //!
 //! The fields have the same names in all of them; see [`record`]. The facts of ROME's data sets and the years of
@@ -23,6 +23,7 @@ mod error;
 mod facts;
 pub mod json;
 pub mod jsonl;
+#[cfg(feature = "parquet")]
 pub mod parquet;
 pub mod position;
 pub mod record;
@@ -105,7 +106,10 @@ pub fn read(path: &Path) -> Result<Rows, DataError> {
     let parse = match path.extension().and_then(|e| e.to_str()) {
         Some("jsonl") => jsonl::parse,
         Some("csv") => csv::parse,
+        #[cfg(feature = "parquet")]
         Some("parquet") => parquet::parse,
+        #[cfg(not(feature = "parquet"))]
+        Some("parquet") => return Err(DataError::NoParquet { path: path.into() }),
         Some("json") => json::parse,
         _ => return Err(DataError::UnknownFormat { path: path.into() }),
     };

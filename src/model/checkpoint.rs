@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use ring::digest::{Context, SHA256};
+use sha2::{Digest, Sha256};
 
 use super::config::Config;
 use super::demo;
@@ -216,16 +216,18 @@ impl Checkpoint {
     /// at the first call.
     pub fn hash(&self) -> String {
         let compute = || {
-            let mut hasher = Context::new(&SHA256);
+            let mut hasher = Sha256::new();
             for bytes in self.weights.shards().contents() {
                 hasher.update(bytes);
             }
-            let hash = hasher.finish();
-            hash.as_ref().iter().fold(String::new(), |mut hex, byte| {
-                // Writing into a string does not fail.
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            })
+            hasher
+                .finalize()
+                .iter()
+                .fold(String::new(), |mut hex, byte| {
+                    // Writing into a string does not fail.
+                    let _ = write!(hex, "{byte:02x}");
+                    hex
+                })
         };
         self.hash.get_or_init(compute).clone()
     }

@@ -305,6 +305,16 @@ pub enum ModelError {
         /// Why it could not be reached.
         detail: String,
     },
+    /// The cache does not hold the model, and this program was built without the feature `hub`.
+    #[error(
+        "`{id}` is not in the cache at `{cache}`, and this build fetches nothing: build without --no-default-features, or give a folder"
+    )]
+    CannotFetch {
+        /// The hub id.
+        id: String,
+        /// The cache folder.
+        cache: PathBuf,
+    },
     /// The hub answered that there is no such repository, or that it may not be seen.
     #[error(
         "there is no folder `{id}`, and {endpoint} has no model of that name that may be read (HTTP {status}): check the spelling, or set HF_TOKEN if it is private"

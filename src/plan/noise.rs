@@ -7,7 +7,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
-use ring::digest::{SHA256, digest};
+use sha2::{Digest, Sha256};
 
 use crate::site::Component;
 
@@ -18,9 +18,7 @@ pub type Key = (u64, u32, Component, Option<usize>, usize, usize, u32);
 pub fn noise(key: Key, level: f64, columns: usize) -> Vec<f64> {
     let (seed, pair, component, layer, head, position, sample) = key;
     let text = format!("{seed} {pair} {component} {layer:?} {head} {position} {sample}");
-    let hash = digest(&SHA256, text.as_bytes());
-    let seed = hash.as_ref().try_into().expect("256 bits are 32 bytes");
-    let mut stream = ChaCha8Rng::from_seed(seed);
+    let mut stream = ChaCha8Rng::from_seed(Sha256::digest(text).into());
     (0..columns)
         .map(|_| level * Distribution::<f64>::sample(&StandardNormal, &mut stream))
         .collect()

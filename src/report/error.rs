@@ -19,6 +19,13 @@ pub enum ReportError {
         endings: &'static str,
     },
 
+    /// Parquet, and this program was built without the feature `parquet`.
+    #[error("{}: this build reads and writes no Parquet: use .csv or .jsonl, or build without --no-default-features", path.display())]
+    NoParquet {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// The folder of an output file does not exist.
     #[error("{}: there is no folder {}; create it first or name another", path.display(), folder.display())]
     NoFolder {

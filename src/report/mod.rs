@@ -19,6 +19,7 @@ mod labels;
 mod npz;
 mod numbers;
 mod page;
+#[cfg(feature = "parquet")]
 mod parquet;
 mod plot;
 mod png;
@@ -33,7 +34,7 @@ pub mod whole_file;
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use self::activations::{check_activations, write_activations};
 pub use self::arrays::{
@@ -44,6 +45,7 @@ pub use self::heatmap::HeatMap;
 pub(crate) use self::jsonl::Fields;
 pub use self::labels::token_label;
 pub(crate) use self::numbers::plain;
+#[cfg(feature = "parquet")]
 pub(crate) use self::parquet::fenced;
 pub use self::plot::{PlotFormat, check_plot, plot};
 pub use self::provenance::meta_path;
@@ -61,7 +63,8 @@ pub enum Format {
     Csv,
     /// One JSON object a line.
     Jsonl,
-    /// Apache Parquet.
+    /// Apache Parquet (feature `parquet`).
+    #[cfg(feature = "parquet")]
     Parquet,
 }
 
@@ -71,7 +74,12 @@ impl Format {
         match ending(path).as_str() {
             "csv" => Ok(Self::Csv),
             "jsonl" => Ok(Self::Jsonl),
+            #[cfg(feature = "parquet")]
             "parquet" => Ok(Self::Parquet),
+            #[cfg(not(feature = "parquet"))]
+            "parquet" => Err(ReportError::NoParquet {
+                path: path.to_owned(),
+            }),
             _ => Err(ReportError::UnknownFormat {
                 path: path.to_owned(),
                 what: "results",
@@ -86,7 +94,17 @@ impl Format {
         match self {
             Self::Csv => csv::write(table, out),
             Self::Jsonl => jsonl::write(table, out),
+            #[cfg(feature = "parquet")]
             Self::Parquet => parquet::write(table, out),
+        }
+    }
+
+    /// Where the provenance of a result file at `path` stands, if it is not in the file itself.
+    fn sidecar(self, path: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Csv | Self::Jsonl => Some(meta_path(path)),
+            #[cfg(feature = "parquet")]
+            Self::Parquet => None,
         }
     }
 }
@@ -107,10 +125,9 @@ pub fn write(table: &Table, path: &Path) -> Result<(), ReportError> {
     format
         .write(table, &mut file)
         .map_err(ReportError::write_to(path))?;
-    if format == Format::Parquet {
+    let Some(meta) = format.sidecar(path) else {
         return file.finish();
-    }
-    let meta = meta_path(path);
+    };
     let mut sidecar = WholeFile::create(&meta)?;
     provenance::to_json(table)
         .map_err(io::Error::from)
@@ -127,8 +144,8 @@ pub fn write(table: &Table, path: &Path) -> Result<(), ReportError> {
 pub fn check_writable(path: &Path) -> Result<(), ReportError> {
     let format = Format::of(path)?;
     WholeFile::create(path)?;
-    if format != Format::Parquet {
-        WholeFile::create(&meta_path(path))?;
+    if let Some(meta) = format.sidecar(path) {
+        WholeFile::create(&meta)?;
     }
     Ok(())
 }
@@ -150,14 +167,16 @@ pub fn read(path: &Path) -> Result<Table, ReportError> {
         path: path.to_owned(),
         source,
     })?;
-    if format == Format::Parquet {
-        return parquet::read(path, bytes);
-    }
-    let meta = provenance::read_beside(path)?;
-    let named = meta.as_ref().and_then(|meta| meta.columns.as_deref());
-    let mut table = match format {
-        Format::Csv => csv::read(path, bytes.as_slice())?,
-        _ => jsonl::read(path, bytes.as_slice(), named)?,
+    let beside = || provenance::read_beside(path);
+    let (mut table, meta) = match format {
+        Format::Csv => (csv::read(path, bytes.as_slice())?, beside()?),
+        Format::Jsonl => {
+            let meta = beside()?;
+            let named = meta.as_ref().and_then(|meta| meta.columns.as_deref());
+            (jsonl::read(path, bytes.as_slice(), named)?, meta)
+        }
+        #[cfg(feature = "parquet")]
+        Format::Parquet => (parquet::read(path, bytes)?, None),
     };
     if let Some(meta) = meta {
         table.provenance = meta.provenance;

@@ -54,8 +54,26 @@ pub(super) fn write(table: &Table, out: &mut (dyn Write + Send)) -> io::Result<(
     Ok(())
 }
 
+/// Writes rows of cells in these columns (name, kind, whether nullable), as one row group.
+pub(super) fn write_cells<'a>(
+    columns: impl Iterator<Item = (&'a str, Kind, bool)> + Clone,
+    rows: &[Vec<Cell<'_>>],
+    provenance: &Provenance,
+    out: &mut (dyn Write + Send),
+) -> io::Result<()> {
+    let mut file = writer(columns.clone(), provenance, out)?;
+    let mut group = file.next_row_group().map_err(io_error)?;
+    for (i, (_, kind, nullable)) in columns.enumerate() {
+        let cells = rows.iter().map(|row| row[i].clone());
+        write_column(&mut group, kind, nullable, cells).map_err(io_error)?;
+    }
+    group.close().map_err(io_error)?;
+    file.close().map_err(io_error)?;
+    Ok(())
+}
+
 /// A file of these columns (name, kind, whether nullable), with the provenance in its metadata.
-pub(super) fn writer<'a, W: Write + Send>(
+fn writer<'a, W: Write + Send>(
     columns: impl Iterator<Item = (&'a str, Kind, bool)>,
     provenance: &Provenance,
     out: W,
@@ -73,7 +91,7 @@ pub(super) fn writer<'a, W: Write + Send>(
 }
 
 /// The system's own error, where there is one inside: a full disk should read as a full disk.
-pub(super) fn io_error(error: ParquetError) -> io::Error {
+fn io_error(error: ParquetError) -> io::Error {
     match error {
         ParquetError::External(inner) => match inner.downcast::<io::Error>() {
             Ok(inner) => *inner,
@@ -111,7 +129,7 @@ fn schema<'a>(
 }
 
 /// Writes one column of one row group.
-pub(super) fn write_column<'a, W: Write + Send>(
+fn write_column<'a, W: Write + Send>(
     group: &mut SerializedRowGroupWriter<'_, W>,
     kind: Kind,
     nullable: bool,

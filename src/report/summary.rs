@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::columns::{Cell, Kind};
-use super::{Format, Provenance, ReportError, WholeFile, csv, jsonl, parquet};
+#[cfg(feature = "parquet")]
+use super::parquet;
+use super::{Format, Provenance, ReportError, WholeFile, csv, jsonl};
 use crate::sweep::summary::{Average, Summary};
 
 /// Columns before the metrics.
@@ -83,6 +85,8 @@ pub fn write_summary(
     file.finish()
 }
 
+// only Parquet has room for the provenance
+#[cfg_attr(not(feature = "parquet"), expect(unused_variables))]
 fn write(
     format: Format,
     columns: &[(String, Kind, bool)],
@@ -101,21 +105,13 @@ fn write(
             csv.flush()
         }
         Format::Jsonl => jsonl::write_objects(names, rows.iter().map(cells), out),
+        #[cfg(feature = "parquet")]
         Format::Parquet => {
             let types = columns
                 .iter()
                 .map(|(name, kind, null)| (&**name, *kind, *null));
-            let mut file = parquet::writer(types, provenance, out as &mut (dyn Write + Send))?;
             let all: Vec<Vec<Cell<'_>>> = rows.iter().map(|row| cells(row).collect()).collect();
-            let mut group = file.next_row_group().map_err(parquet::io_error)?;
-            for (i, (_, kind, nullable)) in columns.iter().enumerate() {
-                let column = all.iter().map(|row| row[i].clone());
-                parquet::write_column(&mut group, *kind, *nullable, column)
-                    .map_err(parquet::io_error)?;
-            }
-            group.close().map_err(parquet::io_error)?;
-            file.close().map_err(parquet::io_error)?;
-            Ok(())
+            parquet::write_cells(types, &all, provenance, out)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `headlight bench`: how fast, and how near to what the machine can do.
 
 mod cpu;
+#[cfg(feature = "cuda")]
 mod gpu;
 
 use std::process::ExitCode;
@@ -34,17 +35,25 @@ impl Bench {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         let (setup, quick) = (Setup::new(global)?, self.quick);
         if self.what != Some(What::Sweep) {
-            match (setup.on_gpu()?, setup.precision) {
-                (Some(cuda), precision) => gpu::kernels(cuda, precision, quick)?,
-                (None, Precision::F64) => cpu::kernels::<f64>(&setup.model, quick)?,
-                (None, _) => cpu::kernels::<f32>(&setup.model, quick)?,
-            }
+            kernels(&setup, quick)?;
         }
         if self.what != Some(What::Kernels) {
             let setup = &setup;
             setup.on_device(Sweeps { setup, quick })?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Operations one by one, where things run.
+fn kernels(setup: &Setup, quick: bool) -> Result<(), Error> {
+    #[cfg(feature = "cuda")]
+    if let Some(cuda) = setup.on_gpu()? {
+        return gpu::kernels(cuda, setup.precision, quick);
+    }
+    match setup.precision {
+        Precision::F64 => cpu::kernels::<f64>(&setup.model, quick),
+        _ => cpu::kernels::<f32>(&setup.model, quick),
     }
 }
 
