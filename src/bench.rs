@@ -100,12 +100,8 @@ pub fn time_sweep<B: Backend>(
     let before = backend.executed_flops();
     let start = Instant::now();
     let limits = Limits {
-        memory,
         top: 1,
-        top_of_runs: 0,
-        ranks: false,
-        kl: false,
-        stop,
+        ..Limits::new(memory, stop)
     };
     let outcome = execute::execute(backend, std::slice::from_ref(runs), &limits)?;
     let seconds = start.elapsed().as_secs_f64();

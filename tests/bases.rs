@@ -4,6 +4,8 @@
 //! `tests/fixtures/bases` holds what pyvene, and where it has no such operator hooks with the formulas
 //! of docs/operators.md, computed in double precision (`make_bases.py`).
 
+#![cfg(feature = "cuda")]
+
 #[path = "common/mod.rs"]
 mod common;
 #[path = "emulator/mod.rs"]

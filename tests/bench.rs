@@ -2,6 +2,8 @@
 //! the program runs and prints all that it says. Numbers mean nothing on the emulated driver, so none
 //! is looked at.
 
+#![cfg(feature = "cuda")]
+
 #[path = "emulator/mod.rs"]
 mod emulator;
 #[allow(dead_code)]

@@ -1,5 +1,7 @@
 //! The command line as a contract: what scripts may rely on, and how bad input is refused.
 
+#![cfg(all(feature = "cuda", feature = "hub", feature = "parquet"))]
+
 #[path = "cli/bad_rows.rs"]
 mod bad_rows;
 #[path = "cli/bases.rs"]

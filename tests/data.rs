@@ -1,5 +1,7 @@
 //! Data-set parsers on arbitrary and on damaged bytes, and Parquet as other tools write it.
 
+#![cfg(feature = "parquet")]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! Which device runs, what is said where one cannot, and that both agree: the program with drivers of
 //! every kind, on the emulated driver put into its library path.
 
+#![cfg(feature = "cuda")]
+
 #[path = "emulator/mod.rs"]
 mod emulator;
 #[allow(dead_code)]

@@ -3,6 +3,8 @@
 //!
 //! `HEADLIGHT_EMULATOR_SCHEDULES` asks for more schedules.
 
+#![cfg(feature = "cuda")]
+
 #[path = "emulator/mod.rs"]
 mod emulator;
 

@@ -1,6 +1,8 @@
 //! Fetching from a hub: the real download code against a server on this machine. Nothing here
 //! touches the real network.
 
+#![cfg(feature = "hub")]
+
 #[path = "common/gpt2.rs"]
 mod gpt2;
 #[path = "hub/server.rs"]

@@ -4,6 +4,8 @@
 //! What needs nvcc or a disassembler is skipped without them, in one line that says so;
 //! `HEADLIGHT_REQUIRE_CUDA=1` makes that a failure.
 
+#![cfg(feature = "cuda")]
+
 #[path = "kernels/instructions.rs"]
 mod instructions;
 #[path = "kernels/resources.rs"]

@@ -8,6 +8,8 @@
 //!
 //! `cargo test` tries five; `tests/mutations/run` tries all, and with names those.
 
+#![cfg(feature = "cuda")]
+
 #[path = "emulator/mod.rs"]
 mod emulator;
 

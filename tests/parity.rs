@@ -5,6 +5,8 @@
 //! besides, and one report of it fails the test that caused it. `HEADLIGHT_EMULATOR_SEED` picks the
 //! order in which it runs threads and blocks.
 
+#![cfg(feature = "cuda")]
+
 #[path = "parity/bases.rs"]
 mod bases;
 #[path = "common/mod.rs"]

@@ -3,6 +3,8 @@
 //! `tests/fixtures/pyvene` holds saves of every kind of intervention, the parameters that torch makes of
 //! them and what the whole intervened model computes, in double precision (`make_pyvene_saves.py`).
 
+#![cfg(feature = "cuda")]
+
 #[path = "pyvene/configurations.rs"]
 mod configurations;
 #[path = "pyvene/documented.rs"]

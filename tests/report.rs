@@ -1,5 +1,7 @@
 //! Result files and heat maps, from the outside.
 
+#![cfg(feature = "parquet")]
+
 #[path = "report/tables.rs"]
 mod tables;
 

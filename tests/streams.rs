@@ -1,6 +1,8 @@
 //! What pyvene's own tests ask of GPT-2's streams: ten random examples, every logit of every
 //! position, to pyvene's own tolerances. `tests/fixtures/streams` holds pyvene's numbers.
 
+#![cfg(feature = "cuda")]
+
 #[path = "common/mod.rs"]
 mod common;
 #[path = "emulator/mod.rs"]

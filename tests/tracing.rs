@@ -1,6 +1,8 @@
 //! Causal tracing against raw hooks, whose corrupted embeddings stand for noise, and with headlight's own
 //! noise against runs computed whole.
 
+#![cfg(feature = "cuda")]
+
 #[path = "common/mod.rs"]
 mod common;
 #[path = "emulator/mod.rs"]

@@ -4,6 +4,8 @@
 //! `tests/fixtures/*/wiring.json` holds what they computed in double precision; see the README
 //! there. Every case is an experiment of one pair, in the experiment file's own schema.
 
+#![cfg(feature = "cuda")]
+
 #[path = "common/mod.rs"]
 mod common;
 #[path = "emulator/mod.rs"]

@@ -79,14 +79,11 @@ impl Prompts {
         let pair = match self.given(setup)? {
             Some(pair) => pair,
             None if global.model == "demo" => {
-                let text = setup.model.text()?;
-                let [base, source] = REFERENCE.map(|prompt| text.encode(prompt));
+                let [base, source] = REFERENCE;
                 Pair {
-                    base: base?,
-                    source: Some(source?),
                     targets: self.answers.targets(setup)?,
                     wrong: self.answers.wrong(setup)?,
-                    ..Pair::default()
+                    ..Pair::encode(&setup.model, base, source, &[])?
                 }
             }
             None => {

@@ -217,14 +217,7 @@ impl Setup {
 
     /// Limits for library calls that take them directly.
     pub fn limits(&self, memory: u64) -> Limits<'_> {
-        Limits {
-            memory,
-            top: 0,
-            top_of_runs: 0,
-            ranks: false,
-            kl: false,
-            stop: &self.stop,
-        }
+        Limits::new(memory, &self.stop)
     }
 
     /// How a result is made, for a file.

@@ -91,6 +91,20 @@ pub struct Limits<'a> {
     pub stop: &'a AtomicBool,
 }
 
+impl<'a> Limits<'a> {
+    /// This many bytes, and nothing read but the answers' logits.
+    pub fn new(memory: u64, stop: &'a AtomicBool) -> Self {
+        Self {
+            memory,
+            top: 0,
+            top_of_runs: 0,
+            ranks: false,
+            kl: false,
+            stop,
+        }
+    }
+}
+
 /// What a plan says before or after the traces are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Plan {

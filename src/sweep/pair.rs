@@ -52,6 +52,28 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// Two prompts and the tokens asked for, each text one token.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::NoTokenizer`]; [`ModelError::Encode`] and [`ModelError::NotOneToken`] for text
+    /// that the tokenizer has no token for.
+    pub fn encode(
+        model: &Checkpoint,
+        base: &str,
+        source: &str,
+        targets: &[&str],
+    ) -> Result<Self, ModelError> {
+        let text = model.text()?;
+        let target = |target: &&str| text.target(target, false);
+        Ok(Self {
+            base: text.encode(base)?,
+            source: Some(text.encode(source)?),
+            targets: targets.iter().map(target).collect::<Result<_, _>>()?,
+            ..Self::default()
+        })
+    }
+
     /// A prompt's tokens, if the pair has it.
     pub fn ids(&self, prompt: Prompt) -> Option<&[u32]> {
         match prompt {

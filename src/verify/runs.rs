@@ -26,12 +26,8 @@ pub fn runs<R: Backend, S: Backend>(
     let mut inputs = Inputs::new(seed);
     let config = reference.config();
     let limits = Limits {
-        memory,
         top: 5,
-        top_of_runs: 0,
-        ranks: false,
-        kl: false,
-        stop,
+        ..Limits::new(memory, stop)
     };
     let mut comparisons = Vec::new();
     for component in Component::all() {

@@ -62,14 +62,7 @@ impl Random {
 
 /// Plenty of memory, and nothing read out but targets.
 pub fn limits(stop: &AtomicBool) -> Limits<'_> {
-    Limits {
-        memory: PLENTY,
-        top: 0,
-        top_of_runs: 0,
-        ranks: false,
-        kl: false,
-        stop,
-    }
+    Limits::new(PLENTY, stop)
 }
 
 /// Executes, and checks that exactly what was planned was executed.
