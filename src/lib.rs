@@ -12,6 +12,8 @@
 //! run can change, [`forward`] describes GPT-2 once over a [`backend`], and [`report`] writes what
 //! was read.
 
+#![warn(missing_docs)]
+
 pub mod backend;
 pub mod basis;
 pub mod bench;
