@@ -291,6 +291,10 @@ impl Paths {
 
     /// Turns the rows of a pair's runs in the result table into rows of what sends, for the receivers are
     /// in their name.
+    ///
+    /// # Panics
+    ///
+    /// If `spots` are fewer than [`Paths::runs`] was given.
     pub fn rows(&self, rows: &mut [Row], model: &Checkpoint, pair: &Pair, spots: &[Spot]) {
         let cells: Vec<Cell> = self.cells(&model.config, spots.len()).collect();
         for row in rows {
