@@ -88,11 +88,6 @@ impl Output {
         };
         let mut table = table(&setup.model, pairs, &outcome, &[], Provenance::default());
         say(&mut table);
-        if let Some((one, other)) = HeatMap::crowded(&table) {
-            return Err(Error::Usage(format!(
-                "--plot: `{one}` and `{other}` share a cell of the heat map, which would show neither: leave it out, or patch single tokens"
-            )));
-        }
         HeatMap::new(&table, "prob")?;
         Ok(())
     }
@@ -134,17 +129,16 @@ impl Output {
         let averages = averages && self.table.path().is_some();
         let averages = averages.then(|| summary(table, pairs, outcome, metrics));
         let mut written = self.table.write(table, averages.as_ref())?;
-        let crowded = HeatMap::crowded(table);
-        let notes = Some(notes).filter(|_| crowded.is_none());
-        let draw = |notes: &Vec<String>| {
-            let mut map = HeatMap::new(table, &self.drawn())?;
+        let mut map = HeatMap::new(table, &self.drawn());
+        if let Ok(map) = &mut map {
             map.notes.extend(notes.iter().cloned());
-            Ok(map)
-        };
-        let map = match notes.map(draw).transpose() {
-            Ok(map) => map,
-            // runs of several patches have no place in a grid; only who asked for a plot minds
-            Err(ReportError::NothingToPlot(_)) if self.picture.plot.is_none() => None,
+        }
+        // runs of several patches have no place in a grid, and several runs none in one cell; only who
+        // asked for a plot minds
+        let (map, listed) = match map {
+            Ok(map) => (Some(map), true),
+            Err(ReportError::NothingToPlot(_)) if self.picture.plot.is_none() => (None, false),
+            Err(ReportError::Crowded { .. }) if self.picture.plot.is_none() => (None, true),
             Err(error) => return Err(error.into()),
         };
         if let Some(map) = &map {
@@ -157,7 +151,7 @@ impl Output {
                 writeln!(out)?;
                 self.picture.render(map, &self.table, out)?;
             }
-            if map.is_some() || crowded.is_some() {
+            if listed {
                 writeln!(out, "\nstrongest")?;
                 write_strongest(&strongest(table, None, 10), *what, out)?;
             }

@@ -115,6 +115,17 @@ pub enum ReportError {
     #[error("nothing to plot: {0}")]
     NothingToPlot(String),
 
+    /// Two runs of one pair have the same cell of the heat map.
+    #[error(
+        "nothing to plot: `{one}` and `{other}` share a cell of the heat map, which would show neither; plot runs that differ in layer, head, position or source"
+    )]
+    Crowded {
+        /// A run's name.
+        one: String,
+        /// The other's.
+        other: String,
+    },
+
     /// The plot would be too large to draw.
     #[error(
         "the plot would be {width} × {height} pixels, more than a PNG here may have ({limit} a side); {advice}"

@@ -90,6 +90,11 @@ impl Facet {
 
 impl HeatMap {
     /// Builds the heat map of `value`: `prob`, `logprob`, `logit` or the name of a metric.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError::NoSuchValue`]; [`ReportError::NothingToPlot`] of a table without rows that have
+    /// a place in a grid; [`ReportError::Crowded`] of one in which two runs of a pair have the same.
     pub fn new(table: &Table, value: &str) -> Result<Self, ReportError> {
         Self::build(table, value, COMPONENTS_IN_A_FACET)
     }
@@ -101,8 +106,7 @@ impl HeatMap {
 
     /// Two runs of one pair, by their names, that patch what the grid has a single cell for, such as
     /// spans of several tokens, or one sender's paths to several receivers.
-    #[must_use]
-    pub fn crowded(table: &Table) -> Option<(&str, &str)> {
+    fn crowded(table: &Table) -> Option<(&str, &str)> {
         let mut known: HashMap<_, &str> = HashMap::new();
         table.rows.iter().find_map(|row| {
             let name = row.name.as_deref()?;
@@ -122,6 +126,12 @@ impl HeatMap {
             return Err(ReportError::NothingToPlot(
                 "the table has no rows".to_owned(),
             ));
+        }
+        if let Some((one, other)) = Self::crowded(table) {
+            return Err(ReportError::Crowded {
+                one: one.to_owned(),
+                other: other.to_owned(),
+            });
         }
         let targets = Targets::of(table, &read, value);
         let (placed, several_sites) = place(table, &targets);

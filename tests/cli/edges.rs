@@ -106,8 +106,13 @@ fn without_prompts_every_edge_of_the_demo_is_patched() {
         strongest.contains("761 runs in ") && strongest.contains("GFLOP/s"),
         "{strongest}"
     );
-    // a result like any other
-    lab.ok(&["plot", "t.parquet", "--out", "t.svg"]);
+    // a result like any other, but senders have no place in a grid of receivers
+    lab.refused(
+        &["plot", "t.parquet", "--out", "t.svg"],
+        &["`a0.h0->m0` and `a0.h1->m0` share a cell"],
+    );
+    lab.ok(&["edges", "--senders", "input", "--out", "one.csv"]);
+    lab.ok(&["plot", "one.csv", "--out", "t.svg"]);
 }
 
 #[test]
@@ -385,7 +390,17 @@ fn each_position_is_a_run_a_row_and_a_place_in_the_arrays() {
         strongest.contains(&format!("{} runs in ", 5 * edges)),
         "{strongest}"
     );
-    lab.ok(&["plot", "one.csv", "--out", "one.svg"]);
+    // one sender's are a cell each
+    let one = [
+        "edges",
+        "--senders",
+        "m0",
+        "--per-position",
+        "--out",
+        "m0.csv",
+    ];
+    lab.ok(&one);
+    lab.ok(&["plot", "m0.csv", "--out", "one.svg"]);
     assert!(lab.read("one.svg").contains("_Spain"));
     // safetensors hold positions beside the rest
     let file = [&nodes[..], &["--per-position", "--arrays", "a.safetensors"]].concat();
