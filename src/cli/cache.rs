@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::files::Files;
 use super::prompts::OnePrompt;
 use super::setup::{Setup, Task};
 use super::{Global, note};
@@ -37,6 +38,9 @@ pub struct Cache {
 impl Cache {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         check_activations(&self.out)?;
+        Files::default()
+            .writes("--out", Some(&self.out))
+            .check(global)?;
         let sites = self
             .component
             .iter()

@@ -18,7 +18,7 @@ use crate::sweep::pair::PairRuns;
 pub struct CollectFile {
     /// Collected activations, f32, tensor PAIR.RUN.PATCH: safetensors
     #[arg(long, value_name = "F.safetensors")]
-    collect: Option<PathBuf>,
+    pub collect: Option<PathBuf>,
 }
 
 impl CollectFile {

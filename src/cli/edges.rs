@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::data::{DataFlags, Fallback};
+use super::files::Files;
 use super::prompts::{Prompts, default_targets};
 use super::setup::{Setup, Task};
 use super::table_file::{TableFile, write_done, write_lost, write_prompts};
@@ -68,6 +69,10 @@ impl Edges {
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }
+        let files = Files::default()
+            .reads("--data", self.data.data.as_deref())
+            .writes("--arrays", self.arrays.as_deref());
+        self.table.files(files).check(global)?;
         let (from, to) = (
             named("senders", &self.senders)?,
             named("receivers", &self.receivers)?,

@@ -9,6 +9,7 @@ mod collect;
 mod data;
 mod device;
 mod edges;
+mod files;
 mod import;
 mod info;
 mod known;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::files::Files;
 use super::picture::Picture;
 use super::print;
 use super::setup::Setup;
@@ -45,6 +46,12 @@ impl Output {
     pub fn check(&self) -> Result<(), Error> {
         self.table.check()?;
         self.picture.check()
+    }
+
+    /// What is written.
+    pub fn files(&self, files: Files) -> Files {
+        let files = self.table.files(files);
+        files.writes("--plot", self.picture.plot.as_deref())
     }
 
     /// The column that is drawn: the first metric, else the probability.

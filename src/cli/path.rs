@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::data::{DataFlags, Fallback};
 use super::edges::named;
+use super::files::Files;
 use super::output::Output;
 use super::pairs::{Where, axis};
 use super::prompts::{Prompts, default_targets};
@@ -116,6 +117,10 @@ impl Path {
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }
+        let files = Files::default()
+            .reads("--data", self.data.data.as_deref())
+            .writes("--arrays", self.arrays.as_deref());
+        self.output.files(files).check(global)?;
         let from = place("positions", &self.positions)?;
         let to = place("receiver-positions", &self.receiver_positions)?;
         let sending = named("senders", &self.senders)?;

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Global;
 use super::collect::CollectFile;
+use super::files::{Files, before_name};
 use super::output::Output;
 use super::setup::Setup;
 use crate::error::Error;
@@ -31,8 +32,18 @@ impl RunFile {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.output.check()?;
         let experiment = Experiment::open(&self.file)?;
-        let setup = Setup::quiet(global)?;
         let folder = self.file.parent().unwrap_or(Path::new(""));
+        let files = Files::default()
+            .reads("the experiment", Some(&self.file))
+            .writes("--collect", self.collect.collect.as_deref());
+        let named = experiment
+            .files()
+            .map(|text| folder.join(before_name(text)));
+        let files = named.fold(files, |files, file| {
+            files.reads("the experiment", Some(file))
+        });
+        self.output.files(files).check(global)?;
+        let setup = Setup::quiet(global)?;
         let pairs = experiment.resolve(&setup.model, folder, self.first_token)?;
         execute::check(&pairs, &setup.model.config)?;
         self.collect.check(&pairs)?;

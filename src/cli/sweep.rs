@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::collect::CollectFile;
 use super::data::{DataFlags, Fallback};
+use super::files::{Files, before_name};
 use super::output::Output;
 use super::pairs::{Ask, Planned, Where, axis};
 use super::prompts::{Prompts, default_targets};
@@ -87,6 +88,7 @@ impl Sweep {
                 "--seed is for --op noise=level: leave it out".into(),
             ));
         }
+        self.files().check(global)?;
         self.check_preset()?;
         let sites = self.sites()?;
         let (heads, heads_together) = self.heads()?;
@@ -211,6 +213,16 @@ impl Sweep {
     fn places(&self) -> Result<Where, Error> {
         let parsed = self.positions.parse();
         parsed.map_err(|e| Error::Usage(format!("--positions: {e}")))
+    }
+
+    fn files(&self) -> Files {
+        let files = Files::default()
+            .reads("--data", self.data.data.as_deref())
+            .reads("--basis", self.basis.as_deref().map(before_name))
+            .reads("--op", self.op.file().map(before_name))
+            .writes("--arrays", self.arrays.as_deref())
+            .writes("--collect", self.collect.collect.as_deref());
+        self.output.files(files)
     }
 
     fn basis(&self) -> Result<Option<Arc<Basis>>, Error> {

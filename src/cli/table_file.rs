@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::files::Files;
 use super::setup::Setup;
 use super::topk::candidates;
 use crate::error::Error;
@@ -35,6 +36,15 @@ impl TableFile {
             Some(out) => Ok(report::check_writable(out)?),
             None => Ok(()),
         }
+    }
+
+    /// What is written: the table, and what may stand beside it.
+    pub fn files(&self, files: Files) -> Files {
+        let out = self.path();
+        files
+            .writes("--out", out)
+            .writes("the provenance of --out", out.map(report::meta_path))
+            .writes("the averages of --out", out.map(report::summary_path))
     }
 
     /// Refuses metrics that some pair has no answers for, and averages that could not be written.

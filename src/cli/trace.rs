@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::data::{DataFlags, Fallback};
+use super::files::Files;
 use super::picture::Picture;
 use super::prompts::{Answers, default_targets, tokens};
 use super::setup::Setup;
@@ -119,6 +120,11 @@ impl Trace {
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }
+        let files = Files::default()
+            .reads("--data", self.data.data.as_deref())
+            .writes("--arrays", self.arrays.as_deref())
+            .writes("--plot", self.picture.plot.as_deref());
+        self.table.files(files).check(global)?;
         let restored = self.restored()?;
         let mut tracing = Tracing {
             restored,

@@ -163,6 +163,18 @@ pub enum OpText {
     Mean(String),
 }
 
+impl OpText {
+    /// What it reads: `F#tensor`, or a file of prompts.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::Ready(_) => None,
+            Self::Set(file) | Self::Add(file) | Self::Subtract(file) | Self::Mean(file) => {
+                Some(file)
+            }
+        }
+    }
+}
+
 impl FromStr for OpText {
     type Err = GridError;
 

@@ -163,3 +163,99 @@ fn help_and_versions_are_no_errors() {
     lab.refused(&["swep"], &["'swep'", "'sweep'"]);
     lab.refused(&["sweep", "--layer", "3"], &["'--layer'", "'--layers'"]);
 }
+
+/// What is read is not written over, nor one output by another.
+#[test]
+fn no_file_is_lost_to_another() {
+    let lab = Lab::new();
+    let row = "base,source,target\nThe capital of Spain is,The capital of Italy is, Rome\n";
+    lab.write("pairs.csv", row);
+    lab.write("prompts.txt", "The capital of Spain is\n");
+    lab.write(
+        "e.toml",
+        "[[pair]]\nbase = \"The capital of Spain is\"\n[[run]]\npatches = [{ component = \
+         \"mlp_output\", layer = 0, positions = [3], op = \"mean\", value = \"prompts.csv\" }]\n",
+    );
+    lab.write("prompts.csv", "The capital of Spain is\n");
+    let refused: [(&[&str], [&str; 2]); 9] = [
+        (
+            &["sweep", "--data", "pairs.csv", "--out", "./pairs.csv"],
+            ["--out", "--data"],
+        ),
+        (
+            &["edges", "--data", "pairs.csv", "--out", "pairs.csv"],
+            ["--out", "--data"],
+        ),
+        (
+            &["path", "--data", "pairs.csv", "--out", "pairs.csv"],
+            ["--out", "--data"],
+        ),
+        (
+            &["trace", "--data", "pairs.csv", "--out", "pairs.csv"],
+            ["--out", "--data"],
+        ),
+        (
+            &["sweep", "--op", "mean=prompts.csv", "--out", "prompts.csv"],
+            ["--out", "--op"],
+        ),
+        (
+            &["run", "e.toml", "--out", "prompts.csv"],
+            ["--out", "the experiment"],
+        ),
+        (
+            &[
+                "sweep",
+                "--op",
+                "set=v.safetensors#t",
+                "--collect",
+                "v.safetensors",
+            ],
+            ["--collect", "--op"],
+        ),
+        (
+            &[
+                "sweep",
+                "--basis",
+                "b.safetensors#r",
+                "--collect",
+                "b.safetensors",
+            ],
+            ["--collect", "--basis"],
+        ),
+        (
+            &[
+                "sweep",
+                "--preset",
+                "every-head",
+                "--op",
+                "collect",
+                "--collect",
+                "a.safetensors",
+                "--arrays",
+                "a.safetensors",
+            ],
+            ["--collect", "--arrays"],
+        ),
+    ];
+    for (args, flags) in refused {
+        lab.refused(args, &[flags[0], flags[1], "are the same file"]);
+    }
+    // a model's files are in a folder of their own
+    let model = lab.path("model");
+    std::fs::create_dir(&model).unwrap();
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/demo");
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(demo.join(file), model.join(file)).unwrap();
+    }
+    let cache = [
+        "--model",
+        "model",
+        "cache",
+        "The capital",
+        "--component",
+        "mlp_output",
+    ];
+    let over = [&cache[..], &["--out", "model/model.safetensors"]].concat();
+    lab.refused(&over, &["a file of the model"]);
+    lab.ok(&[&cache[..], &["--out", "model/new.safetensors"]].concat());
+}

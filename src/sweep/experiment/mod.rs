@@ -168,6 +168,15 @@ impl Experiment {
         })
     }
 
+    /// What its patches read, relative to the experiment file: `F#name`, or a file of prompts.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let patches = self.runs.iter().flat_map(|run| &run.patches);
+        patches.flat_map(|patch| {
+            let named = [&patch.value, &patch.basis];
+            named.into_iter().filter_map(Option::as_deref)
+        })
+    }
+
     /// Turns text into token ids and named tensors into numbers. Relative file names are looked up
     /// beside the experiment file, in `folder`.
     ///
