@@ -164,6 +164,20 @@ impl Ask<'_> {
         Ok(resolved.spots)
     }
 
+    /// Prompts of unequal lengths that are patched at every position of the base: which tokens of the
+    /// source they would be given is an accident.
+    fn misaligned(&self, pair: &Pair, spots: &[Spot]) -> Option<CheckError> {
+        let source = pair.source.as_ref()?;
+        let here = |spot: &Spot| spot.source_positions.is_none() && spot.positions.len() == 1;
+        let everywhere = spots.len() == pair.base.len() && spots.iter().all(here);
+        let equal = source.len() == pair.base.len() || !self.grid.op.reads_source();
+        (everywhere && !equal).then(|| CheckError::UnequalLengths {
+            op: self.grid.op.label(),
+            base_tokens: pair.base.len(),
+            source_tokens: source.len(),
+        })
+    }
+
     /// A pair with its runs; the inner error is what does not fit this pair.
     fn plan(
         &self,
@@ -172,6 +186,9 @@ impl Ask<'_> {
         known: &mut Known,
     ) -> Result<Result<One, CheckError>, Error> {
         let config = &self.setup.model.config;
+        if let Some(error) = self.misaligned(&pair, &spots) {
+            return Ok(Err(error));
+        }
         let labels: Vec<String> = spots.iter().map(Spot::label).collect();
         if !known.contains_key(&spots) {
             let (runs, cells) = match self.preset {

@@ -264,14 +264,18 @@ fn unequal_lengths_need_names_and_get_no_padding() {
     assert_eq!(averages("end,-2"), 2);
     assert_eq!(averages("together"), 1);
     assert_eq!(averages("all"), 6);
-    // by number, the longer base has no partner in the source
+    // by number, tokens face each other by accident, whichever prompt is longer
+    let misaligned = [
+        "u.jsonl, line 1",
+        "6 tokens and the base 5",
+        "--positions end",
+    ];
+    lab.refused(&["sweep", "--data", "u.jsonl"], &misaligned);
+    let reverse = ["sweep", "--data", "u.jsonl", "--direction", "noise"];
+    lab.refused(&reverse, &["u.jsonl, line 1", "5 tokens and the base 6"]);
     lab.refused(
-        &["sweep", "--data", "u.jsonl"],
-        &[
-            "u.jsonl, line 2",
-            "only 5 tokens where the patched one has 6",
-            "subject.last",
-        ],
+        &["sweep", "--data", "u.jsonl", "--positions", "5"],
+        &["u.jsonl, line 1", "position 5"],
     );
     // a word stands where it stands, and in an aligned source where it stood in the base
     let spain = |base: &str, source: &str| {

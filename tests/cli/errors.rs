@@ -43,7 +43,16 @@ fn prompts_and_targets() {
             "--source",
             "The capital of Italy is",
         ],
-        &["only 5 tokens where the patched one has 6", "equal length"],
+        &["the source has 5 tokens and the base 6", "equal length"],
+    );
+    refused(
+        &[
+            "--base",
+            "The capital of Spain is",
+            "--source",
+            "The capital of the Italy is",
+        ],
+        &["the source has 6 tokens and the base 5", "--positions end"],
     );
     refused(
         &["--target", "Madrid Rome"],

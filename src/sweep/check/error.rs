@@ -106,6 +106,20 @@ pub enum CheckError {
         /// What is wrong and what would be right.
         problem: String,
     },
+    /// Every position of two prompts of unequal lengths, whose tokens do not face each other.
+    #[error(
+        "`{op}` reads the source at every position of the base, but the source has {source_tokens} \
+         tokens and the base {base_tokens}: give prompts of equal length, or positions by names \
+         (--positions end, or a word)"
+    )]
+    UnequalLengths {
+        /// The operator.
+        op: String,
+        /// Tokens of the base.
+        base_tokens: usize,
+        /// Tokens of the source.
+        source_tokens: usize,
+    },
     /// Position p is read from a source that is too short.
     #[error(
         "`{op}` at {site} reads position {position} of the {prompt} prompt, which has only {length} \
