@@ -29,10 +29,7 @@ pub struct Repeats {
 /// # Errors
 ///
 /// The first error of `time`.
-pub fn median(
-    repeats: Repeats,
-    mut time: impl FnMut() -> Result<f64, DeviceError>,
-) -> Result<f64, DeviceError> {
+pub fn median<E>(repeats: Repeats, mut time: impl FnMut() -> Result<f64, E>) -> Result<f64, E> {
     time()?;
     let (mut times, mut total) = (Vec::new(), 0.0);
     while times.len() < repeats.least.max(1)

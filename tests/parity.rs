@@ -79,7 +79,8 @@ fn operations_agree(spec: &ModelSpec, precision: Precision, variant: Option<Vari
     for tile in [Tile::Small, Tile::Large] {
         let cuda = gpu.cuda(&model, precision).with(variant, Some(tile));
         let reference = Cpu::<f64>::rounded(&model, precision);
-        let comparisons = operations(&reference, &cuda, Gates::of(precision), 7).unwrap();
+        let comparisons =
+            operations(&reference, &cuda, Gates::of(precision), 7, &mut |_| ()).unwrap();
         assert_within_gates(&comparisons);
     }
 }
@@ -363,7 +364,7 @@ fn whole_runs_agree(spec: &ModelSpec, precision: Precision, variant: Option<Vari
     let cuda = gpu.cuda(&model, precision).with(variant, None);
     let reference = Cpu::<f64>::rounded(&model, precision);
     let (gates, stop) = (Gates::of(precision), AtomicBool::new(false));
-    assert_within_gates(&runs(&reference, &cuda, gates, 7, 1 << 30, &stop).unwrap());
+    assert_within_gates(&runs(&reference, &cuda, gates, 7, 1 << 30, &stop, &mut |_| ()).unwrap());
 }
 
 #[test]

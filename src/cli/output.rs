@@ -142,10 +142,13 @@ impl Output {
         }
         // runs of several patches have no place in a grid, and several runs none in one cell; only who
         // asked for a plot minds
-        let (map, listed) = match map {
-            Ok(map) => (Some(map), true),
-            Err(ReportError::NothingToPlot(_)) if self.picture.plot.is_none() => (None, false),
-            Err(ReportError::Crowded { .. }) if self.picture.plot.is_none() => (None, true),
+        let map = match map {
+            Ok(map) => Some(map),
+            Err(ReportError::NothingToPlot(_) | ReportError::Crowded { .. })
+                if self.picture.plot.is_none() =>
+            {
+                None
+            }
             Err(error) => return Err(error.into()),
         };
         if let Some(map) = &map {
@@ -158,7 +161,7 @@ impl Output {
                 writeln!(out)?;
                 self.picture.render(map, &self.table, out)?;
             }
-            if listed {
+            if !table.rows.is_empty() {
                 writeln!(out, "\nstrongest")?;
                 write_strongest(&strongest(table, None, 10), *what, out)?;
             }

@@ -19,7 +19,7 @@ use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, Precision};
 use crate::error::Error;
 use crate::model::Checkpoint;
-use crate::sweep::execute::{self, Limits, Outcome};
+use crate::sweep::execute::{self, ExecuteError, Limits, Outcome};
 use crate::sweep::metric::Metric;
 use crate::sweep::pair::PairRuns;
 use crate::sweep::results::pairs_provenance;
@@ -213,6 +213,18 @@ impl Setup {
             top,
             metrics,
         })
+    }
+
+    /// Stops what looks for itself whether it should.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecuteError::Interrupted`].
+    pub fn go_on(&self) -> Result<(), Error> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(ExecuteError::Interrupted.into()),
+            false => Ok(()),
+        }
     }
 
     /// Limits for library calls that take them directly.

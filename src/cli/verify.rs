@@ -1,6 +1,7 @@
 //! `headlight verify`: every operation and whole runs against double precision.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -52,7 +53,13 @@ impl Verify {
         gates: Gates,
         setup: &Setup,
     ) -> Result<Vec<Comparison>, Error> {
-        let mut all = operations(reference, subject, gates, self.seed)?;
+        let bar = setup.bar(1, "{spinner} {pos} comparisons, {elapsed}: {msg}");
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let mut each = |comparison: &Comparison| {
+            bar.inc(1);
+            bar.set_message(comparison.what.clone());
+        };
+        let mut all = operations(reference, subject, gates, self.seed, &mut each)?;
         let limits = setup.limits(setup.memory(None));
         let seed = self.seed;
         all.extend(runs(
@@ -62,7 +69,9 @@ impl Verify {
             seed,
             limits.memory,
             limits.stop,
+            &mut each,
         )?);
+        bar.finish_and_clear();
         Ok(all)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::labels::{site_label, token_label, width};
+use super::labels::{one_line, site_label, token_label, width};
 use super::numbers::plain;
 use super::{Row, Table};
 
@@ -47,6 +47,7 @@ pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io:
     let mut lines = vec![
         [
             match what {
+                Patched::Site if rows.iter().any(|row| row.component.is_none()) => "run",
                 Patched::Site | Patched::Restored => "site",
                 Patched::Edge | Patched::EdgeAt => "edge",
                 Patched::Path => "path",
@@ -66,9 +67,10 @@ pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io:
     ];
     for row in rows {
         let site = match (&row.name, &row.component) {
-            (Some(name), _) => token_label(name),
+            (Some(name), Some(_)) => token_label(name),
+            (Some(name), None) => one_line(name),
             (None, Some(component)) => site_label(component, row.layer),
-            (None, None) => "several".to_owned(),
+            (None, None) => format!("run {}", row.run),
         };
         let position = match (row.position, &row.token) {
             (Some(position), Some(token)) => format!("{position} {}", token_label(token)),

@@ -13,7 +13,7 @@ use crate::plan::tables::{AttentionRows, Operand, Ref, Write};
 const ROWS: [usize; 4] = [1, 2, 7, 97];
 
 /// Compares the operations of `subject` with those of `reference`, whose weights are already rounded
-/// as the subject's are.
+/// as the subject's are. `each` is told of every comparison as it is made.
 ///
 /// # Errors
 ///
@@ -23,6 +23,7 @@ pub fn operations<R: Backend, S: Backend>(
     subject: &S,
     gates: Gates,
     seed: u64,
+    each: &mut dyn FnMut(&Comparison),
 ) -> Result<Vec<Comparison>, DeviceError> {
     let mut trial = Trial {
         reference,
@@ -30,6 +31,7 @@ pub fn operations<R: Backend, S: Backend>(
         gates,
         inputs: Inputs::new(seed),
         comparisons: Vec::new(),
+        each,
     };
     for rows in ROWS {
         trial.embeddings(rows)?;
@@ -70,6 +72,7 @@ pub fn attention<R: Backend, S: Backend>(
         gates,
         inputs: Inputs::new(seed),
         comparisons: Vec::new(),
+        each: &mut |_| (),
     };
     trial.attention(lengths)?;
     Ok(trial.comparisons)
@@ -81,6 +84,7 @@ pub(super) struct Trial<'a, R, S> {
     pub gates: Gates,
     pub inputs: Inputs,
     comparisons: Vec<Comparison>,
+    each: &'a mut dyn FnMut(&Comparison),
 }
 
 impl<R: Backend, S: Backend> Trial<'_, R, S> {
@@ -92,8 +96,9 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
         operation: &impl Operation,
     ) -> Result<(), DeviceError> {
         let (want, got) = (operation.run(self.reference)?, operation.run(self.subject)?);
-        self.comparisons
-            .push(compare(what, &want, &got, width, gate));
+        let comparison = compare(what, &want, &got, width, gate);
+        (self.each)(&comparison);
+        self.comparisons.push(comparison);
         Ok(())
     }
 

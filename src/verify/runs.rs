@@ -10,7 +10,8 @@ use crate::site::Component;
 use crate::sweep::execute::{ExecuteError, Limits, Outcome, execute};
 use crate::sweep::pair::{Pair, PairRuns};
 
-/// Compares whole runs: every component with every operator that fits it.
+/// Compares whole runs: every component with every operator that fits it. `each` is told of every
+/// comparison as it is made.
 ///
 /// # Errors
 ///
@@ -22,6 +23,7 @@ pub fn runs<R: Backend, S: Backend>(
     seed: u64,
     memory: u64,
     stop: &AtomicBool,
+    each: &mut dyn FnMut(&Comparison),
 ) -> Result<Vec<Comparison>, ExecuteError> {
     let mut inputs = Inputs::new(seed);
     let config = reference.config();
@@ -105,12 +107,14 @@ pub fn runs<R: Backend, S: Backend>(
             worst = f64::NAN;
         }
         let what = format!("runs, {component} × {} operators", pairs[0].runs.len());
-        comparisons.push(Comparison {
+        let comparison = Comparison {
             what,
             error: total / f64::from(count.max(1)),
             worst,
             gate: gates.run(),
-        });
+        };
+        each(&comparison);
+        comparisons.push(comparison);
     }
     Ok(comparisons)
 }

@@ -173,7 +173,14 @@ fn runs_of_several_patches_need_no_place_in_a_grid() {
     "#;
     let rows = toml(&lab, several);
     assert_eq!(rows.len(), 2);
-    assert!(lab.ok(&["run", "e.toml"]).out.contains("1 runs in "));
+    let said = lab.ok(&["run", "e.toml"]).out;
+    assert!(said.contains("1 runs in "), "{said}");
+    let moved = said.split_once("strongest\n").unwrap().1;
+    assert!(moved.starts_with("run "), "{moved}");
+    assert!(
+        moved.contains("run 0") && moved.contains("_Madrid"),
+        "{moved}"
+    );
     lab.refused(
         &["run", "e.toml", "--out", "u.csv", "--plot", "m.svg"],
         &["nothing to plot"],

@@ -1,13 +1,14 @@
 //! Operations on the CPU, by the wall clock.
 
+use super::Setup;
 use super::print;
 use crate::backend::cpu::{Cpu, Real, limits};
 use crate::bench::operations::cases;
 use crate::bench::{Repeats, median, wall_clock};
 use crate::error::Error;
-use crate::model::Checkpoint;
 
-pub fn kernels<T: Real>(model: &Checkpoint, quick: bool) -> Result<(), Error> {
+pub fn kernels<T: Real>(setup: &Setup, quick: bool) -> Result<(), Error> {
+    let model = &setup.model;
     let (cpu, config) = (Cpu::<T>::new(model), &model.config);
     let (peak, copy) = (limits::multiply_add_peak::<T>(), limits::copy_bandwidth());
     let out = &mut std::io::stdout().lock();
@@ -32,7 +33,10 @@ pub fn kernels<T: Real>(model: &Checkpoint, quick: bool) -> Result<(), Error> {
     };
     for case in rows.iter().flat_map(|rows| cases(*rows, 16)) {
         let mut run = case.prepare(&cpu);
-        let seconds = median(repeats, || wall_clock(&mut run))?;
+        let seconds = median(repeats, || {
+            setup.go_on()?;
+            Ok::<_, Error>(wall_clock(&mut run)?)
+        })?;
         let (work, moved) = (case.flops(config), case.bytes(config, |_| size_of::<T>()));
         let (flops, bytes) = (work / seconds, moved / seconds);
         let (flops, share) = if work > 0.0 {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::Setup;
 use super::print;
+use crate::backend::DeviceError;
 use crate::backend::cuda::events::Timer;
 use crate::backend::cuda::limits::{Effort, Limit};
 use crate::backend::cuda::{Cuda, Variant};
-use crate::backend::{DeviceError, Precision};
 use crate::bench::operations::{Case, Operation, cases};
 use crate::bench::{Repeats, median};
 use crate::error::Error;
@@ -94,7 +95,7 @@ fn list(cuda: &Cuda, quick: bool) -> Vec<Case> {
     list
 }
 
-pub fn kernels(cuda: &Cuda, precision: Precision, quick: bool) -> Result<(), Error> {
+pub fn kernels(cuda: &Cuda, setup: &Setup, quick: bool) -> Result<(), Error> {
     let out = &mut std::io::stdout().lock();
     let limits = Limits::measure(cuda, quick)?;
     let tera = |limit| limits.of(limit) / 1e12;
@@ -113,7 +114,7 @@ pub fn kernels(cuda: &Cuda, precision: Precision, quick: bool) -> Result<(), Err
         writeln!(
             out,
             "precision {}; medians of device time, L2 cache {caches}\n",
-            precision.name()
+            setup.precision.name()
         )?;
         writeln!(
             out,
@@ -123,6 +124,7 @@ pub fn kernels(cuda: &Cuda, precision: Precision, quick: bool) -> Result<(), Err
     })?;
     let timer = Arc::new(Timer::new(cuda.device(), !quick)?);
     for case in list(cuda, quick) {
+        setup.go_on()?;
         let line = match time(cuda, &timer, &case, quick) {
             Ok(seconds) => line(cuda, &limits, &case, seconds),
             Err(DeviceError::OutOfMemory { .. }) => {

@@ -49,11 +49,11 @@ impl Bench {
 fn kernels(setup: &Setup, quick: bool) -> Result<(), Error> {
     #[cfg(feature = "cuda")]
     if let Some(cuda) = setup.on_gpu()? {
-        return gpu::kernels(cuda, setup.precision, quick);
+        return gpu::kernels(cuda, setup, quick);
     }
     match setup.precision {
-        Precision::F64 => cpu::kernels::<f64>(&setup.model, quick),
-        _ => cpu::kernels::<f32>(&setup.model, quick),
+        Precision::F64 => cpu::kernels::<f64>(setup, quick),
+        _ => cpu::kernels::<f32>(setup, quick),
     }
 }
 
