@@ -28,6 +28,9 @@ pub struct Tracing {
     pub samples: u32,
 }
 
+/// Samples end here; more are a slip of the hand.
+const MOST_SAMPLES: u32 = 10_000;
+
 /// What a tracing cannot restore, or a number that leaves nothing to run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -51,6 +54,14 @@ pub enum TracingError {
     None {
         /// `component`, `sample`, `layer in its window`.
         what: &'static str,
+    },
+    /// More samples than anybody means: their runs are all listed before the first is run.
+    #[error(
+        "{samples} samples of the noise are more than the {MOST_SAMPLES} that a tracing takes: ROME takes 10"
+    )]
+    Samples {
+        /// As asked.
+        samples: u32,
     },
     /// No standard deviation.
     #[error(
@@ -98,6 +109,10 @@ impl Tracing {
         }
         if self.samples == 0 {
             return none("sample");
+        }
+        if self.samples > MOST_SAMPLES {
+            let samples = self.samples;
+            return Err(TracingError::Samples { samples });
         }
         match self.level.is_finite() && self.level >= 0.0 {
             true => Ok(()),

@@ -305,6 +305,10 @@ fn what_cannot_be_traced_is_refused() {
         lab.refused(&[&SPAIN[..], &["--out", "t.csv"], args].concat(), needles);
     };
     refused(
+        &["--samples", "4294967295"],
+        &["4294967295 samples", "10000"],
+    );
+    refused(
         &["--component", "hook_v"],
         &["head_value_output cannot be traced"],
     );
