@@ -1,6 +1,11 @@
 //! The command line as a contract: what scripts may rely on, and how bad input is refused.
 
-#![cfg(all(feature = "cuda", feature = "hub", feature = "parquet"))]
+#![cfg(all(
+    feature = "cuda",
+    feature = "hub",
+    feature = "parquet",
+    feature = "png"
+))]
 
 #[path = "cli/bad_rows.rs"]
 mod bad_rows;

@@ -3,7 +3,12 @@
 //!
 //! Run by `cargo test --no-default-features --test lean`.
 
-#![cfg(not(any(feature = "cuda", feature = "hub", feature = "parquet")))]
+#![cfg(not(any(
+    feature = "cuda",
+    feature = "hub",
+    feature = "parquet",
+    feature = "png"
+)))]
 
 #[allow(dead_code)] // of the commands' tests, which use all of it
 #[path = "cli/lab.rs"]
@@ -18,7 +23,7 @@ const REMEDY: &str = "build without --no-default-features";
 #[test]
 fn the_demo_shows_the_two_cells_that_carry_the_country() {
     let lab = Lab::new();
-    let said = lab.ok(&["sweep", "--out", "t.csv", "--plot", "map.png"]);
+    let said = lab.ok(&["sweep", "--out", "t.csv", "--plot", "map.svg"]);
     assert!(said.err.contains("this build has no CUDA"), "{}", said.err);
     let strongest = said.out.split("strongest\n").nth(1).unwrap();
     let cells: Vec<Vec<&str>> = strongest
@@ -28,8 +33,16 @@ fn the_demo_shows_the_two_cells_that_carry_the_country() {
     assert_eq!(cells[1], ["v0", "0"], "{strongest}");
     assert_eq!(cells[2], ["ov0", "0"], "{strongest}");
     assert_eq!(lab.table("t.csv").rows.len(), 400);
-    assert!(lab.path("map.png").exists());
-    lab.ok(&["plot", "t.csv", "--out", "map.svg"]);
+    assert!(lab.path("map.svg").exists());
+    lab.ok(&["plot", "t.csv", "--out", "again.svg"]);
+    assert_eq!(lab.read("map.svg"), lab.read("again.svg"));
+}
+
+#[test]
+fn pictures_are_svg() {
+    let lab = Lab::new();
+    let needles = ["map.png", "no PNG", ".svg", REMEDY];
+    lab.refused(&["sweep", "--plot", "map.png"], &needles);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Result files and heat maps, from the outside.
 
-#![cfg(feature = "parquet")]
+#![cfg(all(feature = "parquet", feature = "png"))]
 
 #[path = "report/tables.rs"]
 mod tables;

@@ -25,7 +25,7 @@ pub enum DataError {
     },
     /// Parquet, and this program was built without the feature `parquet`.
     #[error(
-        "{}: this build reads no Parquet: use .jsonl, .csv or .json, or build without --no-default-features",
+        "{}: this build has no Parquet: use .jsonl, .csv or .json, or build without --no-default-features",
         path.display()
     )]
     NoParquet {

@@ -19,11 +19,15 @@ pub enum ReportError {
         endings: &'static str,
     },
 
-    /// Parquet, and this program was built without the feature `parquet`.
-    #[error("{}: this build reads and writes no Parquet: use .csv or .jsonl, or build without --no-default-features", path.display())]
-    NoParquet {
+    /// A format whose feature this program was built without.
+    #[error("{}: this build has no {format}: use {instead}, or build without --no-default-features", path.display())]
+    LeftOut {
         /// The file.
         path: PathBuf,
+        /// `Parquet` or `PNG`.
+        format: &'static str,
+        /// Endings that can be used.
+        instead: &'static str,
     },
 
     /// The folder of an output file does not exist.

@@ -22,6 +22,7 @@ mod page;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod plot;
+#[cfg(feature = "png")]
 mod png;
 mod provenance;
 mod scene;
@@ -77,8 +78,10 @@ impl Format {
             #[cfg(feature = "parquet")]
             "parquet" => Ok(Self::Parquet),
             #[cfg(not(feature = "parquet"))]
-            "parquet" => Err(ReportError::NoParquet {
+            "parquet" => Err(ReportError::LeftOut {
                 path: path.to_owned(),
+                format: "Parquet",
+                instead: ".csv or .jsonl",
             }),
             _ => Err(ReportError::UnknownFormat {
                 path: path.to_owned(),

@@ -183,7 +183,8 @@ pub(super) fn read(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
     })
 }
 
-/// Runs `work`, turning a panic into an error without a word on standard error.
+/// Runs `work`, turning a panic into an error without a word on standard error. Nothing can where
+/// panics abort, as in the demo profile, which is for the build without Parquet.
 pub(crate) fn fenced<T>(
     work: impl FnOnce() -> T + panic::UnwindSafe,
 ) -> Result<T, Box<dyn Any + Send>> {

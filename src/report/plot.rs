@@ -3,14 +3,17 @@
 use std::path::Path;
 
 use super::heatmap::HeatMap;
-use super::{ReportError, WholeFile, ending, figure, png, svg};
+#[cfg(feature = "png")]
+use super::png;
+use super::{ReportError, WholeFile, ending, figure, svg};
 
 /// A format of plots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlotFormat {
     /// Scalable Vector Graphics.
     Svg,
-    /// Portable Network Graphics.
+    /// Portable Network Graphics (feature `png`).
+    #[cfg(feature = "png")]
     Png,
 }
 
@@ -19,7 +22,14 @@ impl PlotFormat {
     pub fn of(path: &Path) -> Result<Self, ReportError> {
         match ending(path).as_str() {
             "svg" => Ok(Self::Svg),
+            #[cfg(feature = "png")]
             "png" => Ok(Self::Png),
+            #[cfg(not(feature = "png"))]
+            "png" => Err(ReportError::LeftOut {
+                path: path.to_owned(),
+                format: "PNG",
+                instead: ".svg",
+            }),
             _ => Err(ReportError::UnknownFormat {
                 path: path.to_owned(),
                 what: "plots",
@@ -35,6 +45,7 @@ pub fn plot(map: &HeatMap, path: &Path) -> Result<(), ReportError> {
     let scene = figure::scene(map);
     let bytes = match format {
         PlotFormat::Svg => svg::document(&scene).into_bytes(),
+        #[cfg(feature = "png")]
         PlotFormat::Png => png::picture(&scene, path)?,
     };
     WholeFile::write(path, &bytes)
