@@ -42,6 +42,15 @@ impl WholeFile {
                 folder,
             });
         }
+        // a name that the system will not take, such as one too long, would else be refused at the end
+        if let Err(source) = fs::symlink_metadata(path)
+            && source.kind() != io::ErrorKind::NotFound
+        {
+            return Err(ReportError::Create {
+                path: path.to_owned(),
+                source,
+            });
+        }
         // A rename would replace a read-only file without asking: its owner said not to.
         if let Ok(standing) = fs::metadata(path) {
             if standing.is_dir() {

@@ -226,6 +226,12 @@ fn outputs() {
     refused(&["--plot", "-"], &[".svg or .png"]);
     std::fs::create_dir(lab.path("folder.csv")).unwrap();
     refused(&["--out", "folder.csv"], &["folder.csv: this is a folder"]);
+    // its provenance would have a name too long, and so is refused before anything is computed
+    let long = format!("{}.csv", "a".repeat(246));
+    refused(
+        &["--out", &long],
+        &[".csv.meta.json: cannot create the file"],
+    );
     lab.write("fixed.csv", "x");
     std::fs::set_permissions(
         lab.path("fixed.csv"),
