@@ -129,6 +129,9 @@ impl Quantity {
             Q::Rank => rank(target),
             Q::LogitDiff => mean((0..right).map(logit)) - mean(wrong.map(logit)),
             Q::ProbDiff => (0..right).map(prob).sum::<f64>() - wrong.map(prob).sum::<f64>(),
+            // A divergence is never negative, but what rounding leaves of none may be. What is not
+            // finite stays so.
+            Q::Kl if readout.kl <= 0.0 => 0.0,
             Q::Kl => readout.kl,
             Q::Top1 => f64::from((0..right).any(|i| rank(i) == 0.0)),
             Q::Entropy => readout.entropy,
@@ -350,6 +353,21 @@ mod tests {
             assert!(wrong.parse::<Metric>().is_err(), "{wrong}");
         }
         assert!(NAMES.iter().enumerate().all(|(i, (q, _))| *q as usize == i));
+    }
+
+    #[test]
+    fn a_divergence_is_never_negative() {
+        let kl = |kl| {
+            let readout = Readout {
+                kl,
+                ..Readout::default()
+            };
+            Quantity::Kl.of(&Pair::default(), &readout, 0)
+        };
+        assert_eq!(kl(-1.8e-7).to_bits(), 0.0f64.to_bits());
+        assert_eq!(kl(-0.0).to_bits(), 0.0f64.to_bits());
+        assert_eq!(kl(2.5), 2.5);
+        assert!(kl(f64::NAN).is_nan());
     }
 
     #[test]
