@@ -262,7 +262,7 @@ pub fn execute<B: Backend>(
     let mut buffers = Buffers::new(backend);
     let mut first = 0;
     while first < pairs.len() {
-        let mut count = group(backend, &pairs[first..], first, limits.memory / 2)?;
+        let mut count = group(backend, &pairs[first..], first, limits.memory)?;
         let group = loop {
             let pairs = &pairs[first..first + count];
             let before = outcome.plan;
@@ -310,7 +310,7 @@ fn check_types<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Result<(), Execut
     Ok(())
 }
 
-/// How many pairs' traces fit into the budget.
+/// How many pairs' traces fit into half of the budget.
 fn group<B: Backend>(
     backend: &B,
     pairs: &[PairRuns],
@@ -321,15 +321,16 @@ fn group<B: Backend>(
         let (layout, _) = layout(&pairs[..count], first, backend.config());
         (layout.values(backend.config()) * backend.value_bytes()) as u64
     };
-    if bytes(1) > budget {
+    let half = budget / 2;
+    if bytes(1) > half {
         return Err(ExecuteError::Memory {
             needed: 2 * bytes(1),
-            budget: 2 * budget,
+            budget,
         });
     }
     // the largest power of two that fits, or all
     let mut count = 1;
-    while count < pairs.len() && bytes((2 * count).min(pairs.len())) <= budget {
+    while count < pairs.len() && bytes((2 * count).min(pairs.len())) <= half {
         count = (2 * count).min(pairs.len());
     }
     Ok(count)
