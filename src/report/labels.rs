@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::site::Component;
+
 /// A raw token as one visible word: spaces as `_`, a newline as `\n`, and everything that would not
 /// show, or would drive the terminal, as an escape.
 #[must_use]
@@ -26,8 +28,9 @@ pub fn token_label(raw: &str) -> String {
     label
 }
 
-/// A prompt or other running text for a title: as it is, but with nothing in it that breaks a line.
-pub(super) fn one_line(text: &str) -> String {
+/// A prompt or other running text for people: as it is, but with nothing in it that breaks a line or
+/// drives the terminal.
+pub(crate) fn one_line(text: &str) -> String {
     text.split(' ')
         .map(token_label)
         .collect::<Vec<_>>()
@@ -60,87 +63,24 @@ pub(super) fn shorten(text: &str, limit: usize) -> String {
     short
 }
 
-/// Where a component stands in a layer, its short name on an axis, and whether it has layers.
-struct Named {
-    name: &'static str,
-    short: &'static str,
-    layered: bool,
+/// The component of this name; a result file may hold others.
+fn known(name: &str) -> Option<Component> {
+    Component::all().find(|component| component.name() == name)
 }
-
-/// Components in the order in which a forward pass computes them. Upper case: all heads at once.
-static COMPONENTS: [Named; 32] = {
-    const fn layered(name: &'static str, short: &'static str) -> Named {
-        Named {
-            name,
-            short,
-            layered: true,
-        }
-    }
-    const fn global(name: &'static str, short: &'static str) -> Named {
-        Named {
-            name,
-            short,
-            layered: false,
-        }
-    }
-    [
-        global("token_embedding", "embed"),
-        global("position_embedding", "pos_embed"),
-        layered("block_input", "resid_pre"),
-        layered("ln_1_scale", "ln1_scale"),
-        layered("ln_1_normalized", "ln1"),
-        layered("attention_input", "attn_in"),
-        layered("attention_query_input", "q_in"),
-        layered("attention_key_input", "k_in"),
-        layered("attention_value_input", "v_in"),
-        layered("query_output", "Q"),
-        layered("head_query_output", "q"),
-        layered("key_output", "K"),
-        layered("head_key_output", "k"),
-        layered("value_output", "V"),
-        layered("head_value_output", "v"),
-        layered("attention_scores", "scores"),
-        layered("attention_weight", "pattern"),
-        layered("attention_value_output", "OV"),
-        layered("head_attention_value_output", "ov"),
-        layered("attention_output", "attn"),
-        layered("block_mid", "resid_mid"),
-        layered("mlp_residual_input", "mlp_resid"),
-        layered("ln_2_scale", "ln2_scale"),
-        layered("ln_2_normalized", "ln2"),
-        layered("mlp_input", "mlp_in"),
-        layered("mlp_pre", "mlp_pre"),
-        layered("mlp_activation", "mlp_act"),
-        layered("mlp_output", "mlp"),
-        layered("block_output", "resid"),
-        global("ln_f_scale", "lnf_scale"),
-        global("ln_f_normalized", "lnf"),
-        global("final_output", "final"),
-    ]
-};
 
 /// The place of a component in a forward pass; unknown ones come last.
 pub(super) fn component_rank(name: &str) -> usize {
-    COMPONENTS
-        .iter()
-        .position(|known| known.name == name)
-        .unwrap_or(COMPONENTS.len())
+    known(name).map_or(usize::MAX, |component| component as usize)
 }
 
 /// A component's short name; an unknown one's whole name.
 pub(super) fn component_short(name: &str) -> &str {
-    COMPONENTS
-        .iter()
-        .find(|known| known.name == name)
-        .map_or(name, |known| known.short)
+    known(name).map_or(name, |component| component.short())
 }
 
 /// Whether the component exists once in each layer. Unknown ones are taken to.
 pub(super) fn component_layered(name: &str) -> bool {
-    COMPONENTS
-        .iter()
-        .find(|known| known.name == name)
-        .is_none_or(|known| known.layered)
+    known(name).is_none_or(|component| !component.is_global())
 }
 
 /// A row's label: `v3`, `ln1.3`, `final`.

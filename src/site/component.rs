@@ -59,94 +59,167 @@ pub enum Component {
 
 use Component as C;
 
-/// Component, canonical name, TransformerLens hook (within `blocks.L.` for layer components).
-pub(super) const NAMES: [(Component, &str, Option<&str>); 32] = [
-    (C::TokenEmbedding, "token_embedding", Some("hook_embed")),
+/// Component, canonical name, TransformerLens hook (within `blocks.L.` for layer components), and the
+/// short name on an axis, where upper case is all heads at once.
+pub(super) const NAMES: [(Component, &str, Option<&str>, &str); 32] = [
+    (
+        C::TokenEmbedding,
+        "token_embedding",
+        Some("hook_embed"),
+        "embed",
+    ),
     (
         C::PositionEmbedding,
         "position_embedding",
         Some("hook_pos_embed"),
+        "pos_embed",
     ),
-    (C::BlockInput, "block_input", Some("hook_resid_pre")),
-    (C::Ln1Scale, "ln_1_scale", Some("ln1.hook_scale")),
+    (
+        C::BlockInput,
+        "block_input",
+        Some("hook_resid_pre"),
+        "resid_pre",
+    ),
+    (
+        C::Ln1Scale,
+        "ln_1_scale",
+        Some("ln1.hook_scale"),
+        "ln1_scale",
+    ),
     (
         C::Ln1Normalized,
         "ln_1_normalized",
         Some("ln1.hook_normalized"),
+        "ln1",
     ),
-    (C::AttentionInput, "attention_input", None),
+    (C::AttentionInput, "attention_input", None, "attn_in"),
     (
         C::AttentionQueryInput,
         "attention_query_input",
         Some("hook_q_input"),
+        "q_in",
     ),
     (
         C::AttentionKeyInput,
         "attention_key_input",
         Some("hook_k_input"),
+        "k_in",
     ),
     (
         C::AttentionValueInput,
         "attention_value_input",
         Some("hook_v_input"),
+        "v_in",
     ),
-    (C::QueryOutput, "query_output", None),
-    (C::HeadQueryOutput, "head_query_output", Some("attn.hook_q")),
-    (C::KeyOutput, "key_output", None),
-    (C::HeadKeyOutput, "head_key_output", Some("attn.hook_k")),
-    (C::ValueOutput, "value_output", None),
-    (C::HeadValueOutput, "head_value_output", Some("attn.hook_v")),
+    (C::QueryOutput, "query_output", None, "Q"),
+    (
+        C::HeadQueryOutput,
+        "head_query_output",
+        Some("attn.hook_q"),
+        "q",
+    ),
+    (C::KeyOutput, "key_output", None, "K"),
+    (
+        C::HeadKeyOutput,
+        "head_key_output",
+        Some("attn.hook_k"),
+        "k",
+    ),
+    (C::ValueOutput, "value_output", None, "V"),
+    (
+        C::HeadValueOutput,
+        "head_value_output",
+        Some("attn.hook_v"),
+        "v",
+    ),
     (
         C::AttentionScores,
         "attention_scores",
         Some("attn.hook_attn_scores"),
+        "scores",
     ),
     (
         C::AttentionWeight,
         "attention_weight",
         Some("attn.hook_pattern"),
+        "pattern",
     ),
-    (C::AttentionValueOutput, "attention_value_output", None),
+    (
+        C::AttentionValueOutput,
+        "attention_value_output",
+        None,
+        "OV",
+    ),
     (
         C::HeadAttentionValueOutput,
         "head_attention_value_output",
         Some("attn.hook_z"),
+        "ov",
     ),
     (
         C::AttentionOutput,
         "attention_output",
         Some("hook_attn_out"),
+        "attn",
     ),
-    (C::BlockMid, "block_mid", Some("hook_resid_mid")),
+    (
+        C::BlockMid,
+        "block_mid",
+        Some("hook_resid_mid"),
+        "resid_mid",
+    ),
     (
         C::MlpResidualInput,
         "mlp_residual_input",
         Some("hook_mlp_in"),
+        "mlp_resid",
     ),
-    (C::Ln2Scale, "ln_2_scale", Some("ln2.hook_scale")),
+    (
+        C::Ln2Scale,
+        "ln_2_scale",
+        Some("ln2.hook_scale"),
+        "ln2_scale",
+    ),
     (
         C::Ln2Normalized,
         "ln_2_normalized",
         Some("ln2.hook_normalized"),
+        "ln2",
     ),
-    (C::MlpInput, "mlp_input", None),
-    (C::MlpPre, "mlp_pre", Some("mlp.hook_pre")),
-    (C::MlpActivation, "mlp_activation", Some("mlp.hook_post")),
-    (C::MlpOutput, "mlp_output", Some("hook_mlp_out")),
-    (C::BlockOutput, "block_output", Some("hook_resid_post")),
-    (C::LnFScale, "ln_f_scale", Some("ln_final.hook_scale")),
+    (C::MlpInput, "mlp_input", None, "mlp_in"),
+    (C::MlpPre, "mlp_pre", Some("mlp.hook_pre"), "mlp_pre"),
+    (
+        C::MlpActivation,
+        "mlp_activation",
+        Some("mlp.hook_post"),
+        "mlp_act",
+    ),
+    (C::MlpOutput, "mlp_output", Some("hook_mlp_out"), "mlp"),
+    (
+        C::BlockOutput,
+        "block_output",
+        Some("hook_resid_post"),
+        "resid",
+    ),
+    (
+        C::LnFScale,
+        "ln_f_scale",
+        Some("ln_final.hook_scale"),
+        "lnf_scale",
+    ),
     (
         C::LnFNormalized,
         "ln_f_normalized",
         Some("ln_final.hook_normalized"),
+        "lnf",
     ),
-    (C::FinalOutput, "final_output", None),
+    (C::FinalOutput, "final_output", None, "final"),
 ];
 
 impl Component {
     /// Every component, in the order of computation.
     pub fn all() -> impl Iterator<Item = Component> {
-        NAMES.iter().map(|(component, _, _)| *component)
+        NAMES.iter().map(|(component, ..)| *component)
     }
 
     /// The canonical name.
@@ -157,6 +230,11 @@ impl Component {
     /// The TransformerLens hook of this component, within `blocks.L.` for layer components.
     pub fn hook(self) -> Option<&'static str> {
         NAMES[self as usize].2
+    }
+
+    /// Its short name, as axes and titles have it.
+    pub fn short(self) -> &'static str {
+        NAMES[self as usize].3
     }
 
     /// Where in the computation it stands.

@@ -30,12 +30,26 @@ pub struct Site {
 
 /// A name that is no component.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown component `{name}`: did you mean `{nearest}`?")]
-pub struct UnknownComponent {
-    /// The name as given.
-    pub name: String,
-    /// The known name that is nearest to it.
-    pub nearest: String,
+pub enum UnknownComponent {
+    /// No name at all.
+    #[error("the name of a component is empty: write one such as `head_value_output`")]
+    Empty,
+    /// A name that is like no other.
+    #[error(
+        "unknown component `{name}`: write a name of pyvene's such as `head_value_output` or `block_output`, or of TransformerLens's such as `blocks.3.attn.hook_v`"
+    )]
+    Strange {
+        /// The name as given.
+        name: String,
+    },
+    /// A slip of the hand, or another name.
+    #[error("unknown component `{name}`: did you mean `{nearest}`?")]
+    Misspelt {
+        /// The name as given.
+        name: String,
+        /// The known name that is nearest to it.
+        nearest: String,
+    },
 }
 
 impl FromStr for Site {
@@ -47,15 +61,15 @@ impl FromStr for Site {
         let (layer, local) = match name.strip_prefix("blocks.").and_then(|r| r.split_once('.')) {
             Some((layer, rest)) => match layer.parse() {
                 Ok(layer) => (Some(layer), rest),
-                // not a block: nothing matches, and the suggestion is made from the whole name
-                Err(_) => (None, name),
+                // not a block: nothing matches, but what is in it may be meant
+                Err(_) => return Err(UnknownComponent::of(name, rest)),
             },
             None => match name.rsplit_once('.') {
                 Some((rest, layer)) if layer.parse::<usize>().is_ok() => (layer.parse().ok(), rest),
                 _ => (None, name),
             },
         };
-        let found = NAMES.iter().find(|(_, canonical, hook)| {
+        let found = NAMES.iter().find(|(_, canonical, hook, _)| {
             *canonical == local
                 || hook.is_some_and(|h| {
                     h == local
@@ -66,33 +80,65 @@ impl FromStr for Site {
                 })
         });
         match found {
-            Some((component, _, _)) if !(component.is_global() && layer.is_some()) => Ok(Site {
+            Some((component, ..)) if !(component.is_global() && layer.is_some()) => Ok(Site {
                 component: *component,
                 layer,
             }),
-            _ => Err(UnknownComponent {
-                name: name.to_owned(),
-                nearest: nearest(&local.to_lowercase()),
-            }),
+            _ => Err(UnknownComponent::of(name, local)),
         }
     }
 }
 
-fn nearest(name: &str) -> String {
-    // a hook's last part is a name too, except where three layer norms share it
-    let short = |hook: &'static str| {
-        hook.rsplit('.')
-            .next()
-            .filter(|h| !matches!(*h, "hook_scale" | "hook_normalized"))
+impl UnknownComponent {
+    /// From how alike two names are the one is taken for a slip of the other.
+    const LIKE: f64 = 0.8;
+
+    /// `local` is the part of `name` that should have named a component.
+    fn of(name: &str, local: &str) -> Self {
+        let written = name.to_owned();
+        if name.trim().is_empty() {
+            return Self::Empty;
+        }
+        match labelled(local).or_else(|| nearest(&local.to_lowercase())) {
+            Some(nearest) => Self::Misspelt {
+                name: written,
+                nearest: nearest.to_owned(),
+            },
+            None => Self::Strange { name: written },
+        }
+    }
+}
+
+/// A hook's last part, which is a name too, except where three layer norms share it.
+fn last_part(hook: &'static str) -> Option<&'static str> {
+    let last = hook.rsplit('.').next();
+    last.filter(|last| !matches!(*last, "hook_scale" | "hook_normalized"))
+}
+
+/// The component that goes by this on an axis, as `ov` or `ov11`, or in a hook's name, as `z`.
+fn labelled(label: &str) -> Option<&'static str> {
+    let of = |label: &str| {
+        let is = |hook: Option<&'static str>| {
+            let last = hook.and_then(last_part);
+            last.and_then(|last| last.strip_prefix("hook_")) == Some(label)
+        };
+        let found = NAMES
+            .iter()
+            .find(|(_, _, hook, short)| *short == label || is(*hook));
+        found.map(|(_, canonical, ..)| *canonical)
     };
+    of(label).or_else(|| of(label.trim_end_matches(|c: char| c.is_ascii_digit())))
+}
+
+/// The known name that is most like this one, if any is like it.
+fn nearest(name: &str) -> Option<&'static str> {
     let known = NAMES
         .iter()
-        .flat_map(|(_, canonical, hook)| [Some(*canonical), *hook, hook.and_then(short)])
+        .flat_map(|(_, canonical, hook, _)| [Some(*canonical), *hook, hook.and_then(last_part)])
         .flatten();
-    known
-        .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
-        .unwrap_or("head_value_output")
-        .to_owned()
+    let like = |known: &str| strsim::jaro_winkler(known, name);
+    let nearest = known.max_by(|a, b| like(a).total_cmp(&like(b)));
+    nearest.filter(|known| like(known) >= UnknownComponent::LIKE)
 }
 
 #[cfg(test)]
@@ -101,7 +147,7 @@ mod tests {
 
     #[test]
     fn canonical_names_and_hooks_parse() {
-        for (component, name, hook) in NAMES {
+        for (component, name, hook, _) in NAMES {
             assert_eq!(
                 name.parse(),
                 Ok(Site {
@@ -143,6 +189,34 @@ mod tests {
             error.to_string(),
             "unknown component `head_value_ouput`: did you mean `head_value_output`?"
         );
+        let meant = |name: &str| match name.parse::<Site>() {
+            Err(UnknownComponent::Misspelt { nearest, .. }) => Some(nearest),
+            other => {
+                assert!(other.is_err(), "{name}");
+                None
+            }
+        };
+        for (name, nearest) in [
+            ("ov", "head_attention_value_output"),
+            ("ov11", "head_attention_value_output"),
+            ("v", "head_value_output"),
+            ("V", "value_output"),
+            ("k.3", "head_key_output"),
+            ("resid", "block_output"),
+            ("resid_pre", "block_input"),
+            ("z", "head_attention_value_output"),
+            ("attn", "attention_output"),
+            ("head_value", "head_value_output"),
+            ("blocks.x.attn.hook_z", "attn.hook_z"),
+        ] {
+            assert_eq!(meant(name).as_deref(), Some(nearest), "{name}");
+        }
+        for name in ["foo", "bar", "nonsense", "x", "7", "."] {
+            assert_eq!(meant(name), None, "{name}");
+        }
+        for name in ["", " "] {
+            assert_eq!(name.parse::<Site>(), Err(UnknownComponent::Empty));
+        }
         assert!("hook_scale".parse::<Site>().is_err());
         assert!("blocks.3.hook_embed".parse::<Site>().is_err());
         assert!("blocks.x.attn.hook_z".parse::<Site>().is_err());

@@ -181,6 +181,12 @@ fn what_leads_nowhere_is_refused() {
             &["--receivers", "input"],
             "`input` is no receiver of a path",
         ),
+        (&["--receivers", "foo"], "such as block_input.5\n"),
+        (&["--receivers", "ov"], "such as block_input.5\n"),
+        (
+            &["--receivers", "blok_input.3"],
+            "did you mean `block_input`?",
+        ),
         (
             &["--receivers", "block_input"],
             "block_input needs its layer",

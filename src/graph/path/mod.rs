@@ -66,12 +66,12 @@ pub struct Cell {
 pub enum PathError {
     /// A name of nothing that a path ends in.
     #[error(
-        "`{name}` is no receiver of a path: write a9.h6<q>, a9, q, k, v, m5, logits, or a residual stream such as block_input.5; {reason}"
+        "`{name}` is no receiver of a path: write a9.h6<q>, a9, q, k, v, m5, logits, or a residual stream such as block_input.5{reason}"
     )]
     Unknown {
         /// As given.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong with it, as the end of the sentence, or nothing.
         reason: String,
     },
     /// The logits beside others.

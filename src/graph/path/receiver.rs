@@ -100,7 +100,10 @@ pub fn receivers(names: &[String], config: &Config) -> Result<Vec<Receiver>, Pat
     for name in names {
         let unknown = |reason: String| PathError::Unknown {
             name: name.clone(),
-            reason,
+            reason: match reason.is_empty() {
+                true => reason,
+                false => format!("; {reason}"),
+            },
         };
         let before = all.len();
         if name.trim().is_empty() {
@@ -133,12 +136,21 @@ pub fn receivers(names: &[String], config: &Config) -> Result<Vec<Receiver>, Pat
 }
 
 fn residual(name: &str, config: &Config) -> Result<Receiver, String> {
-    let Site { component, layer } = name.parse().map_err(|e: UnknownComponent| e.to_string())?;
     let stream = [
         Component::BlockInput,
         Component::BlockMid,
         Component::BlockOutput,
     ];
+    // a name that is near to no residual stream is not a slip of one
+    let slip = |e: UnknownComponent| match &e {
+        UnknownComponent::Misspelt { nearest, .. } => {
+            let meant = nearest.parse::<Site>();
+            let meant = meant.is_ok_and(|site| stream.contains(&site.component));
+            if meant { e.to_string() } else { String::new() }
+        }
+        UnknownComponent::Strange { .. } | UnknownComponent::Empty => String::new(),
+    };
+    let Site { component, layer } = name.parse().map_err(slip)?;
     match layer {
         _ if !stream.contains(&component) => Err(format!("{component} is no residual stream")),
         None => Err(format!("{component} needs its layer")),
