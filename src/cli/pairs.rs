@@ -11,7 +11,7 @@ use crate::data::{self, Example, Reading, Resolved, RowError};
 use crate::error::Error;
 use crate::patch::Run;
 use crate::sweep::check::{CheckError, check_run};
-use crate::sweep::grid::{Grid, Span, Spot};
+use crate::sweep::grid::{Grid, GridError, Span, Spot};
 use crate::sweep::pair::{Pair, PairRuns};
 use crate::sweep::preset::{Cell, Preset, together};
 
@@ -49,6 +49,7 @@ impl FromStr for Where {
                 Ok(Span::Some(numbers)) => {
                     list.extend(numbers.iter().map(|n| Position::Number(n.cast_signed())));
                 }
+                Err(backwards @ GridError::Backwards { .. }) => return Err(backwards.to_string()),
                 _ if of_numbers || ["", "all", "together"].contains(&part) => return Err(wrong()),
                 _ => list.push(Position::named(part)),
             }

@@ -22,7 +22,7 @@ use crate::report::{self, Coordinates};
 use crate::site::Site;
 use crate::sweep::dense::dense;
 use crate::sweep::experiment::mean_over;
-use crate::sweep::grid::{Grid, OpText, Span};
+use crate::sweep::grid::{Grid, GridError, OpText, Span};
 use crate::sweep::preset::{Axis, Preset};
 use crate::sweep::vector::read_vector;
 
@@ -206,7 +206,10 @@ impl Sweep {
             range => range
                 .parse()
                 .map(|span| (span, false))
-                .map_err(|e| Error::Usage(format!("--heads: {e}, or together"))),
+                .map_err(|e| match e {
+                    GridError::Span { .. } => Error::Usage(format!("--heads: {e}, or together")),
+                    _ => Error::Usage(format!("--heads: {e}")),
+                }),
         }
     }
 

@@ -30,6 +30,18 @@ pub enum GridError {
         /// As given.
         text: String,
     },
+    /// A range that goes down.
+    #[error(
+        "`{text}` is not a range: a range goes from the lower to the higher, as in {low}-{high}"
+    )]
+    Backwards {
+        /// As given.
+        text: String,
+        /// Its lower end.
+        low: usize,
+        /// Its higher end.
+        high: usize,
+    },
     /// Beyond what the model or prompt has.
     #[error("{what} {value} is out of range: {what}s are 0 to {last}")]
     OutOfRange {
@@ -76,7 +88,7 @@ pub enum GridError {
     },
 }
 
-/// Ranges end here; a longer one is a slip of the hand, not a sweep.
+/// Nothing that is counted has so many; a longer range is a slip of the hand, not a sweep.
 const LONGEST: usize = 1 << 20;
 
 impl FromStr for Span {
@@ -95,16 +107,22 @@ impl FromStr for Span {
                 s.trim()
                     .parse::<usize>()
                     .ok()
-                    .filter(|n| *n < LONGEST)
+                    .filter(|n| isize::try_from(*n).is_ok())
                     .ok_or_else(wrong)
             };
             match part.split_once('-') {
                 Some((from, to)) => {
                     let (from, to) = (number(from)?, number(to)?);
                     if from > to {
-                        return Err(wrong());
+                        return Err(GridError::Backwards {
+                            text: part.trim().to_owned(),
+                            low: to,
+                            high: from,
+                        });
                     }
-                    list.extend(from..=to);
+                    // of a range that ends nowhere, its end stands for the rest: it is what will be
+                    // found not to exist
+                    list.extend(if to < LONGEST { from } else { to }..=to);
                 }
                 None => list.push(number(part)?),
             }
@@ -453,6 +471,14 @@ mod tests {
         assert_eq!(
             of("8").unwrap_err().to_string(),
             "layer 8 is out of range: layers are 0 to 7"
+        );
+        assert_eq!(
+            of("0-4000000000").unwrap_err().to_string(),
+            "layer 4000000000 is out of range: layers are 0 to 7"
+        );
+        assert_eq!(
+            "0,5-2".parse::<Span>().unwrap_err().to_string(),
+            "`5-2` is not a range: a range goes from the lower to the higher, as in 2-5"
         );
         for wrong in ["", "a", "3-", "-3", "5-2", "1,,2", "99999999999999999999"] {
             assert!(wrong.parse::<Span>().is_err(), "{wrong}");

@@ -9,6 +9,15 @@ use serde_json::json;
 use crate::lab::{Lab, fixture};
 use crate::models::{self, SMALL};
 
+const EXPERIMENT: &str = r#"
+targets = [" Madrid"]
+[[pair]]
+base = "The capital of Spain is"
+source = "The capital of Italy is"
+[[run]]
+patches = [{ component = "head_value_output", layer = 2, heads = [1], positions = [3] }]
+"#;
+
 #[test]
 fn prompts_and_targets() {
     let lab = Lab::new();
@@ -75,6 +84,7 @@ fn prompts_and_targets() {
     refused(&["--target-ids", "99999"], &["99999", "0 to 1233"]);
     refused(&["--target-ids", "-1"], &["-1"]);
     refused(&["--target", "a\nb\u{1b}[31m"], &["`a\\nb"]);
+    refused(&["--target", "東"], &["`東` is 3 tokens, `\\xE6` ("]);
 }
 
 #[test]
@@ -93,7 +103,18 @@ fn components_and_ranges() {
         &["--component", "blocks.x.attn.hook_z"],
         &["`blocks.x.attn.hook_z`", "attn.hook_z"],
     );
-    refused(&["--component", "hook_z,"], &["unknown component ``"]);
+    refused(
+        &["--component", "hook_z,"],
+        &["the name of a component is empty"],
+    );
+    refused(
+        &["--component", "foo"],
+        &["`foo`: write a name of pyvene's"],
+    );
+    refused(
+        &["--component", "ov"],
+        &["`ov`: did you mean `head_attention_value_output`?"],
+    );
     refused(
         &["--component", "hook_z,head_attention_value_output"],
         &["of layer 0 is named twice"],
@@ -143,6 +164,18 @@ fn components_and_ranges() {
     );
     refused(&["--positions", "3-1"], &["`3-1` is not a range"]);
     refused(&["--layers", "0-99999999999999999999"], &["is not a range"]);
+    refused(
+        &["--layers", "0-4000000000"],
+        &["layer 4000000000 is out of range: layers are 0 to 4"],
+    );
+    refused(
+        &["--positions", "0-4000000000"],
+        &["position 4000000000 is out of range: positions are 0 to 4"],
+    );
+    for flag in ["--layers", "--heads", "--positions"] {
+        let said = "`3-1` is not a range: a range goes from the lower to the higher, as in 1-3\n";
+        refused(&[flag, "3-1"], &[said]);
+    }
 }
 
 #[test]
@@ -294,6 +327,22 @@ fn result_files() {
         &["m.gif", ".svg or .png"],
     );
     lab.refused(&["plot", "t.csv"], &["--out"]);
+}
+
+#[test]
+fn the_memory_budget_is_said_as_it_was_given() {
+    let lab = Lab::new();
+    lab.write("e.toml", EXPERIMENT);
+    for line in [
+        &["sweep"][..],
+        &["run", "e.toml"],
+        &["topk", "x"],
+        &["bench", "sweep", "--quick"],
+    ] {
+        let said = lab.run(&[line, &["--memory", "3"]].concat());
+        let last = said.err.lines().last().unwrap();
+        assert!(last.contains("but the memory budget is 3:"), "{said:?}");
+    }
 }
 
 #[test]
