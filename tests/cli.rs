@@ -49,5 +49,7 @@ mod trace;
 mod trace_arrays;
 #[path = "cli/traps.rs"]
 mod traps;
+#[path = "cli/wording.rs"]
+mod wording;
 #[path = "cli/years.rs"]
 mod years;

@@ -10,7 +10,7 @@ use super::files::Files;
 use super::setup::Setup;
 use super::topk::candidates;
 use crate::error::Error;
-use crate::report::{self, TopkFormat, write_topk};
+use crate::report::{self, TopkFormat, one_line, write_topk};
 use crate::sweep::execute::{Outcome, Plan};
 use crate::sweep::metric::{self, Metric, Quantity};
 use crate::sweep::pair::PairRuns;
@@ -128,10 +128,7 @@ pub fn write_prompts(
 ) -> std::io::Result<()> {
     const SHOWN: usize = 3;
     let text = |ids: &[u32]| match &setup.model.tokenizer {
-        Some(tokenizer) => ids
-            .iter()
-            .map(|id| tokenizer.decode_raw(*id))
-            .collect::<String>(),
+        Some(tokenizer) => one_line(&tokenizer.decode(ids)),
         None => format!("{ids:?}"),
     };
     for (i, (PairRuns { pair, .. }, read)) in

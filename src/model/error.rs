@@ -360,12 +360,16 @@ pub enum ModelError {
 
 /// Foreign text, fit for a message: escaped, so that it stays on one line, and at most 80 characters.
 pub(crate) fn quote(text: &str) -> String {
-    let mut out: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+    // What `escape_debug` does to backslashes and quotes is meant for literals, and only confuses here.
+    let shown = |c: char| match c {
+        '\\' | '"' | '\'' => c.to_string(),
+        _ => c.escape_debug().to_string(),
+    };
+    let mut out: String = text.chars().take(80).map(shown).collect();
     if text.chars().nth(80).is_some() {
         out.push('…');
     }
-    // What `escape_debug` does to quotes is meant for literals, and only confuses here.
-    out.replace("\\\"", "\"").replace("\\'", "'")
+    out
 }
 
 fn list_tokens(tokens: &[(u32, String)]) -> String {

@@ -154,8 +154,20 @@ impl Tokenizer {
     /// A token as text, each byte that is no UTF-8 as `\xNN`; `[id]` for an id without a token (a
     /// model's vocabulary may be padded beyond its tokenizer's).
     pub fn decode_raw(&self, id: u32) -> String {
-        self.bytes(id)
-            .map_or_else(|| format!("[{id}]"), byte_level::show)
+        self.decode(&[id])
+    }
+
+    /// Tokens together as text, like [`Tokenizer::decode_raw`]: a character that several tokens share
+    /// is whole only among them.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let mut bytes = Vec::new();
+        for id in ids {
+            match self.bytes(*id) {
+                Some(piece) => bytes.extend_from_slice(piece),
+                None => bytes.extend_from_slice(format!("[{id}]").as_bytes()),
+            }
+        }
+        byte_level::show(&bytes)
     }
 
     /// A token as tables and axes show it: like [`Tokenizer::decode_raw`], with a space as `_` and a

@@ -229,20 +229,22 @@ fn join(left: &str, right: &str) -> String {
 /// What was done, in one or two lines.
 fn title(table: &Table, ops: &BTreeSet<Option<&str>>, head: Option<u32>) -> Vec<TitleLine> {
     let made = &table.provenance;
-    let prompt = |tokens: &[String], ids: &[u32]| {
-        if tokens.is_empty() {
+    let prompt = |text: &Option<String>, tokens: &[String], ids: &[u32]| match text {
+        Some(text) => format!("“{}”", one_line(text)),
+        None if tokens.is_empty() => {
             let ids = ids.iter().map(u32::to_string).collect::<Vec<_>>();
             format!("[{}]", ids.join(" "))
-        } else {
-            format!("“{}”", one_line(&tokens.concat()))
         }
+        None => format!("“{}”", one_line(&tokens.concat())),
     };
     let mut lines = Vec::new();
     let mut line = |label, text| lines.push(TitleLine { label, text });
     if let [pair, ..] = made.pairs.as_slice() {
-        line("base", prompt(&pair.base_tokens, &pair.base_ids));
+        let base = prompt(&pair.base_text, &pair.base_tokens, &pair.base_ids);
+        line("base", base);
         if let Some(ids) = &pair.source_ids {
-            line("source", prompt(&pair.source_tokens, ids));
+            let source = prompt(&pair.source_text, &pair.source_tokens, ids);
+            line("source", source);
         }
     }
     let mut facts = Vec::new();

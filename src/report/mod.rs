@@ -44,6 +44,7 @@ pub use self::arrays::{
 pub use self::error::ReportError;
 pub use self::heatmap::HeatMap;
 pub(crate) use self::jsonl::Fields;
+pub(crate) use self::labels::one_line;
 pub use self::labels::token_label;
 pub(crate) use self::numbers::plain;
 #[cfg(feature = "parquet")]

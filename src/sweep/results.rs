@@ -69,11 +69,14 @@ pub fn pairs_provenance(model: &Checkpoint, pairs: &[PairRuns]) -> Vec<PairProve
         Some(tokenizer) => ids.iter().map(|id| tokenizer.decode_raw(*id)).collect(),
         None => Vec::new(),
     };
+    let text = |ids: &[u32]| Some(model.tokenizer.as_ref()?.decode(ids));
     let of = |PairRuns { pair, .. }: &PairRuns| PairProvenance {
         base_ids: pair.base.clone(),
         base_tokens: tokens(&pair.base),
+        base_text: text(&pair.base),
         source_ids: pair.source.clone(),
         source_tokens: pair.source.as_deref().map_or(Vec::new(), tokens),
+        source_text: pair.source.as_deref().and_then(text),
     };
     pairs.iter().map(of).collect()
 }

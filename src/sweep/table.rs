@@ -81,10 +81,17 @@ pub struct PairProvenance {
     pub base_ids: Vec<u32>,
     /// Tokens of the base prompt, decoded raw; empty without a tokenizer.
     pub base_tokens: Vec<String>,
+    /// The base prompt decoded as a whole, where there is a tokenizer: its tokens apart need not be
+    /// whole characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_text: Option<String>,
     /// Token ids of the source prompt, where there is one.
     pub source_ids: Option<Vec<u32>>,
     /// Tokens of the source prompt, decoded raw; empty without a tokenizer or a source.
     pub source_tokens: Vec<String>,
+    /// The source prompt decoded as a whole, where there is one and a tokenizer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_text: Option<String>,
 }
 
 /// A finished sweep.

@@ -121,6 +121,8 @@ fn provenance() -> impl Strategy<Value = Provenance> {
             .map(|(base_ids, base_tokens, source_ids)| PairProvenance {
                 base_ids,
                 source_tokens: base_tokens.clone(),
+                source_text: base_tokens.first().cloned(),
+                base_text: base_tokens.last().cloned(),
                 base_tokens,
                 source_ids,
             })

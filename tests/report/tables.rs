@@ -117,6 +117,7 @@ impl Sweep {
                         base_tokens: strings(self.base),
                         source_ids: Some((0..length).collect()),
                         source_tokens: strings(self.source),
+                        ..PairProvenance::default()
                     };
                     self.pairs as usize
                 ],
