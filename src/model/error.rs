@@ -34,6 +34,12 @@ pub enum ModelError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A folder where a file is expected.
+    #[error("`{path}` is a folder: expected a safetensors file of that name")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A folder without a configuration.
     #[error(
         "`{dir}` has no config.json: give a Hugging Face GPT-2 folder, with config.json and model.safetensors in it"
@@ -92,6 +98,14 @@ pub enum ModelError {
         expected: String,
     },
 
+    /// What Git LFS leaves in a file's place until the file is fetched.
+    #[error(
+        "`{file}` is a pointer of Git LFS, not the tensors: run `git lfs pull` in its repository"
+    )]
+    LfsPointer {
+        /// The file.
+        file: String,
+    },
     /// A safetensors file too short for the header it announces.
     #[error(
         "`{file}` is cut off: its header needs {need} bytes, but the file has {have}; fetch or write the file again"

@@ -30,6 +30,10 @@ pub(super) struct Entry {
 /// Returns the entries in the order of the header. Types unknown to this engine pass (a checkpoint
 /// may carry buffers that nobody reads), though their length cannot be checked against their shape.
 pub(super) fn read(bytes: &[u8], file: &str) -> Result<Vec<(String, Entry)>, ModelError> {
+    if bytes.starts_with(b"version https://git-lfs") {
+        let file = file.to_owned();
+        return Err(ModelError::LfsPointer { file });
+    }
     let have = bytes.len() as u64;
     let truncated = |need| ModelError::HeaderTruncated {
         file: file.to_owned(),

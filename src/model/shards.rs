@@ -58,6 +58,10 @@ impl Shard {
             path: path.to_owned(),
             source,
         };
+        if path.is_dir() {
+            let path = path.to_owned();
+            return Err(ModelError::Folder { path });
+        }
         let file = File::open(path).map_err(failed)?;
         // SAFETY: the slice behind the map must not change while it is borrowed. The map is private
         // and never written by this process; that no other process truncates or rewrites the file
