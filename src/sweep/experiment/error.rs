@@ -19,6 +19,12 @@ pub enum ExperimentError {
         /// Why.
         error: std::io::Error,
     },
+    /// Nothing in the file.
+    #[error("{} is empty: an experiment has at least one pair of prompts and one run", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// Neither `.toml` nor `.json`.
     #[error("{} is neither .toml nor .json: name the experiment file by its format", path.display())]
     Extension {

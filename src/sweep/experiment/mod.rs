@@ -101,27 +101,23 @@ impl Experiment {
     ///
     /// [`ExperimentError`] naming the file, and line and column where it is malformed.
     pub fn open(path: &Path) -> Result<Self, ExperimentError> {
+        let parse = match path.extension().and_then(|e| e.to_str()) {
+            Some("toml") => Self::from_toml,
+            Some("json") => Self::from_json,
+            _ => return Err(ExperimentError::Extension { path: path.into() }),
+        };
         let read = || {
             let bytes = std::fs::read(path)?;
             String::from_utf8(bytes)
                 .map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e))
         };
-        match path.extension().and_then(|e| e.to_str()) {
-            Some("toml") => {
-                let text = read().map_err(|error| ExperimentError::Read {
-                    path: path.into(),
-                    error,
-                })?;
-                Self::from_toml(&text, path)
-            }
-            Some("json") => {
-                let text = read().map_err(|error| ExperimentError::Read {
-                    path: path.into(),
-                    error,
-                })?;
-                Self::from_json(&text, path)
-            }
-            _ => Err(ExperimentError::Extension { path: path.into() }),
+        let text = read().map_err(|error| ExperimentError::Read {
+            path: path.into(),
+            error,
+        })?;
+        match text.trim().is_empty() {
+            true => Err(ExperimentError::Empty { path: path.into() }),
+            false => parse(&text, path),
         }
     }
 
