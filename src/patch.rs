@@ -99,12 +99,18 @@ impl Op {
             Op::Add(Some(v)) => format!("add={}", v.label),
             Op::Subtract(None) => "subtract".into(),
             Op::Subtract(Some(v)) => format!("subtract={}", v.label),
-            Op::Scale(x) => format!("scale={x}"),
-            Op::Interpolate(alpha) => format!("interpolate={alpha}"),
-            Op::Noise { level, .. } => format!("noise={level}"),
+            Op::Scale(x) => format!("scale={}", shortest(*x)),
+            Op::Interpolate(alpha) => format!("interpolate={}", shortest(*alpha)),
+            Op::Noise { level, .. } => format!("noise={}", shortest(*level)),
             Op::Function(function) => format!("function={}", function.label()),
         }
     }
+}
+
+/// A number as shortly as it reads back to the same: `0.5`, `3`, `1e30`.
+pub(crate) fn shortest(number: f64) -> String {
+    let text = format!("{number:?}");
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }
 
 /// One of a pair's prompts.

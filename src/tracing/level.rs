@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::model::Checkpoint;
+use crate::patch::shortest;
 
 /// A standard deviation of noise, as typed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,8 +55,8 @@ impl FromStr for Level {
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deviations(factor) => write!(f, "{factor}s"),
-            Self::Number(level) => write!(f, "{level}"),
+            Self::Deviations(factor) => write!(f, "{}s", shortest(*factor)),
+            Self::Number(level) => f.write_str(&shortest(*level)),
         }
     }
 }

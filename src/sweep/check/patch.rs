@@ -205,7 +205,13 @@ pub(super) fn operand(
             }
         }
         Op::Scale(x) | Op::Interpolate(x) | Op::Noise { level: x, .. } if !x.is_finite() => {
-            return shape("needs a finite number");
+            let parameter = match patch.op {
+                Op::Noise { .. } => "level",
+                _ => "alpha",
+            };
+            return shape(&format!(
+                "is patched with {parameter} = {x}: give a finite number"
+            ));
         }
         _ => {}
     }
