@@ -8,6 +8,7 @@ use crate::backend::{
 use crate::model::Config;
 use crate::plan::cell::CellOp;
 use crate::plan::tables::{AttentionRows, Operand, Ref, Write};
+use crate::report::counted;
 
 /// One operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +89,10 @@ impl Case {
             Operation::Gather => return format!("gather, {rows} × {d}"),
             Operation::Overwrite => return format!("overwrite, {rows} × {}", config.head_width()),
             Operation::Attention { length } => {
-                return format!("attention, {} prompts of {length}", self.prompts(length));
+                return format!(
+                    "attention, {} of {length}",
+                    counted(self.prompts(length), "prompt")
+                );
             }
         };
         let (k, n) = self.product(config).unwrap_or_default();

@@ -12,6 +12,7 @@ use crate::backend::cpu::Instructions;
 use crate::backend::cuda::{Cuda, Device, Unavailable};
 use crate::error::Error;
 use crate::model::Config;
+use crate::report::counted;
 
 /// What `--device` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +121,10 @@ impl Choice {
         match self {
             Self::Cpu(why) => {
                 let instructions = Instructions::best().name();
-                format!("cpu, {threads} threads, {instructions} ({why})")
+                format!(
+                    "cpu, {}, {instructions} ({why})",
+                    counted(threads, "thread")
+                )
             }
             #[cfg(feature = "cuda")]
             Self::Cuda(device, why) => {

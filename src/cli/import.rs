@@ -9,7 +9,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::pairs::Where;
-use super::prompts::{Answers, default_targets};
+use super::prompts::{Answers, default_targets, token_id};
 use super::setup::Setup;
 use super::{Global, note};
 use crate::data::position::Position;
@@ -55,7 +55,13 @@ struct Pyvene {
     )]
     base: Option<String>,
     /// Base prompt as token ids
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "IDS",
+        value_delimiter = ',',
+        value_parser = token_id,
+        allow_negative_numbers = true
+    )]
     base_ids: Option<Vec<u32>>,
     /// Source prompt: once for all groups, or once for each that reads one, in pyvene's order
     #[arg(long, value_name = "TEXT", conflicts_with = "source_ids")]
@@ -91,10 +97,10 @@ impl FromStr for Ids {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let ids = text.split(',').map(|id| id.trim().parse());
-        ids.collect::<Result<_, _>>().map(Self).map_err(|_| {
-            format!("`{text}` are no token ids: write numbers with commas between them")
-        })
+        text.split(',')
+            .map(token_id)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 

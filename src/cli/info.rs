@@ -8,6 +8,7 @@ use super::{Global, print};
 use crate::backend::cpu::Instructions;
 use crate::error::Error;
 use crate::model::Checkpoint;
+use crate::report::counted;
 
 pub fn run(global: &Global) -> Result<ExitCode, Error> {
     let threads = threads(global);
@@ -46,7 +47,8 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
         writeln!(out, "tokenizer  {tokenizer}")?;
         writeln!(
             out,
-            "cpu        {threads} threads, {}",
+            "cpu        {}, {}",
+            counted(threads, "thread"),
             Instructions::best().name()
         )?;
         writeln!(out, "gpu        {}", choice.describe_gpu())?;

@@ -20,6 +20,8 @@ pub struct Prompts {
         long,
         value_name = "IDS",
         value_delimiter = ',',
+        value_parser = token_id,
+        allow_negative_numbers = true,
         conflicts_with = "data"
     )]
     base_ids: Option<Vec<u32>>,
@@ -31,6 +33,8 @@ pub struct Prompts {
         long,
         value_name = "IDS",
         value_delimiter = ',',
+        value_parser = token_id,
+        allow_negative_numbers = true,
         conflicts_with = "data"
     )]
     source_ids: Option<Vec<u32>>,
@@ -42,10 +46,16 @@ pub struct Prompts {
 #[derive(Debug, Args)]
 pub struct OnePrompt {
     /// The prompt; no BOS is added
-    #[arg(required_unless_present = "ids", conflicts_with = "ids")]
+    #[arg(conflicts_with = "ids")]
     prompt: Option<String>,
     /// The prompt as token ids
-    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "IDS",
+        value_parser = token_id,
+        allow_negative_numbers = true
+    )]
     ids: Option<Vec<u32>>,
 }
 
@@ -59,7 +69,13 @@ pub struct Answers {
     #[arg(long, visible_alias = "answer", value_name = "TEXT")]
     target: Vec<String>,
     /// Target tokens as ids
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "IDS",
+        value_delimiter = ',',
+        value_parser = token_id,
+        allow_negative_numbers = true
+    )]
     target_ids: Vec<u32>,
     /// A wrong answer, taken whole, that logit_diff and prob_diff hold against the targets; may be
     /// repeated
@@ -120,7 +136,8 @@ impl Prompts {
 impl OnePrompt {
     /// Its token ids.
     pub fn tokens(&self, setup: &Setup) -> Result<Vec<u32>, Error> {
-        Ok(tokens(setup, &self.prompt, &self.ids)?.unwrap_or_default())
+        tokens(setup, &self.prompt, &self.ids)?
+            .ok_or_else(|| Error::Usage("give a prompt, or --ids".into()))
     }
 }
 
@@ -142,6 +159,12 @@ impl Answers {
         let id = |text: &String| Ok(setup.model.text()?.target(text, self.first_token)?);
         self.wrong_target.iter().map(id).collect()
     }
+}
+
+/// A token id as typed.
+pub fn token_id(text: &str) -> Result<u32, String> {
+    let id = text.trim().parse();
+    id.map_err(|_| "it takes token ids from 0 up, such as 464,3139".to_owned())
 }
 
 /// Token ids of a prompt that is typed as text or as such ids.

@@ -11,7 +11,8 @@ use super::files::{Files, before_name};
 use super::output::Output;
 use super::setup::Setup;
 use crate::error::Error;
-use crate::sweep::execute;
+use crate::sweep::check::CheckError;
+use crate::sweep::execute::{self, ExecuteError};
 use crate::sweep::experiment::Experiment;
 
 /// Flags of `run`.
@@ -45,7 +46,7 @@ impl RunFile {
         self.output.files(files).check(global)?;
         let setup = Setup::quiet(global)?;
         let pairs = experiment.resolve(&setup.model, folder, self.first_token)?;
-        execute::check(&pairs, &setup.model.config)?;
+        execute::check(&pairs, &setup.model.config).map_err(of_file)?;
         self.collect.check(&pairs)?;
         self.output.table.check_pairs(&pairs, pairs.len() > 1)?;
         self.output.check_plot(&setup, &pairs, |_| ())?;
@@ -54,5 +55,16 @@ impl RunFile {
         self.collect.write(&setup, &outcome)?;
         let results = self.output.tabulate(&setup, &pairs, (&outcome, time));
         self.output.write(&setup, &results, pairs.len() > 1)
+    }
+}
+
+/// What does not fit, with what a file may say of it and flags may not.
+fn of_file(error: ExecuteError) -> Error {
+    match &error {
+        ExecuteError::Check {
+            error: CheckError::SourceTooShort { .. },
+            ..
+        } => Error::Usage(format!("{error}, or name source_positions")),
+        _ => error.into(),
     }
 }

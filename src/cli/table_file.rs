@@ -10,7 +10,7 @@ use super::files::Files;
 use super::setup::Setup;
 use super::topk::candidates;
 use crate::error::Error;
-use crate::report::{self, TopkFormat, one_line, write_topk};
+use crate::report::{self, TopkFormat, counted, one_line, write_topk};
 use crate::sweep::execute::{Outcome, Plan};
 use crate::sweep::metric::{self, Metric, Quantity};
 use crate::sweep::pair::PairRuns;
@@ -147,8 +147,8 @@ pub fn write_prompts(
         }
     }
     if pairs.len() > SHOWN {
-        let more = pairs.len() - SHOWN;
-        writeln!(out, "\n… and {more} more pairs, {rows} rows in all")?;
+        let more = counted(pairs.len() - SHOWN, "more pair");
+        writeln!(out, "\n… and {more}, {rows} rows in all")?;
     }
     Ok(())
 }
@@ -157,6 +157,11 @@ pub fn write_prompts(
 pub fn write_lost(lost: usize, rows: usize, out: &mut dyn Write) -> std::io::Result<()> {
     match lost {
         0 => Ok(()),
+        1 => writeln!(
+            out,
+            "\n1 of {} is not finite: what its patches wrote overflowed or divided by zero",
+            counted(rows, "row")
+        ),
         _ => writeln!(
             out,
             "\n{lost} of {rows} rows are not finite: what their patches wrote overflowed or divided by zero"
@@ -172,9 +177,17 @@ pub fn write_done(
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
     let (runs, copied, seconds) = (plan.count, plan.copied, time.as_secs_f64());
+    let skipped = match copied {
+        0 => String::new(),
+        1 => "; 1 skipped: it writes what stands there already, or no readout sees it".to_owned(),
+        _ => format!(
+            "; {copied} skipped: they write what stands there already, or no readout sees them"
+        ),
+    };
     writeln!(
         out,
-        "\n{runs} runs in {seconds:.3} s ({:.0} runs/s, {:.1} GFLOP/s; {copied} could change nothing)",
+        "\n{} in {seconds:.3} s ({:.0} runs/s, {:.1} GFLOP/s{skipped})",
+        counted(runs, "run"),
         runs as f64 / seconds,
         plan.flops() as f64 / seconds / 1e9,
     )?;

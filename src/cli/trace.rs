@@ -11,7 +11,7 @@ use clap::Args;
 use super::data::{DataFlags, Fallback};
 use super::files::Files;
 use super::picture::Picture;
-use super::prompts::{Answers, default_targets, tokens};
+use super::prompts::{Answers, default_targets, token_id, tokens};
 use super::setup::Setup;
 use super::table_file::{TableFile, write_done, write_lost, write_prompts};
 use super::{Global, print};
@@ -19,7 +19,7 @@ use crate::data::position::Position;
 use crate::data::{self, Example, Reading, Resolved, Stretch};
 use crate::error::Error;
 use crate::patch::Run;
-use crate::report::{self, HeatMap, Patched, plain, strongest, write_strongest};
+use crate::report::{self, HeatMap, Patched, counted, plain, strongest, write_strongest};
 use crate::site::Site;
 use crate::sweep::execute::{Outcome, PairOutcome};
 use crate::sweep::grid::Span;
@@ -43,13 +43,15 @@ pub struct Trace {
         long,
         value_delimiter = ',',
         value_name = "IDS",
+        value_parser = token_id,
+        allow_negative_numbers = true,
         conflicts_with = "data"
     )]
     ids: Option<Vec<u32>>,
     /// What is corrupted: words of the prompt, a token's number, or a range such as 2-4; of a data set
-    /// the name of a span
-    #[arg(long, default_value = "subject", value_name = "WORDS")]
-    subject: String,
+    /// the name of a span, subject unless given
+    #[arg(long, value_name = "WORDS")]
+    subject: Option<String>,
     #[command(flatten)]
     answers: Answers,
     #[command(flatten)]
@@ -214,9 +216,9 @@ impl Trace {
     }
 
     /// The subject of a typed prompt: tokens by number, else words; or what a data set calls it.
-    fn subject(&self) -> (Stretch, Position) {
-        let words = || Stretch::Words(self.subject.clone());
-        let numbers = match self.subject.parse() {
+    fn subject(subject: &str) -> (Stretch, Position) {
+        let words = || Stretch::Words(subject.to_owned());
+        let numbers = match subject.parse() {
             Ok(Span::Some(numbers)) => Some(numbers),
             _ => None,
         };
@@ -225,13 +227,16 @@ impl Trace {
             let (first, last) = (numbers.first()?, numbers.last()?);
             whole.then_some(Stretch::Tokens(*first, *last))
         });
-        (
-            stretch.unwrap_or_else(words),
-            Position::named(&self.subject),
-        )
+        (stretch.unwrap_or_else(words), Position::named(subject))
     }
 
     fn typed(&self, setup: &Setup) -> Result<Prompts, Error> {
+        let Some(subject) = &self.subject else {
+            return Err(Error::Usage(
+                "trace needs the words that are corrupted: give --subject, such as --subject Spain"
+                    .into(),
+            ));
+        };
         let pair = Pair {
             base: tokens(setup, &self.prompt, &self.ids)?.unwrap_or_default(),
             targets: self.answers.targets(setup)?,
@@ -244,7 +249,7 @@ impl Trace {
         let mut example = Example::of_ids(pair.base.clone(), None);
         example.spans.push(data::Span {
             name: "subject".into(),
-            base: self.subject().0,
+            base: Self::subject(subject).0,
             source: None,
         });
         let positions = [Position::named("subject")];
@@ -255,7 +260,11 @@ impl Trace {
             ..self.data.reading(setup, &fallback)?
         };
         let resolved = reading.resolve(&example);
-        let resolved = resolved.map_err(|e| Error::Usage(format!("--subject: {}", e.problem)))?;
+        let resolved = resolved.map_err(|e| {
+            // the span's name says nothing here: there is but one, and nobody typed it
+            let problem = e.problem.trim_start_matches("\"subject\": ");
+            Error::Usage(format!("--subject: {problem}"))
+        })?;
         let mut prompts = Prompts::default();
         prompts.push(Resolved { pair, ..resolved });
         Ok(prompts)
@@ -263,7 +272,8 @@ impl Trace {
 
     fn rows(&self, rows: data::Rows, setup: &Setup) -> Result<Prompts, Error> {
         let fallback = Fallback::of(&self.answers, setup)?;
-        let positions = [self.subject().1];
+        let subject = self.subject.as_deref().unwrap_or("subject");
+        let positions = [Self::subject(subject).1];
         let reading = Reading {
             positions: Some(&positions),
             targets_optional: true,
@@ -317,10 +327,10 @@ impl Trace {
         let layers: Vec<String> = layers.collect();
         map.notes.push(format!("restored: {}", layers.join(", ")));
         map.notes.push(format!(
-            "* corrupted by noise of {} ({}), the mean of {} samples",
+            "* corrupted by noise of {} ({}), the mean of {}",
             plain(tracing.level),
             self.noise,
-            tracing.samples
+            counted(tracing.samples as usize, "sample")
         ));
         Ok(map)
     }
@@ -329,10 +339,10 @@ impl Trace {
     fn say(&self, tracing: &Tracing, means: &Means, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(
             out,
-            "\nnoise of {} ({}) on the token embeddings of the subject, {} samples",
+            "\nnoise of {} ({}) on the token embeddings of the subject, {}",
             plain(tracing.level),
             self.noise,
-            tracing.samples
+            counted(tracing.samples as usize, "sample")
         )?;
         for average in means.summary.rows.iter().filter(|a| is_corrupted(a)) {
             let target = report::token_label(&means.target(average));

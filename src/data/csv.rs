@@ -16,6 +16,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{DataError, Record, RowError, Rows};
+use crate::report::counted;
 
 /// Reads the header and every row.
 ///
@@ -51,10 +52,10 @@ pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Rows, DataError> {
         let bad =
             |field: Option<&str>, problem: String| Err(RowError::new(path, &place, field, problem));
         if record.len() != names.len() {
-            let (found, expected) = (record.len(), names.len());
+            let (found, expected) = (counted(record.len(), "field"), names.len());
             rows.push(bad(
                 None,
-                format!("has {found} fields, but the header names {expected}"),
+                format!("has {found}, but the header names {expected}"),
             ));
             continue;
         }

@@ -50,7 +50,7 @@ pub enum DataError {
     #[error(transparent)]
     Row(#[from] RowError),
     /// Every row was skipped.
-    #[error("{}: all {count} rows are bad, so nothing is left to run; the first: {first}", path.display())]
+    #[error("{}: {}, so nothing is left to run; the first: {first}", path.display(), all_bad(*count))]
     AllBad {
         /// The file.
         path: PathBuf,
@@ -61,8 +61,9 @@ pub enum DataError {
     },
     /// No row that the model answers rightly, where only such rows were asked for.
     #[error(
-        "{}: the model answers none of the {count} rows with a target of theirs, so --known leaves nothing to run; the first: {first}",
-        path.display()
+        "{}: the model {}, so --known leaves nothing to run; the first: {first}",
+        path.display(),
+        none_known(*count)
     )]
     NoneKnown {
         /// The file.
@@ -97,6 +98,20 @@ impl RowError {
             field: field.map(visible),
             problem: visible(&problem.into()),
         }
+    }
+}
+
+fn all_bad(count: usize) -> String {
+    match count {
+        1 => "its only row is bad".to_owned(),
+        _ => format!("all {count} rows are bad"),
+    }
+}
+
+fn none_known(count: usize) -> String {
+    match count {
+        1 => "does not answer its only row with a target of the row's".to_owned(),
+        _ => format!("answers none of the {count} rows with a target of theirs"),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 pub use super::words::{Words, WordsError};
+use crate::report::counted;
 
 /// A position, or the positions of a span, as a person writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,7 +35,7 @@ pub enum Part {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PositionError {
     /// Beyond the prompt.
-    #[error("has only {length} tokens, so position {number} is out of range")]
+    #[error("has only {}, so position {number} is out of range", counted(*length, "token"))]
     OutOfRange {
         /// As given.
         number: isize,

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::columns::{self, Cell, FIXED, Kind};
+use super::numbers::counted;
 use super::{Provenance, ReportError, Row, Table};
 
 /// Writes the table, header first. The table has been checked.
@@ -117,7 +118,10 @@ fn advance<R: Read>(
             let line = pos.as_ref().map_or(0, csv::Position::line);
             return ReportError::malformed(
                 path,
-                format!("line {line} has {len} fields, but the header names {expected_len}"),
+                format!(
+                    "line {line} has {}, but the header names {expected_len}",
+                    counted(usize::try_from(*len).unwrap_or(usize::MAX), "field")
+                ),
             );
         }
         match error.into_kind() {

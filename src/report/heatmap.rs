@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::colour::Scale;
 use super::grid::{Grid, Targets, Tokens, Value, place};
 use super::labels::{component_rank, component_short, one_line};
+use super::numbers::counted;
 use super::{ReportError, Table};
 
 /// Up to this many components share a facet when no heads stand side by side.
@@ -249,7 +250,10 @@ fn title(table: &Table, ops: &BTreeSet<Option<&str>>, head: Option<u32>) -> Vec<
     }
     let mut facts = Vec::new();
     if made.pairs.len() > 1 {
-        facts.push(format!("and {} more pairs", made.pairs.len() - 1));
+        facts.push(format!(
+            "and {}",
+            counted(made.pairs.len() - 1, "more pair")
+        ));
     }
     if !made.model.is_empty() {
         facts.push(one_line(&made.model));
@@ -297,10 +301,12 @@ fn notes(
             "each cell is the mean of up to {most} runs (pairs, noise samples or sources)"
         ));
     }
-    if several_sites > 0 {
-        notes.push(format!(
+    match several_sites {
+        0 => {}
+        1 => notes.push("not drawn: 1 run that patches several sites at once".to_owned()),
+        _ => notes.push(format!(
             "not drawn: {several_sites} runs that patch several sites at once"
-        ));
+        )),
     }
     notes
 }

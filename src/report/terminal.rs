@@ -403,7 +403,10 @@ fn legend(map: &HeatMap, numbers: &Numbers, cells: &Cells, columns: usize, colou
         .iter()
         .flat_map(|facet| &facet.cells)
         .any(Option::is_none);
-    let missing = if missing { ", · not run" } else { "" };
+    let (missing, not_run) = match missing {
+        true => (", · not run", "; · is not run"),
+        false => ("", ""),
+    };
     if !colour {
         let (low, high) = (plain(low), plain(high));
         let text = if cells.numbered {
@@ -413,12 +416,12 @@ fn legend(map: &HeatMap, numbers: &Numbers, cells: &Cells, columns: usize, colou
             )
         } else {
             let same = if map.facets.iter().any(|facet| facet.base.is_some()) {
-                format!(", - unchanged within {}", plain(unmoved(&map.scale)))
+                format!("; - is within {} of the base", plain(unmoved(&map.scale)))
             } else {
                 String::new()
             };
             format!(
-                "cells: {} in ten equal steps, 0 from {low}, 9 up to {high}{same}{missing}",
+                "cells: {}; each digit is a tenth of the range {low} to {high}, 0 lowest, 9 highest{same}{not_run}",
                 map.value
             )
         };

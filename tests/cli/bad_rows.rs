@@ -115,7 +115,7 @@ fn bad_rows_are_named_and_may_be_skipped() {
     );
     lab.refused(
         &["sweep", "--data", "c.csv", "--skip-bad"],
-        &["all 1 rows are bad", "line 2"],
+        &["its only row is bad", "line 2"],
     );
     lab.write("d.csv", "base,source,targets\na,b\n");
     lab.refused(

@@ -259,7 +259,7 @@ fn facts_are_traced_together() {
         "subject.last*",
         "before",
         "end",
-        "and 1 more pairs",
+        "and 1 more pair ",
         "answer:",
     ] {
         assert!(said.out.contains(what), "{what}: {}", said.out);
@@ -325,10 +325,15 @@ fn what_cannot_be_traced_is_refused() {
         lab.refused(&[&["trace", "--out", "t.csv"], args].concat(), needles);
     };
     alone(&[], &["PROMPT"]);
-    alone(&[BASE], &["--subject: ", "does not contain \"subject\""]);
+    alone(
+        &[BASE],
+        &[
+            "headlight: trace needs the words that are corrupted: give --subject, such as --subject Spain\n",
+        ],
+    );
     alone(
         &[BASE, "--subject", "France"],
-        &["does not contain \"France\""],
+        &["--subject: the base prompt does not contain \"France\""],
     );
     alone(&[BASE, "--subject", "9"], &["5 tokens"]);
     alone(&[BASE, "--data", "known.json"], &["cannot be used with"]);

@@ -1,5 +1,7 @@
 //! What does not fit, in a sentence.
 
+use crate::report::counted;
+
 /// What does not fit.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -122,8 +124,9 @@ pub enum CheckError {
     },
     /// Position p is read from a source that is too short.
     #[error(
-        "`{op}` at {site} reads position {position} of the {prompt} prompt, which has only {length} \
-         tokens where the patched one has {patched}: give prompts of equal length, or source_positions"
+        "`{op}` at {site} reads position {position} of the {prompt} prompt, which has only {} \
+         where the patched one has {patched}: give prompts of equal length, or patch positions that both have",
+        counted(*length, "token")
     )]
     SourceTooShort {
         /// The operator.
