@@ -32,6 +32,10 @@ impl Ref {
     }
 
     /// `Ok(own row)` or `Err(trace row)`.
+    ///
+    /// # Errors
+    ///
+    /// A row of the trace is the `Err`, which is no failure.
     pub fn row(self) -> Result<usize, usize> {
         let row = (self.0 & !Self::TRACE) as usize;
         if self.0 & Self::TRACE == 0 {

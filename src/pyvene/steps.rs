@@ -35,6 +35,10 @@ pub struct Step {
 }
 
 /// How many sources a configuration can be given: one, which serves for all, or this many.
+///
+/// # Errors
+///
+/// [`PyveneError`] for groups that pyvene would not run as they read.
 pub fn sources(configuration: &Configuration) -> Result<usize, PyveneError> {
     let groups = groups(configuration)?;
     Ok(match configuration.mode {

@@ -101,6 +101,10 @@ impl HeatMap {
     }
 
     /// The same with a grid for each component, however few there are.
+    ///
+    /// # Errors
+    ///
+    /// As [`HeatMap::new`].
     pub fn by_component(table: &Table, value: &str) -> Result<Self, ReportError> {
         Self::build(table, value, 1)
     }

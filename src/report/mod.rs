@@ -72,6 +72,11 @@ pub enum Format {
 
 impl Format {
     /// The format that the ending of `path` names.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError::UnknownFormat`] for an ending of none; `NoParquet` for Parquet in a build without
+    /// it.
     pub fn of(path: &Path) -> Result<Self, ReportError> {
         match ending(path).as_str() {
             "csv" => Ok(Self::Csv),
@@ -93,6 +98,11 @@ impl Format {
     }
 
     /// Writes the table's rows to `out`. Of the three, only Parquet includes the provenance.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`; of the kind [`io::ErrorKind::Other`] for a table whose rows and metric names do
+    /// not fit together.
     pub fn write(self, table: &Table, out: &mut (dyn Write + Send)) -> io::Result<()> {
         columns::check(table).map_err(io::Error::other)?;
         match self {
@@ -122,6 +132,11 @@ fn ending(path: &Path) -> String {
 
 /// Writes a table to `path` in the format of its ending, its provenance with it: inside a Parquet
 /// file, in [`meta_path`] beside the others.
+///
+/// # Errors
+///
+/// As [`check_writable`]; [`ReportError::Inconsistent`] for a table whose rows and metric names do not
+/// fit together; [`ReportError::Write`] where the disk does not take it.
 pub fn write(table: &Table, path: &Path) -> Result<(), ReportError> {
     let format = Format::of(path)?;
     columns::check(table)?;
@@ -145,6 +160,10 @@ pub fn write(table: &Table, path: &Path) -> Result<(), ReportError> {
 
 /// Checks that [`write()`] could write to `path`, as far as that can be known: for the start of a
 /// long computation.
+///
+/// # Errors
+///
+/// As [`Format::of`] and [`WholeFile::create`], of the file or of the one beside it.
 pub fn check_writable(path: &Path) -> Result<(), ReportError> {
     let format = Format::of(path)?;
     WholeFile::create(path)?;
@@ -155,6 +174,11 @@ pub fn check_writable(path: &Path) -> Result<(), ReportError> {
 }
 
 /// Writes a table's rows as CSV to a stream such as standard output, without the provenance.
+///
+/// # Errors
+///
+/// [`ReportError::Inconsistent`] for a table whose rows and metric names do not fit together;
+/// [`ReportError::Write`] where `out` does not take it.
 pub fn write_csv(table: &Table, mut out: impl Write) -> Result<(), ReportError> {
     columns::check(table)?;
     csv::write(table, &mut out).map_err(|source| ReportError::Write {
@@ -165,6 +189,11 @@ pub fn write_csv(table: &Table, mut out: impl Write) -> Result<(), ReportError> 
 
 /// Reads a result file that [`write()`] made. It is strict: what does not fit is an error that names
 /// the file, the place and the column, never a guess.
+///
+/// # Errors
+///
+/// As [`Format::of`]; [`ReportError::Read`] for a file, or its provenance beside it, that cannot be read;
+/// [`ReportError::Malformed`] and [`ReportError::Field`] for what stands in it.
 pub fn read(path: &Path) -> Result<Table, ReportError> {
     let format = Format::of(path)?;
     let bytes = fs::read(path).map_err(|source| ReportError::Read {

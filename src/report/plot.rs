@@ -19,6 +19,10 @@ pub enum PlotFormat {
 
 impl PlotFormat {
     /// The format that the ending of `path` names.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError::UnknownFormat`] for any other ending than `.svg` and `.png`.
     pub fn of(path: &Path) -> Result<Self, ReportError> {
         match ending(path).as_str() {
             "svg" => Ok(Self::Svg),
@@ -40,6 +44,11 @@ impl PlotFormat {
 }
 
 /// Draws the heat map into `path`, whole or not at all.
+///
+/// # Errors
+///
+/// As [`check_plot`]; [`ReportError::TooLarge`] for a picture that no PNG can hold;
+/// [`ReportError::Write`] where the disk does not take it.
 pub fn plot(map: &HeatMap, path: &Path) -> Result<(), ReportError> {
     let format = PlotFormat::of(path)?;
     let scene = figure::scene(map);
@@ -53,6 +62,10 @@ pub fn plot(map: &HeatMap, path: &Path) -> Result<(), ReportError> {
 
 /// Checks that [`plot`] could write to `path`, as far as that can be known: for the start of a long
 /// computation.
+///
+/// # Errors
+///
+/// As [`PlotFormat::of`] and [`WholeFile::create`].
 pub fn check_plot(path: &Path) -> Result<(), ReportError> {
     PlotFormat::of(path)?;
     WholeFile::create(path).map(drop)

@@ -39,6 +39,10 @@ pub enum Patched {
 
 /// Writes rows as aligned lines: site, head, position and token (or edge, or path), target, base → patched,
 /// change.
+///
+/// # Errors
+///
+/// Those of `out`.
 pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io::Result<()> {
     if rows.is_empty() {
         return writeln!(out, "no patch changed a target's probability");

@@ -23,6 +23,10 @@ const GUTTER: usize = 3;
 
 /// Draws the heat map, at most `columns` wide. `colour` says that the reader shows 24-bit colour;
 /// without it nothing but plain text is written.
+///
+/// # Errors
+///
+/// Those of `out`.
 pub fn render(map: &HeatMap, columns: usize, colour: bool, out: &mut dyn Write) -> io::Result<()> {
     let columns = columns.max(LEAST);
     let numbers = Numbers::of(map.scale.low, map.scale.high);

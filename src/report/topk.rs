@@ -36,6 +36,10 @@ pub enum TopkFormat {
 }
 
 /// Writes the candidates in the order given.
+///
+/// # Errors
+///
+/// Those of `out`.
 pub fn write_topk(
     candidates: &[Candidate],
     format: TopkFormat,

@@ -25,6 +25,11 @@ pub struct WholeFile {
 impl WholeFile {
     /// Starts a file at `path`. Everything that can be known to fail now does, so a long
     /// computation can start its output file first.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError::NoFolder`], [`ReportError::IsFolder`] or [`ReportError::ReadOnly`] where no file can
+    /// stand; [`ReportError::Create`] where the folder takes none.
     pub fn create(path: &Path) -> Result<Self, ReportError> {
         // A link stays a link: a rename onto it would put a file in its place.
         let target = match fs::symlink_metadata(path) {
@@ -88,6 +93,10 @@ impl WholeFile {
     }
 
     /// Writes `bytes` to `path`, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// As [`WholeFile::create`]; [`ReportError::Write`] where the disk does not take it.
     pub fn write(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
         let mut file = Self::create(path)?;
         file.write_all(bytes).map_err(ReportError::write_to(path))?;
@@ -101,6 +110,10 @@ impl WholeFile {
     }
 
     /// Puts every byte on disk and gives the file its name.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError::Write`] where the disk does not take it, or the file cannot be renamed.
     pub fn finish(self) -> Result<(), ReportError> {
         self.sync()?.rename()
     }
