@@ -90,3 +90,22 @@ impl Error {
         )
     }
 }
+
+/// So many of a thing in running text: `1 run`, `3 runs`.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    match count {
+        1 => format!("1 {thing}"),
+        _ => format!("{count} {thing}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_singular() {
+        let runs = [0, 1, 2].map(|count| counted(count, "run"));
+        assert_eq!(runs, ["0 runs", "1 run", "2 runs"]);
+    }
+}

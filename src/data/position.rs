@@ -3,7 +3,7 @@
 use std::fmt;
 
 pub use super::words::{Words, WordsError};
-use crate::report::counted;
+use crate::error::counted;
 
 /// A position, or the positions of a span, as a person writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -8,8 +8,8 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::columns::{self, Cell, FIXED, Kind};
-use super::numbers::counted;
 use super::{Provenance, ReportError, Row, Table};
+use crate::error::counted;
 
 /// Writes the table, header first. The table has been checked.
 pub(super) fn write(table: &Table, out: &mut dyn Write) -> io::Result<()> {

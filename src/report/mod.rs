@@ -46,7 +46,7 @@ pub use self::heatmap::HeatMap;
 pub(crate) use self::jsonl::Fields;
 pub(crate) use self::labels::one_line;
 pub use self::labels::token_label;
-pub(crate) use self::numbers::{counted, plain};
+pub(crate) use self::numbers::plain;
 #[cfg(feature = "parquet")]
 pub(crate) use self::parquet::fenced;
 pub use self::plot::{PlotFormat, check_plot, plot};

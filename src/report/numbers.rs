@@ -90,14 +90,6 @@ pub(crate) fn plain(value: f64) -> String {
     }
 }
 
-/// So many of a thing in running text: `1 run`, `3 runs`.
-pub(crate) fn counted(count: usize, thing: &str) -> String {
-    match count {
-        1 => format!("1 {thing}"),
-        _ => format!("{count} {thing}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,12 +113,6 @@ mod tests {
         assert_eq!(numbers.cell(-12.5, 5), "-12.5");
         assert_eq!(numbers.cell(-12.5, 3), "-12");
         assert_eq!(Numbers::of(-0.5, 0.5).cell(-0.0001, 5), ".000");
-    }
-
-    #[test]
-    fn one_is_singular() {
-        let runs = [0, 1, 2].map(|count| counted(count, "run"));
-        assert_eq!(runs, ["0 runs", "1 run", "2 runs"]);
     }
 
     #[test]

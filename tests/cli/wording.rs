@@ -109,6 +109,8 @@ fn a_flag_of_another_command_is_not_advised() {
             "The capital of Spain is",
             "--source",
             "The capital",
+            "--positions",
+            "4",
         ],
         &["give prompts of equal length, or patch positions that both have"],
     );

@@ -1,6 +1,6 @@
 //! What does not fit, in a sentence.
 
-use crate::report::counted;
+use crate::error::counted;
 
 /// What does not fit.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
