@@ -49,6 +49,7 @@ pub struct Cli {
 
 /// Flags that stand before or after the command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// A Hugging Face GPT-2 folder, a hub id such as openai-community/gpt2, or the built-in demo
     #[arg(
