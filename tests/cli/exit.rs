@@ -147,6 +147,31 @@ fn an_interruption_leaves_nothing_behind() {
     assert_eq!(lab.files(), before);
 }
 
+/// Timing stops between two repeats; all that is still to be timed takes several seconds.
+#[test]
+fn a_bench_stops_where_it_is() {
+    let mut child = Lab::new()
+        .command(&["bench", "kernels", "--device", "cpu"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let timed = lines.any(|line| line.unwrap().starts_with("linear"));
+    assert!(timed);
+    let asked = Instant::now();
+    let id = child.id().to_string();
+    let killed = Command::new("kill").args(["-INT", &id]).status().unwrap();
+    assert!(killed.success());
+    assert!(lines.all(|line| !line.unwrap().contains("4096 ×")));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        asked.elapsed()
+    );
+}
+
 #[test]
 fn help_and_versions_are_no_errors() {
     let lab = Lab::new();
