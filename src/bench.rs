@@ -7,11 +7,12 @@ pub mod operations;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use crate::ask::grid::Grid;
 use crate::backend::{Backend, DeviceError};
+use crate::engine::execute;
+use crate::engine::execute::{ExecuteError, Limits, Outcome, Plan};
 use crate::patch::Run;
-use crate::sweep::execute::{self, ExecuteError, Limits, Outcome, Plan};
-use crate::sweep::grid::Grid;
-use crate::sweep::pair::{Pair, PairRuns};
+use crate::prompt::pair::{Pair, PairRuns};
 
 /// How often something is timed.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -14,22 +14,28 @@
 
 #![warn(missing_docs)]
 
+pub mod ask;
 pub mod backend;
 pub mod basis;
 pub mod bench;
+pub mod check;
 pub mod cli;
 pub mod data;
+pub mod engine;
 pub mod error;
+pub mod files;
 pub mod forward;
 pub mod function;
 pub mod graph;
 pub mod model;
 pub mod patch;
 pub mod plan;
+pub mod prompt;
 pub mod pyvene;
 pub mod report;
+pub mod results;
 pub mod site;
-pub mod sweep;
+mod text;
 pub mod tracing;
 pub mod verify;
 

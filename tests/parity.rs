@@ -30,7 +30,7 @@ use headlight::backend::{
     Backend, Epilogue, Linear, Precision, Readout, ReadoutSpec, Store, Weight,
 };
 use headlight::model::Checkpoint;
-use headlight::sweep::pair::PairRuns;
+use headlight::prompt::pair::PairRuns;
 use headlight::verify::{Comparison, Gates, attention, operations, runs};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};

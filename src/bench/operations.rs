@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::backend::{
     Attention, Backend, DeviceError, Epilogue, Linear, Norm, ReadoutSpec, Rows, Store, Weight,
 };
-use crate::error::counted;
 use crate::model::Config;
 use crate::plan::cell::CellOp;
 use crate::plan::tables::{AttentionRows, Operand, Ref, Write};
+use crate::text::counted;
 
 /// One operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

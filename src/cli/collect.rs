@@ -7,11 +7,11 @@ use clap::Args;
 
 use super::note;
 use super::setup::Setup;
+use crate::engine::execute::Outcome;
 use crate::error::Error;
 use crate::patch::Op;
+use crate::prompt::pair::PairRuns;
 use crate::report::{check_activations, write_activations};
-use crate::sweep::execute::Outcome;
-use crate::sweep::pair::PairRuns;
 
 /// Where collected activations go.
 #[derive(Debug, Args)]

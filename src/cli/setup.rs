@@ -17,13 +17,14 @@ use crate::backend::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, Precision};
+use crate::engine::execute;
+use crate::engine::execute::{ExecuteError, Limits, Outcome};
 use crate::error::Error;
 use crate::model::Checkpoint;
-use crate::sweep::execute::{self, ExecuteError, Limits, Outcome};
-use crate::sweep::metric::Metric;
-use crate::sweep::pair::PairRuns;
-use crate::sweep::results::pairs_provenance;
-use crate::sweep::table::Provenance;
+use crate::prompt::pair::PairRuns;
+use crate::results::metric::Metric;
+use crate::results::rows::pairs_provenance;
+use crate::results::table::Provenance;
 
 /// A size in bytes, as `512M`, `2G` or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

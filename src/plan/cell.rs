@@ -11,7 +11,7 @@ use crate::function::Function;
 use crate::model::Config;
 use crate::patch::{MeanOver, Op, Origin, Patch};
 use crate::plan::subspace;
-use crate::site::{Component, Stage, Width};
+use crate::site::{Stage, columns, kept, layer_of, stretches};
 
 /// Which place of which clean run a value is read from. Resolved to a buffer when rows are known.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,47 +131,9 @@ impl Cell {
     }
 }
 
-/// The stage and layer under which a trace keeps a stage's clean value: head inputs and the MLP's
-/// residual input are the residual stream itself, and a layer's output is the next one's input.
-pub fn kept(stage: Stage, layer: usize) -> (Stage, usize) {
-    match stage {
-        Stage::QueryInput | Stage::KeyInput | Stage::ValueInput => (Stage::BlockInput, layer),
-        Stage::MlpResidualInput => (Stage::BlockMid, layer),
-        Stage::BlockOutput => (Stage::BlockInput, layer + 1),
-        other => (other, layer),
-    }
-}
-
-/// The component that a patch reads: its own, or what is skipped to.
-pub fn read_component(patch: &Patch) -> Component {
-    match patch.op {
-        Op::Skip => patch.component.skipped().unwrap_or(patch.component),
-        _ => patch.component,
-    }
-}
-
-/// The layer that a component is filed under in computation order.
-pub fn layer_of(component: Component, layer: Option<usize>, config: &Config) -> usize {
-    match component.stage() {
-        Stage::LnFScale | Stage::LnFNormalized | Stage::FinalOutput => config.layers,
-        _ => layer.unwrap_or(0),
-    }
-}
-
-/// Columns of one row of a component (of one head where it has heads); keys are not counted.
-pub fn columns(component: Component, config: &Config) -> usize {
-    match component.width() {
-        Width::One => 1,
-        Width::Residual => config.width,
-        Width::Head => config.head_width(),
-        Width::Inner => config.inner,
-        Width::Keys => 0,
-    }
-}
-
 /// A run's cells in the order in which they act: by layer, stage and row, then as listed.
 ///
-/// `pair` seeds noise. Patches must have passed [`crate::sweep::execute::check`]. Cells that change
+/// `pair` seeds noise. Patches must have passed [`crate::engine::execute::check`]. Cells that change
 /// nothing by their own definition (α = 0, a factor of 1, a level of 0) are left out.
 pub fn cells(patches: &[Patch], pair: u32, config: &Config) -> Vec<Cell> {
     let mut cells = Vec::new();
@@ -194,7 +156,7 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
     };
     let head_columns = matches!(stage, Stage::Query | Stage::Key | Stage::Value | Stage::Z)
         && component.has_heads();
-    let (kept_stage, kept_layer) = kept(read_component(patch).stage(), source_layer);
+    let (kept_stage, kept_layer) = kept(patch.read_component().stage(), source_layer);
     // a basis that decodes whole leaves the row's reconstruction, even if no coordinate changes
     let rewrites = patch.basis.as_ref().is_some_and(|b| !b.is_by_difference());
     let op = match patch.op {
@@ -295,5 +257,5 @@ fn key_stretches(keys: Option<&[usize]>, query: usize) -> Vec<(usize, usize)> {
     let Some(keys) = keys else {
         return vec![(0, query + 1)];
     };
-    subspace::stretches(keys.iter().copied().filter(|k| *k <= query))
+    stretches(keys.iter().copied().filter(|k| *k <= query))
 }

@@ -3,8 +3,8 @@
 use crate::basis::Basis;
 use crate::plan::cell::CellOp;
 use crate::plan::phase::{Move, With};
-use crate::plan::subspace;
 use crate::plan::tables::{Operand, Write};
+use crate::site::{rest, stretches};
 
 /// What is encoded of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,11 +119,11 @@ impl Recipe {
     ) -> impl Iterator<Item = Write> {
         let k = basis.coordinates();
         let picked = match &moved.picks {
-            Some(picks) => subspace::stretches(picks.iter().copied()),
+            Some(picks) => stretches(picks.iter().copied()),
             None => vec![(0, k)],
         };
         let cleared = if self.clears {
-            subspace::rest(&picked, k)
+            rest(&picked, k)
         } else {
             Vec::new()
         };

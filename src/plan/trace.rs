@@ -52,7 +52,7 @@ impl TraceLayout {
         self.prompts.len() - 1
     }
 
-    /// Marks a (stage, layer), as [`crate::plan::cell::kept`] names it, to be kept.
+    /// Marks a (stage, layer), as [`crate::site::kept`] names it, to be kept.
     pub fn keep(&mut self, stage: Stage, layer: usize) {
         let next = self.slots.len();
         self.slots.entry((stage, layer)).or_insert(next);

@@ -4,11 +4,10 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Comparison, Gates, Inputs};
 use crate::backend::Backend;
+use crate::engine::execute::{ExecuteError, Limits, Outcome, execute};
 use crate::patch::{MeanOver, Op, Origin, Patch, Run, Vector};
-use crate::plan::cell::columns;
-use crate::site::Component;
-use crate::sweep::execute::{ExecuteError, Limits, Outcome, execute};
-use crate::sweep::pair::{Pair, PairRuns};
+use crate::prompt::pair::{Pair, PairRuns};
+use crate::site::{Component, columns};
 
 /// Compares whole runs: every component with every operator that fits it. `each` is told of every
 /// comparison as it is made.

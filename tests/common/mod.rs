@@ -18,9 +18,9 @@ pub mod subspaces;
 use std::sync::atomic::AtomicBool;
 
 use headlight::backend::{Backend, Readout};
+use headlight::engine::execute::{ExecuteError, Limits, Outcome, PairOutcome, execute};
 use headlight::patch::Run;
-use headlight::sweep::execute::{ExecuteError, Limits, Outcome, PairOutcome, execute};
-use headlight::sweep::pair::{Pair, PairRuns};
+use headlight::prompt::pair::{Pair, PairRuns};
 use proptest::test_runner::Config;
 
 pub const PLENTY: u64 = 1 << 32;

@@ -6,15 +6,15 @@ use std::sync::atomic::AtomicBool;
 use headlight::backend::{Backend, Readout, ReadoutSpec};
 use headlight::forward::{Buffers, Traces, forward};
 use headlight::patch::{Op, Patch, Prompt, Run};
-use headlight::plan::cell::{cells, kept, layer_of};
+use headlight::plan::cell::cells;
 use headlight::plan::chunk::{Builder, Packed};
 use headlight::plan::cone;
 use headlight::plan::positions::Positions;
 use headlight::plan::shelf::Shelf;
 use headlight::plan::tables::{Chunk, Ref};
 use headlight::plan::trace::{CleanPrompt, PromptRows, TraceLayout};
-use headlight::site::{Component, Stage};
-use headlight::sweep::pair::Pair;
+use headlight::prompt::pair::Pair;
+use headlight::site::{Component, Stage, kept, layer_of};
 
 /// The clean runs of a pair, with every activation of every layer kept.
 pub struct Reference<'a, B: Backend> {

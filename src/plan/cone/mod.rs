@@ -101,7 +101,7 @@ pub struct Cone {
     pub bases: BasisWork,
 }
 
-/// Rows that are read by layer and stage, the stage as [`crate::plan::cell::kept`] names it.
+/// Rows that are read by layer and stage, the stage as [`crate::site::kept`] names it.
 pub type Wanted = BTreeMap<(usize, Stage), Positions>;
 
 /// What to plan for.
@@ -133,7 +133,7 @@ pub fn of_run(question: &Question<'_>) -> Cone {
 }
 
 /// The cone of a clean run of `length` rows: every row from the embedding on, as far as `readouts`
-/// or the `kept` stages (as [`crate::plan::cell::kept`] names them) see it.
+/// or the `kept` stages (as [`crate::site::kept`] names them) see it.
 pub fn of_clean(
     config: &Config,
     length: usize,

@@ -1,0 +1,72 @@
+//! Each pair's prompts beside each other.
+
+use crate::backend::{Backend, ReadoutSpec};
+use crate::engine::execute::{ExecuteError, Limits, Outcome};
+use crate::engine::layout::Place;
+use crate::forward::{Buffers, Traces, forward};
+use crate::plan::cell::cells;
+use crate::plan::chunk::{Builder, Means};
+use crate::plan::shelf::Shelf;
+use crate::plan::tables::Ref;
+use crate::prompt::pair::PairRuns;
+use crate::site::Stage;
+
+/// KL(base‖source) of every pair, 0 without a source. Both stand in the trace, so this is a chunk of
+/// no runs that is only read out.
+pub fn compare<B: Backend>(
+    backend: &B,
+    traces: &mut Traces<B::Matrix>,
+    buffers: &mut Buffers<B::Matrix>,
+    (pairs, places): (&[PairRuns], &[Place]),
+    limits: &Limits<'_>,
+    outcome: &mut Outcome,
+) -> Result<Vec<f64>, ExecuteError> {
+    let config = backend.config();
+    let mut kls = vec![0.0; pairs.len()];
+    let last_stream = (Stage::BlockInput, config.layers);
+    // without runs nothing is kept, and nothing is asked
+    if !traces.layout.slots.contains_key(&last_stream) {
+        return Ok(kls);
+    }
+    let (none, empty) = (Means::new(), Shelf::default());
+    let mut chunk = Builder::new(config, &traces.layout, &none, &empty).build(&[]);
+    let mut of = Vec::new();
+    for (p, (PairRuns { pair, runs }, place)) in pairs.iter().zip(places).enumerate() {
+        // by itself such a pair keeps nothing, and what stands beside it must not matter
+        if runs
+            .iter()
+            .all(|run| cells(&run.patches, 0, config).is_empty())
+        {
+            continue;
+        }
+        let (Some(source), Some(ids)) = (place.source(), &pair.source) else {
+            continue;
+        };
+        let Some(base_last) = pair.readout_positions().last().copied() else {
+            continue;
+        };
+        let offset = |prompt: usize| traces.layout.prompts[prompt].offset;
+        chunk
+            .readout
+            .push(Ref::trace(offset(source) + ids.len() - 1));
+        chunk
+            .compared
+            .push(Ref::trace(offset(place.base()) + base_last));
+        of.push(p);
+    }
+    let rows = of.len();
+    if rows == 0 {
+        return Ok(kls);
+    }
+    let spec = ReadoutSpec {
+        first: vec![0; rows + 1],
+        base: (rows..2 * rows).map(|row| row as u32).collect(),
+        ..ReadoutSpec::default()
+    };
+    let readouts = forward(backend, &chunk, buffers, traces, &spec, limits.stop)?;
+    outcome.plan.compared += 2 * (2 * rows * config.vocab * config.width) as u64;
+    for (p, readout) in of.into_iter().zip(readouts) {
+        kls[p] = readout.kl;
+    }
+    Ok(kls)
+}

@@ -1,0 +1,102 @@
+//! Light cones of a group's runs.
+
+use rayon::prelude::*;
+
+use super::Group;
+use crate::backend::Backend;
+use crate::engine::execute::ExecuteError;
+use crate::engine::layout::readouts;
+use crate::engine::no_op::{Asked, Kept, dead};
+use crate::plan::cell::{Cell, cells};
+use crate::plan::cone::{self, Cone, Question, Wanted};
+use crate::plan::cost::{Flops, flops, layer_values};
+use crate::plan::shelf::RunId;
+use crate::prompt::pair::PairRuns;
+
+/// A run whose light cone is to be drawn.
+pub struct Asking {
+    pub pair: usize,
+    pub run: usize,
+    pub cells: Vec<Cell>,
+    /// What others read of it, if it is run for their sake.
+    pub kept_as: Option<(RunId, Wanted)>,
+}
+
+/// A run whose light cone is drawn.
+pub struct Drawn {
+    pub pair: usize,
+    pub run: usize,
+    pub cone: Cone,
+    pub cells: Vec<Cell>,
+    pub flops: Flops,
+    /// What its rows take in a chunk.
+    pub bytes: u64,
+    pub kept_as: Option<RunId>,
+}
+
+impl<B: Backend> Group<'_, B> {
+    /// A run for its own sake.
+    pub(super) fn asking(&self, pair: usize, run: usize) -> Asking {
+        let patches = &self.pairs[pair].runs[run].patches;
+        Asking {
+            pair,
+            run,
+            cells: cells(patches, (self.first + pair) as u32, self.backend.config()),
+            kept_as: None,
+        }
+    }
+
+    /// Draws the light cones of some runs.
+    pub(super) fn draw(&self, runs: Vec<Asking>) -> Result<Vec<Drawn>, ExecuteError> {
+        let asked: Vec<Asked<'_>> = runs
+            .iter()
+            .map(|run| Asked {
+                pair: run.pair,
+                place: &self.places[run.pair],
+                prompt: self.pairs[run.pair].runs[run.run].prompt,
+                cells: &run.cells,
+            })
+            .collect();
+        let kept = Kept {
+            traces: &self.traces,
+            shelf: &self.shelf,
+            means: &self.means,
+        };
+        let dead = dead(self.backend, &kept, &asked)?;
+        let drawn = (runs, dead).into_par_iter();
+        Ok(drawn.map(|(run, dead)| self.cone(run, &dead)).collect())
+    }
+
+    fn cone(&self, run: Asking, dead: &[bool]) -> Drawn {
+        let config = self.backend.config();
+        let PairRuns { pair, runs } = &self.pairs[run.pair];
+        let nothing = Wanted::new();
+        let (wanted, read_out) = match &run.kept_as {
+            Some((_, wanted)) => (wanted, Vec::new()),
+            None => (&nothing, readouts(pair, runs)),
+        };
+        let cone = cone::of_run(&Question {
+            config,
+            cells: &run.cells,
+            readouts: &read_out.into_iter().collect(),
+            same: &|i| dead[i],
+            wanted,
+        });
+        let widest = cone
+            .layers
+            .iter()
+            .map(|l| layer_values(l, config))
+            .max()
+            .unwrap_or(0);
+        let slack = 512 + 64 * run.cells.len() + 8 * cone.layers.len() * 200;
+        Drawn {
+            pair: run.pair,
+            run: run.run,
+            flops: flops(&cone, config),
+            bytes: ((widest + cone.bases.values) * self.backend.value_bytes() + slack) as u64,
+            cone,
+            cells: run.cells,
+            kept_as: run.kept_as.map(|(id, _)| id),
+        }
+    }
+}

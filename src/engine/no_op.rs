@@ -1,0 +1,222 @@
+//! Which cells write, bit for bit, what the base's trace holds: a patch of such cells is dead where
+//! no other patch reaches it.
+//!
+//! Asked of the backend for a whole batch of runs at once: on a device every question is a wait.
+
+use std::collections::HashMap;
+
+use crate::backend::{Backend, DeviceError, Same, Store, Stretch};
+use crate::engine::layout::Place;
+use crate::forward::Traces;
+use crate::patch::{Origin, Prompt};
+use crate::plan::cell::{Cell, CellOp, Value};
+use crate::plan::chunk::Means;
+use crate::plan::shelf::Shelf;
+use crate::plan::trace::TraceLayout;
+use crate::prompt::pair::Pair;
+use crate::site::{Stage, kept};
+
+/// A stretch of a row: of a kept activation, or of the constants of a store.
+#[derive(Clone, Copy)]
+enum At {
+    Kept {
+        slot: usize,
+        row: usize,
+        column: usize,
+    },
+    Constant {
+        store: Store,
+        column: usize,
+    },
+}
+
+/// Values that cells write and no trace holds, by the type in which they are compared; each once,
+/// however many cells write it.
+#[derive(Default)]
+struct Constants {
+    residual: Vec<f64>,
+    branch: Vec<f64>,
+    /// Where a stretch of memory went: whether it is the residual's, its address and its length.
+    known: HashMap<(bool, usize, usize), usize>,
+}
+
+impl Constants {
+    /// The place of some values, which stay where they are as long as this lives.
+    fn push(&mut self, stage: Stage, values: &[f64]) -> At {
+        let residual = matches!(Store::of(stage), Store::Residual | Store::Keys);
+        let (store, all) = if residual {
+            (Store::Residual, &mut self.residual)
+        } else {
+            (Store::Branch, &mut self.branch)
+        };
+        let place = (residual, values.as_ptr().addr(), values.len());
+        let column = *self.known.entry(place).or_insert_with(|| {
+            let column = all.len();
+            all.extend_from_slice(values);
+            column
+        });
+        At::Constant { store, column }
+    }
+}
+
+/// A run of which it is asked.
+pub(super) struct Asked<'a> {
+    /// Index of its pair in the group.
+    pub pair: usize,
+    /// Where its pair's prompts stand.
+    pub place: &'a Place,
+    /// The prompt that it patches.
+    pub prompt: Prompt,
+    /// Its cells.
+    pub cells: &'a [Cell],
+}
+
+/// What is kept of clean runs and of other runs.
+pub(super) struct Kept<'a, M> {
+    pub traces: &'a Traces<M>,
+    pub shelf: &'a Shelf,
+    pub means: &'a Means,
+}
+
+/// For each cell of each run, whether it writes what stands there.
+///
+/// # Errors
+///
+/// [`DeviceError`] of the comparison, or of what was queued before it.
+pub(super) fn dead<B: Backend>(
+    backend: &B,
+    kept: &Kept<'_, B::Matrix>,
+    runs: &[Asked<'_>],
+) -> Result<Vec<Vec<bool>>, DeviceError> {
+    let mut constants = Constants::default();
+    let longest = runs.iter().flat_map(|run| run.cells).map(|c| c.length);
+    let zeros = vec![0.0; longest.max().unwrap_or(0)];
+    let questions: Vec<Option<(At, At, usize)>> = runs
+        .iter()
+        .flat_map(|run| run.cells.iter().map(move |cell| (run, cell)))
+        .map(|(run, cell)| {
+            let there = there(cell, run, &kept.traces.layout)?;
+            let written = written(cell, run, kept, &zeros, &mut constants);
+            Some((written, there, cell.length))
+        })
+        .collect();
+    let upload = |store, values: &[f64]| {
+        backend.upload(usize::from(!values.is_empty()), values.len(), store, values)
+    };
+    let residual = upload(Store::Residual, &constants.residual);
+    let branch = upload(Store::Branch, &constants.branch);
+    let stretch = |at: At| match at {
+        At::Kept { slot, row, column } => {
+            let matrix = kept.traces.matrices.get(slot)?;
+            Some(Stretch {
+                matrix,
+                row,
+                column,
+            })
+        }
+        At::Constant { store, column } => Some(Stretch {
+            matrix: if store == Store::Residual {
+                &residual
+            } else {
+                &branch
+            },
+            row: 0,
+            column,
+        }),
+    };
+    let asked = questions.iter().map(|question| {
+        let (written, there, length) = (*question)?;
+        Some(Same {
+            a: stretch(written)?,
+            b: stretch(there)?,
+            length,
+        })
+    });
+    let asked: Vec<Option<Same<'_, _>>> = asked.collect();
+    let known: Vec<bool> = asked.iter().map(Option::is_some).collect();
+    let asked: Vec<Same<'_, _>> = asked.into_iter().flatten().collect();
+    let mut answers = backend.same(&asked)?.into_iter();
+    let mut same = known
+        .into_iter()
+        .map(|known| known && answers.next().unwrap_or(false));
+    Ok(runs
+        .iter()
+        .map(|run| same.by_ref().take(run.cells.len()).collect())
+        .collect())
+}
+
+/// Where the clean run's own value of a cell stands, if it is kept and equality with it undoes the
+/// cell.
+fn there(cell: &Cell, run: &Asked<'_>, layout: &TraceLayout) -> Option<At> {
+    if !cell.is_undone_by_equality() {
+        return None;
+    }
+    let slot = *layout.slots.get(&kept(cell.stage, cell.layer))?;
+    let clean = &layout.prompts[*run.place.prompts.get(&run.prompt)?];
+    let keys = matches!(cell.stage, Stage::Scores | Stage::Weight);
+    let head = if keys {
+        cell.head * layout.key_stride()
+    } else {
+        0
+    };
+    (cell.position < clean.ids.len()).then_some(At::Kept {
+        slot,
+        row: clean.offset + cell.position,
+        column: head + cell.column,
+    })
+}
+
+/// What such a cell writes, or moves towards.
+fn written<M>(
+    cell: &Cell,
+    run: &Asked<'_>,
+    kept: &Kept<'_, M>,
+    zeros: &[f64],
+    constants: &mut Constants,
+) -> At {
+    let layout = &kept.traces.layout;
+    match &cell.value {
+        Value::None => {
+            debug_assert_eq!(cell.op, CellOp::Zero);
+            constants.push(cell.stage, &zeros[..cell.length])
+        }
+        Value::Constant(values, offset) => {
+            constants.push(cell.stage, &values[*offset..][..cell.length])
+        }
+        Value::Mean {
+            over,
+            stage,
+            layer,
+            column,
+        } => {
+            let mean = &kept.means[&(over.label.clone(), *stage, *layer)];
+            constants.push(cell.stage, &mean[*column..][..cell.length])
+        }
+        Value::Read(read) => {
+            let (slot, row, column) = kept.shelf.read(layout, read, &run.place.rows, run.pair);
+            At::Kept { slot, row, column }
+        }
+    }
+}
+
+/// Tokens that two prompts share from the start.
+fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Whether a cell writes the clean run's own value, as far as tokens tell.
+pub(super) fn same_by_tokens(cell: &Cell, pair: &Pair, prompt: Prompt) -> bool {
+    let Value::Read(read) = &cell.value else {
+        return false;
+    };
+    let Origin::Clean(origin) = read.origin else {
+        return false;
+    };
+    let keys = matches!(cell.stage, Stage::Scores | Stage::Weight);
+    let same_place = (read.stage, read.layer) == kept(cell.stage, cell.layer)
+        && read.position == cell.position
+        && (read.head, read.column) == (if keys { cell.head } else { 0 }, cell.column);
+    let ids = |prompt| pair.ids(prompt).unwrap_or(&[]);
+    let same_tokens = || read.position < common_prefix(ids(prompt), ids(origin));
+    cell.op == CellOp::Set && cell.is_undone_by_equality() && same_place && same_tokens()
+}
