@@ -83,7 +83,7 @@ pub fn sweep<B: Backend>(backend: &B, length: usize, most: usize) -> PairRuns {
     }
 }
 
-/// Runs a sweep once: its plan before the traces, what was read, operations executed, seconds.
+/// Runs a sweep once: its plan before the clean runs, what was read, operations executed, seconds.
 ///
 /// # Errors
 ///

@@ -290,7 +290,7 @@ fn steep_attention<B: Backend>(backend: &B, sign: f64) -> Vec<f64> {
         scores: &[],
         weights: &[],
         keep_scores: None,
-        keep_weights: None,
+        keep_pattern: None,
         stride: 0,
     };
     backend.attention(&attention, &mut [], &backend.constants(&[]), &mut out);

@@ -17,8 +17,8 @@ mod positions;
 use common::runs;
 use headlight::model::Config;
 use headlight::patch::{Origin, Patch, Prompt};
-use headlight::plan::cell::{Cell, Read, Value, cells};
 use headlight::plan::cone::{self, Cone, LayerCone, Question, Wanted};
+use headlight::plan::edit::{Cell, Read, Value, cells};
 use headlight::plan::positions::Positions;
 use headlight::site::Component;
 

@@ -4,10 +4,10 @@ use crate::backend::Backend;
 use crate::check::check_pair;
 use crate::engine::clean::clean;
 use crate::engine::execute::{ExecuteError, Limits};
-use crate::forward::{Buffers, Traces};
+use crate::forward::{ActivationCache, Buffers};
+use crate::plan::cache::CacheLayout;
 use crate::plan::cost::Flops;
 use crate::plan::positions::Positions;
-use crate::plan::trace::TraceLayout;
 use crate::prompt::pair::Pair;
 use crate::site::{Component, Stage, columns, kept, layer_of};
 
@@ -17,7 +17,7 @@ pub struct Activation {
     /// `component.layer`; `component` for sites outside the layers.
     pub name: String,
     /// `[positions, width]`; `[heads, positions, width]` for sites with heads; `[heads, queries,
-    /// keys]` for scores and pattern, where masked cells are −∞ and 0.
+    /// keys]` for scores and pattern, where masked edits are −∞ and 0.
     pub shape: Vec<usize>,
     /// Row-major.
     pub values: Vec<f64>,
@@ -44,7 +44,7 @@ pub fn activations<B: Backend>(
         run: None,
         error,
     })?;
-    let mut layout = TraceLayout::default();
+    let mut layout = CacheLayout::default();
     layout.prompt(ids, &Positions::none());
     let place = |(component, layer): &(Component, Option<usize>)| {
         kept(component.stage(), layer_of(*component, *layer, config))
@@ -60,11 +60,11 @@ pub fn activations<B: Backend>(
             budget: limits.memory,
         });
     }
-    let mut traces = Traces::new(backend, layout);
+    let mut cache = ActivationCache::new(backend, layout);
     let mut buffers = Buffers::new(backend);
     clean(
         backend,
-        &mut traces,
+        &mut cache,
         &mut buffers,
         &[Vec::new()],
         limits,
@@ -74,7 +74,7 @@ pub fn activations<B: Backend>(
     let each = sites.iter().map(|site| {
         let (component, layer) = *site;
         let (stage, kept_layer) = place(site);
-        let values = match traces.get(stage, kept_layer) {
+        let values = match cache.get(stage, kept_layer) {
             Some(matrix) => backend.read(matrix)?,
             None => Vec::new(),
         };
@@ -94,17 +94,17 @@ pub fn activations<B: Backend>(
                 } else {
                     0.0
                 };
-                let cell = |head: usize, q: usize, k: usize| {
+                let edit = |head: usize, q: usize, k: usize| {
                     if k <= q {
                         values[q * h * n + head * n + k]
                     } else {
                         masked
                     }
                 };
-                let cells = (0..h).flat_map(|head| {
-                    (0..n).flat_map(move |q| (0..n).map(move |k| cell(head, q, k)))
+                let edits = (0..h).flat_map(|head| {
+                    (0..n).flat_map(move |q| (0..n).map(move |k| edit(head, q, k)))
                 });
-                (vec![h, n, n], cells.collect())
+                (vec![h, n, n], edits.collect())
             }
         };
         Ok(Activation {
@@ -129,7 +129,7 @@ enum Heads {
 
 fn stage_heads(component: Component) -> Heads {
     match component.stage() {
-        Stage::Scores | Stage::Weight => Heads::Keys,
+        Stage::Scores | Stage::Pattern => Heads::Keys,
         Stage::QueryInput | Stage::KeyInput | Stage::ValueInput => Heads::Same,
         _ if component.has_heads() => Heads::Columns,
         _ => Heads::None,

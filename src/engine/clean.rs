@@ -5,33 +5,33 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, Readout, ReadoutSpec};
 use crate::engine::execute::{ExecuteError, Limits};
-use crate::forward::{Buffers, Traces, forward};
+use crate::forward::{ActivationCache, Buffers, forward};
 use crate::model::Config;
 use crate::patch::Op;
+use crate::plan::cache::{CacheLayout, PromptRows};
 use crate::plan::chunk::{Builder, Means, Packed};
 use crate::plan::cone;
 use crate::plan::cost::{Flops, flops, layer_values};
+use crate::plan::patched_cache::PatchedCache;
 use crate::plan::positions::Positions;
-use crate::plan::shelf::Shelf;
-use crate::plan::trace::{PromptRows, TraceLayout};
 use crate::prompt::pair::PairRuns;
 use crate::site::{Stage, kept, layer_of};
 
-/// Runs the layout's prompts clean, filling the traces; readouts by (prompt, position).
+/// Runs the layout's prompts clean, filling the cache; readouts by (prompt, position).
 pub(super) fn clean<B: Backend>(
     backend: &B,
-    traces: &mut Traces<B::Matrix>,
+    cache: &mut ActivationCache<B::Matrix>,
     buffers: &mut Buffers<B::Matrix>,
     wanted: &[Vec<u32>],
     limits: &Limits<'_>,
     planned: &mut Flops,
 ) -> Result<HashMap<(usize, usize), Readout>, ExecuteError> {
     let config = backend.config();
-    let (none, empty, nowhere) = (HashMap::new(), Shelf::default(), PromptRows::new());
+    let (none, empty, nowhere) = (HashMap::new(), PatchedCache::default(), PromptRows::new());
     let mut readouts = HashMap::new();
     let mut first = 0;
-    while first < traces.layout.prompts.len() {
-        let layout = &traces.layout;
+    while first < cache.layout.prompts.len() {
+        let layout = &cache.layout;
         let mut cones = Vec::new();
         let mut bytes = 0;
         for prompt in &layout.prompts[first..] {
@@ -62,7 +62,7 @@ pub(super) fn clean<B: Backend>(
             .zip(&layout.prompts[first..])
             .map(|(cone, prompt)| Packed {
                 cone,
-                cells: &[],
+                edits: &[],
                 ids: &prompt.ids,
                 offset: prompt.offset,
                 prompts: &nowhere,
@@ -83,7 +83,7 @@ pub(super) fn clean<B: Backend>(
             spec.ids.extend(&wanted[first + *prompt as usize]);
             spec.first.push(spec.ids.len());
         }
-        let read = forward(backend, &chunk, buffers, traces, &spec, limits.stop)?;
+        let read = forward(backend, &chunk, buffers, cache, &spec, limits.stop)?;
         for ((prompt, position), readout) in chunk.readout_of.iter().zip(read) {
             readouts.insert((first + *prompt as usize, *position as usize), readout);
         }
@@ -102,11 +102,11 @@ pub(super) fn means<B: Backend>(
 ) -> Result<Means, ExecuteError> {
     let config = backend.config();
     let mut means = HashMap::new();
-    for MeanTrace {
+    for MeanCache {
         label,
         layout,
         weights,
-    } in mean_traces(pairs, config)
+    } in mean_caches(pairs, config)
     {
         let needed = (layout.values(config) * backend.value_bytes()) as u64;
         if needed > limits.memory / 2 {
@@ -115,18 +115,18 @@ pub(super) fn means<B: Backend>(
                 budget: limits.memory,
             });
         }
-        let mut traces = Traces::new(backend, layout);
+        let mut cache = ActivationCache::new(backend, layout);
         let none = vec![Vec::new(); weights.len()];
-        clean(backend, &mut traces, buffers, &none, limits, planned)?;
-        for &(stage, layer) in traces.layout.slots.keys() {
-            let Some(matrix) = traces.get(stage, layer) else {
+        clean(backend, &mut cache, buffers, &none, limits, planned)?;
+        for &(stage, layer) in cache.layout.slots.keys() {
+            let Some(matrix) = cache.get(stage, layer) else {
                 continue;
             };
-            let width = traces.layout.width(stage, config);
+            let width = cache.layout.width(stage, config);
             let values = backend.read(matrix)?;
             let mut mean = vec![0.0; width];
             let mut count = 0.0;
-            for (prompt, weight) in traces.layout.prompts.iter().zip(&weights) {
+            for (prompt, weight) in cache.layout.prompts.iter().zip(&weights) {
                 for row in prompt.offset..prompt.offset + prompt.ids.len() {
                     count += weight;
                     let row = &values[row * width..][..width];
@@ -141,16 +141,16 @@ pub(super) fn means<B: Backend>(
 }
 
 /// The clean runs of one set of prompts over which means are taken.
-pub(super) struct MeanTrace {
+pub(super) struct MeanCache {
     /// The text that names the prompts.
     pub label: String,
     /// Every distinct prompt, and what is kept of it.
-    pub layout: TraceLayout,
+    pub layout: CacheLayout,
     /// How often each prompt counts.
     pub weights: Vec<f64>,
 }
 
-pub(super) fn mean_traces(pairs: &[PairRuns], config: &Config) -> Vec<MeanTrace> {
+pub(super) fn mean_caches(pairs: &[PairRuns], config: &Config) -> Vec<MeanCache> {
     type Wanted = (Arc<[Vec<u32>]>, BTreeSet<(Stage, usize)>);
     let mut wanted: BTreeMap<&str, Wanted> = BTreeMap::new();
     for patch in pairs
@@ -165,8 +165,8 @@ pub(super) fn mean_traces(pairs: &[PairRuns], config: &Config) -> Vec<MeanTrace>
             sites.insert(kept(patch.component.stage(), layer));
         }
     }
-    let trace = |(label, (prompts, sites)): (&str, Wanted)| {
-        let mut layout = TraceLayout::default();
+    let cache = |(label, (prompts, sites)): (&str, Wanted)| {
+        let mut layout = CacheLayout::default();
         // equal prompts are run once and weighed
         let mut weights: Vec<f64> = Vec::new();
         for ids in prompts.iter() {
@@ -177,11 +177,11 @@ pub(super) fn mean_traces(pairs: &[PairRuns], config: &Config) -> Vec<MeanTrace>
         sites
             .iter()
             .for_each(|(stage, layer)| layout.keep(*stage, *layer));
-        MeanTrace {
+        MeanCache {
             label: label.to_owned(),
             layout,
             weights,
         }
     };
-    wanted.into_iter().map(trace).collect()
+    wanted.into_iter().map(cache).collect()
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use crate::backend::{Backend, DeviceError};
 use crate::engine::levels::collected;
-use crate::forward::Traces;
+use crate::forward::ActivationCache;
 use crate::patch::Patch;
-use crate::plan::shelf::{RunId, Shelf};
+use crate::plan::patched_cache::{PatchedCache, RunId};
 use crate::prompt::pair::PairRuns;
 use crate::site::{Stage, columns};
 
@@ -18,7 +18,7 @@ pub struct Collection {
     /// Index of the patch in its run.
     pub patch: usize,
     /// `[positions, width]`; `[heads, positions, width]` for sites with heads; `[heads, queries,
-    /// keys]` for scores and pattern, where masked cells are −∞ and 0. In the order in which the patch
+    /// keys]` for scores and pattern, where masked edits are −∞ and 0. In the order in which the patch
     /// lists heads, positions and keys; all keys up to the last query unless it lists some.
     pub shape: Vec<usize>,
     /// Row-major.
@@ -28,8 +28,8 @@ pub struct Collection {
 /// Reads kept matrices, each once.
 pub(super) struct Reader<'a, B: Backend> {
     pub backend: &'a B,
-    pub traces: &'a Traces<B::Matrix>,
-    pub shelf: &'a Shelf,
+    pub cache: &'a ActivationCache<B::Matrix>,
+    pub patched: &'a PatchedCache,
     pub known: HashMap<usize, Vec<f64>>,
 }
 
@@ -73,10 +73,10 @@ impl<B: Backend> Reader<'_, B> {
         (layer, stage): (usize, Stage),
         position: usize,
     ) -> Result<Vec<f64>, DeviceError> {
-        let layout = &self.traces.layout;
-        let (slot, row) = self.shelf.find(layout, id, stage, layer, position);
+        let layout = &self.cache.layout;
+        let (slot, row) = self.patched.find(layout, id, stage, layer, position);
         if !self.known.contains_key(&slot) {
-            let values = self.backend.read(&self.traces.matrices[slot])?;
+            let values = self.backend.read(&self.cache.matrices[slot])?;
             self.known.insert(slot, values);
         }
         let width = layout.width(stage, self.backend.config());
@@ -89,7 +89,7 @@ impl<B: Backend> Reader<'_, B> {
         let width = columns(component, config);
         let n = rows.len();
         if component.has_keys() {
-            let stride = self.traces.layout.key_stride();
+            let stride = self.cache.layout.key_stride();
             let last = patch.positions.iter().max().map_or(0, |p| p + 1);
             let keys = patch.keys.clone().unwrap_or_else(|| (0..last).collect());
             let masked = match stage {
@@ -99,11 +99,11 @@ impl<B: Backend> Reader<'_, B> {
             let mut values = Vec::with_capacity(patch.heads.len() * n * keys.len());
             for head in &patch.heads {
                 for (row, query) in rows.iter().zip(&patch.positions) {
-                    let cell = |key: &usize| match key <= query {
+                    let edit = |key: &usize| match key <= query {
                         true => row[head * stride + key],
                         false => masked,
                     };
-                    values.extend(keys.iter().map(cell));
+                    values.extend(keys.iter().map(edit));
                 }
             }
             return (vec![patch.heads.len(), n, keys.len()], values);

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::backend::{Backend, DeviceError, Readout, Store};
 use crate::check::{CheckError, check_pair, check_run};
-use crate::engine::clean::{MeanTrace, mean_traces};
+use crate::engine::clean::{MeanCache, mean_caches};
 use crate::engine::collect::Collection;
 use crate::engine::group::Group;
 use crate::engine::layout::{layout, readouts};
@@ -22,9 +22,9 @@ use crate::engine::no_op::same_by_tokens;
 use crate::forward::{Buffers, ForwardError};
 use crate::model::Config;
 use crate::patch::{Op, Patch, Prompt, Run};
-use crate::plan::cell::{Cell, cells};
-use crate::plan::cone::{self, Question, Wanted};
+use crate::plan::cone::{self, ConeInput, Wanted};
 use crate::plan::cost::{Flops, flops};
+use crate::plan::edit::{Edit, edits};
 use crate::plan::positions::Positions;
 use crate::prompt::pair::PairRuns;
 
@@ -77,7 +77,7 @@ impl ExecuteError {
 /// Limits and wishes of an execution.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits<'a> {
-    /// Bytes for traces and buffers together, beside the weights.
+    /// Bytes for caches and buffers together, beside the weights.
     pub memory: u64,
     /// How many of the most probable tokens are read of each *clean* prompt.
     pub top: usize,
@@ -105,7 +105,7 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// What a plan says before or after the traces are known.
+/// What a plan says before or after the clean runs are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Plan {
     /// Operations of the clean runs.
@@ -160,7 +160,7 @@ pub struct PairOutcome {
 pub struct Outcome {
     /// In the order given.
     pub pairs: Vec<PairOutcome>,
-    /// Exactly what was planned once the traces were known.
+    /// Exactly what was planned once the clean runs were there.
     pub plan: Plan,
 }
 
@@ -202,7 +202,7 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
             config,
         );
     }
-    for MeanTrace { layout, .. } in mean_traces(pairs, config) {
+    for MeanCache { layout, .. } in mean_caches(pairs, config) {
         let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
         for prompt in &layout.prompts {
             plan.clean += flops(
@@ -213,18 +213,18 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
     }
     for (p, (PairRuns { pair, runs }, _)) in pairs.iter().zip(&places).enumerate() {
         let read_out: Positions = readouts(pair, runs).into_iter().collect();
-        let drawn = |cells: &[Cell], prompt: Prompt, readouts: &Positions, wanted: &Wanted| {
-            cone::of_run(&Question {
+        let drawn = |edits: &[Edit], prompt: Prompt, readouts: &Positions, wanted: &Wanted| {
+            cone::of_run(&ConeInput {
                 config,
-                cells,
+                edits,
                 readouts,
-                same: &|i| same_by_tokens(&cells[i], pair, prompt),
+                same: &|i| same_by_tokens(&edits[i], pair, prompt),
                 wanted,
             })
         };
         let cost = |run: &Run| {
-            let cells = cells(&run.patches, p as u32, config);
-            let cone = drawn(&cells, run.prompt, &read_out, &Wanted::new());
+            let edits = edits(&run.patches, p as u32, config);
+            let cone = drawn(&edits, run.prompt, &read_out, &Wanted::new());
             (flops(&cone, config), usize::from(cone.readouts.is_empty()))
         };
         let read: Vec<(usize, usize)> = (0..runs.len())
@@ -234,7 +234,7 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
         for step in steps(pairs, 0, &read, config) {
             let prompt = runs[step.id.run].prompt;
             let none = Positions::none();
-            plan.runs += flops(&drawn(&step.cells, prompt, &none, &step.wanted), config);
+            plan.runs += flops(&drawn(&step.edits, prompt, &none, &step.wanted), config);
         }
         let runs = runs.par_iter().filter(|run| !run.step);
         for (f, copied) in runs.map(cost).collect::<Vec<_>>() {
@@ -310,7 +310,7 @@ fn check_types<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Result<(), Execut
     Ok(())
 }
 
-/// How many pairs' traces fit into half of the budget.
+/// How many pairs' caches fit into half of the budget.
 fn group<B: Backend>(
     backend: &B,
     pairs: &[PairRuns],

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Config;
 use crate::patch::{Op, Origin, Prompt, Run};
-use crate::plan::cell::{Read, Value, cells};
+use crate::plan::cache::{CacheLayout, PromptRows};
+use crate::plan::edit::{Read, Value, edits};
 use crate::plan::positions::Positions;
-use crate::plan::trace::{PromptRows, TraceLayout};
 use crate::prompt::pair::{Pair, PairRuns};
 use crate::site::{Stage, kept, layer_of};
 
-/// Where a pair's prompts stand in a trace.
+/// Where a pair's prompts stand in a cache.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Place {
     /// Index of each prompt among the layout's.
@@ -20,7 +20,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn add(&mut self, prompt: Prompt, index: usize, layout: &TraceLayout) {
+    fn add(&mut self, prompt: Prompt, index: usize, layout: &CacheLayout) {
         self.prompts.insert(prompt, index);
         self.rows.insert(prompt, layout.prompts[index].offset);
     }
@@ -51,30 +51,30 @@ pub(super) fn layout(
     pairs: &[PairRuns],
     first: usize,
     config: &Config,
-) -> (TraceLayout, Vec<Place>) {
-    let mut layout = TraceLayout::default();
+) -> (CacheLayout, Vec<Place>) {
+    let mut layout = CacheLayout::default();
     let mut places = Vec::with_capacity(pairs.len());
     let mut sites: BTreeSet<(usize, Stage)> = BTreeSet::new();
     for (p, PairRuns { pair, runs }) in pairs.iter().enumerate() {
         let readouts: Positions = readouts(pair, runs).into_iter().collect();
         let mut base_length = readouts.last().map_or(0, |r| r + 1);
         for run in runs.iter() {
-            let run_cells = cells(&run.patches, (first + p) as u32, config);
-            let start = run_cells.first().map(|c| (c.layer, c.stage));
+            let run_edits = edits(&run.patches, (first + p) as u32, config);
+            let start = run_edits.first().map(|c| (c.layer, c.stage));
             let mut read = |prompt: Prompt, position: usize| {
                 if prompt == Prompt::Base {
                     base_length = base_length.max(position + 1);
                 }
             };
-            for cell in &run_cells {
-                sites.insert((cell.layer, cell.stage));
+            for edit in &run_edits {
+                sites.insert((edit.layer, edit.stage));
                 if let Value::Read(Read {
                     origin,
                     stage,
                     layer,
                     position,
                     ..
-                }) = &cell.value
+                }) = &edit.value
                 {
                     layout.keep(*stage, *layer);
                     match origin {
@@ -83,11 +83,11 @@ pub(super) fn layout(
                     }
                 }
                 // a freeze can leave a branch clean under a dirty residual stream
-                if start < Some((cell.layer, cell.stage))
-                    && cell.stage <= Stage::Z
-                    && cell.layer < config.layers
+                if start < Some((edit.layer, edit.stage))
+                    && edit.stage <= Stage::Z
+                    && edit.layer < config.layers
                 {
-                    layout.keep(Stage::AttentionOutput, cell.layer);
+                    layout.keep(Stage::AttentionOutput, edit.layer);
                 }
             }
             for patch in run.patches.iter().filter(|p| p.op == Op::Collect) {

@@ -8,10 +8,10 @@ use crate::engine::layout::readouts;
 use crate::engine::no_op::same_by_tokens;
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch};
-use crate::plan::cell::{Cell, Read, Value, cells};
-use crate::plan::cone::{self, Question, Wanted};
+use crate::plan::cone::{self, ConeInput, Wanted};
+use crate::plan::edit::{Edit, Read, Value, edits};
+use crate::plan::patched_cache::RunId;
 use crate::plan::positions::Positions;
-use crate::plan::shelf::RunId;
 use crate::prompt::pair::PairRuns;
 use crate::site::{Stage, kept, layer_of};
 
@@ -23,7 +23,7 @@ pub(super) struct Step {
     pub wanted: Wanted,
     /// 0 where it reads clean runs only, else one more than what it reads.
     pub level: usize,
-    pub cells: Vec<Cell>,
+    pub edits: Vec<Edit>,
 }
 
 /// The runs that some runs, given as (pair, run), read directly or through others, in an order in
@@ -43,17 +43,17 @@ pub(super) fn steps(
     for id in &ids {
         level(*id, &steps, &mut levels);
     }
-    let seen = |pair: usize, run: usize, cells: &[Cell], readouts: Vec<usize>, wanted: &Wanted| {
+    let seen = |pair: usize, run: usize, edits: &[Edit], readouts: Vec<usize>, wanted: &Wanted| {
         let PairRuns { pair, runs } = &pairs[pair];
-        let cone = cone::of_run(&Question {
+        let cone = cone::of_run(&ConeInput {
             config,
-            cells,
+            edits,
             readouts: &readouts.into_iter().collect(),
-            same: &|i| same_by_tokens(&cells[i], pair, runs[run].prompt),
+            same: &|i| same_by_tokens(&edits[i], pair, runs[run].prompt),
             wanted,
         });
-        let seen = |cell: &&Cell| cone.has_row(cell.stage, cell.layer, cell.position);
-        cells
+        let seen = |edit: &&Edit| cone.has_row(edit.stage, edit.layer, edit.position);
+        edits
             .iter()
             .filter(seen)
             .filter_map(reads)
@@ -68,8 +68,8 @@ pub(super) fn steps(
         if runs[run].step || !reads_runs(patches) {
             return Vec::new();
         }
-        let cells = cells(patches, (first + pair) as u32, config);
-        seen(pair, run, &cells, readouts(prompts, runs), &Wanted::new())
+        let edits = edits(patches, (first + pair) as u32, config);
+        seen(pair, run, &edits, readouts(prompts, runs), &Wanted::new())
     };
     let of_readers: Vec<Vec<Reads>> = runs.par_iter().map(of_reader).collect();
     let mut wanted: BTreeMap<RunId, Wanted> = BTreeMap::new();
@@ -90,7 +90,7 @@ pub(super) fn steps(
     order.sort_by_key(|id| std::cmp::Reverse((levels[id], *id)));
     for id in &order {
         if let (Some(step), Some(rows)) = (steps.get_mut(id), wanted.remove(id)) {
-            for place in seen(id.pair, id.run, &step.cells, Vec::new(), &rows) {
+            for place in seen(id.pair, id.run, &step.edits, Vec::new(), &rows) {
                 want(id.pair, place, &mut wanted);
             }
             step.wanted = rows;
@@ -133,18 +133,18 @@ fn read_by(
             id,
             wanted: Wanted::new(),
             level: 0,
-            cells: cells(&patches, (first + id.pair) as u32, config),
+            edits: edits(&patches, (first + id.pair) as u32, config),
         };
         steps.insert(id, step);
     }
     steps
 }
 
-/// What of another run a cell reads.
+/// What of another run an edit reads.
 type Reads = (usize, (usize, Stage), usize);
 
-fn reads(cell: &Cell) -> Option<Reads> {
-    match cell.value {
+fn reads(edit: &Edit) -> Option<Reads> {
+    match edit.value {
         Value::Read(Read {
             origin: Origin::Run(run),
             stage,
@@ -179,7 +179,7 @@ fn level(id: RunId, steps: &BTreeMap<RunId, Step>, known: &mut BTreeMap<RunId, u
     if let Some(level) = known.get(&id) {
         return *level;
     }
-    let origins = steps[&id].cells.iter().filter_map(reads);
+    let origins = steps[&id].edits.iter().filter_map(reads);
     let origins = origins.map(|(run, _, _)| RunId::whole(id.pair, run));
     let below = origins.map(|id| level(id, steps, known)).max();
     let level = below.map_or(0, |below| below + 1);

@@ -1,4 +1,4 @@
-//! Which cells write, bit for bit, what the base's trace holds: a patch of such cells is dead where
+//! Which edits write, bit for bit, what the base's cache holds: a patch of such edits is dead where
 //! no other patch reaches it.
 //!
 //! Asked of the backend for a whole batch of runs at once: on a device every question is a wait.
@@ -7,12 +7,12 @@ use std::collections::HashMap;
 
 use crate::backend::{Backend, DeviceError, Same, Store, Stretch};
 use crate::engine::layout::Place;
-use crate::forward::Traces;
+use crate::forward::ActivationCache;
 use crate::patch::{Origin, Prompt};
-use crate::plan::cell::{Cell, CellOp, Value};
+use crate::plan::cache::CacheLayout;
 use crate::plan::chunk::Means;
-use crate::plan::shelf::Shelf;
-use crate::plan::trace::TraceLayout;
+use crate::plan::edit::{Edit, EditOp, Value};
+use crate::plan::patched_cache::PatchedCache;
 use crate::prompt::pair::Pair;
 use crate::site::{Stage, kept};
 
@@ -30,8 +30,8 @@ enum At {
     },
 }
 
-/// Values that cells write and no trace holds, by the type in which they are compared; each once,
-/// however many cells write it.
+/// Values that edits write and no cache holds, by the type in which they are compared; each once,
+/// however many edits write it.
 #[derive(Default)]
 struct Constants {
     residual: Vec<f64>,
@@ -67,18 +67,18 @@ pub(super) struct Asked<'a> {
     pub place: &'a Place,
     /// The prompt that it patches.
     pub prompt: Prompt,
-    /// Its cells.
-    pub cells: &'a [Cell],
+    /// Its edits.
+    pub edits: &'a [Edit],
 }
 
 /// What is kept of clean runs and of other runs.
 pub(super) struct Kept<'a, M> {
-    pub traces: &'a Traces<M>,
-    pub shelf: &'a Shelf,
+    pub cache: &'a ActivationCache<M>,
+    pub patched: &'a PatchedCache,
     pub means: &'a Means,
 }
 
-/// For each cell of each run, whether it writes what stands there.
+/// For each edit of each run, whether it writes what stands there.
 ///
 /// # Errors
 ///
@@ -89,15 +89,15 @@ pub(super) fn dead<B: Backend>(
     runs: &[Asked<'_>],
 ) -> Result<Vec<Vec<bool>>, DeviceError> {
     let mut constants = Constants::default();
-    let longest = runs.iter().flat_map(|run| run.cells).map(|c| c.length);
+    let longest = runs.iter().flat_map(|run| run.edits).map(|c| c.length);
     let zeros = vec![0.0; longest.max().unwrap_or(0)];
     let questions: Vec<Option<(At, At, usize)>> = runs
         .iter()
-        .flat_map(|run| run.cells.iter().map(move |cell| (run, cell)))
-        .map(|(run, cell)| {
-            let there = there(cell, run, &kept.traces.layout)?;
-            let written = written(cell, run, kept, &zeros, &mut constants);
-            Some((written, there, cell.length))
+        .flat_map(|run| run.edits.iter().map(move |edit| (run, edit)))
+        .map(|(run, edit)| {
+            let there = there(edit, run, &kept.cache.layout)?;
+            let written = written(edit, run, kept, &zeros, &mut constants);
+            Some((written, there, edit.length))
         })
         .collect();
     let upload = |store, values: &[f64]| {
@@ -107,7 +107,7 @@ pub(super) fn dead<B: Backend>(
     let branch = upload(Store::Branch, &constants.branch);
     let stretch = |at: At| match at {
         At::Kept { slot, row, column } => {
-            let matrix = kept.traces.matrices.get(slot)?;
+            let matrix = kept.cache.matrices.get(slot)?;
             Some(Stretch {
                 matrix,
                 row,
@@ -141,47 +141,47 @@ pub(super) fn dead<B: Backend>(
         .map(|known| known && answers.next().unwrap_or(false));
     Ok(runs
         .iter()
-        .map(|run| same.by_ref().take(run.cells.len()).collect())
+        .map(|run| same.by_ref().take(run.edits.len()).collect())
         .collect())
 }
 
-/// Where the clean run's own value of a cell stands, if it is kept and equality with it undoes the
-/// cell.
-fn there(cell: &Cell, run: &Asked<'_>, layout: &TraceLayout) -> Option<At> {
-    if !cell.is_undone_by_equality() {
+/// Where the clean run's own value of an edit stands, if it is kept and equality with it undoes the
+/// edit.
+fn there(edit: &Edit, run: &Asked<'_>, layout: &CacheLayout) -> Option<At> {
+    if !edit.is_undone_by_equality() {
         return None;
     }
-    let slot = *layout.slots.get(&kept(cell.stage, cell.layer))?;
+    let slot = *layout.slots.get(&kept(edit.stage, edit.layer))?;
     let clean = &layout.prompts[*run.place.prompts.get(&run.prompt)?];
-    let keys = matches!(cell.stage, Stage::Scores | Stage::Weight);
+    let keys = matches!(edit.stage, Stage::Scores | Stage::Pattern);
     let head = if keys {
-        cell.head * layout.key_stride()
+        edit.head * layout.key_stride()
     } else {
         0
     };
-    (cell.position < clean.ids.len()).then_some(At::Kept {
+    (edit.position < clean.ids.len()).then_some(At::Kept {
         slot,
-        row: clean.offset + cell.position,
-        column: head + cell.column,
+        row: clean.offset + edit.position,
+        column: head + edit.column,
     })
 }
 
-/// What such a cell writes, or moves towards.
+/// What such an edit writes, or moves towards.
 fn written<M>(
-    cell: &Cell,
+    edit: &Edit,
     run: &Asked<'_>,
     kept: &Kept<'_, M>,
     zeros: &[f64],
     constants: &mut Constants,
 ) -> At {
-    let layout = &kept.traces.layout;
-    match &cell.value {
+    let layout = &kept.cache.layout;
+    match &edit.value {
         Value::None => {
-            debug_assert_eq!(cell.op, CellOp::Zero);
-            constants.push(cell.stage, &zeros[..cell.length])
+            debug_assert_eq!(edit.op, EditOp::Zero);
+            constants.push(edit.stage, &zeros[..edit.length])
         }
         Value::Constant(values, offset) => {
-            constants.push(cell.stage, &values[*offset..][..cell.length])
+            constants.push(edit.stage, &values[*offset..][..edit.length])
         }
         Value::Mean {
             over,
@@ -190,10 +190,10 @@ fn written<M>(
             column,
         } => {
             let mean = &kept.means[&(over.label.clone(), *stage, *layer)];
-            constants.push(cell.stage, &mean[*column..][..cell.length])
+            constants.push(edit.stage, &mean[*column..][..edit.length])
         }
         Value::Read(read) => {
-            let (slot, row, column) = kept.shelf.read(layout, read, &run.place.rows, run.pair);
+            let (slot, row, column) = kept.patched.read(layout, read, &run.place.rows, run.pair);
             At::Kept { slot, row, column }
         }
     }
@@ -204,19 +204,19 @@ fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Whether a cell writes the clean run's own value, as far as tokens tell.
-pub(super) fn same_by_tokens(cell: &Cell, pair: &Pair, prompt: Prompt) -> bool {
-    let Value::Read(read) = &cell.value else {
+/// Whether an edit writes the clean run's own value, as far as tokens tell.
+pub(super) fn same_by_tokens(edit: &Edit, pair: &Pair, prompt: Prompt) -> bool {
+    let Value::Read(read) = &edit.value else {
         return false;
     };
     let Origin::Clean(origin) = read.origin else {
         return false;
     };
-    let keys = matches!(cell.stage, Stage::Scores | Stage::Weight);
-    let same_place = (read.stage, read.layer) == kept(cell.stage, cell.layer)
-        && read.position == cell.position
-        && (read.head, read.column) == (if keys { cell.head } else { 0 }, cell.column);
+    let keys = matches!(edit.stage, Stage::Scores | Stage::Pattern);
+    let same_place = (read.stage, read.layer) == kept(edit.stage, edit.layer)
+        && read.position == edit.position
+        && (read.head, read.column) == (if keys { edit.head } else { 0 }, edit.column);
     let ids = |prompt| pair.ids(prompt).unwrap_or(&[]);
     let same_tokens = || read.position < common_prefix(ids(prompt), ids(origin));
-    cell.op == CellOp::Set && cell.is_undone_by_equality() && same_place && same_tokens()
+    edit.op == EditOp::Set && edit.is_undone_by_equality() && same_place && same_tokens()
 }

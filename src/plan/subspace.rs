@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::patch::{Op, Patch};
-use crate::plan::cell::Through;
+use crate::plan::edit::Space;
 use crate::site::stretches;
 
-/// Through what a patch's cells act, and the stretches of a row (of one head) of `width` numbers that
-/// get a cell each.
-pub(super) fn through(patch: &Patch, width: usize) -> (Through, Vec<(usize, usize)>) {
+/// Space what a patch's edits act, and the stretches of a row (of one head) of `width` numbers that
+/// get an edit each.
+pub(super) fn through(patch: &Patch, width: usize) -> (Space, Vec<(usize, usize)>) {
     let whole = vec![(0, width)];
     match (&patch.basis, &patch.op) {
         (Some(basis), _) => {
@@ -18,15 +18,15 @@ pub(super) fn through(patch: &Patch, width: usize) -> (Through, Vec<(usize, usiz
                 picks
             });
             let some = picks.filter(|picks| picks.len() < basis.coordinates());
-            (Through::Basis(basis.clone(), some.map(Arc::from)), whole)
+            (Space::Basis(basis.clone(), some.map(Arc::from)), whole)
         }
         (None, Op::Function(function)) => {
             let picks = patch.columns.as_deref().map(Arc::from);
-            (Through::Function(function.clone(), picks), whole)
+            (Space::Function(function.clone(), picks), whole)
         }
         (None, _) => match &patch.columns {
-            Some(columns) => (Through::Row, stretches(columns.iter().copied())),
-            None => (Through::Row, whole),
+            Some(columns) => (Space::Row, stretches(columns.iter().copied())),
+            None => (Space::Row, whole),
         },
     }
 }

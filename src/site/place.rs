@@ -3,7 +3,7 @@
 use super::{Component, Stage, Width};
 use crate::model::Config;
 
-/// The stage and layer under which a trace keeps a stage's clean value: head inputs and the MLP's
+/// The stage and layer under which a cache keeps a stage's clean value: head inputs and the MLP's
 /// residual input are the residual stream itself, and a layer's output is the next one's input.
 pub fn kept(stage: Stage, layer: usize) -> (Stage, usize) {
     match stage {

@@ -84,7 +84,7 @@ fn layer_norms_of_wide_rows_agree() {
         let own = backend.upload(2, width, Store::Residual, x);
         let input = Rows {
             own: &own,
-            trace: None,
+            cache: None,
             refs: &[Ref::own(1), Ref::own(0)],
         };
         let mut out = backend.matrix(2, width, Store::Branch);

@@ -1,9 +1,9 @@
 //! Patches that write the base's own value: after others, and alone.
 
 use headlight::patch::{Op, Patch};
-use headlight::plan::cell::cells;
 use headlight::plan::cone::{self, Question, Wanted};
 use headlight::plan::cost::flops;
+use headlight::plan::edit::cells;
 use headlight::site::Component;
 
 use super::{computed, draw, freeze, nothing, patch, rows, tiny, upward};

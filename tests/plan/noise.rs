@@ -1,7 +1,7 @@
 //! Noise, which plans draw.
 
 use headlight::patch::{Op, Patch};
-use headlight::plan::cell::{Value, cells};
+use headlight::plan::edit::{Value, cells};
 use headlight::site::Component;
 
 use super::{patch, tiny};

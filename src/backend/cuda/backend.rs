@@ -333,7 +333,7 @@ impl Backend for Cuda {
         let refs: Vec<Ref> = from.iter().map(|row| Ref::own(*row as usize)).collect();
         let rows = Rows {
             own: matrix,
-            trace: None,
+            cache: None,
             refs: &refs,
         };
         rows::gather(self, &rows, 0, Some(to), kept);

@@ -101,7 +101,7 @@ impl<B: Backend> Group<'_, B> {
         outcome: &mut Outcome,
     ) -> Result<(), ExecuteError> {
         let config = self.backend.config();
-        let prompts = &self.traces.layout.prompts;
+        let prompts = &self.cache.layout.prompts;
         let packed: Vec<Packed<'_>> = drawn
             .iter()
             .map(|d| {
@@ -109,7 +109,7 @@ impl<B: Backend> Group<'_, B> {
                 let prompt = place.prompts[&self.pairs[d.pair].runs[d.run].prompt];
                 Packed {
                     cone: &d.cone,
-                    cells: &d.cells,
+                    edits: &d.edits,
                     ids: &prompts[prompt].ids,
                     offset: prompts[prompt].offset,
                     prompts: &place.rows,
@@ -119,7 +119,7 @@ impl<B: Backend> Group<'_, B> {
             })
             .collect();
         let mut chunk =
-            Builder::new(config, &self.traces.layout, &self.means, &self.shelf).build(&packed);
+            Builder::new(config, &self.cache.layout, &self.means, &self.patched).build(&packed);
         let mut spec = ReadoutSpec {
             first: vec![0],
             top: limits.top_of_runs,
@@ -138,7 +138,7 @@ impl<B: Backend> Group<'_, B> {
                 let row = base.offset + *position as usize;
                 let next = chunk.readout.len() + known.len();
                 spec.base.push(*known.entry(row).or_insert_with(|| {
-                    chunk.compared.push(Ref::trace(row));
+                    chunk.compared.push(Ref::cached(row));
                     next as u32
                 }));
             }
@@ -147,7 +147,7 @@ impl<B: Backend> Group<'_, B> {
             self.backend,
             &chunk,
             buffers,
-            &mut self.traces,
+            &mut self.cache,
             &spec,
             limits.stop,
         )?;

@@ -3,19 +3,19 @@
 use crate::backend::{Backend, ReadoutSpec};
 use crate::engine::execute::{ExecuteError, Limits, Outcome};
 use crate::engine::layout::Place;
-use crate::forward::{Buffers, Traces, forward};
-use crate::plan::cell::cells;
+use crate::forward::{ActivationCache, Buffers, forward};
 use crate::plan::chunk::{Builder, Means};
-use crate::plan::shelf::Shelf;
+use crate::plan::edit::edits;
+use crate::plan::patched_cache::PatchedCache;
 use crate::plan::tables::Ref;
 use crate::prompt::pair::PairRuns;
 use crate::site::Stage;
 
-/// KL(base‖source) of every pair, 0 without a source. Both stand in the trace, so this is a chunk of
+/// KL(base‖source) of every pair, 0 without a source. Both stand in the cache, so this is a chunk of
 /// no runs that is only read out.
 pub fn compare<B: Backend>(
     backend: &B,
-    traces: &mut Traces<B::Matrix>,
+    cache: &mut ActivationCache<B::Matrix>,
     buffers: &mut Buffers<B::Matrix>,
     (pairs, places): (&[PairRuns], &[Place]),
     limits: &Limits<'_>,
@@ -25,17 +25,17 @@ pub fn compare<B: Backend>(
     let mut kls = vec![0.0; pairs.len()];
     let last_stream = (Stage::BlockInput, config.layers);
     // without runs nothing is kept, and nothing is asked
-    if !traces.layout.slots.contains_key(&last_stream) {
+    if !cache.layout.slots.contains_key(&last_stream) {
         return Ok(kls);
     }
-    let (none, empty) = (Means::new(), Shelf::default());
-    let mut chunk = Builder::new(config, &traces.layout, &none, &empty).build(&[]);
+    let (none, empty) = (Means::new(), PatchedCache::default());
+    let mut chunk = Builder::new(config, &cache.layout, &none, &empty).build(&[]);
     let mut of = Vec::new();
     for (p, (PairRuns { pair, runs }, place)) in pairs.iter().zip(places).enumerate() {
         // by itself such a pair keeps nothing, and what stands beside it must not matter
         if runs
             .iter()
-            .all(|run| cells(&run.patches, 0, config).is_empty())
+            .all(|run| edits(&run.patches, 0, config).is_empty())
         {
             continue;
         }
@@ -45,13 +45,13 @@ pub fn compare<B: Backend>(
         let Some(base_last) = pair.readout_positions().last().copied() else {
             continue;
         };
-        let offset = |prompt: usize| traces.layout.prompts[prompt].offset;
+        let offset = |prompt: usize| cache.layout.prompts[prompt].offset;
         chunk
             .readout
-            .push(Ref::trace(offset(source) + ids.len() - 1));
+            .push(Ref::cached(offset(source) + ids.len() - 1));
         chunk
             .compared
-            .push(Ref::trace(offset(place.base()) + base_last));
+            .push(Ref::cached(offset(place.base()) + base_last));
         of.push(p);
     }
     let rows = of.len();
@@ -63,7 +63,7 @@ pub fn compare<B: Backend>(
         base: (rows..2 * rows).map(|row| row as u32).collect(),
         ..ReadoutSpec::default()
     };
-    let readouts = forward(backend, &chunk, buffers, traces, &spec, limits.stop)?;
+    let readouts = forward(backend, &chunk, buffers, cache, &spec, limits.stop)?;
     outcome.plan.compared += 2 * (2 * rows * config.vocab * config.width) as u64;
     for (p, readout) in of.into_iter().zip(readouts) {
         kls[p] = readout.kl;

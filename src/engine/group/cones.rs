@@ -7,17 +7,17 @@ use crate::backend::Backend;
 use crate::engine::execute::ExecuteError;
 use crate::engine::layout::readouts;
 use crate::engine::no_op::{Asked, Kept, dead};
-use crate::plan::cell::{Cell, cells};
-use crate::plan::cone::{self, Cone, Question, Wanted};
+use crate::plan::cone::{self, Cone, ConeInput, Wanted};
 use crate::plan::cost::{Flops, flops, layer_values};
-use crate::plan::shelf::RunId;
+use crate::plan::edit::{Edit, edits};
+use crate::plan::patched_cache::RunId;
 use crate::prompt::pair::PairRuns;
 
 /// A run whose light cone is to be drawn.
 pub struct Asking {
     pub pair: usize,
     pub run: usize,
-    pub cells: Vec<Cell>,
+    pub edits: Vec<Edit>,
     /// What others read of it, if it is run for their sake.
     pub kept_as: Option<(RunId, Wanted)>,
 }
@@ -27,7 +27,7 @@ pub struct Drawn {
     pub pair: usize,
     pub run: usize,
     pub cone: Cone,
-    pub cells: Vec<Cell>,
+    pub edits: Vec<Edit>,
     pub flops: Flops,
     /// What its rows take in a chunk.
     pub bytes: u64,
@@ -41,7 +41,7 @@ impl<B: Backend> Group<'_, B> {
         Asking {
             pair,
             run,
-            cells: cells(patches, (self.first + pair) as u32, self.backend.config()),
+            edits: edits(patches, (self.first + pair) as u32, self.backend.config()),
             kept_as: None,
         }
     }
@@ -54,12 +54,12 @@ impl<B: Backend> Group<'_, B> {
                 pair: run.pair,
                 place: &self.places[run.pair],
                 prompt: self.pairs[run.pair].runs[run.run].prompt,
-                cells: &run.cells,
+                edits: &run.edits,
             })
             .collect();
         let kept = Kept {
-            traces: &self.traces,
-            shelf: &self.shelf,
+            cache: &self.cache,
+            patched: &self.patched,
             means: &self.means,
         };
         let dead = dead(self.backend, &kept, &asked)?;
@@ -75,9 +75,9 @@ impl<B: Backend> Group<'_, B> {
             Some((_, wanted)) => (wanted, Vec::new()),
             None => (&nothing, readouts(pair, runs)),
         };
-        let cone = cone::of_run(&Question {
+        let cone = cone::of_run(&ConeInput {
             config,
-            cells: &run.cells,
+            edits: &run.edits,
             readouts: &read_out.into_iter().collect(),
             same: &|i| dead[i],
             wanted,
@@ -88,14 +88,14 @@ impl<B: Backend> Group<'_, B> {
             .map(|l| layer_values(l, config))
             .max()
             .unwrap_or(0);
-        let slack = 512 + 64 * run.cells.len() + 8 * cone.layers.len() * 200;
+        let slack = 512 + 64 * run.edits.len() + 8 * cone.layers.len() * 200;
         Drawn {
             pair: run.pair,
             run: run.run,
             flops: flops(&cone, config),
             bytes: ((widest + cone.bases.values) * self.backend.value_bytes() + slack) as u64,
             cone,
-            cells: run.cells,
+            edits: run.edits,
             kept_as: run.kept_as.map(|(id, _)| id),
         }
     }

@@ -1,4 +1,4 @@
-//! A group of pairs whose traces stand in memory together: its clean runs, then its patched ones.
+//! A group of pairs whose clean activations stand in memory together: its clean runs, then its patched ones.
 //!
 //! What is read and kept of which runs is decided here; `cones.rs` draws the light cones of some, and
 //! `chunks.rs` runs them once enough of them wait. `compare.rs` holds the pairs' own prompts together.
@@ -18,21 +18,21 @@ use crate::engine::collect::Reader;
 use crate::engine::execute::{ExecuteError, Limits, Outcome, PairOutcome};
 use crate::engine::layout::{Place, layout, readouts};
 use crate::engine::levels::{Step, steps};
-use crate::forward::{Buffers, Traces};
+use crate::forward::{ActivationCache, Buffers};
 use crate::patch::{Op, Run};
 use crate::plan::chunk::Means;
-use crate::plan::shelf::{self, RunId, Shelf};
+use crate::plan::patched_cache::{self, PatchedCache, RunId};
 use crate::prompt::pair::PairRuns;
 
-/// Pairs whose traces are held together.
+/// Pairs whose clean activations are held together.
 pub(super) struct Group<'a, B: Backend> {
     backend: &'a B,
     pairs: &'a [PairRuns],
     first: usize,
     places: Vec<Place>,
-    traces: Traces<B::Matrix>,
+    cache: ActivationCache<B::Matrix>,
     means: Means,
-    shelf: Shelf,
+    patched: PatchedCache,
     known: Known,
 }
 
@@ -58,10 +58,10 @@ impl<'a, B: Backend> Group<'a, B> {
                 ids[prompt].extend(missing);
             }
         }
-        let mut traces = Traces::new(backend, layout);
+        let mut cache = ActivationCache::new(backend, layout);
         let read = clean(
             backend,
-            &mut traces,
+            &mut cache,
             buffers,
             &ids,
             limits,
@@ -71,7 +71,7 @@ impl<'a, B: Backend> Group<'a, B> {
         let compared = match limits.kl {
             true => compare(
                 backend,
-                &mut traces,
+                &mut cache,
                 buffers,
                 (pairs, &places),
                 limits,
@@ -120,9 +120,9 @@ impl<'a, B: Backend> Group<'a, B> {
             pairs,
             first,
             places,
-            shelf: Shelf::new(&traces.layout),
+            patched: PatchedCache::new(&cache.layout),
             known: Known::default(),
-            traces,
+            cache,
             means,
         })
     }
@@ -164,8 +164,8 @@ impl<'a, B: Backend> Group<'a, B> {
                 }
                 if !steps.is_empty() {
                     self.flush(&mut queue, buffers, limits, outcome)?;
-                    self.shelf = Shelf::new(&self.traces.layout);
-                    self.traces.clear_shelf();
+                    self.patched = PatchedCache::new(&self.cache.layout);
+                    self.cache.clear_patched();
                 }
             }
         }
@@ -186,7 +186,7 @@ impl<'a, B: Backend> Group<'a, B> {
             let steps = steps(self.pairs, self.first, &runs[..count], config);
             let values = steps
                 .iter()
-                .map(|s| shelf::values(&s.wanted, &self.traces.layout, config));
+                .map(|s| patched_cache::values(&s.wanted, &self.cache.layout, config));
             let bytes = (values.sum::<usize>() * self.backend.value_bytes()) as u64;
             if bytes <= budget {
                 return Ok((count, steps));
@@ -210,27 +210,27 @@ impl<'a, B: Backend> Group<'a, B> {
         outcome: &mut Outcome,
     ) -> Result<(), ExecuteError> {
         for level in steps.chunk_by(|a, b| a.level == b.level) {
-            self.shelf.begin_level();
+            self.patched.begin_level();
             let asking = level.iter().map(|step| Asking {
                 pair: step.id.pair,
                 run: step.id.run,
-                cells: step.cells.clone(),
+                edits: step.edits.clone(),
                 kept_as: Some((step.id, step.wanted.clone())),
             });
             let drawn = self.draw(asking.collect())?;
             for (step, drawn) in level.iter().zip(&drawn) {
                 let place = &self.places[step.id.pair];
                 let clean = place.rows[&self.pairs[step.id.pair].runs[step.id.run].prompt];
-                self.shelf.add(step.id, clean, &drawn.cone.kept);
+                self.patched.add(step.id, clean, &drawn.cone.kept);
             }
-            self.traces.extend(self.backend, &self.shelf.matrices());
+            self.cache.extend(self.backend, &self.patched.matrices());
             let mut queue = Chunks::of((limits.memory / 4).min(self.backend.chunk_bytes()));
             for drawn in drawn {
                 match self.known.insert(drawn.kept_as) {
                     true => outcome.plan.runs += drawn.flops,
                     false => outcome.plan.again += drawn.flops.total(),
                 }
-                // what differs nowhere from the clean run stands in the trace
+                // what differs nowhere from the clean run stands in the cache
                 if drawn.cone.kept.values().any(|rows| !rows.is_empty()) {
                     self.wait(drawn, &mut queue, buffers, limits, outcome)?;
                 }
@@ -244,8 +244,8 @@ impl<'a, B: Backend> Group<'a, B> {
     fn collect(&self, runs: &[(usize, usize)], outcome: &mut Outcome) -> Result<(), ExecuteError> {
         let mut reader = Reader {
             backend: self.backend,
-            traces: &self.traces,
-            shelf: &self.shelf,
+            cache: &self.cache,
+            patched: &self.patched,
             known: HashMap::new(),
         };
         for (p, r) in runs {

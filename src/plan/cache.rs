@@ -22,12 +22,12 @@ pub struct CleanPrompt {
     pub readouts: Positions,
 }
 
-/// The row of position 0 of each of a pair's prompts in a trace.
+/// The row of position 0 of each of a pair's prompts in a cache.
 pub type PromptRows = BTreeMap<Prompt, usize>;
 
 /// The clean runs of a group of pairs, and the stages that are kept of them.
 #[derive(Debug, Clone, Default)]
-pub struct TraceLayout {
+pub struct CacheLayout {
     /// Prompts in the order of their rows.
     pub prompts: Vec<CleanPrompt>,
     /// Index of the matrix that holds a (stage, layer).
@@ -35,7 +35,7 @@ pub struct TraceLayout {
     known: HashMap<Vec<u32>, usize>,
 }
 
-impl TraceLayout {
+impl CacheLayout {
     /// Adds a prompt, or finds it: equal prompts are run once. Positions in `readouts` are read.
     pub fn prompt(&mut self, ids: &[u32], readouts: &Positions) -> usize {
         if let Some(&known) = self.known.get(ids) {
@@ -73,7 +73,7 @@ impl TraceLayout {
         match stage {
             Stage::Ln1Scale | Stage::Ln2Scale | Stage::LnFScale => 1,
             Stage::MlpPre | Stage::MlpActivation => config.inner,
-            Stage::Scores | Stage::Weight => config.heads * self.key_stride(),
+            Stage::Scores | Stage::Pattern => config.heads * self.key_stride(),
             _ => config.width,
         }
     }

@@ -1,7 +1,7 @@
-//! From a run's patches to single cells: one operator on one stretch of columns of one row.
+//! From a run's patches to single edits: one operator on one stretch of columns of one row.
 //!
 //! A patch says "heads 0 and 3 at positions 2 and 4"; what is overwritten is four stretches of a
-//! buffer. Cells carry everything that the light cone and the overwrite kernels need and nothing
+//! buffer. Edits carry everything that the light cone and the overwrite kernels need and nothing
 //! about names, so that the rest of the planner has a single shape to deal with.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub enum Value {
     None,
     /// The activation of a clean run, or of another run of the pair.
     Read(Read),
-    /// A constant: the cell's length of values starting at the offset; in a basis, one for each
+    /// A constant: the edit's length of values starting at the offset; in a basis, one for each
     /// coordinate.
     Constant(Arc<[f64]>, usize),
     /// The mean of an activation over prompts.
@@ -53,9 +53,9 @@ pub struct Read {
     pub column: usize,
 }
 
-/// What a cell does to the value standing there.
+/// What an edit does to the value standing there.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum CellOp {
+pub enum EditOp {
     /// s
     Set,
     /// 0
@@ -70,28 +70,28 @@ pub enum CellOp {
     Interpolate(f64),
 }
 
-/// On what a cell's operator acts.
+/// On what an edit's operator acts.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Through {
+pub enum Space {
     /// The stretch's own numbers.
     Row,
     /// Coordinates of a basis as wide as the stretch: these, ascending, or all.
     Basis(Arc<Basis>, Option<Arc<[usize]>>),
     /// Columns of the stretch, in this order, or all, which go through a function. It stands in the
-    /// operator's place, and the cell's own is not looked at.
+    /// operator's place, and the edit's own is not looked at.
     Function(Function, Option<Arc<[usize]>>),
 }
 
-impl CellOp {
+impl EditOp {
     /// Whether the result does not depend on the value that stood there.
     pub fn replaces(self) -> bool {
-        matches!(self, CellOp::Set | CellOp::Zero)
+        matches!(self, EditOp::Set | EditOp::Zero)
     }
 }
 
 /// One operator on one stretch of columns of one row.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cell {
+pub struct Edit {
     /// Layer; 0 for the embeddings, the number of layers for the final layer norm.
     pub layer: usize,
     /// Where in the layer.
@@ -105,46 +105,46 @@ pub struct Cell {
     /// How many columns.
     pub length: usize,
     /// What is done.
-    pub op: CellOp,
+    pub op: EditOp,
     /// With what.
     pub value: Value,
     /// On what.
-    pub through: Through,
+    pub space: Space,
 }
 
-impl Cell {
+impl Edit {
     /// Whether what stands there afterwards does not depend on what stood there, in any column.
     pub fn replaces(&self) -> bool {
-        self.op.replaces() && self.through == Through::Row
+        self.op.replaces() && self.space == Space::Row
     }
 
-    /// Whether the cell changes no bit where the value that it reads equals the one that stands.
+    /// Whether the edit changes no bit where the value that it reads equals the one that stands.
     pub fn is_undone_by_equality(&self) -> bool {
-        match &self.through {
-            Through::Row => self.op.replaces(),
-            Through::Basis(basis, _) => {
+        match &self.space {
+            Space::Row => self.op.replaces(),
+            Space::Basis(basis, _) => {
                 let read = matches!(self.value, Value::Read(_));
-                basis.is_by_difference() && self.op == CellOp::Set && read
+                basis.is_by_difference() && self.op == EditOp::Set && read
             }
-            Through::Function(..) => false,
+            Space::Function(..) => false,
         }
     }
 }
 
-/// A run's cells in the order in which they act: by layer, stage and row, then as listed.
+/// A run's edits in the order in which they act: by layer, stage and row, then as listed.
 ///
-/// `pair` seeds noise. Patches must have passed [`crate::engine::execute::check`]. Cells that change
+/// `pair` seeds noise. Patches must have passed [`crate::engine::execute::check`]. Edits that change
 /// nothing by their own definition (α = 0, a factor of 1, a level of 0) are left out.
-pub fn cells(patches: &[Patch], pair: u32, config: &Config) -> Vec<Cell> {
-    let mut cells = Vec::new();
+pub fn edits(patches: &[Patch], pair: u32, config: &Config) -> Vec<Edit> {
+    let mut edits = Vec::new();
     for patch in patches {
-        push(patch, pair, config, &mut cells);
+        push(patch, pair, config, &mut edits);
     }
-    cells.sort_by_key(|c| (c.layer, c.stage, c.position));
-    cells
+    edits.sort_by_key(|c| (c.layer, c.stage, c.position));
+    edits
 }
 
-fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
+fn push(patch: &Patch, pair: u32, config: &Config, edits: &mut Vec<Edit>) {
     let component = patch.component;
     let stage = component.stage();
     let layer = layer_of(component, patch.layer, config);
@@ -163,15 +163,15 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
         Op::Collect => return,
         Op::Interpolate(0.0) | Op::Scale(1.0) if !rewrites => return,
         Op::Noise { level: 0.0, .. } if !rewrites => return,
-        Op::Interchange | Op::Skip | Op::Set(_) | Op::Mean(_) | Op::Interpolate(1.0) => CellOp::Set,
-        Op::Zero => CellOp::Zero,
-        Op::Add(_) | Op::Noise { .. } | Op::Function(_) => CellOp::Add,
-        Op::Subtract(_) => CellOp::Subtract,
-        Op::Scale(x) => CellOp::Scale(x),
-        Op::Interpolate(alpha) => CellOp::Interpolate(alpha),
+        Op::Interchange | Op::Skip | Op::Set(_) | Op::Mean(_) | Op::Interpolate(1.0) => EditOp::Set,
+        Op::Zero => EditOp::Zero,
+        Op::Add(_) | Op::Noise { .. } | Op::Function(_) => EditOp::Add,
+        Op::Subtract(_) => EditOp::Subtract,
+        Op::Scale(x) => EditOp::Scale(x),
+        Op::Interpolate(alpha) => EditOp::Interpolate(alpha),
     };
     let width = columns(component, config);
-    let (through, runs) = subspace::through(patch, width);
+    let (space, runs) = subspace::through(patch, width);
     for (i, &position) in patch.positions.iter().enumerate() {
         let from_position = patch.source_positions.as_ref().map_or(position, |s| s[i]);
         for (j, &head) in heads.iter().enumerate() {
@@ -229,14 +229,14 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
                     } => {
                         let key = (*seed, pair, component, patch.layer, head, position, *sample);
                         // column i of the vector takes draw i, whichever columns or keys are touched
-                        let draws = match &through {
-                            Through::Basis(basis, _) => basis.coordinates(),
+                        let draws = match &space {
+                            Space::Basis(basis, _) => basis.coordinates(),
                             _ => first + length,
                         };
                         Value::Constant(super::noise::noise(key, *level, draws).into(), first)
                     }
                 };
-                cells.push(Cell {
+                edits.push(Edit {
                     layer,
                     stage,
                     position,
@@ -245,7 +245,7 @@ fn push(patch: &Patch, pair: u32, config: &Config, cells: &mut Vec<Cell>) {
                     length,
                     op,
                     value,
-                    through: through.clone(),
+                    space: space.clone(),
                 });
             }
         }

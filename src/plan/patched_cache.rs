@@ -1,8 +1,8 @@
 //! What is kept of patched runs for other runs to read, and for files.
 //!
 //! A run that is read differs from its prompt's clean run in few rows only: those stand here, and
-//! every other row is the trace's. Rows are handed out run by run, so a thousand runs that are read
-//! in one row each cost a thousand rows, not a thousand traces.
+//! every other row is the cache's. Rows are handed out run by run, so a thousand runs that are read
+//! in one row each cost a thousand rows, not a thousand cache.
 //!
 //! Runs that read such runs may be read themselves. Each *level* of such a chain has matrices of its
 //! own, so that no pass writes what it reads.
@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::model::Config;
 use crate::patch::Origin;
-use crate::plan::cell::Read;
+use crate::plan::cache::{CacheLayout, PromptRows};
 use crate::plan::cone::Wanted;
-use crate::plan::trace::{PromptRows, TraceLayout};
+use crate::plan::edit::Read;
 use crate::site::Stage;
 
 /// A run that is read: all of it, or only the patches that act before some point.
@@ -43,21 +43,21 @@ type Kept = BTreeMap<usize, (usize, usize)>;
 
 /// Rows kept of patched runs.
 #[derive(Debug, Clone, Default)]
-pub struct Shelf {
-    /// Index of the first matrix, behind the trace's.
+pub struct PatchedCache {
+    /// Index of the first matrix, behind the cache's.
     first: usize,
     level: usize,
     /// By level, stage and layer: which matrix, and how many rows it has.
     slots: BTreeMap<(usize, Stage, usize), (usize, usize)>,
     /// Matrix and row of each kept row.
     rows: HashMap<(RunId, Stage, usize), Kept>,
-    /// Row of the clean run's position 0 in the trace.
+    /// Row of the clean run's position 0 in the cache.
     clean: HashMap<RunId, usize>,
 }
 
-impl Shelf {
-    /// An empty shelf behind the matrices of a trace.
-    pub fn new(layout: &TraceLayout) -> Self {
+impl PatchedCache {
+    /// An empty patched behind the matrices of a cache.
+    pub fn new(layout: &CacheLayout) -> Self {
         Self {
             first: layout.slots.len(),
             ..Self::default()
@@ -74,7 +74,7 @@ impl Shelf {
         self.level += 1;
     }
 
-    /// Makes room for what is kept of a run whose clean prompt begins at row `clean` of the trace.
+    /// Makes room for what is kept of a run whose clean prompt begins at row `clean` of the cache.
     pub fn add(&mut self, id: RunId, clean: usize, kept: &Wanted) {
         self.clean.insert(id, clean);
         for ((layer, stage), positions) in kept {
@@ -123,7 +123,7 @@ impl Shelf {
     /// Matrix, row and column at which what a run of `pair` reads begins.
     pub fn read(
         &self,
-        layout: &TraceLayout,
+        layout: &CacheLayout,
         read: &Read,
         prompts: &PromptRows,
         pair: usize,
@@ -144,7 +144,7 @@ impl Shelf {
     /// Matrix and row of a run's value: its own, or the clean run's where it has none.
     pub fn find(
         &self,
-        layout: &TraceLayout,
+        layout: &CacheLayout,
         id: RunId,
         stage: Stage,
         layer: usize,
@@ -162,7 +162,7 @@ impl Shelf {
 }
 
 /// Numbers that rows of these stages take at most.
-pub fn values(wanted: &Wanted, layout: &TraceLayout, config: &Config) -> usize {
+pub fn values(wanted: &Wanted, layout: &CacheLayout, config: &Config) -> usize {
     let each = wanted.iter();
     each.map(|((_, stage), rows)| rows.len() * layout.width(*stage, config))
         .sum()
