@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use crate::ask::grid::Grid;
 use crate::backend::{Backend, DeviceError};
-use crate::engine::execute;
-use crate::engine::execute::{ExecuteError, Limits, Outcome, Plan};
+use crate::execute;
+use crate::execute::{ExecuteError, Limits, Outcome, Plan};
 use crate::patch::Run;
 use crate::prompt::pair::{Pair, PairRuns};
 

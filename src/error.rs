@@ -54,7 +54,7 @@ pub enum Error {
     Mean(#[from] crate::ask::experiment::MeanError),
     /// Runs that do not fit the model or the memory, or an interruption.
     #[error(transparent)]
-    Execute(#[from] crate::engine::execute::ExecuteError),
+    Execute(#[from] crate::execute::ExecuteError),
     /// A device that failed.
     #[error(transparent)]
     Device(#[from] crate::backend::DeviceError),
@@ -81,7 +81,7 @@ impl Error {
 
     /// Whether the user asked to stop.
     pub fn is_interruption(&self) -> bool {
-        use crate::engine::execute::ExecuteError;
+        use crate::execute::ExecuteError;
         use crate::graph::patching::EdgePatchingError;
         matches!(
             self,

@@ -8,7 +8,7 @@
 //! checkpoint ─ mmap ─▶ weights ───────────────────────────────────────▲
 //! ```
 //!
-//! [`model`] opens a checkpoint, [`sweep`] turns a question into runs, [`plan`] works out what each
+//! [`model`] opens a checkpoint, [`ask`] turns a question into runs, [`plan`] works out what each
 //! run can change, [`forward`] describes GPT-2 once over a [`backend`], and [`report`] writes what
 //! was read.
 
@@ -21,8 +21,8 @@ pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod data;
-pub mod engine;
 pub mod error;
+pub mod execute;
 pub mod files;
 pub mod forward;
 pub mod function;

@@ -171,7 +171,7 @@ proptest! {
         }
         let last = [(Component::BlockOutput, Some(config.layers - 1))];
         let stream = |ids: &[u32]| {
-            let kept = headlight::engine::activations::activations(&cpu, ids, &last, &limits(&stop)).unwrap();
+            let kept = headlight::execute::activations::activations(&cpu, ids, &last, &limits(&stop)).unwrap();
             kept[0].values.clone()
         };
         let size = stream(&base).iter().fold(1.0f64, |m, x| m.max(x.abs()));

@@ -10,7 +10,7 @@ use common::paths::worst;
 use common::{PLENTY, run, try_run};
 use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Readout};
-use headlight::engine::execute::plan;
+use headlight::execute::plan;
 use headlight::graph::node::{self, Projection, Sender};
 use headlight::graph::path::{Freeze, PathError, Paths, Receiver, Receivers, receivers};
 use headlight::model::Checkpoint;

@@ -21,7 +21,7 @@ use emulator::gpu::gpu;
 use headlight::ask::experiment::{Experiment, PairText, RunText};
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::backend::{Backend, Precision, Readout};
-use headlight::engine::execute::{Outcome, PairOutcome, plan};
+use headlight::execute::{Outcome, PairOutcome, plan};
 use headlight::model::Checkpoint;
 use headlight::patch::Op;
 use headlight::prompt::pair::{Pair, PairRuns, PromptText};

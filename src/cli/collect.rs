@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::note;
 use super::setup::Setup;
-use crate::engine::execute::Outcome;
 use crate::error::Error;
+use crate::execute::Outcome;
 use crate::patch::Op;
 use crate::prompt::pair::PairRuns;
 use crate::report::{check_activations, write_activations};

@@ -12,9 +12,9 @@ use super::output::Output;
 use super::setup::Setup;
 use crate::ask::experiment::Experiment;
 use crate::check::CheckError;
-use crate::engine::execute;
-use crate::engine::execute::ExecuteError;
 use crate::error::Error;
+use crate::execute;
+use crate::execute::ExecuteError;
 
 /// Flags of `run`.
 #[derive(Debug, Args)]

@@ -17,9 +17,9 @@ use crate::backend::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, Precision};
-use crate::engine::execute;
-use crate::engine::execute::{ExecuteError, Limits, Outcome};
 use crate::error::Error;
+use crate::execute;
+use crate::execute::{ExecuteError, Limits, Outcome};
 use crate::model::Checkpoint;
 use crate::prompt::pair::PairRuns;
 use crate::results::metric::Metric;

@@ -11,8 +11,8 @@ use rayon::prelude::*;
 
 use super::node::Sender;
 use crate::backend::Backend;
-use crate::engine::activations::activations;
-use crate::engine::execute::{ExecuteError, Limits};
+use crate::execute::activations::activations;
+use crate::execute::{ExecuteError, Limits};
 use crate::model::{Checkpoint, Tensor};
 use crate::site::Component;
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::edge::Edge;
 use super::extent::EdgeAt;
 use super::node::{Receiver, Sender};
-use crate::engine::execute::PairOutcome;
+use crate::execute::PairOutcome;
 use crate::prompt::pair::Pair;
 use crate::results::array::{Array, Arrays};
 use crate::results::metric::{Metric, Reading};

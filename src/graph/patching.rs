@@ -15,7 +15,7 @@ use super::extent::{EdgeAt, Extent};
 use super::node::Sender;
 use crate::backend::Backend;
 use crate::check::check_pair;
-use crate::engine::execute::{ExecuteError, Limits, Outcome, execute};
+use crate::execute::{ExecuteError, Limits, Outcome, execute};
 use crate::model::{Checkpoint, Config};
 use crate::patch::{Op, Patch, Run, Vector};
 use crate::prompt::pair::{Pair, PairRuns};

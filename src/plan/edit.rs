@@ -133,7 +133,7 @@ impl Edit {
 
 /// A run's edits in the order in which they act: by layer, stage and row, then as listed.
 ///
-/// `pair` seeds noise. Patches must have passed [`crate::engine::execute::check`]. Edits that change
+/// `pair` seeds noise. Patches must have passed [`crate::execute::check`]. Edits that change
 /// nothing by their own definition (α = 0, a factor of 1, a level of 0) are left out.
 pub fn edits(patches: &[Patch], pair: u32, config: &Config) -> Vec<Edit> {
     let mut edits = Vec::new();

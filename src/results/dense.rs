@@ -1,7 +1,7 @@
 //! A preset's results as dense arrays, in TransformerLens's axis order.
 
 use crate::ask::preset::{Axis, Cell, Preset};
-use crate::engine::execute::Outcome;
+use crate::execute::Outcome;
 use crate::prompt::pair::PairRuns;
 use crate::results::metric::{Metric, Reading};
 

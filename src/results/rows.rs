@@ -2,7 +2,7 @@
 
 use crate::ask::experiment::PatchText;
 use crate::backend::Readout;
-use crate::engine::execute::Outcome;
+use crate::execute::Outcome;
 use crate::model::Checkpoint;
 use crate::patch::{Op, Patch, Run};
 use crate::prompt::pair::PairRuns;

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::engine::execute::{Outcome, PairOutcome};
+use crate::execute::{Outcome, PairOutcome};
 use crate::prompt::pair::{Pair, PairRuns};
 use crate::results::metric::{Metric, Quantity, Reading};
 use crate::results::table::{Row, Table};

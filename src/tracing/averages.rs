@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::runs::{ROLES, Tracing};
-use crate::engine::execute::Outcome;
+use crate::execute::Outcome;
 use crate::model::Checkpoint;
 use crate::prompt::pair::PairRuns;
 use crate::results::metric::Metric;

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Comparison, Gates, Inputs};
 use crate::backend::Backend;
-use crate::engine::execute::{ExecuteError, Limits, Outcome, execute};
+use crate::execute::{ExecuteError, Limits, Outcome, execute};
 use crate::patch::{MeanOver, Op, Origin, Patch, Run, Vector};
 use crate::prompt::pair::{Pair, PairRuns};
 use crate::site::{Component, columns};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use headlight::backend::cpu::Cpu;
-use headlight::engine::execute::plan;
+use headlight::execute::plan;
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Origin, Patch, Prompt, Run, Vector};
 use headlight::prompt::pair::{Pair, PairRuns};

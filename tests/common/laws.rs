@@ -1,7 +1,7 @@
 //! What every backend keeps, bit for bit, whatever the model, the pairs and the runs.
 
 use headlight::backend::{Backend, Readout};
-use headlight::engine::execute::{ExecuteError, Outcome, plan};
+use headlight::execute::{ExecuteError, Outcome, plan};
 use headlight::patch::{Op, Patch, Run, Vector};
 use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::{Component, Stage, columns};

@@ -18,7 +18,7 @@ pub mod subspaces;
 use std::sync::atomic::AtomicBool;
 
 use headlight::backend::{Backend, Readout};
-use headlight::engine::execute::{ExecuteError, Limits, Outcome, PairOutcome, execute};
+use headlight::execute::{ExecuteError, Limits, Outcome, PairOutcome, execute};
 use headlight::patch::Run;
 use headlight::prompt::pair::{Pair, PairRuns};
 use proptest::test_runner::Config;

@@ -1,7 +1,7 @@
 //! The bound that is known before any value is: exact where patches die by common prefix alone.
 
 use headlight::backend::cpu::Cpu;
-use headlight::engine::execute::{Plan, plan};
+use headlight::execute::{Plan, plan};
 use headlight::model::Checkpoint;
 use headlight::patch::Patch;
 use headlight::prompt::pair::{Pair, PairRuns};

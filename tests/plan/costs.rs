@@ -1,7 +1,7 @@
 //! What a plan costs: DESIGN's figures, whole runs, and what is known before values are.
 
 use headlight::backend::cpu::Cpu;
-use headlight::engine::execute::plan;
+use headlight::execute::plan;
 use headlight::model::Config;
 use headlight::plan::cone;
 use headlight::plan::cost::flops;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::backend::{Backend, DeviceError};
-use crate::engine::levels::collected;
+use crate::execute::levels::collected;
 use crate::forward::ActivationCache;
 use crate::patch::Patch;
 use crate::plan::patched_cache::{PatchedCache, RunId};

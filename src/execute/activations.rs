@@ -2,8 +2,8 @@
 
 use crate::backend::Backend;
 use crate::check::check_pair;
-use crate::engine::clean::clean;
-use crate::engine::execute::{ExecuteError, Limits};
+use crate::execute::clean::clean;
+use crate::execute::{ExecuteError, Limits};
 use crate::forward::{ActivationCache, Buffers};
 use crate::plan::cache::CacheLayout;
 use crate::plan::cost::Flops;

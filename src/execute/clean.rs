@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::backend::{Backend, Readout, ReadoutSpec};
-use crate::engine::execute::{ExecuteError, Limits};
+use crate::execute::{ExecuteError, Limits};
 use crate::forward::{ActivationCache, Buffers, forward};
 use crate::model::Config;
 use crate::patch::Op;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use crate::engine::layout::readouts;
-use crate::engine::no_op::same_by_tokens;
+use crate::execute::layout::readouts;
+use crate::execute::no_op::same_by_tokens;
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch};
 use crate::plan::cone::{self, ConeInput, Wanted};

@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use super::Group;
 use crate::backend::Backend;
-use crate::engine::execute::ExecuteError;
-use crate::engine::layout::readouts;
-use crate::engine::no_op::{Asked, Kept, dead};
+use crate::execute::ExecuteError;
+use crate::execute::layout::readouts;
+use crate::execute::no_op::{Asked, Kept, dead};
 use crate::plan::cone::{self, Cone, ConeInput, Wanted};
 use crate::plan::cost::{Flops, flops, layer_values};
 use crate::plan::edit::{Edit, edits};

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::backend::{Backend, DeviceError, Same, Store, Stretch};
-use crate::engine::layout::Place;
+use crate::execute::layout::Place;
 use crate::forward::ActivationCache;
 use crate::patch::{Origin, Prompt};
 use crate::plan::cache::CacheLayout;

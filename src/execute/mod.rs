@@ -7,18 +7,26 @@
 //!
 //! Groups and chunks bound memory and nothing else: no result depends on where they are cut.
 
+pub mod activations;
+mod clean;
+pub mod collect;
+mod group;
+mod layout;
+mod levels;
+mod no_op;
+
 use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
 use crate::backend::{Backend, DeviceError, Readout, Store};
 use crate::check::{CheckError, check_pair, check_run};
-use crate::engine::clean::{MeanCache, mean_caches};
-use crate::engine::collect::Collection;
-use crate::engine::group::Group;
-use crate::engine::layout::{layout, readouts};
-use crate::engine::levels::steps;
-use crate::engine::no_op::same_by_tokens;
+use crate::execute::clean::{MeanCache, mean_caches};
+use crate::execute::collect::Collection;
+use crate::execute::group::Group;
+use crate::execute::layout::{layout, readouts};
+use crate::execute::levels::steps;
+use crate::execute::no_op::same_by_tokens;
 use crate::forward::{Buffers, ForwardError};
 use crate::model::Config;
 use crate::patch::{Op, Patch, Prompt, Run};
@@ -69,7 +77,7 @@ impl From<ForwardError> for ExecuteError {
 
 impl ExecuteError {
     /// Whether less at a time might do.
-    pub(super) fn is_out_of_memory(&self) -> bool {
+    pub(crate) fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::Device(DeviceError::OutOfMemory { .. }))
     }
 }

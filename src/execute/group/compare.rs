@@ -1,8 +1,8 @@
 //! Each pair's prompts beside each other.
 
 use crate::backend::{Backend, ReadoutSpec};
-use crate::engine::execute::{ExecuteError, Limits, Outcome};
-use crate::engine::layout::Place;
+use crate::execute::layout::Place;
+use crate::execute::{ExecuteError, Limits, Outcome};
 use crate::forward::{ActivationCache, Buffers, forward};
 use crate::plan::chunk::{Builder, Means};
 use crate::plan::edit::edits;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Group;
 use super::cones::Drawn;
 use crate::backend::{Backend, ReadoutSpec};
-use crate::engine::execute::{ExecuteError, Limits, Outcome};
+use crate::execute::{ExecuteError, Limits, Outcome};
 use crate::forward::{Buffers, forward};
 use crate::plan::chunk::{Builder, Packed};
 use crate::plan::tables::Ref;
