@@ -14,7 +14,8 @@ use super::rows::{dot, sum};
 use super::{TASK_ROWS, overwrite};
 use crate::backend::{Attention, KeepKeys};
 use crate::model::Config;
-use crate::plan::tables::{AttentionRows, Keep, Ref, Write};
+use crate::plan::tables::{AttentionRows, Keep, Ref};
+use crate::plan::writes::Write;
 
 /// The own rows and the cache's rows of one matrix.
 #[derive(Clone, Copy)]

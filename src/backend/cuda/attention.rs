@@ -6,7 +6,8 @@ use super::matrix::{Element, Matrix, View};
 use super::queue::{Launch, Queue, Table};
 use super::rows::{Constants, DeviceWrite, views};
 use crate::backend::{Attention, DeviceError, KeepKeys};
-use crate::plan::tables::{AttentionRows, Write};
+use crate::plan::tables::AttentionRows;
+use crate::plan::writes::Write;
 
 /// Rows that see the same keys, each as far as its own count. Mirrors `Tile` in kernels/attention.cu.
 #[repr(C)]

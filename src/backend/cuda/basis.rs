@@ -6,7 +6,7 @@ use super::matrix::Matrix;
 use super::queue::Launch;
 use super::rows::{Constants, views};
 use crate::backend::{BasisOn, Place, Probe};
-use crate::plan::tables::Operand;
+use crate::plan::writes::Operand;
 
 /// Rows and columns of a block's tile.
 const TILE: usize = 64;

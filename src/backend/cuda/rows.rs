@@ -9,7 +9,7 @@ use super::matrix::{Element, Matrix, View};
 use super::queue::{Launch, Queue, Table};
 use crate::backend::{DeviceError, Embedding, Norm, Rows, Same};
 use crate::plan::edit::EditOp;
-use crate::plan::tables::{Operand, Write};
+use crate::plan::writes::{Operand, Write};
 
 /// An overwrite as kernels read it. Mirrors `Write` in kernels/overwrite.cuh.
 #[repr(C)]

@@ -133,15 +133,17 @@ impl<B: Backend> Group<'_, B> {
         }
         if limits.kl {
             let mut known = HashMap::new();
+            let mut rows = Vec::new();
             for (run, position) in &chunk.readout_of {
                 let base = &prompts[self.places[drawn[*run as usize].pair].base()];
                 let row = base.offset + *position as usize;
-                let next = chunk.readout.len() + known.len();
+                let next = chunk.readouts + known.len();
                 spec.base.push(*known.entry(row).or_insert_with(|| {
-                    chunk.compared.push(Ref::cached(row));
+                    rows.push(Ref::cached(row));
                     next as u32
                 }));
             }
+            rows.into_iter().for_each(|row| chunk.compare(row));
         }
         let readouts = forward(
             self.backend,
@@ -152,7 +154,7 @@ impl<B: Backend> Group<'_, B> {
             limits.stop,
         )?;
 
-        outcome.plan.compared += 2 * (chunk.compared.len() * config.vocab * config.width) as u64;
+        outcome.plan.compared += 2 * (chunk.compared() * config.vocab * config.width) as u64;
         // what no patch reached is the base's
         for d in drawn.iter().filter(|d| d.kept_as.is_none()) {
             let pair = &mut outcome.pairs[self.first + d.pair];

@@ -8,7 +8,7 @@ use crate::execute::ExecuteError;
 use crate::execute::layout::readouts;
 use crate::execute::no_op::{Asked, Kept, dead};
 use crate::plan::cone::{self, Cone, ConeInput, Wanted};
-use crate::plan::cost::{Flops, flops, layer_values};
+use crate::plan::cost::{Cost, Flops};
 use crate::plan::edit::{Edit, edits};
 use crate::plan::patched_cache::RunId;
 use crate::prompt::pair::PairRuns;
@@ -82,18 +82,13 @@ impl<B: Backend> Group<'_, B> {
             same: &|i| dead[i],
             wanted,
         });
-        let widest = cone
-            .layers
-            .iter()
-            .map(|l| layer_values(l, config))
-            .max()
-            .unwrap_or(0);
-        let slack = 512 + 64 * run.edits.len() + 8 * cone.layers.len() * 200;
+        let cost = Cost::of(&cone, &run.edits, config);
+        let slack = 512 + 64 * run.edits.len() + 8 * cone.parts.len() * 200;
         Drawn {
             pair: run.pair,
             run: run.run,
-            flops: flops(&cone, config),
-            bytes: ((widest + cone.bases.values) * self.backend.value_bytes() + slack) as u64,
+            flops: cost.flops,
+            bytes: (cost.values * self.backend.value_bytes() + slack) as u64,
             cone,
             edits: run.edits,
             kept_as: run.kept_as.map(|(id, _)| id),

@@ -158,7 +158,7 @@ impl<'a, B: Backend> Group<'a, B> {
                 let runs: Vec<Asking> = runs.map(|(p, r)| self.asking(*p, *r)).collect();
                 for drawn in self.draw(runs)? {
                     outcome.plan.count += 1;
-                    outcome.plan.copied += usize::from(drawn.cone.readouts.is_empty());
+                    outcome.plan.copied += usize::from(drawn.cone.is_unseen());
                     outcome.plan.runs += drawn.flops;
                     self.wait(drawn, &mut queue, buffers, limits, outcome)?;
                 }
