@@ -9,7 +9,24 @@ use pulp::NullaryFnOnce;
 use super::real::Real;
 use crate::model::Activation;
 
-const PARTIALS: usize = 16;
+/// Partial sums of a row.
+pub const PARTIALS: usize = 16;
+
+/// The partial sums of several rows, side by side, folded as those of one.
+#[inline(always)]
+pub fn fold_each<T: Real, const ROWS: usize>(mut partial: [[T; ROWS]; PARTIALS]) -> [T; ROWS] {
+    let mut half = PARTIALS / 2;
+    while half > 0 {
+        for i in 0..half {
+            for row in 0..ROWS {
+                let other = partial[i + half][row];
+                partial[i][row] += other;
+            }
+        }
+        half /= 2;
+    }
+    partial[0]
+}
 
 #[inline(always)]
 fn fold<T: Real>(mut partial: [T; PARTIALS]) -> T {
