@@ -4,17 +4,39 @@
 //! maximum subtracted, w = e / Σe, overwrites, z = Σ w·v in absolute order. A key or value row is
 //! the run's own where it is dirty and the trace's otherwise, which changes where a number is read
 //! and not what is done with it.
+//!
+//! Rows of one run see the same keys, so a task is some of them. It finds their key and value rows once,
+//! and then goes head by head. Where there are several rows, a head's keys are laid side by side, a
+//! vector of keys for each of its d columns, and its values row by row (`Gathered`): scores are then
+//! computed for a vector of keys and several rows at a time, in the 16 partial sums of `rows::dot` and
+//! folded in its order, and each value that is loaded is added to several rows. Where there are few, they
+//! are read where they stand. Both give the same bits.
 
-use pulp::{Arch, NullaryFnOnce};
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::matrix::{Buffer, Shared};
+use super::overwrite;
 use super::real::Real;
-use super::rows::{dot, sum};
-use super::{TASK_ROWS, overwrite};
+use super::rows::{PARTIALS, dot, max, sum};
 use crate::backend::{Attention, KeepKeys};
 use crate::model::Config;
 use crate::plan::tables::{AttentionRows, Keep, Ref, Write};
+
+/// Most rows of a task: the gathering of their keys and values is little beside what they are for.
+const TASK_ROWS: usize = 256;
+/// Rows whose scores stand in memory together.
+const BLOCK_ROWS: usize = 16;
+/// Values that stay in the first-level cache while a block's rows go by.
+const BLOCK_KEYS: usize = 64;
+/// Fewest rows for which keys and values are gathered: with fewer it costs more than it saves.
+const GATHERED_ROWS: usize = 8;
+/// Fewest keys that are.
+const GATHERED_KEYS: usize = 32;
+/// Vectors of z that are summed together.
+const VECTORS: usize = 4;
 
 /// The own rows and the trace's rows of one matrix.
 #[derive(Clone, Copy)]
@@ -33,51 +55,422 @@ impl<'a, T> Pair<'a, T> {
         };
         &data[row * self.width..][..self.width]
     }
+
+    #[inline(always)]
+    fn rows(&self, at: &[Ref]) -> Vec<&'a [T]> {
+        at.iter().map(|at| self.row(*at)).collect()
+    }
 }
 
-/// Attention of one row of z, all heads.
-struct Row<'a, T> {
+/// Some rows of one run, some heads.
+struct Task<'a, T> {
     query: Pair<'a, T>,
     key: Pair<'a, T>,
     value: Pair<'a, T>,
-    rows: &'a AttentionRows,
-    row: usize,
-    heads: usize,
+    table: &'a AttentionRows,
+    rows: Range<usize>,
+    heads: Range<usize>,
+    /// Columns of a head.
+    d: usize,
     scale: T,
-    /// Overwrites and keeps one head's scores.
-    scores: &'a dyn Fn(usize, &mut [T]),
-    /// Overwrites and keeps one head's pattern.
-    pattern: &'a dyn Fn(usize, &mut [T]),
-    /// Scratch for one head's scores.
-    weights: &'a mut Vec<T>,
-    out: &'a mut [T],
+    /// Overwrites and keeps the scores of a row's head.
+    scores: &'a dyn Fn(usize, usize, &mut [T]),
+    /// Overwrites and keeps its pattern.
+    pattern: &'a dyn Fn(usize, usize, &mut [T]),
+    scratch: &'a mut Scratch<T>,
+    out: &'a Shared<T>,
 }
 
-impl<T: Real> NullaryFnOnce for Row<'_, T> {
+/// A thread's buffers.
+#[derive(Default)]
+struct Scratch<T> {
+    /// A head's keys, a panel for each vector of them: `[panels, d, lanes]`.
+    keys: Vec<T>,
+    /// Its values: `[keys, d]`.
+    values: Vec<T>,
+    /// Scores, then pattern, of a block of rows: `[BLOCK_ROWS, panels · lanes]`.
+    scores: Vec<T>,
+    /// `[BLOCK_ROWS, d]`
+    z: Vec<T>,
+}
+
+impl<T: Real> WithSimd for Task<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
-        let d = self.out.len() / self.heads;
-        let query = self.query.row(self.rows.query[self.row]);
-        let first = self.rows.first[self.row] as usize;
-        let seen = first..first + self.rows.count[self.row] as usize;
-        let (keys, values) = (&self.rows.key[seen.clone()], &self.rows.value[seen]);
-        self.weights.resize(keys.len(), T::default());
-        let weights = &mut self.weights[..keys.len()];
-        for (head, z) in self.out.chunks_exact_mut(d).enumerate() {
-            let columns = head * d..(head + 1) * d;
-            let q = &query[columns.clone()];
-            for (w, key) in weights.iter_mut().zip(keys) {
-                *w = dot(q, &self.key.row(*key)[columns.clone()]) * self.scale;
+    fn with_simd<S: Simd>(self, simd: S) {
+        let first = self.table.first[self.rows.start] as usize;
+        let counts = &self.table.count[self.rows.clone()];
+        let seen = first..first + counts.iter().copied().max().unwrap_or(0) as usize;
+        let keys: Vec<&[T]> = self.key.rows(&self.table.key[seen.clone()]);
+        let values: Vec<&[T]> = self.value.rows(&self.table.value[seen]);
+        let mut scratch = std::mem::take(self.scratch);
+        for head in self.heads.clone() {
+            if self.rows.len() >= GATHERED_ROWS && keys.len() >= GATHERED_KEYS {
+                self.gathered(simd, head, &keys, &values, &mut scratch);
+            } else {
+                self.in_place(head, &keys, &values, &mut scratch);
             }
-            (self.scores)(head, weights);
-            softmax(weights);
-            (self.pattern)(head, weights);
-            let value = |j: usize| &self.value.row(values[j])[columns.clone()];
+        }
+        *self.scratch = scratch;
+    }
+}
+
+impl<T: Real> Task<'_, T> {
+    fn columns(&self, head: usize) -> Range<usize> {
+        head * self.d..(head + 1) * self.d
+    }
+
+    /// How many keys a row sees.
+    fn count(&self, row: usize) -> usize {
+        self.table.count[row] as usize
+    }
+
+    #[inline(always)]
+    fn query(&self, row: usize, head: usize) -> &[T] {
+        &self.query.row(self.table.query[row])[self.columns(head)]
+    }
+
+    /// Scores to pattern, overwritten and kept on the way.
+    #[inline(always)]
+    fn settle(&self, row: usize, head: usize, weights: &mut [T]) {
+        (self.scores)(row, head, weights);
+        softmax(weights);
+        (self.pattern)(row, head, weights);
+    }
+
+    /// One head of rows so few that every key and value is read once or twice.
+    #[inline(always)]
+    fn in_place(&self, head: usize, keys: &[&[T]], values: &[&[T]], scratch: &mut Scratch<T>) {
+        let columns = self.columns(head);
+        scratch
+            .scores
+            .resize(keys.len().max(scratch.scores.len()), T::default());
+        scratch.z.resize(BLOCK_ROWS * self.d, T::default());
+        let z = &mut scratch.z[..self.d];
+        for row in self.rows.clone() {
+            let weights = &mut scratch.scores[..self.count(row)];
+            let query = self.query(row, head);
+            for (w, key) in weights.iter_mut().zip(keys) {
+                *w = dot(query, &key[columns.clone()]) * self.scale;
+            }
+            self.settle(row, head, weights);
+            let value = |j: usize| &values[j][columns.clone()];
             weighted_sum(weights, value, z);
+            self.out.write(row, columns.start, z);
         }
     }
+
+    /// One head of several rows.
+    #[inline(always)]
+    fn gathered<S: Simd>(
+        &self,
+        simd: S,
+        head: usize,
+        keys: &[&[T]],
+        values: &[&[T]],
+        scratch: &mut Scratch<T>,
+    ) {
+        let (d, columns, lanes) = (self.d, self.columns(head), T::lanes::<S>());
+        let panels = keys.len().div_ceil(lanes);
+        let wide = panels * lanes;
+        let resize = |buffer: &mut Vec<T>, length| buffer.resize(length, T::default());
+        resize(&mut scratch.keys, wide * d);
+        resize(&mut scratch.values, values.len() * d);
+        resize(&mut scratch.scores, BLOCK_ROWS * wide);
+        resize(&mut scratch.z, BLOCK_ROWS * d);
+        let panel_keys = scratch
+            .keys
+            .chunks_exact_mut(lanes * d)
+            .zip(keys.chunks(lanes));
+        for (panel, keys) in panel_keys {
+            for (j, key) in keys.iter().enumerate() {
+                let column = panel[j..].iter_mut().step_by(lanes);
+                column
+                    .zip(&key[columns.clone()])
+                    .for_each(|(to, k)| *to = *k);
+            }
+        }
+        for (to, value) in scratch.values.chunks_exact_mut(d).zip(values) {
+            to.copy_from_slice(&value[columns.clone()]);
+        }
+        for first in self.rows.clone().step_by(BLOCK_ROWS) {
+            let rows = first..self.rows.end.min(first + BLOCK_ROWS);
+            let mut queries = [&[][..]; BLOCK_ROWS];
+            let mut counts = [0; BLOCK_ROWS];
+            for (i, row) in rows.clone().enumerate() {
+                (queries[i], counts[i]) = (self.query(row, head), self.count(row));
+            }
+            let (queries, counts) = (&queries[..rows.len()], &counts[..rows.len()]);
+            Scores {
+                simd,
+                queries,
+                counts,
+                scale: self.scale,
+                keys: &scratch.keys,
+                d,
+                out: &mut scratch.scores,
+                wide,
+            }
+            .compute();
+            for (row, weights) in rows.clone().zip(scratch.scores.chunks_exact_mut(wide)) {
+                self.settle(row, head, &mut weights[..self.count(row)]);
+            }
+            scratch.z.fill(T::default());
+            Sums {
+                simd,
+                weights: &scratch.scores,
+                wide,
+                counts,
+                values: &scratch.values,
+                d,
+                z: &mut scratch.z,
+            }
+            .compute();
+            for (row, z) in rows.zip(scratch.z.chunks_exact(d)) {
+                self.out.write(row, columns.start, z);
+            }
+        }
+    }
+}
+
+/// Scores of some rows and all keys that any of them sees.
+struct Scores<'a, T, S> {
+    simd: S,
+    queries: &'a [&'a [T]],
+    counts: &'a [usize],
+    scale: T,
+    /// `[panels, d, lanes]`
+    keys: &'a [T],
+    d: usize,
+    /// `[rows, wide]`; what a row does not see is unspecified.
+    out: &'a mut [T],
+    wide: usize,
+}
+
+impl<T: Real, S: Simd> Scores<'_, T, S> {
+    #[inline(always)]
+    fn compute(mut self) {
+        let lanes = T::lanes::<S>();
+        for (panel, keys) in self.keys.chunks_exact(self.d * lanes).enumerate() {
+            let mut row = 0;
+            while row < self.queries.len() {
+                // rows see ever more keys
+                let left = self.queries.len() - row;
+                let most = if S::REGISTER_COUNT >= 32 { 8 } else { 4 };
+                let rows = match left {
+                    8.. if most == 8 => self.tile::<8>(row, panel, keys),
+                    4.. => self.tile::<4>(row, panel, keys),
+                    2.. => self.tile::<2>(row, panel, keys),
+                    _ => self.tile::<1>(row, panel, keys),
+                };
+                row += rows;
+            }
+        }
+    }
+
+    /// R rows and one panel of keys; how many rows.
+    #[inline(always)]
+    fn tile<const R: usize>(&mut self, row: usize, panel: usize, keys: &[T]) -> usize {
+        let (simd, d, lanes) = (self.simd, self.d, T::lanes::<S>());
+        let first = panel * lanes;
+        if self.counts[row..row + R]
+            .iter()
+            .all(|count| *count <= first)
+        {
+            return R;
+        }
+        let queries: [*const T; R] = std::array::from_fn(|r| {
+            assert!(self.queries[row + r].len() == d);
+            self.queries[row + r].as_ptr()
+        });
+        assert!(keys.len() == d * lanes);
+        let keys = keys.as_ptr();
+        let zero = [T::splat(simd, T::default()); R];
+        // two of the partial sums, added: the first of `rows::fold`'s levels
+        let pair = |p: usize| -> [T::Vector<S>; R] {
+            let half = PARTIALS / 2;
+            let mut sums = [zero; 2];
+            for i in (p..d).step_by(PARTIALS) {
+                for (side, sums) in sums.iter_mut().enumerate() {
+                    let i = i + side * half;
+                    if i >= d {
+                        break;
+                    }
+                    // SAFETY: i < d, and the lengths were checked above.
+                    let k = unsafe { keys.add(i * lanes).cast::<T::Vector<S>>().read_unaligned() };
+                    for r in 0..R {
+                        // SAFETY: as above.
+                        let q = T::splat(simd, unsafe { *queries[r].add(i) });
+                        sums[r] = T::fused(simd, q, k, sums[r]);
+                    }
+                }
+            }
+            std::array::from_fn(|r| T::plus(simd, sums[0][r], sums[1][r]))
+        };
+        // the other levels: p + 4, p + 2, p + 1
+        let mut levels = [zero; 4];
+        for (n, p) in [0, 4, 2, 6, 1, 5, 3, 7].into_iter().enumerate() {
+            let mut sums = pair(p);
+            let mut level = 0;
+            while n >> level & 1 == 1 {
+                for r in 0..R {
+                    sums[r] = T::plus(simd, levels[level][r], sums[r]);
+                }
+                level += 1;
+            }
+            levels[level] = sums;
+        }
+        let scale = T::splat(simd, self.scale);
+        for (r, sum) in levels[3].iter().enumerate() {
+            let out = self.out[(row + r) * self.wide + first..][..lanes].as_mut_ptr();
+            // SAFETY: a vector is `lanes` numbers.
+            unsafe {
+                let score = T::times(simd, *sum, scale);
+                out.cast::<T::Vector<S>>().write_unaligned(score);
+            }
+        }
+        R
+    }
+}
+
+/// z of some rows: Σ w·v, each column's sum in absolute order.
+struct Sums<'a, T, S> {
+    simd: S,
+    /// `[rows, wide]`
+    weights: &'a [T],
+    wide: usize,
+    counts: &'a [usize],
+    /// `[keys, d]`
+    values: &'a [T],
+    d: usize,
+    /// `[rows, d]`
+    z: &'a mut [T],
+}
+
+impl<T: Real, S: Simd> Sums<'_, T, S> {
+    #[inline(always)]
+    fn compute(mut self) {
+        let (lanes, rows) = (T::lanes::<S>(), self.counts.len());
+        let together = if S::REGISTER_COUNT >= 32 { 4 } else { 2 };
+        let most = self.counts.iter().copied().max().unwrap_or(0);
+        for first in (0..most).step_by(BLOCK_KEYS) {
+            let keys = first..most.min(first + BLOCK_KEYS);
+            let mut row = 0;
+            while row < rows {
+                let count = if row + together <= rows { together } else { 1 };
+                let mut column = 0;
+                while column < self.d {
+                    let left = self.d - column;
+                    column += match (count, left >= VECTORS * lanes, left >= lanes) {
+                        (4, true, _) => self.tile::<4, VECTORS>(row, column, keys.clone()),
+                        (4, _, true) => self.tile::<4, 1>(row, column, keys.clone()),
+                        (2, true, _) => self.tile::<2, VECTORS>(row, column, keys.clone()),
+                        (2, _, true) => self.tile::<2, 1>(row, column, keys.clone()),
+                        (1, true, _) => self.tile::<1, VECTORS>(row, column, keys.clone()),
+                        (1, _, true) => self.tile::<1, 1>(row, column, keys.clone()),
+                        _ => self.columns(row..row + count, column, keys.clone()),
+                    };
+                }
+                row += count;
+            }
+        }
+    }
+
+    /// R rows by V vectors of columns; how many columns.
+    #[inline(always)]
+    fn tile<const R: usize, const V: usize>(
+        &mut self,
+        row: usize,
+        column: usize,
+        keys: Range<usize>,
+    ) -> usize {
+        let (simd, d, lanes) = (self.simd, self.d, T::lanes::<S>());
+        let ends: [usize; R] =
+            std::array::from_fn(|r| self.counts[row + r].clamp(keys.start, keys.end));
+        let common = ends.into_iter().min().unwrap_or(keys.start);
+        assert!(
+            column + V * lanes <= d
+                && self.values.len() >= keys.end * d
+                && self.weights.len() >= (row + R - 1) * self.wide + keys.end
+                && self.z.len() >= (row + R) * d
+        );
+        let weights: [*const T; R] =
+            std::array::from_fn(|r| self.weights[(row + r) * self.wide..].as_ptr());
+        let z: [*mut T; R] = std::array::from_fn(|r| self.z[(row + r) * d + column..].as_mut_ptr());
+        let values = self.values[column..].as_ptr();
+        // SAFETY: the lengths were checked above: V vectors from `column` on of each value up to
+        // `keys.end` and of each row of z, and each row's weights up to there.
+        unsafe {
+            let load =
+                |at: *const T, v: usize| at.add(v * lanes).cast::<T::Vector<S>>().read_unaligned();
+            let mut sums: [[T::Vector<S>; V]; R] =
+                std::array::from_fn(|r| std::array::from_fn(|v| load(z[r], v)));
+            for j in keys.start..common {
+                let value: [T::Vector<S>; V] = std::array::from_fn(|v| load(values.add(j * d), v));
+                for r in 0..R {
+                    let w = T::splat(simd, *weights[r].add(j));
+                    for v in 0..V {
+                        sums[r][v] = T::fused(simd, w, value[v], sums[r][v]);
+                    }
+                }
+            }
+            for r in 0..R {
+                for j in common..ends[r] {
+                    let w = T::splat(simd, *weights[r].add(j));
+                    for v in 0..V {
+                        sums[r][v] = T::fused(simd, w, load(values.add(j * d), v), sums[r][v]);
+                    }
+                }
+            }
+            for r in 0..R {
+                for v in 0..V {
+                    z[r].add(v * lanes)
+                        .cast::<T::Vector<S>>()
+                        .write_unaligned(sums[r][v]);
+                }
+            }
+        }
+        V * lanes
+    }
+
+    /// Columns that fill no vector; how many.
+    #[inline(always)]
+    fn columns(&mut self, rows: Range<usize>, column: usize, keys: Range<usize>) -> usize {
+        for row in rows {
+            let z = &mut self.z[row * self.d..][column..self.d];
+            for j in keys.start..keys.end.min(self.counts[row]) {
+                let w = self.weights[row * self.wide + j];
+                let value = &self.values[j * self.d..][column..self.d];
+                z.iter_mut()
+                    .zip(value)
+                    .for_each(|(z, v)| *z = w.mul_add(*v, *z));
+            }
+        }
+        self.d - column
+    }
+}
+
+/// Rows of one run that stand together, and heads: all of them in one task where there are enough runs
+/// for every thread.
+fn tasks(rows: &AttentionRows, heads: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for run in rows.first.chunk_by(|a, b| a == b) {
+        let end = start + run.len();
+        let starts = (start..end).step_by(TASK_ROWS);
+        parts.extend(starts.map(|first| first..end.min(first + TASK_ROWS)));
+        start = end;
+    }
+    let together = match parts.len() >= 8 * rayon::current_num_threads() {
+        true => heads,
+        false => 1,
+    };
+    let groups = |part: Range<usize>| {
+        let firsts = (0..heads).step_by(together);
+        firsts.map(move |first| (part.clone(), first..first + together))
+    };
+    parts.into_iter().flat_map(groups).collect()
 }
 
 /// Computes every row of z in `out`, overwriting scores and pattern and keeping them on the way.
@@ -89,7 +482,6 @@ pub fn attention<T: Real>(
     constants: &[T],
     out: &mut Buffer<T>,
 ) {
-    let count = attention.rows.query.len();
     // kept scores and pattern are written while the rest of the trace is read
     let take = |kept: &mut [Buffer<T>], keep: &Option<KeepKeys<'_>>| {
         keep.as_ref().map(|k| std::mem::take(&mut kept[k.slot]))
@@ -128,31 +520,29 @@ pub fn attention<T: Real>(
                 matrix.write(keep.to[row] as usize, head * attention.stride, cells);
             }
         };
-        let width = out.width;
-        out.filled(count)
-            .par_chunks_mut(TASK_ROWS * width)
-            .enumerate()
-            .for_each_init(Vec::new, |weights, (block, rows)| {
-                for (i, out) in rows.chunks_exact_mut(width).enumerate() {
-                    let row = block * TASK_ROWS + i;
-                    arch.dispatch(Row {
-                        query,
-                        key,
-                        value,
-                        rows: attention.rows,
-                        row,
-                        heads: config.heads,
-                        scale,
-                        scores: &|head, cells| {
-                            settle(attention.scores, &keep_scores, row, head, cells);
-                        },
-                        pattern: &|head, cells| {
-                            settle(attention.weights, &keep_pattern, row, head, cells);
-                        },
-                        weights,
-                        out,
-                    });
-                }
+        let tasks = tasks(attention.rows, config.heads);
+        let out = &Shared::new(out);
+        tasks
+            .into_par_iter()
+            .for_each_init(Scratch::default, |scratch, (rows, heads)| {
+                arch.dispatch(Task {
+                    query,
+                    key,
+                    value,
+                    table: attention.rows,
+                    rows,
+                    heads,
+                    d: config.head_width(),
+                    scale,
+                    scores: &|row, head, cells| {
+                        settle(attention.scores, &keep_scores, row, head, cells);
+                    },
+                    pattern: &|row, head, cells| {
+                        settle(attention.weights, &keep_pattern, row, head, cells);
+                    },
+                    scratch,
+                    out,
+                });
             });
     }
     for (keep, matrix) in [
@@ -192,9 +582,7 @@ fn weighted_sum<'a, T: Real>(weights: &[T], value: impl Fn(usize) -> &'a [T], z:
 
 #[inline(always)]
 fn softmax<T: Real>(scores: &mut [T]) {
-    let max = scores
-        .iter()
-        .fold(T::NEG_INFINITY, |m, s| if *s > m { *s } else { m });
+    let max = max(scores);
     scores.iter_mut().for_each(|s| *s = (*s - max).exp());
     let inverse = T::ONE / sum(scores);
     scores.iter_mut().for_each(|s| *s = *s * inverse);

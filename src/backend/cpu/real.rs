@@ -49,6 +49,8 @@ pub trait Real:
     ) -> Self::Vector<S>;
     /// a + b
     fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    /// a · b
+    fn times<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
     /// Stored single-precision numbers as numbers of this type, if they are that.
     fn own(stored: &[f32]) -> Option<&[Self]>;
     /// Rounded to nearest.
@@ -89,6 +91,10 @@ impl Real for f64 {
     #[inline(always)]
     fn plus<S: Simd>(simd: S, a: S::f64s, b: S::f64s) -> S::f64s {
         simd.add_f64s(a, b)
+    }
+    #[inline(always)]
+    fn times<S: Simd>(simd: S, a: S::f64s, b: S::f64s) -> S::f64s {
+        simd.mul_f64s(a, b)
     }
     #[inline(always)]
     fn own(_: &[f32]) -> Option<&[Self]> {
@@ -146,6 +152,10 @@ impl Real for f32 {
     #[inline(always)]
     fn plus<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
         simd.add_f32s(a, b)
+    }
+    #[inline(always)]
+    fn times<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.mul_f32s(a, b)
     }
     #[inline(always)]
     fn own(stored: &[f32]) -> Option<&[Self]> {

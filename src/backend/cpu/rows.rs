@@ -62,11 +62,36 @@ pub fn sum<T: Real>(x: &[T]) -> T {
     sum_by(x, |_, x, acc| acc + x)
 }
 
+/// The largest number; NaN is none.
+#[inline(always)]
+pub fn max<T: Real>(x: &[T]) -> T {
+    let larger = |m: T, x: T| if x > m { x } else { m };
+    let (blocks, rest) = x.as_chunks::<PARTIALS>();
+    let mut most = [T::NEG_INFINITY; PARTIALS];
+    for block in blocks {
+        for lane in 0..PARTIALS {
+            most[lane] = larger(most[lane], block[lane]);
+        }
+    }
+    let all = most.iter().chain(rest);
+    all.fold(T::NEG_INFINITY, |m, x| larger(m, *x))
+}
+
 /// Σ x·y
 #[inline(always)]
 pub fn dot<T: Real>(x: &[T], y: &[T]) -> T {
-    let y = &y[..x.len()];
-    sum_by(x, |i, x, acc| x.mul_add(y[i], acc))
+    let mut partial = [T::default(); PARTIALS];
+    let (x, x_rest) = x.as_chunks::<PARTIALS>();
+    let (y, y_rest) = y.as_chunks::<PARTIALS>();
+    for (x, y) in x.iter().zip(y) {
+        for lane in 0..PARTIALS {
+            partial[lane] = x[lane].mul_add(y[lane], partial[lane]);
+        }
+    }
+    for (partial, (x, y)) in partial.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        *partial = x.mul_add(*y, *partial);
+    }
+    fold(partial)
 }
 
 /// The mean of a row.
