@@ -230,7 +230,7 @@ impl Setup {
 
     /// Limits for library calls that take them directly.
     pub fn limits(&self, memory: u64) -> Limits<'_> {
-        Limits::new(memory, &self.stop)
+        Limits::new(memory).until(&self.stop)
     }
 
     /// How a result is made, for a file.
@@ -306,7 +306,7 @@ impl Task for Execution<'_> {
                     }
                 }
             });
-            let outcome = execute::execute(backend, pairs, &limits);
+            let outcome = Outcome::of(backend, pairs, &limits);
             drop(running);
             outcome
         });

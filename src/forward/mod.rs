@@ -14,11 +14,12 @@ mod basis;
 mod mlp;
 mod step;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::basis::Bases;
 use self::step::{Input, Step};
-use crate::backend::{Backend, DeviceError, Embedding, Norm, Readout, ReadoutSpec, Store};
+use crate::backend::{Backend, DeviceError, Embedding, Norm, ReadoutSpec, Store};
 use crate::plan::cache::CacheLayout;
 use crate::plan::tables::{Chunk, LayerTables, Ref};
 use crate::site::Stage;
@@ -27,8 +28,8 @@ use crate::site::Stage;
 /// those of patched runs.
 #[derive(Debug)]
 pub struct ActivationCache<M> {
-    /// What stands where.
-    pub layout: CacheLayout,
+    /// What stands where; whoever plans shares it.
+    pub layout: Arc<CacheLayout>,
     /// One matrix a slot, `[layout.rows(), width]`.
     pub matrices: Vec<M>,
 }
@@ -43,7 +44,10 @@ impl<M> ActivationCache<M> {
             .iter()
             .map(|(_, stage)| backend.matrix(layout.rows(), width(*stage), Store::of(*stage)))
             .collect();
-        Self { layout, matrices }
+        Self {
+            layout: Arc::new(layout),
+            matrices,
+        }
     }
 
     /// Adds matrices of patched runs, by stage and rows.
@@ -160,7 +164,7 @@ pub enum ForwardError {
     Device(#[from] DeviceError),
 }
 
-/// Runs one chunk and reads it out. Clean chunks write `cache`, others read them.
+/// Runs one chunk and reads it out; [`Backend::finish`] waits for what was read. Clean chunks write `cache`, others read them.
 ///
 /// # Errors
 ///
@@ -172,7 +176,7 @@ pub fn forward<B: Backend>(
     cache: &mut ActivationCache<B::Matrix>,
     spec: &ReadoutSpec,
     stop: &AtomicBool,
-) -> Result<Vec<Readout>, ForwardError> {
+) -> Result<B::Readouts, ForwardError> {
     buffers.reserve(backend, chunk);
     // they stay with the buffers, and are read while the buffers are written
     let mut bases = std::mem::take(&mut buffers.bases);
@@ -193,7 +197,7 @@ fn run<B: Backend>(
     chunk: &Chunk,
     spec: &ReadoutSpec,
     stop: &AtomicBool,
-) -> Result<Vec<Readout>, ForwardError> {
+) -> Result<B::Readouts, ForwardError> {
     input(step, buffers, chunk);
     for (i, tables) in chunk.layers.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
@@ -234,7 +238,7 @@ fn readout<B: Backend>(
     b: &mut Buffers<B::Matrix>,
     chunk: &Chunk,
     spec: &ReadoutSpec,
-) -> Result<Vec<Readout>, DeviceError> {
+) -> Result<B::Readouts, DeviceError> {
     let refs = [&chunk.readout[..], &chunk.compared].concat();
     let input = Input {
         own: &b.stream,

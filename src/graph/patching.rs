@@ -15,7 +15,7 @@ use super::extent::{EdgeAt, Extent};
 use super::node::Sender;
 use crate::backend::Backend;
 use crate::check::check_pair;
-use crate::execute::{ExecuteError, Limits, Outcome, execute};
+use crate::execute::{ExecuteError, Limits, Outcome};
 use crate::model::{Checkpoint, Config};
 use crate::patch::{Op, Patch, Run, Vector};
 use crate::prompt::pair::{Pair, PairRuns};
@@ -141,7 +141,7 @@ pub fn patch_edges<B: Backend>(
             pair: pair.clone(),
             runs: std::mem::take(runs).into(),
         };
-        let outcome = execute(backend, std::slice::from_ref(&pair), limits)?;
+        let outcome = Outcome::of(backend, std::slice::from_ref(&pair), limits)?;
         let count = edges.len();
         done(Batch {
             edges,

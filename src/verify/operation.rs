@@ -285,7 +285,7 @@ impl Unembedding {
             ranks: false,
             base: self.base.clone(),
         };
-        backend.readout(&input, self.rows, &spec)
+        backend.finish(backend.readout(&input, self.rows, &spec)?)
     }
 }
 
