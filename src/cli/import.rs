@@ -12,18 +12,18 @@ use super::pairs::Where;
 use super::prompts::{Answers, default_targets, token_id};
 use super::setup::Setup;
 use super::{Global, note};
-use crate::data::position::Position;
+use crate::ask::grid::Span;
+use crate::check::check_pair;
 use crate::data::{Example, Reading};
 use crate::error::Error;
+use crate::prompt::pair::{Pair, PairRuns, PromptText};
+use crate::prompt::position::Position;
 use crate::pyvene::columns::Part;
 use crate::pyvene::configuration::{Configuration, Representation};
 use crate::pyvene::experiment::{self, Asked, Located, Written};
 use crate::pyvene::state::Tensor;
 use crate::pyvene::steps::{self, Reads, Step, steps};
 use crate::report::WholeFile;
-use crate::sweep::check::check_pair;
-use crate::sweep::grid::Span;
-use crate::sweep::pair::{Pair, PairRuns, PromptText};
 
 /// Flags of `import`.
 #[derive(Debug, Args)]

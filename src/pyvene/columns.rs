@@ -2,7 +2,7 @@
 
 use super::configuration::{Dimension, Representation};
 use super::kind::Kind;
-use crate::sweep::grid::Span;
+use crate::ask::grid::Span;
 
 /// A part of a row, or of the coordinates of a basis, as pyvene's `subspaces` would name it.
 #[derive(Debug, Clone, PartialEq, Eq)]

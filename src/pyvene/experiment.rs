@@ -15,8 +15,8 @@ use super::state::{StateDict, Tensor};
 use super::steps::{PatchedPrompt, Reads, Step};
 use super::{PyveneError, printable};
 use crate::model::Config;
+use crate::prompt::pair::PromptText;
 use crate::site::{Component, Width};
-use crate::sweep::pair::PromptText;
 
 /// Where one representation acts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

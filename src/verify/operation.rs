@@ -30,7 +30,7 @@ pub(super) enum After {
     Activation,
     Residual {
         own: Vec<f64>,
-        trace: Vec<f64>,
+        cache: Vec<f64>,
         refs: Vec<Ref>,
     },
 }
@@ -55,16 +55,16 @@ impl Operation for LinearLayer {
         let zeros = vec![0.0; count * self.width];
         let mut out = backend.upload(count, self.width, self.stores[1], &zeros);
         let residual = match &self.after {
-            After::Residual { own, trace, .. } => Some([
+            After::Residual { own, cache, .. } => Some([
                 backend.upload(count, n, Store::Residual, own),
-                backend.upload(count, n, Store::Residual, trace),
+                backend.upload(count, n, Store::Residual, cache),
             ]),
             _ => None,
         };
         let epilogue = match (&self.after, &residual) {
-            (After::Residual { refs, .. }, Some([own, trace])) => Epilogue::Residual(Rows {
+            (After::Residual { refs, .. }, Some([own, cache])) => Epilogue::Residual(Rows {
                 own,
-                trace: Some(trace),
+                cache: Some(cache),
                 refs,
             }),
             (After::Activation, _) => Epilogue::Activate,
@@ -90,7 +90,7 @@ impl Operation for LinearLayer {
 pub(super) struct LayerNorm {
     pub norm: Norm,
     pub own: Vec<f64>,
-    pub trace: Vec<f64>,
+    pub cache: Vec<f64>,
     pub refs: Vec<Ref>,
     /// As the scale, the normalised row and the affine map, one after another.
     pub thirds: bool,
@@ -100,10 +100,10 @@ impl Operation for LayerNorm {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (rows, width) = (self.refs.len(), backend.config().width);
         let own = backend.upload(rows, width, Store::Residual, &self.own);
-        let trace = backend.upload(rows, width, Store::Residual, &self.trace);
+        let cache = backend.upload(rows, width, Store::Residual, &self.cache);
         let input = Rows {
             own: &own,
-            trace: Some(&trace),
+            cache: Some(&cache),
             refs: &self.refs,
         };
         let mut out = backend.matrix(rows, width, Store::Branch);
@@ -138,7 +138,7 @@ impl Operation for Activate {
 /// A sum of rows, its rows gathered behind it, and both kept in another order.
 pub(super) struct Sum {
     pub own: [Vec<f64>; 2],
-    pub trace: [Vec<f64>; 2],
+    pub cache: [Vec<f64>; 2],
     pub refs: [Vec<Ref>; 2],
     pub places: Vec<u32>,
     pub width: usize,
@@ -148,13 +148,13 @@ impl Operation for Sum {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (rows, width) = (self.places.len(), self.width);
         let upload = |values: &Vec<f64>| backend.upload(rows, width, Store::Residual, values);
-        let (own, trace) = (
+        let (own, cache) = (
             self.own.each_ref().map(upload),
-            self.trace.each_ref().map(upload),
+            self.cache.each_ref().map(upload),
         );
         let [a, b] = [0, 1].map(|i| Rows {
             own: &own[i],
-            trace: Some(&trace[i]),
+            cache: Some(&cache[i]),
             refs: &self.refs[i],
         });
         let mut out = backend.matrix(2 * rows, width, Store::Residual);
@@ -194,7 +194,7 @@ pub(super) struct AttentionOf {
     pub width: usize,
     pub stride: usize,
     pub own: Vec<f64>,
-    pub trace: Vec<f64>,
+    pub cache: Vec<f64>,
     pub constants: Vec<f64>,
     pub rows: AttentionRows,
     pub keep_to: Vec<u32>,
@@ -210,7 +210,7 @@ impl Operation for AttentionOf {
         let own = backend.upload(stored, width, Store::Heads, &self.own);
         let zeros = vec![0.0; count * keys];
         let mut kept = [
-            backend.upload(stored, width, Store::Heads, &self.trace),
+            backend.upload(stored, width, Store::Heads, &self.cache),
             backend.upload(count, keys, Store::Residual, &zeros),
             backend.upload(count, keys, Store::Residual, &zeros),
         ];
@@ -231,7 +231,7 @@ impl Operation for AttentionOf {
             scores: &self.scores,
             weights: &self.weights,
             keep_scores: keep(1),
-            keep_weights: keep(2),
+            keep_pattern: keep(2),
             stride: self.stride,
         };
         backend.attention(&attention, &mut kept, &constants, &mut out);
@@ -285,7 +285,7 @@ impl Unembedding {
             ranks: false,
             base: self.base.clone(),
         };
-        backend.readout(&input, self.rows, &spec)
+        backend.finish(backend.readout(&input, self.rows, &spec)?)
     }
 }
 
