@@ -158,7 +158,7 @@ pub fn attention(
         launch = launch
             .table(views(queue, kept, Element::F32))
             .pointer(constants.pointer(Element::F32));
-        for keep in [attention.keep_scores, attention.keep_weights] {
+        for keep in [attention.keep_scores, attention.keep_pattern] {
             let to = keep.map_or(queue.null(), |keep| queue.table(keep.to));
             let matrix = keep.map_or(View::NONE, |KeepKeys { slot, .. }| kept[slot].view());
             launch = launch.view(matrix).table(to);

@@ -180,7 +180,7 @@ pub(super) fn linear(cuda: &Cuda, linear: &Linear<'_, Matrix>, out: &mut Matrix)
             Epilogue::None => (0, View::NONE, View::NONE, queue.null()),
             Epilogue::Activate => (1, View::NONE, View::NONE, queue.null()),
             Epilogue::Residual(rows) => {
-                let trace = rows.trace.map_or(View::NONE, Matrix::view);
+                let trace = rows.cache.map_or(View::NONE, Matrix::view);
                 (2, rows.own.view(), trace, queue.refs(rows.refs))
             }
         };

@@ -8,7 +8,7 @@ use super::linear::activation;
 use super::matrix::{Element, Matrix, View};
 use super::queue::{Launch, Queue, Table};
 use crate::backend::{DeviceError, Embedding, Norm, Rows, Same};
-use crate::plan::cell::CellOp;
+use crate::plan::edit::EditOp;
 use crate::plan::tables::{Operand, Write};
 
 /// An overwrite as kernels read it. Mirrors `Write` in kernels/overwrite.cuh.
@@ -31,12 +31,12 @@ pub struct DeviceWrite {
 impl From<&Write> for DeviceWrite {
     fn from(write: &Write) -> Self {
         let (op, scalar) = match write.op {
-            CellOp::Set => (0, 0.0),
-            CellOp::Zero => (1, 0.0),
-            CellOp::Add => (2, 0.0),
-            CellOp::Subtract => (3, 0.0),
-            CellOp::Scale(x) => (4, x),
-            CellOp::Interpolate(alpha) => (5, alpha),
+            EditOp::Set => (0, 0.0),
+            EditOp::Zero => (1, 0.0),
+            EditOp::Add => (2, 0.0),
+            EditOp::Subtract => (3, 0.0),
+            EditOp::Scale(x) => (4, x),
+            EditOp::Interpolate(alpha) => (5, alpha),
         };
         let (operand, slot, operand_row, operand_column) = match write.operand {
             Operand::None => (0, 0, 0, 0),
@@ -113,7 +113,7 @@ impl RowArguments for Launch {
     fn own_and_trace(self, queue: &mut Queue, rows: &Rows<'_, Matrix>) -> Self {
         let refs = queue.refs(rows.refs);
         self.view(rows.own.view())
-            .view(rows.trace.map_or(View::NONE, Matrix::view))
+            .view(rows.cache.map_or(View::NONE, Matrix::view))
             .table(refs)
     }
 }
