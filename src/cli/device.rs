@@ -57,8 +57,9 @@ impl Choice {
     /// # Errors
     ///
     /// [`Error::Usage`]: a GPU was asked for, or a precision that only GPUs have, and something that
-    /// it needs is missing.
+    /// it needs is missing; or `HEADLIGHT_CPU` names no instructions that this machine has.
     pub fn of(global: &Global, config: &Config) -> Result<Self, Error> {
+        Instructions::chosen().map_err(|why| Error::Usage(why.to_string()))?;
         let (wish, precision) = (global.device, global.precision);
         let name = precision.name();
         if wish == Wish::Cpu && !precision.on_cpu() {
@@ -120,7 +121,7 @@ impl Choice {
     pub fn describe(&self, threads: usize) -> String {
         match self {
             Self::Cpu(why) => {
-                let instructions = Instructions::best().name();
+                let instructions = Instructions::used().name();
                 format!(
                     "cpu, {}, {instructions} ({why})",
                     counted(threads, "thread")

@@ -49,7 +49,7 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
             out,
             "cpu        {}, {}",
             counted(threads, "thread"),
-            Instructions::best().name()
+            Instructions::used().name()
         )?;
         writeln!(out, "gpu        {}", choice.describe_gpu())?;
         writeln!(out, "would use  {}", choice.describe(threads))

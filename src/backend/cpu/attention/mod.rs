@@ -369,3 +369,166 @@ fn softmax<T: Real>(scores: &mut [T]) {
     let inverse = T::ONE / sum(scores);
     scores.iter_mut().for_each(|s| *s = *s * inverse);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::Instructions;
+    use crate::model::Checkpoint;
+
+    fn buffer<T: Real>(rows: usize, width: usize, seed: u64) -> Buffer<T> {
+        let mut state = seed;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            T::from((state >> 40) as f32 / (1 << 22) as f32 - 2.0)
+        };
+        Buffer {
+            data: (0..rows * width).map(|_| next()).collect(),
+            rows,
+            width,
+        }
+    }
+
+    /// A row's z of one head as the module's documentation states it, one number after the other.
+    fn stated<T: Real>(query: &[T], keys: &[&[T]], values: &[&[T]], scale: T) -> Vec<T> {
+        let dot = |key: &&[T]| {
+            let mut partial = [T::default(); 16];
+            for (i, (q, k)) in query.iter().zip(*key).enumerate() {
+                partial[i % 16] = q.mul_add(*k, partial[i % 16]);
+            }
+            for half in [8, 4, 2, 1] {
+                for i in 0..half {
+                    partial[i] = partial[i] + partial[i + half];
+                }
+            }
+            partial[0] * scale
+        };
+        let scores: Vec<T> = keys.iter().map(dot).collect();
+        let most = scores
+            .iter()
+            .copied()
+            .fold(T::NEG_INFINITY, |m, x| match x > m {
+                true => x,
+                false => m,
+            });
+        let exponentials: Vec<T> = scores.iter().map(|x| (*x - most).exp()).collect();
+        let inverse = T::ONE / sum(&exponentials);
+        let mut z = vec![T::default(); query.len()];
+        for (e, value) in exponentials.iter().zip(values) {
+            let w = *e * inverse;
+            z.iter_mut()
+                .zip(*value)
+                .for_each(|(z, v)| *z = w.mul_add(*v, *z));
+        }
+        z
+    }
+
+    /// Runs of `length` tokens whose keys are the cache's up to `from` and their own from there on, and
+    /// whose z is computed at some of their own positions.
+    fn check<T: Real>(runs: &[(usize, usize)], every: usize, heads: usize, d: usize) {
+        let config = Config {
+            heads,
+            width: heads * d,
+            ..Checkpoint::demo().unwrap().config.clone()
+        };
+        let (mut table, mut own) = (AttentionRows::default(), 0);
+        for (length, from) in runs {
+            let first = table.key.len() as u32;
+            for p in 0..*length {
+                let at = if p < *from {
+                    Ref::cache(p)
+                } else {
+                    Ref::own(own + p - from)
+                };
+                table.key.push(at);
+                table.value.push(at);
+            }
+            for p in (*from..*length).step_by(every) {
+                table.query.push(Ref::own(own + p - from));
+                table.first.push(first);
+                table.count.push(p as u32 + 1);
+            }
+            own += length - from;
+        }
+        let longest = runs.iter().map(|run| run.0).max().unwrap();
+        let [query, key, value] = [1, 2, 3].map(|seed| buffer::<T>(own, config.width, seed));
+        let mut kept: Vec<_> = [4, 5]
+            .map(|seed| buffer::<T>(longest, config.width, seed))
+            .into();
+        let count = table.query.len();
+        let scale = T::from_f64(config.score_scale(0));
+        let mut expected = Vec::new();
+        for row in 0..count {
+            let first = table.first[row] as usize;
+            let seen = first..first + table.count[row] as usize;
+            for head in 0..heads {
+                let columns = head * d..(head + 1) * d;
+                let of = |own: &'_ Buffer<T>, cache: &'_ Buffer<T>, at: &Ref| -> Vec<T> {
+                    let row = match at.row() {
+                        Ok(row) => own.row(row),
+                        Err(row) => cache.row(row),
+                    };
+                    row[columns.clone()].to_vec()
+                };
+                let rows = |own, cache, refs: &[Ref]| -> Vec<Vec<T>> {
+                    refs.iter().map(|at| of(own, cache, at)).collect()
+                };
+                let keys = rows(&key, &kept[0], &table.key[seen.clone()]);
+                let values = rows(&value, &kept[1], &table.value[seen.clone()]);
+                let query = of(&query, &query, &table.query[row]);
+                let keys: Vec<&[T]> = keys.iter().map(|k| &**k).collect();
+                let values: Vec<&[T]> = values.iter().map(|v| &**v).collect();
+                expected.extend(stated(&query, &keys, &values, scale));
+            }
+        }
+        for instructions in Instructions::available() {
+            let mut out = buffer::<T>(count, config.width, 6);
+            let operands = Attention {
+                layer: 0,
+                query: (&query, None),
+                key: (&key, Some(0)),
+                value: (&value, Some(1)),
+                rows: &table,
+                scores: &[],
+                pattern: &[],
+                keep_scores: None,
+                keep_pattern: None,
+                stride: longest,
+            };
+            let arch = instructions.arch().unwrap();
+            attention(arch, &config, &operands, &mut kept, &[], &mut out);
+            let pairs = out.data.iter().zip(&expected);
+            let wrong = pairs.enumerate().find(|(_, (a, b))| !a.same_bits(**b));
+            assert_eq!(wrong, None, "{runs:?}, {heads} × {d}, {instructions:?}");
+        }
+    }
+
+    fn check_all<T: Real>() {
+        // few rows and many, with gaps and without, keys that fill no vector or many; heads whose columns
+        // fill no vector, one and a part, several
+        let runs: [&[(usize, usize)]; 4] = [
+            &[(1, 0), (5, 0), (7, 6)],
+            &[(40, 0)],
+            &[(70, 41), (33, 32), (90, 3), (34, 30)],
+            &[(300, 0), (41, 12)],
+        ];
+        for runs in runs {
+            for (heads, d) in [(2, 1), (3, 6), (2, 22), (2, 64), (1, 80)] {
+                check::<T>(runs, 1, heads, d);
+                check::<T>(runs, 3, heads, d);
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_is_computed_in_the_stated_order_in_f32() {
+        check_all::<f32>();
+    }
+
+    #[test]
+    fn every_row_is_computed_in_the_stated_order_in_f64() {
+        check_all::<f64>();
+    }
+}

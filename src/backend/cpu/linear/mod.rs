@@ -319,3 +319,144 @@ impl<T: Real> Task<'_, '_, '_, T> {
         unsafe { std::slice::from_raw_parts_mut(output.base.add(start), self.columns.len()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use half::{bf16, f16};
+
+    use super::*;
+    use crate::backend::cpu::Instructions;
+
+    /// Numbers in −1..1 that fill their mantissas.
+    fn numbers(count: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// The sum that the module's documentation states, one number after the other.
+    fn stated<T: Real>(row: &[T], weight: impl Fn(usize) -> T) -> T {
+        let blocks = row.chunks(256).enumerate().map(|(b, block)| {
+            let terms = block.iter().enumerate();
+            terms.fold(T::default(), |sum, (i, x)| {
+                x.mul_add(weight(256 * b + i), sum)
+            })
+        });
+        blocks.reduce(|all, block| all + block).unwrap_or_default()
+    }
+
+    fn check<T: Real>(
+        name: &str,
+        factor: Factor<'_, T>,
+        weight: &dyn Fn(usize, usize) -> T,
+        rows: usize,
+        columns: Range<usize>,
+    ) {
+        let inputs = factor.inputs();
+        let input: Vec<T> = numbers(rows * inputs, 7).into_iter().map(T::from).collect();
+        let input = |m: usize| &input[m * inputs..][..inputs];
+        // rows that stand in another order, with numbers between them that nobody may touch
+        let (width, stride) = (columns.len(), columns.len() + 3);
+        let place = |m: usize| (m * 7 + 3) % rows.next_power_of_two().max(8);
+        let untouched = T::from(-77.0);
+        for instructions in Instructions::available() {
+            let mut out = vec![untouched; rows.next_power_of_two().max(8) * stride];
+            let product = Product {
+                weight: factor,
+                columns: columns.clone(),
+                rows,
+                row: &input,
+                place: &place,
+                output: Output {
+                    base: out.as_mut_ptr(),
+                    stride,
+                },
+                finish: &|m, first, out: &mut [T]| {
+                    assert!(first >= columns.start && first + out.len() <= columns.end);
+                    out.iter_mut().for_each(|x| *x = *x + T::from(m as f32));
+                },
+            };
+            super::product(instructions.arch().unwrap(), &product);
+            let mut expected = vec![untouched; out.len()];
+            for m in 0..rows {
+                for (n, column) in columns.clone().enumerate() {
+                    let sum = stated(input(m), |k| weight(k, column));
+                    expected[place(m) * stride + n] = sum + T::from(m as f32);
+                }
+            }
+            let wrong = out
+                .iter()
+                .zip(&expected)
+                .position(|(a, b)| !a.same_bits(*b));
+            let [k, m] = [inputs, rows];
+            assert_eq!(wrong, None, "{name}, {m} × {k} → {width}, {instructions:?}");
+        }
+    }
+
+    fn check_all<T: Real>() {
+        // rows that fill no tile, one, several, and several tasks; K of one block, of several and of a
+        // part; columns that fill no panel, end within one, and begin anywhere
+        let shapes = [
+            (1, 5, 0..1),
+            (2, 256, 0..7),
+            (3, 257, 1..34),
+            (5, 600, 0..96),
+            (6, 16, 5..69),
+            (13, 300, 0..40),
+            (29, 513, 2..200),
+            (193, 40, 0..33),
+            (400, 64, 3..36),
+        ];
+        for (rows, inputs, columns) in shapes {
+            let stride = columns.end + 2;
+            let stored = numbers(inputs * stride, 3);
+            let at = |k: usize, n: usize| stored[k * stride + n];
+            let halves: Vec<f16> = stored.iter().map(|x| f16::from_f32(*x)).collect();
+            let brains: Vec<bf16> = stored.iter().map(|x| bf16::from_f32(*x)).collect();
+            let own: Vec<T> = stored.iter().map(|x| T::from(*x)).collect();
+            let factor = |data, round| {
+                Factor::Stored(Matrix {
+                    data,
+                    stride,
+                    inputs,
+                    round,
+                })
+            };
+            let half = |k, n| T::from(f16::from_f32(at(k, n)).to_f32());
+            let brain = |k, n| T::from(bf16::from_f32(at(k, n)).to_f32());
+            let whole = |k, n| T::from(at(k, n));
+            let check = |name, factor, weight: &dyn Fn(usize, usize) -> T| {
+                check(name, factor, weight, rows, columns.clone());
+            };
+            let f32s = Data::F32(&stored);
+            check("f32", factor(f32s, Rounding::None), &whole);
+            check("f32 to f16", factor(f32s, Rounding::F16), &half);
+            check("f32 to bf16", factor(f32s, Rounding::Bf16), &brain);
+            check("f16", factor(Data::F16(&halves), Rounding::None), &half);
+            check("bf16", factor(Data::BF16(&brains), Rounding::None), &brain);
+            let own = Factor::Own {
+                data: &own,
+                inputs,
+                columns: stride,
+            };
+            check("own", own, &whole);
+        }
+    }
+
+    #[test]
+    fn every_shape_is_summed_in_the_stated_order_in_f32() {
+        check_all::<f32>();
+    }
+
+    #[test]
+    fn every_shape_is_summed_in_the_stated_order_in_f64() {
+        check_all::<f64>();
+    }
+}
