@@ -438,7 +438,7 @@ mod tests {
             let first = table.key.len() as u32;
             for p in 0..*length {
                 let at = if p < *from {
-                    Ref::cache(p)
+                    Ref::cached(p)
                 } else {
                     Ref::own(own + p - from)
                 };
@@ -492,7 +492,7 @@ mod tests {
                 value: (&value, Some(1)),
                 rows: &table,
                 scores: &[],
-                pattern: &[],
+                weights: &[],
                 keep_scores: None,
                 keep_pattern: None,
                 stride: longest,
