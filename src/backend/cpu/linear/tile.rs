@@ -142,7 +142,7 @@ impl<T: Real, S: Simd> Tile<'_, T, S> {
             (0..VECTORS).for_each(|v| prefetch(out.wrapping_add(v * lanes)));
             prefetch(out.wrapping_add(self.width - 1));
         }
-        let rows = self.rows.as_ptr();
+        let (rows, to) = (self.rows.as_ptr(), packed.as_mut_ptr());
         let mut sums = [[T::splat(simd, T::default()); VECTORS]; M];
         for i in 0..k {
             // SAFETY: `multiply` gives k stretches, and i < k.
@@ -157,13 +157,11 @@ impl<T: Real, S: Simd> Tile<'_, T, S> {
                 prefetch(next.wrapping_add(wide - 1));
             }
             if PACK {
-                let to = packed[i * wide..][..wide].as_mut_ptr();
                 for (v, weights) in weights.iter().enumerate() {
-                    // SAFETY: a panel's row, sliced above, has VECTORS vectors.
+                    // SAFETY: `packed` has room for k stretches, checked above, and i < k.
                     unsafe {
-                        to.add(v * lanes)
-                            .cast::<T::Vector<S>>()
-                            .write_unaligned(*weights)
+                        let to = to.add(i * wide + v * lanes);
+                        to.cast::<T::Vector<S>>().write_unaligned(*weights);
                     }
                 }
             }
@@ -175,7 +173,9 @@ impl<T: Real, S: Simd> Tile<'_, T, S> {
                 }
             }
         }
-        for (sums, out) in sums.iter().zip(self.out) {
+        // a copy, so that the sums themselves have no address and stay in registers
+        let done = sums;
+        for (sums, out) in done.iter().zip(self.out) {
             self.store(sums, out.wrapping_add(self.column));
         }
     }
