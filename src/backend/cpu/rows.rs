@@ -17,11 +17,11 @@ pub const PARTIALS: usize = 16;
 pub fn fold_each<T: Real, const ROWS: usize>(mut partial: [[T; ROWS]; PARTIALS]) -> [T; ROWS] {
     let mut half = PARTIALS / 2;
     while half > 0 {
-        for i in 0..half {
-            for row in 0..ROWS {
-                let other = partial[i + half][row];
-                partial[i][row] += other;
-            }
+        let (low, high) = partial.split_at_mut(half);
+        for (low, high) in low.iter_mut().zip(high) {
+            low.iter_mut()
+                .zip(high)
+                .for_each(|(low, high)| *low += *high);
         }
         half /= 2;
     }

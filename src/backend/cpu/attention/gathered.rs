@@ -157,6 +157,7 @@ impl<T: Real, S: Simd> Sums<'_, T, S> {
 
     /// R rows by V vectors of columns; how many columns.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // indices that are constants keep the sums in registers
     fn tile<const R: usize, const V: usize>(
         &mut self,
         row: usize,

@@ -400,7 +400,8 @@ mod tests {
             }
             for half in [8, 4, 2, 1] {
                 for i in 0..half {
-                    partial[i] = partial[i] + partial[i + half];
+                    let other = partial[i + half];
+                    partial[i] += other;
                 }
             }
             partial[0] * scale

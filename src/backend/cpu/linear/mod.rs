@@ -380,7 +380,7 @@ mod tests {
                 },
                 finish: &|m, first, out: &mut [T]| {
                     assert!(first >= columns.start && first + out.len() <= columns.end);
-                    out.iter_mut().for_each(|x| *x = *x + T::from(m as f32));
+                    out.iter_mut().for_each(|x| *x += T::from(m as f32));
                 },
             };
             super::product(instructions.arch().unwrap(), &product);

@@ -124,6 +124,7 @@ impl<T: Real, S: Simd> Tile<'_, T, S> {
 
     /// `from`: k or more stretches of `panel_columns` weights, so many numbers apart.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // indices that are constants keep the sums in registers
     fn sums<const M: usize, const STORED: bool, const PACK: bool>(
         &self,
         (from, stride): (*const T, usize),
