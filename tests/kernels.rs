@@ -6,6 +6,9 @@
 
 #![cfg(feature = "cuda")]
 
+#[path = "../build/arguments.rs"]
+#[allow(dead_code)] // what writes is build.rs's
+mod arguments;
 #[path = "kernels/instructions.rs"]
 mod instructions;
 #[path = "kernels/resources.rs"]
