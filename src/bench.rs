@@ -7,11 +7,12 @@ pub mod operations;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use crate::ask::grid::Grid;
 use crate::backend::{Backend, DeviceError};
+use crate::execute;
+use crate::execute::{ExecuteError, Limits, Outcome, Plan};
 use crate::patch::Run;
-use crate::sweep::execute::{self, ExecuteError, Limits, Outcome, Plan};
-use crate::sweep::grid::Grid;
-use crate::sweep::pair::{Pair, PairRuns};
+use crate::prompt::pair::{Pair, PairRuns};
 
 /// How often something is timed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,7 +83,7 @@ pub fn sweep<B: Backend>(backend: &B, length: usize, most: usize) -> PairRuns {
     }
 }
 
-/// Runs a sweep once: its plan before the traces, what was read, operations executed, seconds.
+/// Runs a sweep once: its plan before the clean runs, what was read, operations executed, seconds.
 ///
 /// # Errors
 ///
@@ -98,9 +99,9 @@ pub fn time_sweep<B: Backend>(
     let start = Instant::now();
     let limits = Limits {
         top: 1,
-        ..Limits::new(memory, stop)
+        ..Limits::new(memory).until(stop)
     };
-    let outcome = execute::execute(backend, std::slice::from_ref(runs), &limits)?;
+    let outcome = Outcome::of(backend, std::slice::from_ref(runs), &limits)?;
     let seconds = start.elapsed().as_secs_f64();
     Ok((plan, outcome, backend.executed_flops() - before, seconds))
 }

@@ -12,19 +12,19 @@ pub enum Error {
     Model(#[from] crate::model::ModelError),
     /// A prompt or target on the command line that does not fit the model.
     #[error(transparent)]
-    Check(#[from] crate::sweep::check::CheckError),
+    Check(#[from] crate::check::CheckError),
     /// A sweep's flags.
     #[error(transparent)]
-    Grid(#[from] crate::sweep::grid::GridError),
+    Grid(#[from] crate::ask::grid::GridError),
     /// Metrics that cannot be read.
     #[error(transparent)]
-    Metric(#[from] crate::sweep::metric::MetricError),
+    Metric(#[from] crate::results::metric::MetricError),
     /// A component's name.
     #[error(transparent)]
     Component(#[from] crate::site::UnknownComponent),
     /// An experiment file.
     #[error(transparent)]
-    Experiment(#[from] crate::sweep::experiment::ExperimentError),
+    Experiment(#[from] crate::ask::experiment::ExperimentError),
     /// A data set.
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
@@ -45,16 +45,16 @@ pub enum Error {
     Tracing(#[from] crate::tracing::runs::TracingError),
     /// A named tensor.
     #[error(transparent)]
-    Vector(#[from] crate::sweep::vector::VectorError),
+    Vector(#[from] crate::files::tensors::VectorError),
     /// A named basis.
     #[error(transparent)]
     Basis(#[from] crate::basis::read::ReadBasisError),
     /// Prompts of a mean.
     #[error(transparent)]
-    Mean(#[from] crate::sweep::experiment::MeanError),
+    Mean(#[from] crate::ask::experiment::MeanError),
     /// Runs that do not fit the model or the memory, or an interruption.
     #[error(transparent)]
-    Execute(#[from] crate::sweep::execute::ExecuteError),
+    Execute(#[from] crate::execute::ExecuteError),
     /// A device that failed.
     #[error(transparent)]
     Device(#[from] crate::backend::DeviceError),
@@ -81,31 +81,12 @@ impl Error {
 
     /// Whether the user asked to stop.
     pub fn is_interruption(&self) -> bool {
+        use crate::execute::ExecuteError;
         use crate::graph::patching::EdgePatchingError;
-        use crate::sweep::execute::ExecuteError;
         matches!(
             self,
             Error::Execute(ExecuteError::Interrupted)
                 | Error::EdgePatching(EdgePatchingError::Execute(ExecuteError::Interrupted))
         )
-    }
-}
-
-/// So many of a thing in running text: `1 run`, `3 runs`.
-pub(crate) fn counted(count: usize, thing: &str) -> String {
-    match count {
-        1 => format!("1 {thing}"),
-        _ => format!("{count} {thing}s"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_is_singular() {
-        let runs = [0, 1, 2].map(|count| counted(count, "run"));
-        assert_eq!(runs, ["0 runs", "1 run", "2 runs"]);
     }
 }

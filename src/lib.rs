@@ -8,28 +8,34 @@
 //! checkpoint ─ mmap ─▶ weights ───────────────────────────────────────▲
 //! ```
 //!
-//! [`model`] opens a checkpoint, [`sweep`] turns a question into runs, [`plan`] works out what each
+//! [`model`] opens a checkpoint, [`ask`] turns a question into runs, [`plan`] works out what each
 //! run can change, [`forward`] describes GPT-2 once over a [`backend`], and [`report`] writes what
 //! was read.
 
 #![warn(missing_docs)]
 
+pub mod ask;
 pub mod backend;
 pub mod basis;
 pub mod bench;
+pub mod check;
 pub mod cli;
 pub mod data;
 pub mod error;
+pub mod execute;
+pub mod files;
 pub mod forward;
 pub mod function;
 pub mod graph;
 pub mod model;
 pub mod patch;
 pub mod plan;
+pub mod prompt;
 pub mod pyvene;
 pub mod report;
+pub mod results;
 pub mod site;
-pub mod sweep;
+mod text;
 pub mod tracing;
 pub mod verify;
 

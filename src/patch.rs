@@ -7,11 +7,14 @@
 //! Operators follow pyvene's interventions (`models/interventions.py`, 0.1.8): with b the base's
 //! activation and s the source's, interchange is s, zero is 0, addition b + s, subtraction b − s.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::basis::Basis;
+use crate::files::tensors::{VectorError, read_tensor};
 use crate::function::Function;
 use crate::site::Component;
+use crate::text::shortest;
 
 /// A constant that an operator writes or adds, with the text that named it.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +26,21 @@ pub struct Vector {
     pub values: Arc<[f64]>,
     /// How many rows: 1, which every position takes, or as many as the patch has positions.
     pub rows: usize,
+}
+
+impl Vector {
+    /// Reads `F.safetensors#tensor`, flattened to one row; a relative F is looked up in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// [`VectorError`] where there is no such tensor, or one of other than finite floating-point numbers.
+    pub fn read(text: &str, folder: &Path) -> Result<Self, VectorError> {
+        Ok(Self {
+            label: text.to_owned(),
+            values: read_tensor(text, folder)?.into(),
+            rows: 1,
+        })
+    }
 }
 
 /// Prompts over whose positions a mean activation is taken.
@@ -107,12 +125,6 @@ impl Op {
     }
 }
 
-/// A number as shortly as it reads back to the same: `0.5`, `3`, `1e30`.
-pub(crate) fn shortest(number: f64) -> String {
-    let text = format!("{number:?}");
-    text.strip_suffix(".0").unwrap_or(&text).to_owned()
-}
-
 /// One of a pair's prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum Prompt {
@@ -121,7 +133,7 @@ pub enum Prompt {
     Base,
     /// The prompt that activations are taken from unless another is named.
     Source,
-    /// One of [`crate::sweep::pair::Pair::prompts`].
+    /// One of [`crate::prompt::pair::Pair::prompts`].
     Further(usize),
 }
 
@@ -191,6 +203,14 @@ impl Patch {
             source_layer: None,
             source_heads: None,
             source_positions: None,
+        }
+    }
+
+    /// The component that the patch reads: its own, or what is skipped to.
+    pub fn read_component(&self) -> Component {
+        match self.op {
+            Op::Skip => self.component.skipped().unwrap_or(self.component),
+            _ => self.component,
         }
     }
 

@@ -17,6 +17,7 @@ use common::fixtures::{Worst, checkpoint, folder};
 use common::runs::{freeze, interchange, run_of};
 use common::{PLENTY, run, run_pair, try_run};
 use emulator::gpu::gpu;
+use headlight::ask::experiment::{Experiment, PairText, PatchText, RunText};
 use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Precision};
 use headlight::basis::read::Bases;
@@ -24,9 +25,8 @@ use headlight::basis::{Basis, Numbers};
 use headlight::function::Function;
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Patch};
+use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::Component;
-use headlight::sweep::experiment::{Experiment, PairText, PatchText, RunText};
-use headlight::sweep::pair::{Pair, PairRuns};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

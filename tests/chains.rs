@@ -13,11 +13,11 @@ mod memory;
 mod readers;
 
 use common::runs::{PatchSpec, interchange, run_of};
+use headlight::check::check_run;
 use headlight::model::Config;
 use headlight::patch::{Origin, Patch, Run};
+use headlight::prompt::pair::Pair;
 use headlight::site::Component;
-use headlight::sweep::check::check_run;
-use headlight::sweep::pair::Pair;
 use proptest::prelude::*;
 
 /// Component, layer, head and position, each folded into range.

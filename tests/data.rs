@@ -5,8 +5,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use headlight::data::{self, DataError, Rows, Span, Stretch, Token};
-use headlight::sweep::pair::PromptText;
+use headlight::data;
+use headlight::data::{DataError, Rows, Span, Stretch, Token};
+use headlight::prompt::pair::PromptText;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use headlight::backend::Precision;
 use headlight::backend::cuda::{COMPILED_BY, Cuda};
 use headlight::model::Checkpoint;
-use headlight::sweep::table::Row;
+use headlight::results::table::Row;
 use headlight::verify::Gates;
 use lab::{Lab, Said};
 

@@ -13,6 +13,7 @@ use common::limits;
 use common::model::{ModelSpec, generic_model, shape};
 use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Readout};
+use headlight::check::check_run;
 use headlight::graph::contribution::Differences;
 use headlight::graph::edge::{Edge, edges};
 use headlight::graph::extent::{EdgeAt, Extent};
@@ -20,9 +21,8 @@ use headlight::graph::node::{Receiver, Sender};
 use headlight::graph::patching::{EdgePatchingError, patch_edges};
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Patch, Run, Vector};
+use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::Component;
-use headlight::sweep::check::check_run;
-use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 
 #[test]
@@ -171,7 +171,7 @@ proptest! {
         }
         let last = [(Component::BlockOutput, Some(config.layers - 1))];
         let stream = |ids: &[u32]| {
-            let kept = headlight::sweep::activations::activations(&cpu, ids, &last, &limits(&stop)).unwrap();
+            let kept = headlight::execute::activations::activations(&cpu, ids, &last, &limits(&stop)).unwrap();
             kept[0].values.clone()
         };
         let size = stream(&base).iter().fold(1.0f64, |m, x| m.max(x.abs()));

@@ -9,8 +9,8 @@ use common::runs::{interchange, run_of};
 use headlight::backend::cpu::{Cpu, Instructions, Real};
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Run};
+use headlight::prompt::pair::Pair;
 use headlight::site::Component;
-use headlight::sweep::pair::Pair;
 
 fn bits<T: Real>(model: &Checkpoint, instructions: Instructions) -> Vec<u64> {
     let ids = |seed: u32| {

@@ -28,7 +28,7 @@ use common::laws::cone_equals_whole;
 use common::model::ModelSpec;
 use headlight::backend::cpu::Cpu;
 use headlight::model::Checkpoint;
-use headlight::sweep::pair::PairRuns;
+use headlight::prompt::pair::PairRuns;
 use proptest::test_runner::TestCaseResult;
 
 /// The first law, in both precisions.

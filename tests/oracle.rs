@@ -10,14 +10,14 @@ use std::sync::atomic::AtomicBool;
 
 use common::fixtures::{Worst, checkpoint, folder};
 use common::{limits, try_run_within};
+use headlight::ask::experiment::{Experiment, PairText, PatchText, RunText};
 use headlight::backend::Backend;
 use headlight::backend::cpu::{Cpu, Real};
+use headlight::execute::activations::activations;
+use headlight::execute::{Limits, PairOutcome};
 use headlight::model::Checkpoint;
+use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::Component;
-use headlight::sweep::activations::activations;
-use headlight::sweep::execute::{Limits, PairOutcome};
-use headlight::sweep::experiment::{Experiment, PairText, PatchText, RunText};
-use headlight::sweep::pair::{Pair, PairRuns};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -30,7 +30,7 @@ use headlight::backend::{
     Backend, Epilogue, Linear, Precision, Readout, ReadoutSpec, Store, Weight,
 };
 use headlight::model::Checkpoint;
-use headlight::sweep::pair::PairRuns;
+use headlight::prompt::pair::PairRuns;
 use headlight::verify::{Comparison, Gates, attention, operations, runs};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -290,7 +290,7 @@ fn steep_attention<B: Backend>(backend: &B, sign: f64) -> Vec<f64> {
         scores: &[],
         weights: &[],
         keep_scores: None,
-        keep_weights: None,
+        keep_pattern: None,
         stride: 0,
     };
     backend.attention(&attention, &mut [], &backend.constants(&[]), &mut out);

@@ -10,14 +10,14 @@ use common::paths::worst;
 use common::{PLENTY, run, try_run};
 use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Readout};
+use headlight::execute::plan;
 use headlight::graph::node::{self, Projection, Sender};
 use headlight::graph::path::{Freeze, PathError, Paths, Receiver, Receivers, receivers};
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Origin, Patch, Run, Vector};
+use headlight::prompt::pair::{Pair, PairRuns};
+use headlight::prompt::position::Spot;
 use headlight::site::Component;
-use headlight::sweep::execute::plan;
-use headlight::sweep::grid::Spot;
-use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 

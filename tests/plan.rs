@@ -17,8 +17,8 @@ mod positions;
 use common::runs;
 use headlight::model::Config;
 use headlight::patch::{Origin, Patch, Prompt};
-use headlight::plan::cell::{Cell, Read, Value, cells};
-use headlight::plan::cone::{self, Cone, LayerCone, Question, Wanted};
+use headlight::plan::cone::{self, Cone, ConeInput, LayerCone, Wanted};
+use headlight::plan::edit::{Edit, Read, Value, edits};
 use headlight::plan::positions::Positions;
 use headlight::site::Component;
 
@@ -31,9 +31,9 @@ fn tiny(layers: usize) -> Config {
 }
 
 /// Nothing writes the base's value but what reads it from the base.
-fn from_base(cell: &Cell) -> bool {
+fn from_base(edit: &Edit) -> bool {
     matches!(
-        &cell.value,
+        &edit.value,
         Value::Read(Read {
             origin: Origin::Clean(Prompt::Base),
             ..
@@ -42,13 +42,13 @@ fn from_base(cell: &Cell) -> bool {
 }
 
 fn draw(config: &Config, patches: &[Patch], readouts: &[usize]) -> Cone {
-    let cells = cells(patches, 0, config);
+    let edits = edits(patches, 0, config);
     let readouts = readouts.iter().copied().collect();
-    cone::of_run(&Question {
+    cone::of_run(&ConeInput {
         config,
-        cells: &cells,
+        edits: &edits,
         readouts: &readouts,
-        same: &|i| from_base(&cells[i]),
+        same: &|i| from_base(&edits[i]),
         wanted: &Wanted::new(),
     })
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use common::fixtures::{Worst, checkpoint, folder};
 use common::{PLENTY, run};
+use headlight::ask::grid::Grid;
+use headlight::ask::preset::Preset;
 use headlight::backend::Backend;
 use headlight::backend::cpu::{Cpu, Real};
-use headlight::sweep::dense::{Dense, dense};
-use headlight::sweep::grid::{Grid, Spot};
-use headlight::sweep::metric::Metric;
-use headlight::sweep::pair::{Pair, PairRuns};
-use headlight::sweep::preset::Preset;
+use headlight::prompt::pair::{Pair, PairRuns};
+use headlight::prompt::position::Spot;
+use headlight::results::dense::{Dense, dense};
+use headlight::results::metric::Metric;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

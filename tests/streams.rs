@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use common::{PLENTY, run};
 use emulator::gpu::gpu;
+use headlight::ask::experiment::{Experiment, PairText, PatchText, RunText};
 use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Precision};
 use headlight::model::Checkpoint;
-use headlight::sweep::experiment::{Experiment, PairText, PatchText, RunText};
-use headlight::sweep::pair::PairRuns;
+use headlight::prompt::pair::PairRuns;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 

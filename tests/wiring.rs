@@ -18,14 +18,14 @@ use common::fixtures::{Worst, checkpoint, folder};
 use common::runs::{interchange, run_of};
 use common::{PLENTY, bits, run, try_run};
 use emulator::gpu::gpu;
+use headlight::ask::experiment::{Experiment, PairText, RunText};
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::backend::{Backend, Precision, Readout};
+use headlight::execute::{Outcome, PairOutcome, plan};
 use headlight::model::Checkpoint;
 use headlight::patch::Op;
+use headlight::prompt::pair::{Pair, PairRuns, PromptText};
 use headlight::site::Component;
-use headlight::sweep::execute::{Outcome, PairOutcome, plan};
-use headlight::sweep::experiment::{Experiment, PairText, RunText};
-use headlight::sweep::pair::{Pair, PairRuns, PromptText};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -76,7 +76,7 @@ impl Store {
     pub fn of(stage: Stage) -> Self {
         match stage {
             Stage::Query | Stage::Key | Stage::Value | Stage::Z => Self::Heads,
-            Stage::Scores | Stage::Weight => Self::Keys,
+            Stage::Scores | Stage::Pattern => Self::Keys,
             Stage::AttentionInput
             | Stage::MlpInput
             | Stage::MlpPre
@@ -166,13 +166,13 @@ pub enum Weight {
     MlpOutput(usize),
 }
 
-/// Rows of two matrices: the chunk's own and the trace's.
+/// Rows of two matrices: the chunk's own and the cache's.
 #[derive(Debug)]
 pub struct Rows<'a, M> {
     /// The chunk's own buffer.
     pub own: &'a M,
-    /// The trace's matrix; `None` where every row is the chunk's own.
-    pub trace: Option<&'a M>,
+    /// The cache's matrix; `None` where every row is the chunk's own.
+    pub cache: Option<&'a M>,
     /// Which row is which.
     pub refs: &'a [Ref],
 }
@@ -210,7 +210,7 @@ pub enum Epilogue<'a, M> {
 pub struct Attention<'a, M> {
     /// Layer, which may set the scale of the scores.
     pub layer: usize,
-    /// Queries: the chunk's own, and the trace's by index.
+    /// Queries: the chunk's own, and the cache's by index.
     pub query: (&'a M, Option<usize>),
     /// Keys, likewise.
     pub key: (&'a M, Option<usize>),
@@ -225,7 +225,7 @@ pub struct Attention<'a, M> {
     /// Where scores and pattern are kept, if they are.
     pub keep_scores: Option<KeepKeys<'a>>,
     /// See `keep_scores`.
-    pub keep_weights: Option<KeepKeys<'a>>,
+    pub keep_pattern: Option<KeepKeys<'a>>,
     /// Columns from one head to the next in kept scores and pattern.
     pub stride: usize,
 }
@@ -233,9 +233,9 @@ pub struct Attention<'a, M> {
 /// Rows of scores or pattern to keep.
 #[derive(Debug, Clone, Copy)]
 pub struct KeepKeys<'a> {
-    /// Index of the trace's matrix, `[rows, heads · stride]`.
+    /// Index of the cache's matrix, `[rows, heads · stride]`.
     pub slot: usize,
-    /// For each computed row of z, the trace's row; [`crate::plan::tables::Keep::NOWHERE`] is none.
+    /// For each computed row of z, the cache's row; [`crate::plan::tables::Keep::NOWHERE`] is none.
     pub to: &'a [u32],
 }
 
@@ -302,6 +302,9 @@ pub trait Backend: Sync {
     type Matrix: Send + Sync;
     /// Numbers that overwrites read, on the device.
     type Constants: Send + Sync;
+
+    /// Readouts that are on their way.
+    type Readouts;
 
     /// The model's shape.
     fn config(&self) -> &Config;
@@ -388,7 +391,7 @@ pub trait Backend: Sync {
     /// Rows `0..rows.len()` of `out` become the activation of rows of `pre`.
     fn activate(&self, pre: &Self::Matrix, rows: &[u32], out: &mut Self::Matrix);
 
-    /// Attention; `kept` are the trace's matrices, which overwrites read and keeps write.
+    /// Attention; `kept` are the cache's matrices, which overwrites read and keeps write.
     fn attention(
         &self,
         attention: &Attention<'_, Self::Matrix>,
@@ -436,6 +439,8 @@ pub trait Backend: Sync {
     /// and top-k; the logits are never stored. Wanted logits that are computed once more for their
     /// ranks are no part of [`Backend::executed_flops`].
     ///
+    /// The device may still be at work when this returns: [`Backend::finish`] waits.
+    ///
     /// # Errors
     ///
     /// [`DeviceError`], its own or of what was queued before.
@@ -444,7 +449,14 @@ pub trait Backend: Sync {
         input: &Self::Matrix,
         rows: usize,
         spec: &ReadoutSpec,
-    ) -> Result<Vec<Readout>, DeviceError>;
+    ) -> Result<Self::Readouts, DeviceError>;
+
+    /// Waits for readouts, one for each row that was read out.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] of the work that they came from.
+    fn finish(&self, readouts: Self::Readouts) -> Result<Vec<Readout>, DeviceError>;
 
     /// Floating-point operations executed so far, counted where they are executed: multiply-adds
     /// of linear layers, bases, attention and unembedding, two each.

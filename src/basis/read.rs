@@ -10,7 +10,7 @@ use std::sync::Arc;
 use safetensors::SafeTensors;
 
 use super::{Basis, BasisError, Numbers};
-use crate::sweep::vector::{VectorError, tensor_values};
+use crate::files::tensors::{VectorError, tensor_values};
 
 /// Why a named basis cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::backend::{
     Attention, Backend, DeviceError, Epilogue, Linear, Norm, ReadoutSpec, Rows, Store, Weight,
 };
-use crate::error::counted;
 use crate::model::Config;
-use crate::plan::cell::CellOp;
+use crate::plan::edit::EditOp;
 use crate::plan::tables::{AttentionRows, Operand, Ref, Write};
+use crate::text::counted;
 
 /// One operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Case {
                 Box::new(move || {
                     let input = Rows {
                         own: &input,
-                        trace: None,
+                        cache: None,
                         refs: &refs,
                     };
                     backend.layer_norm(Norm::LnF, &input, &mut out);
@@ -174,7 +174,7 @@ impl Case {
                 Box::new(move || {
                     let rows = Rows {
                         own: &from,
-                        trace: None,
+                        cache: None,
                         refs: &refs,
                     };
                     backend.gather(&rows, &mut out, 0);
@@ -212,7 +212,7 @@ fn filled<B: Backend>(backend: &B, rows: usize, width: usize, store: Store) -> B
     let mut all = backend.matrix(rows, width, store);
     let rows = Rows {
         own: &some,
-        trace: None,
+        cache: None,
         refs: &own((0..rows).map(|row| row % different)),
     };
     backend.gather(&rows, &mut all, 0);
@@ -238,7 +238,7 @@ fn linear<B: Backend>(
         let epilogue = match (&residual, weight) {
             (Some(residual), _) => Epilogue::Residual(Rows {
                 own: residual,
-                trace: None,
+                cache: None,
                 refs: &refs,
             }),
             (None, Weight::MlpPre(_)) => Epilogue::Activate,
@@ -273,7 +273,7 @@ fn overwrite<B: Backend>(backend: &B, rows: usize) -> Run<'_> {
                 head: row % heads,
                 column,
                 length: head_width,
-                op: CellOp::Set,
+                op: EditOp::Set,
                 operand: Operand::Kept {
                     slot: 0,
                     row: rows - 1 - row,
@@ -313,7 +313,7 @@ fn attention<B: Backend>(backend: &B, prompts: usize, length: usize) -> Run<'_> 
             scores: &[],
             weights: &[],
             keep_scores: None,
-            keep_weights: None,
+            keep_pattern: None,
             stride: 0,
         };
         backend.attention(&attention, &mut [], &constants, &mut out);

@@ -10,14 +10,14 @@ use super::files::Files;
 use super::prompts::OnePrompt;
 use super::setup::{Setup, Task};
 use super::{Global, note};
+use crate::ask::grid::{Span, by_layer};
 use crate::backend::Backend;
+use crate::check::check_pair;
 use crate::error::Error;
+use crate::execute::activations::{Activation, activations};
+use crate::prompt::pair::Pair;
 use crate::report::{check_activations, write_activations};
 use crate::site::{Component, Site};
-use crate::sweep::activations::{Activation, activations};
-use crate::sweep::check::check_pair;
-use crate::sweep::grid::{Span, by_layer};
-use crate::sweep::pair::Pair;
 
 /// Flags of `cache`.
 #[derive(Debug, Args)]

@@ -8,10 +8,10 @@ use clap::Args;
 use super::note;
 use super::setup::Setup;
 use crate::error::Error;
+use crate::execute::Outcome;
 use crate::patch::Op;
+use crate::prompt::pair::PairRuns;
 use crate::report::{check_activations, write_activations};
-use crate::sweep::execute::Outcome;
-use crate::sweep::pair::PairRuns;
 
 /// Where collected activations go.
 #[derive(Debug, Args)]

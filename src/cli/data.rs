@@ -8,10 +8,11 @@ use super::known::{Asked, otherwise};
 use super::note;
 use super::prompts::Answers;
 use super::setup::Setup;
-use crate::data::{self, DataError, Example, Reading, Resolved, RowError, with_bos};
+use crate::data;
+use crate::data::{DataError, Example, Reading, Resolved, RowError, with_bos};
 use crate::error::Error;
 use crate::model::Config;
-use crate::sweep::pair::Pair;
+use crate::prompt::pair::Pair;
 
 /// Flags of data sets.
 #[derive(Debug, Args)]

@@ -11,8 +11,8 @@ use crate::backend::cpu::Instructions;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device, Unavailable};
 use crate::error::Error;
-use crate::error::counted;
 use crate::model::Config;
+use crate::text::counted;
 
 /// What `--device` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

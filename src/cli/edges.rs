@@ -14,18 +14,19 @@ use super::setup::{Setup, Task};
 use super::table_file::{TableFile, write_done, write_lost, write_prompts};
 use super::{Global, print};
 use crate::backend::Backend;
-use crate::data::{self, Resolved, RowError};
+use crate::data::{Resolved, RowError};
 use crate::error::Error;
+use crate::execute::{Limits, Outcome, PairOutcome};
 use crate::graph::edge::{Edge, Named, select};
 use crate::graph::extent::Extent;
 use crate::graph::matrix::{EdgeAxes, Matrices};
 use crate::graph::patching::{Batch, check, patch_edges};
-use crate::report::{self, Patched, strongest, write_strongest};
-use crate::sweep::execute::{Limits, Outcome, PairOutcome};
-use crate::sweep::metric::Metric;
-use crate::sweep::pair::PairRuns;
-use crate::sweep::summary::Averages;
-use crate::sweep::table::Table;
+use crate::prompt::pair::PairRuns;
+use crate::report::{Patched, strongest, write_strongest};
+use crate::results::metric::Metric;
+use crate::results::summary::Averages;
+use crate::results::table::Table;
+use crate::{data, report};
 
 /// Flags of `edges`.
 #[derive(Debug, Args)]

@@ -7,8 +7,8 @@ use super::setup::threads;
 use super::{Global, print};
 use crate::backend::cpu::Instructions;
 use crate::error::Error;
-use crate::error::counted;
 use crate::model::Checkpoint;
+use crate::text::counted;
 
 pub fn run(global: &Global) -> Result<ExitCode, Error> {
     let threads = threads(global);

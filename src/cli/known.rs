@@ -4,8 +4,8 @@
 use super::setup::Setup;
 use crate::data::{Direction, Example, Resolved, RowError};
 use crate::error::Error;
-use crate::sweep::pair::{Pair, PairRuns};
-use crate::sweep::results::raw;
+use crate::prompt::pair::{Pair, PairRuns};
+use crate::results::rows::raw;
 
 /// What a row asks the model.
 pub struct Asked {

@@ -12,13 +12,13 @@ use super::setup::Setup;
 use super::table_file::{TableFile, write_done, write_lost, write_prompts};
 use crate::backend::Readout;
 use crate::error::Error;
+use crate::execute::{Outcome, PairOutcome};
+use crate::prompt::pair::{Pair, PairRuns};
 use crate::report::{HeatMap, Patched, ReportError, strongest, write_strongest};
-use crate::sweep::execute::{Outcome, PairOutcome};
-use crate::sweep::metric::Metric;
-use crate::sweep::pair::{Pair, PairRuns};
-use crate::sweep::results::table;
-use crate::sweep::summary::summary;
-use crate::sweep::table::{Provenance, Table};
+use crate::results::metric::Metric;
+use crate::results::rows::table;
+use crate::results::summary::summary;
+use crate::results::table::{Provenance, Table};
 
 /// Where results go.
 #[derive(Debug, Args)]

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use super::data::{DataFlags, Fallback};
 use super::setup::Setup;
-use crate::data::position::Position;
-use crate::data::{self, Example, Reading, Resolved, RowError};
+use crate::ask::grid::{Grid, GridError, Span};
+use crate::ask::preset::{Cell, Preset, together};
+use crate::check::{CheckError, check_run};
+use crate::data;
+use crate::data::{Example, Reading, Resolved, RowError};
 use crate::error::Error;
 use crate::patch::Run;
-use crate::sweep::check::{CheckError, check_run};
-use crate::sweep::grid::{Grid, GridError, Span, Spot};
-use crate::sweep::pair::{Pair, PairRuns};
-use crate::sweep::preset::{Cell, Preset, together};
+use crate::prompt::pair::{Pair, PairRuns};
+use crate::prompt::position::{Position, Spot};
 
 /// Where a sweep patches, as typed.
 #[derive(Debug, Clone, PartialEq)]

@@ -16,18 +16,19 @@ use super::pairs::{Where, axis};
 use super::prompts::{Prompts, default_targets};
 use super::setup::Setup;
 use super::{Global, note};
-use crate::data::{self, Example, Reading, Resolved, RowError};
+use crate::ask::preset::together;
+use crate::check::{CheckError, check_run};
+use crate::data::{Example, Reading, Resolved, RowError};
 use crate::error::Error;
 use crate::graph::edge::senders;
 use crate::graph::matrix::Matrices;
 use crate::graph::path::{Freeze, PathError, Paths, Receivers, receivers};
 use crate::patch::Run;
-use crate::report::{self, Patched};
-use crate::sweep::check::{CheckError, check_run};
-use crate::sweep::grid::Spot;
-use crate::sweep::pair::{Pair, PairRuns};
-use crate::sweep::preset::together;
-use crate::sweep::table::Table;
+use crate::prompt::pair::{Pair, PairRuns};
+use crate::prompt::position::Spot;
+use crate::report::Patched;
+use crate::results::table::Table;
+use crate::{data, report};
 
 /// Flags of `path`.
 #[derive(Debug, Args)]

@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use super::setup::columns;
 use super::table_file::TableFile;
 use crate::error::Error;
-use crate::report::{self, HeatMap};
+use crate::report;
+use crate::report::HeatMap;
 
 /// Flags of heat maps.
 #[derive(Debug, Args)]

@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::note;
 use crate::error::Error;
-use crate::report::{self, HeatMap};
+use crate::report;
+use crate::report::HeatMap;
 
 /// Flags of `plot`.
 #[derive(Debug, Args)]

@@ -5,9 +5,9 @@ use clap::Args;
 use super::Global;
 use super::data::DataFlags;
 use super::setup::Setup;
+use crate::check::check_pair;
 use crate::error::Error;
-use crate::sweep::check::check_pair;
-use crate::sweep::pair::{Pair, PairRuns};
+use crate::prompt::pair::{Pair, PairRuns};
 
 /// Flags of one prompt pair.
 #[derive(Debug, Args)]

@@ -10,10 +10,11 @@ use super::collect::CollectFile;
 use super::files::{Files, before_name};
 use super::output::Output;
 use super::setup::Setup;
+use crate::ask::experiment::Experiment;
+use crate::check::CheckError;
 use crate::error::Error;
-use crate::sweep::check::CheckError;
-use crate::sweep::execute::{self, ExecuteError};
-use crate::sweep::experiment::Experiment;
+use crate::execute;
+use crate::execute::ExecuteError;
 
 /// Flags of `run`.
 #[derive(Debug, Args)]

@@ -18,12 +18,13 @@ use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, Precision};
 use crate::error::Error;
+use crate::execute;
+use crate::execute::{ExecuteError, Limits, Outcome};
 use crate::model::Checkpoint;
-use crate::sweep::execute::{self, ExecuteError, Limits, Outcome};
-use crate::sweep::metric::Metric;
-use crate::sweep::pair::PairRuns;
-use crate::sweep::results::pairs_provenance;
-use crate::sweep::table::Provenance;
+use crate::prompt::pair::PairRuns;
+use crate::results::metric::Metric;
+use crate::results::rows::pairs_provenance;
+use crate::results::table::Provenance;
 
 /// A size in bytes, as `512M`, `2G` or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,7 +230,7 @@ impl Setup {
 
     /// Limits for library calls that take them directly.
     pub fn limits(&self, memory: u64) -> Limits<'_> {
-        Limits::new(memory, &self.stop)
+        Limits::new(memory).until(&self.stop)
     }
 
     /// How a result is made, for a file.
@@ -305,7 +306,7 @@ impl Task for Execution<'_> {
                     }
                 }
             });
-            let outcome = execute::execute(backend, pairs, &limits);
+            let outcome = Outcome::of(backend, pairs, &limits);
             drop(running);
             outcome
         });

@@ -14,17 +14,18 @@ use super::pairs::{Ask, Planned, Where, axis};
 use super::prompts::{Prompts, default_targets};
 use super::setup::Setup;
 use super::{Global, note};
+use crate::ask::experiment::mean_over;
+use crate::ask::grid::{Grid, GridError, OpText, Span};
+use crate::ask::preset::{Axis, Preset};
 use crate::basis::Basis;
 use crate::basis::read::Bases;
 use crate::error::Error;
-use crate::patch::Op;
-use crate::report::{self, Coordinates};
+
+use crate::patch::{Op, Vector};
+use crate::report;
+use crate::report::Coordinates;
+use crate::results::dense::dense;
 use crate::site::Site;
-use crate::sweep::dense::dense;
-use crate::sweep::experiment::mean_over;
-use crate::sweep::grid::{Grid, GridError, OpText, Span};
-use crate::sweep::preset::{Axis, Preset};
-use crate::sweep::vector::read_vector;
 
 /// Flags of `sweep`.
 #[derive(Debug, Args)]
@@ -242,9 +243,9 @@ impl Sweep {
                 sample: 0,
             },
             OpText::Ready(op) => op.clone(),
-            OpText::Set(file) => Op::Set(read_vector(file, folder)?),
-            OpText::Add(file) => Op::Add(Some(read_vector(file, folder)?)),
-            OpText::Subtract(file) => Op::Subtract(Some(read_vector(file, folder)?)),
+            OpText::Set(file) => Op::Set(Vector::read(file, folder)?),
+            OpText::Add(file) => Op::Add(Some(Vector::read(file, folder)?)),
+            OpText::Subtract(file) => Op::Subtract(Some(Vector::read(file, folder)?)),
             OpText::Mean(file) => Op::Mean(mean_over(file, &setup.model, folder)?),
         })
     }

@@ -9,13 +9,16 @@ use clap::Args;
 use super::files::Files;
 use super::setup::Setup;
 use super::topk::candidates;
-use crate::error::{Error, counted};
-use crate::report::{self, TopkFormat, one_line, write_topk};
-use crate::sweep::execute::{Outcome, Plan};
-use crate::sweep::metric::{self, Metric, Quantity};
-use crate::sweep::pair::PairRuns;
-use crate::sweep::summary::Summary;
-use crate::sweep::table::{Provenance, Table};
+use crate::error::Error;
+use crate::execute::{Outcome, Plan};
+use crate::prompt::pair::PairRuns;
+use crate::report;
+use crate::report::{TopkFormat, one_line, write_topk};
+use crate::results::metric;
+use crate::results::metric::{Metric, Quantity};
+use crate::results::summary::Summary;
+use crate::results::table::{Provenance, Table};
+use crate::text::counted;
 
 /// Where the table goes, and what stands in it.
 #[derive(Debug, Args)]

@@ -8,11 +8,11 @@ use super::prompts::OnePrompt;
 use super::setup::Setup;
 use super::{Global, print};
 use crate::backend::Readout;
+use crate::check::check_pair;
 use crate::error::Error;
 use crate::model::Checkpoint;
+use crate::prompt::pair::{Pair, PairRuns};
 use crate::report::{Candidate, TopkFormat, write_topk};
-use crate::sweep::check::check_pair;
-use crate::sweep::pair::{Pair, PairRuns};
 
 /// Flags of `topk`.
 #[derive(Debug, Args)]

@@ -15,22 +15,25 @@ use super::prompts::{Answers, default_targets, token_id, tokens};
 use super::setup::Setup;
 use super::table_file::{TableFile, write_done, write_lost, write_prompts};
 use super::{Global, print};
-use crate::data::position::Position;
-use crate::data::{self, Example, Reading, Resolved, Stretch};
-use crate::error::{Error, counted};
+use crate::ask::grid::Span;
+use crate::data::{Example, Reading, Resolved, Stretch};
+use crate::error::Error;
+use crate::execute::{Outcome, PairOutcome};
 use crate::patch::Run;
-use crate::report::{self, HeatMap, Patched, plain, strongest, write_strongest};
+use crate::prompt::pair::{Pair, PairRuns};
+use crate::prompt::position::Position;
+use crate::report::{HeatMap, Patched, plain, strongest, write_strongest};
+use crate::results::metric::Reading as Read;
+use crate::results::metric::{Metric, Quantity};
+use crate::results::table::Table;
 use crate::site::Site;
-use crate::sweep::execute::{Outcome, PairOutcome};
-use crate::sweep::grid::Span;
-use crate::sweep::metric::{Metric, Quantity, Reading as Read};
-use crate::sweep::pair::{Pair, PairRuns};
-use crate::sweep::table::Table;
+use crate::text::counted;
 use crate::tracing::arrays::{arrays, arrays_of_prompts};
 use crate::tracing::averages::{Means, Over, is_corrupted, means, result};
 use crate::tracing::level::Level;
 use crate::tracing::runs::{ROLES, Restored, Tracing};
 use crate::tracing::window::usual;
+use crate::{data, report};
 
 /// Flags of `trace`.
 #[derive(Debug, Args)]
@@ -244,7 +247,7 @@ impl Trace {
             ..Pair::default()
         };
         let pair = self.data.begin(pair, &setup.model.config)?;
-        crate::sweep::check::check_pair(&pair, &setup.model.config)?;
+        crate::check::check_pair(&pair, &setup.model.config)?;
         let fallback = Fallback::of(&self.answers, setup)?;
         let mut example = Example::of_ids(pair.base.clone(), None);
         example.spans.push(data::Span {

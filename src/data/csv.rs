@@ -16,7 +16,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{DataError, Record, RowError, Rows};
-use crate::error::counted;
+use crate::text::counted;
 
 /// Reads the header and every row.
 ///

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::{DataError, Record, RowError, Rows};
-use crate::report::Fields;
+use crate::files::fields::Fields;
 
 /// Reads the lines; empty ones are passed over.
 ///

@@ -2,7 +2,7 @@
 //!
 //! A file is read in two steps, so that a format knows nothing of tokens and the tokens nothing of
 //! formats: [`read`] turns any of the formats into [`Example`]s, what the row says in its own
-//! words; [`Reading::resolve`] turns an example into a [`Pair`](crate::sweep::pair::Pair) of one
+//! words; [`Reading::resolve`] turns an example into a [`Pair`](crate::prompt::pair::Pair) of one
 //! model. Either step may find a row wrong. That is a [`RowError`], which names file, line and
 //! field, and which a caller may count and go on from; only a file that is wrong as a whole is a
 //! [`DataError`].
@@ -25,19 +25,17 @@ pub mod json;
 pub mod jsonl;
 #[cfg(feature = "parquet")]
 pub mod parquet;
-pub mod position;
 pub mod record;
 mod resolve;
-mod words;
 mod years;
 
 use std::path::Path;
 
 pub use self::error::{DataError, RowError};
-use self::position::Position;
 pub use self::record::Record;
 pub use self::resolve::{Direction, Reading, Resolved, with_bos};
-use crate::sweep::pair::PromptText;
+use crate::prompt::pair::PromptText;
+use crate::prompt::position::Position;
 
 /// A target or wrong target as a row gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use parquet::record::Field;
 use serde_json::Value;
 
 use super::{DataError, Record, RowError, Rows};
-use crate::report::fenced;
+use crate::files::fence::fenced;
 
 /// Reads every row.
 ///

@@ -23,9 +23,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::position::Position;
 use super::{Example, RowError, Span, Stretch, Token, facts, years};
-use crate::sweep::pair::PromptText;
+use crate::prompt::pair::PromptText;
+use crate::prompt::position::Position;
 
 /// A row as its format gives it: named values.
 pub struct Record<'a> {

@@ -1,12 +1,10 @@
 //! From what a row says to token ids and positions of one model.
 
-use super::position::{Position, PositionError};
-use super::words::{Words, WordsError};
 use super::{Example, RowError, Span, Stretch, Token};
+use crate::check::{CheckError, check_pair};
 use crate::model::{Checkpoint, ModelError};
-use crate::sweep::check::{CheckError, check_pair};
-use crate::sweep::grid::Spot;
-use crate::sweep::pair::{Pair, PromptText};
+use crate::prompt::pair::{Pair, PromptText};
+use crate::prompt::position::{Position, PositionError, Spot, Words, WordsError};
 
 /// Which of a row's two prompts is patched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -15,7 +15,7 @@ pub(super) fn attention<B: Backend>(
     let backend = step.backend;
     let input = Input {
         own: &b.stream,
-        trace: Some((Stage::BlockInput, layer)),
+        cache: Some((Stage::BlockInput, layer)),
         refs: &tables.ln_1,
     };
     let stages = [Stage::Ln1Scale, Stage::Ln1Normalized, Stage::AttentionInput];
@@ -33,7 +33,7 @@ pub(super) fn attention<B: Backend>(
             to: &k.to,
         })
     };
-    let slot = |stage| step.traces.layout.slots.get(&(stage, layer)).copied();
+    let slot = |stage| step.cache.layout.slots.get(&(stage, layer)).copied();
     let attention = Attention {
         layer,
         query: (&b.query, slot(Stage::Query)),
@@ -41,14 +41,14 @@ pub(super) fn attention<B: Backend>(
         value: (&b.value, slot(Stage::Value)),
         rows: &tables.attention,
         scores: tables.overwrites(Stage::Scores),
-        weights: tables.overwrites(Stage::Weight),
+        weights: tables.overwrites(Stage::Pattern),
         keep_scores: keeps(Stage::Scores),
-        keep_weights: keeps(Stage::Weight),
-        stride: step.traces.layout.key_stride(),
+        keep_pattern: keeps(Stage::Pattern),
+        stride: step.cache.layout.key_stride(),
     };
     backend.attention(
         &attention,
-        &mut step.traces.matrices,
+        &mut step.cache.matrices,
         &step.constants,
         &mut b.z,
     );

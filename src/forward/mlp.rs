@@ -19,7 +19,7 @@ pub(super) fn mlp<B: Backend>(
     let input = if read.is_empty() {
         Input {
             own: &b.mid,
-            trace: mid,
+            cache: mid,
             refs: &tables.ln_2,
         }
     } else {
@@ -30,7 +30,7 @@ pub(super) fn mlp<B: Backend>(
         step.write(read, copy);
         Input {
             own: copy,
-            trace: None,
+            cache: None,
             refs: &refs,
         }
     };

@@ -3,7 +3,7 @@
 //! The order of operations is that of Radford et al. 2019 as Hugging Face implements it
 //! (`modeling_gpt2.py`, `GPT2Block.forward`): x += attention(ln_1(x)); x += mlp(ln_2(x)); then ln_f
 //! and the unembedding. Which rows each step computes, and whether a row's operand is the run's own
-//! or the trace's, stands in the chunk's tables.
+//! or the cache's, stands in the chunk's tables.
 //!
 //! At every stage the same three things may happen to the buffer: clean rows are gathered behind
 //! the computed ones (because a patch acts on them there), overwrites are applied, rows are kept.
@@ -14,28 +14,29 @@ mod basis;
 mod mlp;
 mod step;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::basis::Bases;
 use self::step::{Input, Step};
-use crate::backend::{Backend, DeviceError, Embedding, Norm, Readout, ReadoutSpec, Store};
+use crate::backend::{Backend, DeviceError, Embedding, Norm, ReadoutSpec, Store};
+use crate::plan::cache::CacheLayout;
 use crate::plan::tables::{Chunk, LayerTables, Ref};
-use crate::plan::trace::TraceLayout;
 use crate::site::Stage;
 
 /// The kept activations of a group of clean runs: one matrix for each slot of the layout; behind them
-/// those of a shelf.
+/// those of patched runs.
 #[derive(Debug)]
-pub struct Traces<M> {
-    /// What stands where.
-    pub layout: TraceLayout,
+pub struct ActivationCache<M> {
+    /// What stands where; whoever plans shares it.
+    pub layout: Arc<CacheLayout>,
     /// One matrix a slot, `[layout.rows(), width]`.
     pub matrices: Vec<M>,
 }
 
-impl<M> Traces<M> {
-    /// Empty traces of a layout, to be filled by [`forward`] over clean runs.
-    pub fn new<B: Backend<Matrix = M>>(backend: &B, layout: TraceLayout) -> Self {
+impl<M> ActivationCache<M> {
+    /// An empty cache of a layout, to be filled by [`forward`] over clean runs.
+    pub fn new<B: Backend<Matrix = M>>(backend: &B, layout: CacheLayout) -> Self {
         let mut slots: Vec<_> = layout.slots.iter().map(|(k, slot)| (*slot, k.0)).collect();
         slots.sort_by_key(|(slot, _)| *slot);
         let width = |stage| layout.width(stage, backend.config());
@@ -43,20 +44,23 @@ impl<M> Traces<M> {
             .iter()
             .map(|(_, stage)| backend.matrix(layout.rows(), width(*stage), Store::of(*stage)))
             .collect();
-        Self { layout, matrices }
+        Self {
+            layout: Arc::new(layout),
+            matrices,
+        }
     }
 
-    /// Adds matrices of a shelf, by stage and rows.
-    pub fn extend<B: Backend<Matrix = M>>(&mut self, backend: &B, shelf: &[(Stage, usize)]) {
-        let matrices = shelf.iter().map(|(stage, rows)| {
+    /// Adds matrices of patched runs, by stage and rows.
+    pub fn extend<B: Backend<Matrix = M>>(&mut self, backend: &B, patched: &[(Stage, usize)]) {
+        let matrices = patched.iter().map(|(stage, rows)| {
             let width = self.layout.width(*stage, backend.config());
             backend.matrix(*rows, width, Store::of(*stage))
         });
         self.matrices.extend(matrices);
     }
 
-    /// Drops every matrix of a shelf.
-    pub fn clear_shelf(&mut self) {
+    /// Drops every matrix of patched runs.
+    pub fn clear_patched(&mut self) {
         self.matrices.truncate(self.layout.slots.len());
     }
 
@@ -160,7 +164,7 @@ pub enum ForwardError {
     Device(#[from] DeviceError),
 }
 
-/// Runs one chunk and reads it out. Clean chunks write `traces`, others read them.
+/// Runs one chunk and reads it out; [`Backend::finish`] waits for what was read. Clean chunks write `cache`, others read them.
 ///
 /// # Errors
 ///
@@ -169,16 +173,16 @@ pub fn forward<B: Backend>(
     backend: &B,
     chunk: &Chunk,
     buffers: &mut Buffers<B::Matrix>,
-    traces: &mut Traces<B::Matrix>,
+    cache: &mut ActivationCache<B::Matrix>,
     spec: &ReadoutSpec,
     stop: &AtomicBool,
-) -> Result<Vec<Readout>, ForwardError> {
+) -> Result<B::Readouts, ForwardError> {
     buffers.reserve(backend, chunk);
     // they stay with the buffers, and are read while the buffers are written
     let mut bases = std::mem::take(&mut buffers.bases);
     let mut step = Step {
         backend,
-        traces,
+        cache,
         constants: backend.constants(&chunk.constants),
         bases: &mut bases,
     };
@@ -193,7 +197,7 @@ fn run<B: Backend>(
     chunk: &Chunk,
     spec: &ReadoutSpec,
     stop: &AtomicBool,
-) -> Result<Vec<Readout>, ForwardError> {
+) -> Result<B::Readouts, ForwardError> {
     input(step, buffers, chunk);
     for (i, tables) in chunk.layers.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
@@ -206,7 +210,7 @@ fn run<B: Backend>(
     Ok(readout(step, buffers, chunk, spec)?)
 }
 
-/// The residual stream that enters the chunk's first layer: both embeddings' sum, or the trace's.
+/// The residual stream that enters the chunk's first layer: both embeddings' sum, or the cache's.
 fn input<B: Backend>(step: &mut Step<'_, B>, b: &mut Buffers<B::Matrix>, chunk: &Chunk) {
     let (backend, tables, computed) = (step.backend, &chunk.input_tables, chunk.input.computed);
     backend.resize(&mut b.stream, chunk.input.len());
@@ -234,11 +238,11 @@ fn readout<B: Backend>(
     b: &mut Buffers<B::Matrix>,
     chunk: &Chunk,
     spec: &ReadoutSpec,
-) -> Result<Vec<Readout>, DeviceError> {
+) -> Result<B::Readouts, DeviceError> {
     let refs = [&chunk.readout[..], &chunk.compared].concat();
     let input = Input {
         own: &b.stream,
-        trace: Some((Stage::BlockInput, step.backend.config().layers)),
+        cache: Some((Stage::BlockInput, step.backend.config().layers)),
         refs: &refs,
     };
     let stages = [Stage::LnFScale, Stage::LnFNormalized, Stage::FinalOutput];

@@ -1,18 +1,18 @@
 //! What happens at every stage, whatever is computed there: where rows are read, what is gathered,
 //! overwritten and kept.
 
-use super::Traces;
+use super::ActivationCache;
 use super::basis::Bases;
 use crate::backend::{Backend, Epilogue, Linear, Norm, Rows, Weight};
 use crate::plan::phase::Phase;
 use crate::plan::tables::{LayerTables, Ref, RowTable, Sum};
 use crate::site::Stage;
 
-/// The means of one pass: the device, the trace, the constants that writes read, and the bases in
+/// The means of one pass: the device, the cache, the constants that writes read, and the bases in
 /// which they act.
 pub(super) struct Step<'a, B: Backend> {
     pub backend: &'a B,
-    pub traces: &'a mut Traces<B::Matrix>,
+    pub cache: &'a mut ActivationCache<B::Matrix>,
     pub constants: B::Constants,
     pub bases: &'a mut Bases<B::Matrix>,
 }
@@ -20,8 +20,8 @@ pub(super) struct Step<'a, B: Backend> {
 /// What a layer norm reads.
 pub(super) struct Input<'a, M> {
     pub own: &'a M,
-    /// The stage and layer whose trace holds the other rows.
-    pub trace: Option<(Stage, usize)>,
+    /// The stage and layer whose cache holds the other rows.
+    pub cache: Option<(Stage, usize)>,
     pub refs: &'a [Ref],
 }
 
@@ -45,22 +45,22 @@ pub(super) struct Branch<'a, M> {
 pub(super) fn own<'a, M>(matrix: &'a M, refs: &'a [Ref]) -> Rows<'a, M> {
     Rows {
         own: matrix,
-        trace: None,
+        cache: None,
         refs,
     }
 }
 
 impl<B: Backend> Step<'_, B> {
-    /// Rows of a buffer and of the trace of a stage.
+    /// Rows of a buffer and of the cache of a stage.
     pub fn rows<'b>(
         &'b self,
         own: &'b B::Matrix,
-        trace: Option<(Stage, usize)>,
+        cache: Option<(Stage, usize)>,
         refs: &'b [Ref],
     ) -> Rows<'b, B::Matrix> {
         Rows {
             own,
-            trace: trace.and_then(|(stage, layer)| self.traces.get(stage, layer)),
+            cache: cache.and_then(|(stage, layer)| self.cache.get(stage, layer)),
             refs,
         }
     }
@@ -72,19 +72,19 @@ impl<B: Backend> Step<'_, B> {
         }
         let row = |r: &u32| Ref::own(*r as usize);
         let refs: Vec<Ref> = rows.gathered.iter().map(row).collect();
-        if let Some(trace) = self.traces.get(stage, layer) {
-            self.backend.gather(&own(trace, &refs), out, rows.computed);
+        if let Some(cache) = self.cache.get(stage, layer) {
+            self.backend.gather(&own(cache, &refs), out, rows.computed);
         } else {
             debug_assert!(
                 false,
-                "rows of {stage:?} {layer} are gathered, and no trace is kept"
+                "rows of {stage:?} {layer} are gathered, and no cache is kept"
             );
         }
     }
 
     /// Applies writes, phase by phase.
     pub fn write(&mut self, phases: &[Phase], buffer: &mut B::Matrix) {
-        let (backend, kept) = (self.backend, &self.traces.matrices[..]);
+        let (backend, kept) = (self.backend, &self.cache.matrices[..]);
         for phase in phases {
             match phase {
                 Phase::Overwrite(writes) => {
@@ -103,7 +103,7 @@ impl<B: Backend> Step<'_, B> {
     pub fn settle(&mut self, tables: &LayerTables, stage: Stage, buffer: &mut B::Matrix) {
         self.write(tables.writes(stage), buffer);
         if let Some(keep) = tables.keeps.get(&stage) {
-            let kept = &mut self.traces.matrices[keep.slot];
+            let kept = &mut self.cache.matrices[keep.slot];
             self.backend.keep(buffer, &keep.from, kept, &keep.to);
         }
     }
@@ -120,16 +120,16 @@ impl<B: Backend> Step<'_, B> {
         backend.resize(out, count);
         if tables.touches(stages[0]) || tables.touches(stages[1]) {
             backend.resize(scale, count);
-            let rows = self.rows(input.own, input.trace, input.refs);
+            let rows = self.rows(input.own, input.cache, input.refs);
             backend.layer_norm_scale(&rows, scale);
             self.settle(tables, stages[0], scale);
             backend.resize(normalized, count);
-            let rows = self.rows(input.own, input.trace, input.refs);
+            let rows = self.rows(input.own, input.cache, input.refs);
             backend.layer_norm_normalize(&rows, scale, normalized);
             self.settle(tables, stages[1], normalized);
             backend.layer_norm_affine(norm, normalized, count, out);
         } else {
-            let rows = self.rows(input.own, input.trace, input.refs);
+            let rows = self.rows(input.own, input.cache, input.refs);
             backend.layer_norm(norm, &rows, out);
         }
         self.settle(tables, stages[2], out);
@@ -153,18 +153,18 @@ impl<B: Backend> Step<'_, B> {
             out_rows: None,
             epilogue,
         };
-        let (residual, trace) = branch.residual;
+        let (residual, cache) = branch.residual;
         let sum = branch.sum;
         backend.resize(out, sum.rows.len());
         if branch.fused {
-            let residual = self.rows(residual, Some(trace), &sum.residual);
+            let residual = self.rows(residual, Some(cache), &sum.residual);
             backend.linear(&linear(Epilogue::Residual(residual)), out);
         } else {
             backend.resize(result, branch.table.len());
             backend.linear(&linear(Epilogue::None), result);
             self.gather(branch.table, (stage, layer), result);
             self.settle(tables, stage, result);
-            let a = self.rows(residual, Some(trace), &sum.residual);
+            let a = self.rows(residual, Some(cache), &sum.residual);
             let b = self.rows(result, Some((stage, layer)), &sum.branch);
             backend.add(&a, &b, out, 0);
         }

@@ -11,10 +11,10 @@ use rayon::prelude::*;
 
 use super::node::Sender;
 use crate::backend::Backend;
+use crate::execute::activations::activations;
+use crate::execute::{ExecuteError, Limits};
 use crate::model::{Checkpoint, Tensor};
 use crate::site::Component;
-use crate::sweep::activations::activations;
-use crate::sweep::execute::{ExecuteError, Limits};
 
 /// Source − base of what one sender contributes, where the two differ.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use super::edge::Edge;
 use super::extent::EdgeAt;
 use super::node::{Receiver, Sender};
-use crate::report::{Array, Arrays};
-use crate::sweep::execute::PairOutcome;
-use crate::sweep::metric::{Metric, Reading};
-use crate::sweep::pair::Pair;
+use crate::execute::PairOutcome;
+use crate::prompt::pair::Pair;
+use crate::results::array::{Array, Arrays};
+use crate::results::metric::{Metric, Reading};
 
 /// One metric of every place of every pair.
 #[derive(Debug, Clone, PartialEq)]

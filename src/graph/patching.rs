@@ -14,14 +14,14 @@ use super::edge::Edge;
 use super::extent::{EdgeAt, Extent};
 use super::node::Sender;
 use crate::backend::Backend;
+use crate::check::check_pair;
+use crate::execute::{ExecuteError, Limits, Outcome};
 use crate::model::{Checkpoint, Config};
 use crate::patch::{Op, Patch, Run, Vector};
-use crate::sweep::check::check_pair;
-use crate::sweep::execute::{ExecuteError, Limits, Outcome, execute};
-use crate::sweep::metric::Metric;
-use crate::sweep::pair::{Pair, PairRuns};
-use crate::sweep::results::{raw, table};
-use crate::sweep::table::{Provenance, Row};
+use crate::prompt::pair::{Pair, PairRuns};
+use crate::results::metric::Metric;
+use crate::results::rows::{raw, table};
+use crate::results::table::{Provenance, Row};
 
 /// The most runs that are made and executed together.
 const RUNS: usize = 2048;
@@ -141,7 +141,7 @@ pub fn patch_edges<B: Backend>(
             pair: pair.clone(),
             runs: std::mem::take(runs).into(),
         };
-        let outcome = execute(backend, std::slice::from_ref(&pair), limits)?;
+        let outcome = Outcome::of(backend, std::slice::from_ref(&pair), limits)?;
         let count = edges.len();
         done(Batch {
             edges,

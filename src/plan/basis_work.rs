@@ -1,7 +1,7 @@
 //! What a run's moves in bases cost: multiply-adds, and room for coordinates.
 
-use crate::plan::cell::{Cell, Through, Value};
 use crate::plan::cone::Cone;
+use crate::plan::edit::{Edit, Space, Value};
 use crate::plan::phase::With;
 use crate::plan::recipe::recipe;
 use crate::plan::tables::Operand;
@@ -17,26 +17,26 @@ pub struct BasisWork {
 }
 
 impl Cone {
-    /// The same cone with the work of those of its cells that are applied.
-    pub(super) fn with_bases(mut self, cells: &[Cell]) -> Self {
+    /// The same cone with the work of those of its edits that are applied.
+    pub(super) fn with_bases(mut self, edits: &[Edit]) -> Self {
         let mut at = None;
         let mut values = 0;
-        for (cell, live) in cells.iter().zip(&self.live) {
-            let Through::Basis(basis, picks) = &cell.through else {
+        for (edit, live) in edits.iter().zip(&self.live) {
+            let Space::Basis(basis, picks) = &edit.space else {
                 continue;
             };
-            if !live || !self.has_row(cell.stage, cell.layer, cell.position) {
+            if !live || !self.has_row(edit.stage, edit.layer, edit.position) {
                 continue;
             }
-            let with = match cell.value {
+            let with = match edit.value {
                 Value::None => With::Nothing,
                 Value::Constant(..) => With::Coordinates(0),
                 Value::Read(_) | Value::Mean { .. } => With::Row(Operand::None),
             };
-            let recipe = recipe(basis, cell.op, with, picks.is_none());
+            let recipe = recipe(basis, edit.op, with, picks.is_none());
             self.bases.multiply_adds += recipe.multiply_adds(basis);
-            if at != Some((cell.layer, cell.stage)) {
-                at = Some((cell.layer, cell.stage));
+            if at != Some((edit.layer, edit.stage)) {
+                at = Some((edit.layer, edit.stage));
                 values = 0;
             }
             values += 2 * (basis.coordinates() + basis.width());
@@ -45,7 +45,7 @@ impl Cone {
         self
     }
 
-    /// Whether a stage's buffer has a row of this run for a position: where a cell can be applied.
+    /// Whether a stage's buffer has a row of this run for a position: where an edit can be applied.
     pub fn has_row(&self, stage: Stage, layer: usize, position: usize) -> bool {
         let of = |layer: usize| {
             let index = layer.checked_sub(self.start);
@@ -66,7 +66,7 @@ impl Cone {
                     Stage::QueryInput | Stage::Query => &layer.query.all,
                     Stage::KeyInput | Stage::Key => &layer.key.all,
                     Stage::ValueInput | Stage::Value => &layer.value.all,
-                    Stage::Scores | Stage::Weight => &layer.z.computed,
+                    Stage::Scores | Stage::Pattern => &layer.z.computed,
                     Stage::Z => &layer.z.all,
                     Stage::AttentionOutput => &layer.attention_output.all,
                     Stage::BlockMid => &layer.mid.all,

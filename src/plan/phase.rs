@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::basis::Basis;
 use crate::function::Function;
-use crate::plan::cell::CellOp;
+use crate::plan::edit::EditOp;
 use crate::plan::tables::{Operand, Write};
 
 /// Writes that act together.
@@ -32,7 +32,7 @@ pub struct Move {
     /// First column.
     pub column: usize,
     /// What is done.
-    pub op: CellOp,
+    pub op: EditOp,
     /// With what.
     pub with: With,
     /// Which coordinates, ascending; `None` is all.
@@ -209,7 +209,7 @@ mod tests {
             head: 0,
             column: 0,
             length: 1,
-            op: CellOp::Zero,
+            op: EditOp::Zero,
             operand: Operand::None,
         })
     }
@@ -218,7 +218,7 @@ mod tests {
         let moved = Move {
             row,
             column,
-            op: CellOp::Zero,
+            op: EditOp::Zero,
             with: With::Nothing,
             picks: None,
         };

@@ -1,10 +1,10 @@
 //! How a move in a basis is done: rows that are encoded, operators in place, a row that is decoded.
 
 use crate::basis::Basis;
-use crate::plan::cell::CellOp;
+use crate::plan::edit::EditOp;
 use crate::plan::phase::{Move, With};
-use crate::plan::subspace;
 use crate::plan::tables::{Operand, Write};
+use crate::site::{rest, stretches};
 
 /// What is encoded of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +39,14 @@ pub struct Recipe {
     /// What is encoded besides.
     pub second: Option<Encoded>,
     /// Operators in place, on the coordinates that the move picks.
-    pub steps: Vec<(CellOp, Second)>,
+    pub steps: Vec<(EditOp, Second)>,
     /// Whether the coordinates that are not picked become 0.
     pub clears: bool,
 }
 
 /// The recipe of an operator in a basis; `all` says whether it acts on every coordinate.
-pub fn recipe(basis: &Basis, op: CellOp, with: With, all: bool) -> Recipe {
-    use CellOp as C;
+pub fn recipe(basis: &Basis, op: EditOp, with: With, all: bool) -> Recipe {
+    use EditOp as C;
     let constant = matches!(with, With::Coordinates(_));
     let negative = (C::Scale(-1.0), Second::None);
     if basis.is_by_difference() {
@@ -119,11 +119,11 @@ impl Recipe {
     ) -> impl Iterator<Item = Write> {
         let k = basis.coordinates();
         let picked = match &moved.picks {
-            Some(picks) => subspace::stretches(picks.iter().copied()),
+            Some(picks) => stretches(picks.iter().copied()),
             None => vec![(0, k)],
         };
         let cleared = if self.clears {
-            subspace::rest(&picked, k)
+            rest(&picked, k)
         } else {
             Vec::new()
         };
@@ -153,6 +153,6 @@ impl Recipe {
             picked.map(move |stretch| write(stretch, op, operand(stretch.0)))
         });
         let cleared = cleared.into_iter();
-        steps.chain(cleared.map(move |stretch| write(stretch, CellOp::Zero, Operand::None)))
+        steps.chain(cleared.map(move |stretch| write(stretch, EditOp::Zero, Operand::None)))
     }
 }

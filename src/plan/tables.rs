@@ -2,43 +2,43 @@
 //!
 //! Each stage has one buffer of rows for the whole chunk, the computed rows of all runs first and the
 //! gathered ones after them, and each operation gets a table of where its rows read: the run's own
-//! row, or the trace's. The forward pass then has no decisions left to take. [`crate::plan::chunk`]
+//! row, or the cache's. The forward pass then has no decisions left to take. [`crate::plan::chunk`]
 //! fills these in.
 
 use std::collections::HashMap;
 
-use crate::plan::cell::CellOp;
+use crate::plan::edit::EditOp;
 use crate::plan::phase::Phase;
 use crate::site::Stage;
 
-/// A row of the chunk's own buffer of a stage, or of the trace's matrix of it.
+/// A row of the chunk's own buffer of a stage, or of the cache's matrix of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub struct Ref(u32);
 
 impl Ref {
-    const TRACE: u32 = 1 << 31;
+    const CACHED: u32 = 1 << 31;
 
     /// A row of the chunk's own buffer.
     pub fn own(row: usize) -> Self {
-        debug_assert!((row as u32) < Self::TRACE);
+        debug_assert!((row as u32) < Self::CACHED);
         Self(row as u32)
     }
 
-    /// A row of the trace.
-    pub fn trace(row: usize) -> Self {
-        debug_assert!((row as u32) < Self::TRACE);
-        Self(row as u32 | Self::TRACE)
+    /// A row of the cache.
+    pub fn cached(row: usize) -> Self {
+        debug_assert!((row as u32) < Self::CACHED);
+        Self(row as u32 | Self::CACHED)
     }
 
-    /// `Ok(own row)` or `Err(trace row)`.
+    /// `Ok(own row)` or `Err(cache row)`.
     ///
     /// # Errors
     ///
-    /// A row of the trace is the `Err`, which is no failure.
+    /// A row of the cache is the `Err`, which is no failure.
     pub fn row(self) -> Result<usize, usize> {
-        let row = (self.0 & !Self::TRACE) as usize;
-        if self.0 & Self::TRACE == 0 {
+        let row = (self.0 & !Self::CACHED) as usize;
+        if self.0 & Self::CACHED == 0 {
             Ok(row)
         } else {
             Err(row)
@@ -51,7 +51,7 @@ impl Ref {
 pub enum Operand {
     /// The operator has none.
     None,
-    /// `slot` of the trace, from (row, column).
+    /// `slot` of the cache, from (row, column).
     Kept {
         /// Index of the matrix.
         slot: usize,
@@ -76,12 +76,12 @@ pub struct Write {
     /// How many columns.
     pub length: usize,
     /// What is done.
-    pub op: CellOp,
+    pub op: EditOp,
     /// With what.
     pub operand: Operand,
 }
 
-/// Rows of one stage's buffer: `computed` of them, then the gathered trace rows.
+/// Rows of one stage's buffer: `computed` of them, then the gathered cache rows.
 #[derive(Debug, Clone, Default)]
 pub struct RowTable {
     /// How many rows are computed; they come first.
@@ -102,14 +102,14 @@ impl RowTable {
     }
 }
 
-/// Rows to keep of a stage: from row of the buffer, to row of the trace.
+/// Rows to keep of a stage: from row of the buffer, to row of the cache.
 #[derive(Debug, Clone, Default)]
 pub struct Keep {
-    /// Index of the trace's matrix.
+    /// Index of the cache's matrix.
     pub slot: usize,
     /// Rows of the buffer.
     pub from: Vec<u32>,
-    /// Rows of the trace; [`Self::NOWHERE`] for rows of scores and pattern that nobody reads.
+    /// Rows of the cache; [`Self::NOWHERE`] for rows of scores and pattern that nobody reads.
     pub to: Vec<u32>,
 }
 
@@ -218,7 +218,7 @@ impl LayerTables {
 
     /// Overwrites of scores or pattern, where there are no other writes.
     pub fn overwrites(&self, stage: Stage) -> &[Write] {
-        debug_assert!(matches!(stage, Stage::Scores | Stage::Weight));
+        debug_assert!(matches!(stage, Stage::Scores | Stage::Pattern));
         match self.writes(stage) {
             [Phase::Overwrite(writes)] => writes,
             _ => &[],

@@ -11,7 +11,8 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::npz::write_npz;
 use super::{Provenance, ReportError, WholeFile, ending};
-use crate::sweep::dense::Dense;
+use crate::results::array::{Array, Arrays};
+use crate::results::dense::Dense;
 
 /// A format of arrays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,22 +22,6 @@ pub enum ArraysFormat {
     /// safetensors.
     Safetensors,
 }
-
-/// An array, the last axis the fastest. A shape of no axes is a single value.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Array {
-    /// Doubles.
-    Floats(Vec<usize>, Vec<f64>),
-    /// Indices, as 64-bit integers.
-    Indices(Vec<usize>, Vec<usize>),
-    /// Texts, one axis.
-    Texts(Vec<String>),
-    /// One text.
-    Text(String),
-}
-
-/// Arrays by their names, in the order in which they are written.
-pub type Arrays = Vec<(String, Array)>;
 
 /// What stands along the axes of a preset.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -66,25 +51,6 @@ impl ArraysFormat {
                 what: "arrays",
                 endings: ".npz or .safetensors",
             }),
-        }
-    }
-}
-
-impl Array {
-    /// Indices along one axis.
-    pub fn indices(list: Vec<usize>) -> Self {
-        Self::Indices(vec![list.len()], list)
-    }
-
-    /// As an entry of metadata, where it does not hold doubles.
-    fn json(&self) -> Option<String> {
-        match self {
-            Self::Floats(..) => None,
-            // one value stands by itself
-            Self::Indices(shape, list) if shape.is_empty() => list.first().map(usize::to_string),
-            Self::Indices(_, list) => Some(serde_json::json!(list).to_string()),
-            Self::Texts(list) => Some(serde_json::json!(list).to_string()),
-            Self::Text(text) => Some(text.clone()),
         }
     }
 }

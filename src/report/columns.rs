@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::ReportError;
-use crate::sweep::table::{Row, Table};
+use crate::results::table::{Row, Table};
 
 /// One value of a table.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::columns::{self, Cell, FIXED, Kind};
 use super::{Provenance, ReportError, Row, Table};
-use crate::error::counted;
+use crate::text::counted;
 
 /// Writes the table, header first. The table has been checked.
 pub(super) fn write(table: &Table, out: &mut dyn Write) -> io::Result<()> {

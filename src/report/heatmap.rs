@@ -11,7 +11,7 @@ use super::colour::Scale;
 use super::grid::{Grid, Targets, Tokens, Value, place};
 use super::labels::{component_rank, component_short, one_line};
 use super::{ReportError, Table};
-use crate::error::counted;
+use crate::text::counted;
 
 /// Up to this many components share a facet when no heads stand side by side.
 const COMPONENTS_IN_A_FACET: usize = 3;

@@ -4,12 +4,12 @@
 //! pandas turns into numbers by itself.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+
+use crate::files::fields::Fields;
 
 use super::columns::{self, Cell, FIXED, Kind};
 use super::{Provenance, ReportError, Row, Table};
@@ -140,30 +140,4 @@ fn cell(value: Value, kind: Kind, nullable: bool) -> Result<Cell<'static>, Strin
         let null = if nullable { " or null" } else { "" };
         format!("expected {}{null}, found {value}", kind.expected())
     })
-}
-
-/// An object's fields in file order, duplicates included: a plain map would keep the last of two
-/// silently, and [`columns::metrics_of_header`] refuses them.
-pub(crate) struct Fields(pub(crate) Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Fields;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object with one field a column")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
 }

@@ -38,17 +38,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 pub use self::activations::{check_activations, write_activations};
-pub use self::arrays::{
-    Array, Arrays, ArraysFormat, Coordinates, check_arrays, preset_arrays, write_arrays,
-};
+pub use self::arrays::{ArraysFormat, Coordinates, check_arrays, preset_arrays, write_arrays};
 pub use self::error::ReportError;
 pub use self::heatmap::HeatMap;
-pub(crate) use self::jsonl::Fields;
 pub(crate) use self::labels::one_line;
 pub use self::labels::token_label;
 pub(crate) use self::numbers::plain;
-#[cfg(feature = "parquet")]
-pub(crate) use self::parquet::fenced;
 pub use self::plot::{PlotFormat, check_plot, plot};
 pub use self::provenance::meta_path;
 pub use self::strongest::{Patched, strongest, write_strongest};
@@ -56,7 +51,7 @@ pub use self::summary::{check_summary, summary_path, write_summary};
 pub use self::terminal::render;
 pub use self::topk::{Candidate, TopkFormat, write_topk};
 pub use self::whole_file::WholeFile;
-use crate::sweep::table::{Provenance, Row, Table};
+use crate::results::table::{Provenance, Row, Table};
 
 /// A format of result tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

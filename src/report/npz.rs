@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::arrays::Array;
+use crate::results::array::Array;
 
 /// The archive's bytes.
 pub(super) fn write_npz<'a>(

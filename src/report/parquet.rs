@@ -3,12 +3,10 @@
 //! Column by column through the `parquet` crate's low-level interface: a table of two dozen flat
 //! columns does not need arrow, which would be most of the build.
 
-use std::any::Any;
-use std::cell::Cell as Flag;
 use std::io::{self, Write};
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
@@ -23,6 +21,7 @@ use parquet::schema::types::{Type, TypePtr};
 
 use super::columns::{self, Cell, FIXED, Kind};
 use super::{Provenance, ReportError, Row, Table};
+use crate::files::fence::fenced;
 
 /// Rows in a row group: some tens of megabytes in memory, which is what readers expect.
 const ROW_GROUP: usize = 1 << 17;
@@ -181,29 +180,6 @@ pub(super) fn read(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
             "the Parquet file is damaged; write it again",
         ))
     })
-}
-
-/// Runs `work`, turning a panic into an error without a word on standard error. Nothing can where
-/// panics abort, as in the demo profile, which is for the build without Parquet.
-pub(crate) fn fenced<T>(
-    work: impl FnOnce() -> T + panic::UnwindSafe,
-) -> Result<T, Box<dyn Any + Send>> {
-    thread_local!(static SILENT: Flag<bool> = const { Flag::new(false) });
-    static HOOK: Once = Once::new();
-    // The hook is the process's, so it is put in once and passes everything on except what this
-    // thread says while inside the fence.
-    HOOK.call_once(|| {
-        let earlier = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !SILENT.get() {
-                earlier(info);
-            }
-        }));
-    });
-    SILENT.set(true);
-    let outcome = panic::catch_unwind(work);
-    SILENT.set(false);
-    outcome
 }
 
 fn read_trusting(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::columns::{Cell, Kind};
 #[cfg(feature = "parquet")]
-use super::parquet;
-use super::{Format, Provenance, ReportError, WholeFile, csv, jsonl};
-use crate::sweep::summary::{Average, Summary};
+use super::{Format, Provenance, ReportError, WholeFile, csv, jsonl, parquet};
+use crate::results::summary::{Average, Summary};
 
 /// Columns before the metrics.
 const FIXED: [(&str, Kind, bool); 15] = [

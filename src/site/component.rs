@@ -253,7 +253,7 @@ impl Component {
             C::KeyOutput | C::HeadKeyOutput => Stage::Key,
             C::ValueOutput | C::HeadValueOutput => Stage::Value,
             C::AttentionScores => Stage::Scores,
-            C::AttentionWeight => Stage::Weight,
+            C::AttentionWeight => Stage::Pattern,
             C::AttentionValueOutput | C::HeadAttentionValueOutput => Stage::Z,
             C::AttentionOutput => Stage::AttentionOutput,
             C::BlockMid => Stage::BlockMid,

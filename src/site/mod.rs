@@ -11,12 +11,14 @@
 //! [`Site`] is a component with its layer, as parsed from a name such as `blocks.3.attn.hook_z`.
 
 mod component;
+mod place;
 mod stage;
 
 use std::str::FromStr;
 
 use self::component::NAMES;
 pub use self::component::{Component, Width};
+pub use self::place::{columns, kept, layer_of, rest, stretches};
 pub use self::stage::Stage;
 
 /// A component with its layer, where it has one.

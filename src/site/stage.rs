@@ -34,7 +34,7 @@ pub enum Stage {
     /// Scaled scores before the softmax, one a key. Rows are query positions.
     Scores,
     /// Attention pattern after the softmax, one a key. Rows are query positions.
-    Weight,
+    Pattern,
     /// z: each head's weighted sum of values, heads side by side. Width D.
     Z,
     /// Output of the attention's c_proj with its bias. Width D.

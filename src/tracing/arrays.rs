@@ -4,11 +4,11 @@
 use super::averages::{Means, is_corrupted};
 use super::runs::{ROLES, Tracing};
 use crate::model::Checkpoint;
-use crate::report::{Array, Arrays};
+use crate::prompt::pair::PairRuns;
+use crate::results::array::{Array, Arrays};
+use crate::results::rows::raw;
+use crate::results::summary::{Average, Moments};
 use crate::site::Component;
-use crate::sweep::pair::PairRuns;
-use crate::sweep::results::raw;
-use crate::sweep::summary::{Average, Moments};
 
 /// What ROME calls a component: nothing for the residual stream behind a layer.
 fn kind(component: Component) -> &'static str {

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::runs::{ROLES, Tracing};
+use crate::execute::Outcome;
 use crate::model::Checkpoint;
-use crate::sweep::execute::Outcome;
-use crate::sweep::metric::Metric;
-use crate::sweep::pair::PairRuns;
-use crate::sweep::results::{raw, table};
-use crate::sweep::summary::{Average, Moments, Summary};
-use crate::sweep::table::{Provenance, Row, Table};
+use crate::prompt::pair::PairRuns;
+use crate::results::metric::Metric;
+use crate::results::rows::{raw, table};
+use crate::results::summary::{Average, Moments, Summary};
+use crate::results::table::{Provenance, Row, Table};
 
 /// The result table: a run is filed under what it restores, by the middle layer of its window, and a
 /// corrupted run under the embeddings that it corrupts.

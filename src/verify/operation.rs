@@ -7,7 +7,7 @@ use crate::backend::{
 use crate::plan::tables::{AttentionRows, Ref, Write};
 
 /// An operation as both backends run it: from inputs to everything that it wrote, row by row.
-pub(super) trait Operation {
+pub(super) trait Exercise {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError>;
 }
 
@@ -17,7 +17,7 @@ pub(super) struct Embed {
     pub width: usize,
 }
 
-impl Operation for Embed {
+impl Exercise for Embed {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let mut out = backend.matrix(self.index.len(), self.width, Store::Residual);
         backend.embed(self.table, &self.index, &mut out);
@@ -30,7 +30,7 @@ pub(super) enum After {
     Activation,
     Residual {
         own: Vec<f64>,
-        trace: Vec<f64>,
+        cache: Vec<f64>,
         refs: Vec<Ref>,
     },
 }
@@ -47,7 +47,7 @@ pub(super) struct LinearLayer {
     pub after: After,
 }
 
-impl Operation for LinearLayer {
+impl Exercise for LinearLayer {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (count, n) = (self.rows.len(), self.columns.len());
         let k = self.input.len() / count;
@@ -55,16 +55,16 @@ impl Operation for LinearLayer {
         let zeros = vec![0.0; count * self.width];
         let mut out = backend.upload(count, self.width, self.stores[1], &zeros);
         let residual = match &self.after {
-            After::Residual { own, trace, .. } => Some([
+            After::Residual { own, cache, .. } => Some([
                 backend.upload(count, n, Store::Residual, own),
-                backend.upload(count, n, Store::Residual, trace),
+                backend.upload(count, n, Store::Residual, cache),
             ]),
             _ => None,
         };
         let epilogue = match (&self.after, &residual) {
-            (After::Residual { refs, .. }, Some([own, trace])) => Epilogue::Residual(Rows {
+            (After::Residual { refs, .. }, Some([own, cache])) => Epilogue::Residual(Rows {
                 own,
-                trace: Some(trace),
+                cache: Some(cache),
                 refs,
             }),
             (After::Activation, _) => Epilogue::Activate,
@@ -90,20 +90,20 @@ impl Operation for LinearLayer {
 pub(super) struct LayerNorm {
     pub norm: Norm,
     pub own: Vec<f64>,
-    pub trace: Vec<f64>,
+    pub cache: Vec<f64>,
     pub refs: Vec<Ref>,
     /// As the scale, the normalised row and the affine map, one after another.
     pub thirds: bool,
 }
 
-impl Operation for LayerNorm {
+impl Exercise for LayerNorm {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (rows, width) = (self.refs.len(), backend.config().width);
         let own = backend.upload(rows, width, Store::Residual, &self.own);
-        let trace = backend.upload(rows, width, Store::Residual, &self.trace);
+        let cache = backend.upload(rows, width, Store::Residual, &self.cache);
         let input = Rows {
             own: &own,
-            trace: Some(&trace),
+            cache: Some(&cache),
             refs: &self.refs,
         };
         let mut out = backend.matrix(rows, width, Store::Branch);
@@ -126,7 +126,7 @@ pub(super) struct Activate {
     pub width: usize,
 }
 
-impl Operation for Activate {
+impl Exercise for Activate {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let pre = backend.upload(self.rows.len(), self.width, Store::Branch, &self.pre);
         let mut out = backend.matrix(self.rows.len(), self.width, Store::Branch);
@@ -138,23 +138,23 @@ impl Operation for Activate {
 /// A sum of rows, its rows gathered behind it, and both kept in another order.
 pub(super) struct Sum {
     pub own: [Vec<f64>; 2],
-    pub trace: [Vec<f64>; 2],
+    pub cache: [Vec<f64>; 2],
     pub refs: [Vec<Ref>; 2],
     pub places: Vec<u32>,
     pub width: usize,
 }
 
-impl Operation for Sum {
+impl Exercise for Sum {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (rows, width) = (self.places.len(), self.width);
         let upload = |values: &Vec<f64>| backend.upload(rows, width, Store::Residual, values);
-        let (own, trace) = (
+        let (own, cache) = (
             self.own.each_ref().map(upload),
-            self.trace.each_ref().map(upload),
+            self.cache.each_ref().map(upload),
         );
         let [a, b] = [0, 1].map(|i| Rows {
             own: &own[i],
-            trace: Some(&trace[i]),
+            cache: Some(&cache[i]),
             refs: &self.refs[i],
         });
         let mut out = backend.matrix(2 * rows, width, Store::Residual);
@@ -178,7 +178,7 @@ pub(super) struct Overwrite {
     pub width: usize,
 }
 
-impl Operation for Overwrite {
+impl Exercise for Overwrite {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let rows = self.matrix.len() / self.width;
         let upload = |values: &Vec<f64>| backend.upload(rows, self.width, self.store, values);
@@ -194,7 +194,7 @@ pub(super) struct AttentionOf {
     pub width: usize,
     pub stride: usize,
     pub own: Vec<f64>,
-    pub trace: Vec<f64>,
+    pub cache: Vec<f64>,
     pub constants: Vec<f64>,
     pub rows: AttentionRows,
     pub keep_to: Vec<u32>,
@@ -202,7 +202,7 @@ pub(super) struct AttentionOf {
     pub weights: Vec<Write>,
 }
 
-impl Operation for AttentionOf {
+impl Exercise for AttentionOf {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (width, count) = (self.width, self.rows.query.len());
         let keys = backend.config().heads * self.stride;
@@ -210,7 +210,7 @@ impl Operation for AttentionOf {
         let own = backend.upload(stored, width, Store::Heads, &self.own);
         let zeros = vec![0.0; count * keys];
         let mut kept = [
-            backend.upload(stored, width, Store::Heads, &self.trace),
+            backend.upload(stored, width, Store::Heads, &self.cache),
             backend.upload(count, keys, Store::Residual, &zeros),
             backend.upload(count, keys, Store::Residual, &zeros),
         ];
@@ -231,7 +231,7 @@ impl Operation for AttentionOf {
             scores: &self.scores,
             weights: &self.weights,
             keep_scores: keep(1),
-            keep_weights: keep(2),
+            keep_pattern: keep(2),
             stride: self.stride,
         };
         backend.attention(&attention, &mut kept, &constants, &mut out);
@@ -285,11 +285,11 @@ impl Unembedding {
             ranks: false,
             base: self.base.clone(),
         };
-        backend.readout(&input, self.rows, &spec)
+        backend.finish(backend.readout(&input, self.rows, &spec)?)
     }
 }
 
-impl Operation for Unembedding {
+impl Exercise for Unembedding {
     /// Some logits of each row, its log-sum-exp, and its largest logits.
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let row = |r: Readout| {
@@ -303,7 +303,7 @@ impl Operation for Unembedding {
 /// What is summed over the whole distribution.
 pub(super) struct Distributions(pub Unembedding);
 
-impl Operation for Distributions {
+impl Exercise for Distributions {
     /// Each row's entropy and divergence.
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let readouts = self.0.readouts(backend)?;

@@ -1,12 +1,12 @@
 //! Operation by operation, on random ragged shapes.
 
 use super::operation::{
-    Activate, After, AttentionOf, Distributions, Embed, LayerNorm, LinearLayer, Operation,
+    Activate, After, AttentionOf, Distributions, Embed, Exercise, LayerNorm, LinearLayer,
     Overwrite, Sum, Unembedding,
 };
 use super::{Comparison, Gates, Inputs, compare};
 use crate::backend::{Backend, DeviceError, Embedding, Norm, Store, Weight};
-use crate::plan::cell::CellOp;
+use crate::plan::edit::EditOp;
 use crate::plan::tables::{AttentionRows, Operand, Ref, Write};
 
 /// Rows of the shapes that every row-wise operation is tried on.
@@ -93,7 +93,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
         what: String,
         width: usize,
         gate: f64,
-        operation: &impl Operation,
+        operation: &impl Exercise,
     ) -> Result<(), DeviceError> {
         let (want, got) = (operation.run(self.reference)?, operation.run(self.subject)?);
         let comparison = compare(what, &want, &got, width, gate);
@@ -119,7 +119,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
                 if self.inputs.below(2) == 0 {
                     Ref::own(row)
                 } else {
-                    Ref::trace(row)
+                    Ref::cached(row)
                 }
             })
             .collect()
@@ -233,7 +233,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
             } else if name.ends_with("residual") {
                 After::Residual {
                     own: self.inputs.matrix(rows, n),
-                    trace: self.inputs.matrix(rows, n),
+                    cache: self.inputs.matrix(rows, n),
                     refs: self.refs(rows),
                 }
             } else {
@@ -276,7 +276,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
             let mut operation = LayerNorm {
                 norm,
                 own: self.inputs.matrix(rows, width),
-                trace: self.inputs.matrix(rows, width),
+                cache: self.inputs.matrix(rows, width),
                 refs: self.refs(rows),
                 thirds: false,
             };
@@ -322,7 +322,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
                 self.inputs.matrix(rows, width),
                 self.inputs.matrix(rows, width),
             ],
-            trace: [
+            cache: [
                 self.inputs.matrix(rows, width),
                 self.inputs.matrix(rows, width),
             ],
@@ -426,7 +426,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
             width,
             stride,
             own: self.stored(Store::Heads, stored, width)?,
-            trace: self.stored(Store::Heads, stored, width)?,
+            cache: self.stored(Store::Heads, stored, width)?,
             constants: self.inputs.matrix(1, 2 * stride),
             keep_to: self.permutation(rows.query.len()),
             rows,
@@ -489,14 +489,14 @@ fn write(
     operand: Operand,
 ) -> Write {
     let op = [
-        CellOp::Set,
-        CellOp::Zero,
-        CellOp::Add,
-        CellOp::Subtract,
-        CellOp::Scale(1.5),
-        CellOp::Interpolate(0.25),
+        EditOp::Set,
+        EditOp::Zero,
+        EditOp::Add,
+        EditOp::Subtract,
+        EditOp::Scale(1.5),
+        EditOp::Interpolate(0.25),
     ][inputs.below(6)];
-    let reads = !matches!(op, CellOp::Zero | CellOp::Scale(_));
+    let reads = !matches!(op, EditOp::Zero | EditOp::Scale(_));
     Write {
         row,
         head,

@@ -4,11 +4,10 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Comparison, Gates, Inputs};
 use crate::backend::Backend;
+use crate::execute::{ExecuteError, Limits, Outcome};
 use crate::patch::{MeanOver, Op, Origin, Patch, Run, Vector};
-use crate::plan::cell::columns;
-use crate::site::Component;
-use crate::sweep::execute::{ExecuteError, Limits, Outcome, execute};
-use crate::sweep::pair::{Pair, PairRuns};
+use crate::prompt::pair::{Pair, PairRuns};
+use crate::site::{Component, columns};
 
 /// Compares whole runs: every component with every operator that fits it. `each` is told of every
 /// comparison as it is made.
@@ -29,7 +28,7 @@ pub fn runs<R: Backend, S: Backend>(
     let config = reference.config();
     let limits = Limits {
         top: 5,
-        ..Limits::new(memory, stop)
+        ..Limits::new(memory).until(stop)
     };
     let mut comparisons = Vec::new();
     for component in Component::all() {
@@ -64,7 +63,7 @@ pub fn runs<R: Backend, S: Backend>(
                 pair: pair.clone(),
                 runs: [].into(),
             }];
-            let read = execute(reference, &clean, &limits)?;
+            let read = Outcome::of(reference, &clean, &limits)?;
             let targets = read.pairs[0].base[0]
                 .top
                 .iter()
@@ -76,8 +75,8 @@ pub fn runs<R: Backend, S: Backend>(
             });
         }
         let (want, got) = (
-            execute(reference, &pairs, &limits)?,
-            execute(subject, &pairs, &limits)?,
+            Outcome::of(reference, &pairs, &limits)?,
+            Outcome::of(subject, &pairs, &limits)?,
         );
         let (mut worst, mut total, mut count) = (0.0f64, 0.0, 0);
         for (want, got) in want.pairs.iter().zip(&got.pairs) {

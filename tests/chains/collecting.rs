@@ -4,9 +4,8 @@ use headlight::backend::Backend;
 use headlight::backend::cpu::Cpu;
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Patch};
-use headlight::plan::cell::{columns, kept, layer_of};
-use headlight::site::{Component, Stage};
-use headlight::sweep::pair::{Pair, PairRuns};
+use headlight::prompt::pair::{Pair, PairRuns};
+use headlight::site::{Component, Stage, columns, kept, layer_of};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 

@@ -4,8 +4,8 @@
 use headlight::backend::cpu::Cpu;
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Patch, Run};
+use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::Component;
-use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use headlight::backend::cpu::Cpu;
+use headlight::execute::plan;
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Origin, Patch, Prompt, Run, Vector};
+use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::Stage;
-use headlight::sweep::execute::plan;
-use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 

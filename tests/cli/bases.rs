@@ -1,6 +1,6 @@
 //! `--columns`, `--basis`, and every command and experiment of docs/operators.md.
 
-use headlight::sweep::table::Row;
+use headlight::results::table::Row;
 use serde_json::{Value, json};
 
 use crate::lab::{BASE, Lab, SOURCE, bits};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use headlight::sweep::table::Row;
+use headlight::results::table::Row;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use headlight::sweep::table::Row;
+use headlight::results::table::Row;
 
 use crate::data::lab_with;
 use crate::lab::{Lab, bits};

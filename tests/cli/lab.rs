@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use headlight::report;
-use headlight::sweep::table::{Row, Table};
+use headlight::results::table::{Row, Table};
 use tempfile::TempDir;
 
 /// The reference prompts.

@@ -1,6 +1,6 @@
 //! `--op`: every operator, and what each must leave alone.
 
-use headlight::sweep::table::Row;
+use headlight::results::table::Row;
 use safetensors::SafeTensors;
 
 use crate::lab::{BASE, Lab, bits};

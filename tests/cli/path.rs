@@ -1,6 +1,6 @@
 //! `headlight path`: its rows, arrays and averages, which paths are meant, and what is refused.
 
-use headlight::sweep::table::Row;
+use headlight::results::table::Row;
 
 use crate::data::lab_with;
 use crate::lab::Lab;

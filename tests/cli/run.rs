@@ -12,7 +12,7 @@ base = "The capital of Spain is"
 source = "The capital of Italy is"
 "#;
 
-fn toml(lab: &Lab, runs: &str) -> Vec<headlight::sweep::table::Row> {
+fn toml(lab: &Lab, runs: &str) -> Vec<headlight::results::table::Row> {
     lab.write("e.toml", format!("{HEAD}{runs}"));
     lab.rows("run", &["e.toml"])
 }
@@ -240,7 +240,7 @@ fn the_patches_column_is_an_experiment() {
 }
 
 /// Runs the patches of a table's rows as an experiment, and expects the same numbers.
-fn again(lab: &Lab, rows: &[headlight::sweep::table::Row]) {
+fn again(lab: &Lab, rows: &[headlight::results::table::Row]) {
     let runs = rows
         .iter()
         .step_by(2)

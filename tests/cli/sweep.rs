@@ -1,7 +1,7 @@
 //! `headlight sweep`: the reference job, its flags and what it writes.
 
 use headlight::report;
-use headlight::sweep::table::Row;
+use headlight::results::table::Row;
 
 use crate::lab::{BASE, Lab, SOURCE, bits, fixture};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use headlight::sweep::table::Row;
+use headlight::results::table::Row;
 
 use crate::data::lab_with;
 use crate::lab::{BASE, Lab, bits};

@@ -1,6 +1,6 @@
 //! `headlight trace --arrays`: ROME's arrays.
 
-use headlight::sweep::table::Row;
+use headlight::results::table::Row;
 
 use crate::lab::Lab;
 use crate::metrics::{member, npy};

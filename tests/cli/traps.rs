@@ -1,6 +1,6 @@
 //! What goes wrong in pyvene without a word, and what is said here instead, or why it cannot happen.
 
-use headlight::sweep::table::Row;
+use headlight::results::table::Row;
 
 use crate::lab::{BASE, Lab, SOURCE, bits};
 

@@ -9,7 +9,7 @@ use headlight::graph::edge::edges;
 use headlight::graph::extent::Extent;
 use headlight::graph::patching::patch_edges;
 use headlight::model::Checkpoint;
-use headlight::sweep::pair::Pair;
+use headlight::prompt::pair::Pair;
 use serde::Deserialize;
 
 use super::fixtures::{Worst, folder};

@@ -1,11 +1,10 @@
 //! What every backend keeps, bit for bit, whatever the model, the pairs and the runs.
 
 use headlight::backend::{Backend, Readout};
+use headlight::execute::{ExecuteError, Outcome, plan};
 use headlight::patch::{Op, Patch, Run, Vector};
-use headlight::plan::cell::columns;
-use headlight::site::{Component, Stage};
-use headlight::sweep::execute::{ExecuteError, Outcome, plan};
-use headlight::sweep::pair::{Pair, PairRuns};
+use headlight::prompt::pair::{Pair, PairRuns};
+use headlight::site::{Component, Stage, columns};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 

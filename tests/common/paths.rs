@@ -4,8 +4,8 @@ use headlight::backend::Backend;
 use headlight::graph::edge::senders;
 use headlight::graph::path::{Freeze, Paths, Receivers, receivers};
 use headlight::model::Checkpoint;
-use headlight::sweep::grid::Spot;
-use headlight::sweep::pair::{Pair, PairRuns};
+use headlight::prompt::pair::{Pair, PairRuns};
+use headlight::prompt::position::Spot;
 use serde::Deserialize;
 
 use super::fixtures::{Worst, folder};

@@ -1,35 +1,35 @@
-//! Runs computed whole: no light cone, nothing shared, nothing left out of the trace.
+//! Runs computed whole: no light cone, nothing shared, nothing left out of the cache.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
 use headlight::backend::{Backend, Readout, ReadoutSpec};
-use headlight::forward::{Buffers, Traces, forward};
+use headlight::forward::{ActivationCache, Buffers, forward};
 use headlight::patch::{Op, Patch, Prompt, Run};
-use headlight::plan::cell::{cells, kept, layer_of};
+use headlight::plan::cache::{CacheLayout, CleanPrompt, PromptRows};
 use headlight::plan::chunk::{Builder, Packed};
 use headlight::plan::cone;
+use headlight::plan::edit::edits;
+use headlight::plan::patched_cache::PatchedCache;
 use headlight::plan::positions::Positions;
-use headlight::plan::shelf::Shelf;
 use headlight::plan::tables::{Chunk, Ref};
-use headlight::plan::trace::{CleanPrompt, PromptRows, TraceLayout};
-use headlight::site::{Component, Stage};
-use headlight::sweep::pair::Pair;
+use headlight::prompt::pair::Pair;
+use headlight::site::{Component, Stage, kept, layer_of};
 
 /// The clean runs of a pair, with every activation of every layer kept.
 pub struct Reference<'a, B: Backend> {
     backend: &'a B,
     pair: &'a Pair,
     readouts: Positions,
-    traces: Traces<B::Matrix>,
-    /// Rows of the traces at which base and source begin.
+    cache: ActivationCache<B::Matrix>,
+    /// Rows of the cache at which base and source begin.
     offsets: [usize; 2],
     /// The clean base run's readouts.
     pub base: Vec<Readout>,
 }
 
 /// Keeps everything.
-fn keep_all(layout: &mut TraceLayout, layers: usize) {
+fn keep_all(layout: &mut CacheLayout, layers: usize) {
     for stage in Component::all().map(Component::stage) {
         match stage {
             Stage::TokenEmbedding | Stage::PositionEmbedding => layout.keep(stage, 0),
@@ -46,7 +46,7 @@ fn keep_all(layout: &mut TraceLayout, layers: usize) {
 fn go<B: Backend>(
     backend: &B,
     chunk: &Chunk,
-    traces: &mut Traces<B::Matrix>,
+    cache: &mut ActivationCache<B::Matrix>,
     ids: &[u32],
 ) -> Vec<Readout> {
     let mut spec = ReadoutSpec {
@@ -63,15 +63,16 @@ fn go<B: Backend>(
         spec.first.push(spec.ids.len());
     }
     let stop = AtomicBool::new(false);
-    forward(
+    let readouts = forward(
         backend,
         chunk,
         &mut Buffers::new(backend),
-        traces,
+        cache,
         &spec,
         &stop,
     )
-    .unwrap()
+    .unwrap();
+    backend.finish(readouts).unwrap()
 }
 
 /// A whole run's rows are all its own: it knows of the base run only what operators read.
@@ -79,7 +80,7 @@ fn assert_reads_no_trace(chunk: &Chunk) {
     let own = |refs: &[Ref]| {
         assert!(
             refs.iter().all(|r| r.row().is_ok()),
-            "a whole run reads the trace"
+            "a whole run reads the cache"
         )
     };
     own(&chunk.readout);
@@ -117,34 +118,34 @@ fn assert_reads_no_trace(chunk: &Chunk) {
     }
 }
 
-/// Runs one prompt clean into its rows of the traces.
-fn trace<B: Backend>(
+/// Runs one prompt clean into its rows of the cache.
+fn run_clean<B: Backend>(
     backend: &B,
-    traces: &mut Traces<B::Matrix>,
+    cache: &mut ActivationCache<B::Matrix>,
     prompt: usize,
     readouts: &Positions,
     targets: &[u32],
 ) -> Vec<Readout> {
     let config = backend.config();
     let (ids, offset) = (
-        traces.layout.prompts[prompt].ids.clone(),
-        traces.layout.prompts[prompt].offset,
+        cache.layout.prompts[prompt].ids.clone(),
+        cache.layout.prompts[prompt].offset,
     );
     let cone = cone::of_clean(config, ids.len(), readouts, &|_, _| true);
     let packed = Packed {
         cone: &cone,
-        cells: &[],
+        edits: &[],
         ids: &ids,
         offset,
         prompts: &PromptRows::new(),
         pair: 0,
         kept_as: None,
     };
-    let (none, empty) = (HashMap::new(), Shelf::default());
-    let chunk = Builder::new(config, &traces.layout, &none, &empty)
+    let (none, empty) = (HashMap::new(), PatchedCache::default());
+    let chunk = Builder::new(config, &cache.layout, &none, &empty)
         .clean()
         .build(&[packed]);
-    let all = go(backend, &chunk, traces, targets);
+    let all = go(backend, &chunk, cache, targets);
     let wanted = chunk
         .readout_of
         .iter()
@@ -157,7 +158,7 @@ impl<'a, B: Backend> Reference<'a, B> {
     pub fn new(backend: &'a B, pair: &'a Pair) -> Self {
         let config = backend.config();
         let readouts: Positions = pair.readout_positions().into_iter().collect();
-        let mut layout = TraceLayout::default();
+        let mut layout = CacheLayout::default();
         let base = layout.prompt(&pair.base, &readouts);
         let source = layout.prompt(
             pair.source.as_ref().unwrap_or(&pair.base),
@@ -165,16 +166,16 @@ impl<'a, B: Backend> Reference<'a, B> {
         );
         keep_all(&mut layout, config.layers);
         let offsets = [layout.prompts[base].offset, layout.prompts[source].offset];
-        let mut traces = Traces::new(backend, layout);
+        let mut cache = ActivationCache::new(backend, layout);
         if source != base {
-            trace(backend, &mut traces, source, &Positions::none(), &[]);
+            run_clean(backend, &mut cache, source, &Positions::none(), &[]);
         }
-        let base = trace(backend, &mut traces, base, &readouts, &pair.targets);
+        let base = run_clean(backend, &mut cache, base, &readouts, &pair.targets);
         Self {
             backend,
             pair,
             readouts,
-            traces,
+            cache,
             offsets,
             base,
         }
@@ -183,10 +184,10 @@ impl<'a, B: Backend> Reference<'a, B> {
     /// One row of the clean base run, of all heads.
     pub fn base_row(&self, stage: Stage, layer: usize, position: usize) -> Vec<f64> {
         let (stage, layer) = kept(stage, layer);
-        let width = self.traces.layout.width(stage, self.backend.config());
+        let width = self.cache.layout.width(stage, self.backend.config());
         let all = self
             .backend
-            .read(self.traces.get(stage, layer).unwrap())
+            .read(self.cache.get(stage, layer).unwrap())
             .unwrap();
         all[(self.offsets[0] + position) * width..][..width].to_vec()
     }
@@ -198,39 +199,39 @@ impl<'a, B: Backend> Reference<'a, B> {
         for patch in &run.patches {
             self.mean(patch, &mut means);
         }
-        let cells = cells(&run.patches, pair, config);
-        let cone = cone::of_whole(config, &cells, self.pair.base.len(), &self.readouts);
+        let edits = edits(&run.patches, pair, config);
+        let cone = cone::of_whole(config, &edits, self.pair.base.len(), &self.readouts);
         let [offset, source] = self.offsets;
         let prompts = PromptRows::from([(Prompt::Base, offset), (Prompt::Source, source)]);
         let packed = Packed {
             cone: &cone,
-            cells: &cells,
+            edits: &edits,
             ids: &self.pair.base,
             offset,
             prompts: &prompts,
             pair: 0,
             kept_as: None,
         };
-        let empty = Shelf::default();
-        let mut chunk = Builder::new(config, &self.traces.layout, &means, &empty).build(&[packed]);
+        let empty = PatchedCache::default();
+        let mut chunk = Builder::new(config, &self.cache.layout, &means, &empty).build(&[packed]);
         assert_reads_no_trace(&chunk);
         let clean = chunk.readout_of.iter();
         chunk.compared = clean
-            .map(|(_, position)| Ref::trace(offset + *position as usize))
+            .map(|(_, position)| Ref::cached(offset + *position as usize))
             .collect();
-        go(self.backend, &chunk, &mut self.traces, &self.pair.targets)
+        go(self.backend, &chunk, &mut self.cache, &self.pair.targets)
     }
 
-    /// Every activation of a run computed whole, patches and all, each row kept: a trace in which the
+    /// Every activation of a run computed whole, patches and all, each row kept: a cache in which the
     /// run stands behind the clean prompts, and its first row there.
-    pub fn activations(&mut self, run: &Run, pair: u32) -> (Traces<B::Matrix>, usize) {
+    pub fn activations(&mut self, run: &Run, pair: u32) -> (ActivationCache<B::Matrix>, usize) {
         let config = self.backend.config();
         let mut means = HashMap::new();
         for patch in &run.patches {
             self.mean(patch, &mut means);
         }
         let source = self.pair.source.as_ref().unwrap_or(&self.pair.base);
-        let mut layout = TraceLayout::default();
+        let mut layout = CacheLayout::default();
         let clean = [&self.pair.base, source].map(|ids| layout.prompt(ids, &Positions::none()));
         let offset = layout.rows();
         let own = CleanPrompt {
@@ -241,29 +242,29 @@ impl<'a, B: Backend> Reference<'a, B> {
         layout.prompts.push(own);
         keep_all(&mut layout, config.layers);
         let prompts = clean.map(|prompt| layout.prompts[prompt].offset);
-        let mut traces = Traces::new(self.backend, layout);
+        let mut cache = ActivationCache::new(self.backend, layout);
         for prompt in 0..=clean[1] {
-            trace(self.backend, &mut traces, prompt, &Positions::none(), &[]);
+            run_clean(self.backend, &mut cache, prompt, &Positions::none(), &[]);
         }
-        let cells = cells(&run.patches, pair, config);
+        let edits = edits(&run.patches, pair, config);
         let length = self.pair.base.len();
         let all = Positions::range(0, length);
-        let cone = cone::of_whole(config, &cells, length, &all);
+        let cone = cone::of_whole(config, &edits, length, &all);
         let packed = Packed {
             cone: &cone,
-            cells: &cells,
+            edits: &edits,
             ids: &self.pair.base,
             offset,
             prompts: &PromptRows::from([(Prompt::Base, prompts[0]), (Prompt::Source, prompts[1])]),
             pair: 0,
             kept_as: None,
         };
-        let empty = Shelf::default();
-        let chunk = Builder::new(config, &traces.layout, &means, &empty)
+        let empty = PatchedCache::default();
+        let chunk = Builder::new(config, &cache.layout, &means, &empty)
             .clean()
             .build(&[packed]);
-        go(self.backend, &chunk, &mut traces, &[]);
-        (traces, offset)
+        go(self.backend, &chunk, &mut cache, &[]);
+        (cache, offset)
     }
 
     fn mean(&self, patch: &Patch, means: &mut HashMap<(String, Stage, usize), Vec<f64>>) {
@@ -282,16 +283,16 @@ impl<'a, B: Backend> Reference<'a, B> {
         let mut mean = Vec::new();
         let mut count = 0.0;
         for (ids, weight) in distinct {
-            let mut layout = TraceLayout::default();
+            let mut layout = CacheLayout::default();
             layout.prompt(ids, &Positions::none());
             keep_all(&mut layout, config.layers);
             let width = layout.width(stage, config);
-            let mut traces = Traces::new(self.backend, layout);
-            trace(self.backend, &mut traces, 0, &Positions::none(), &[]);
+            let mut cache = ActivationCache::new(self.backend, layout);
+            run_clean(self.backend, &mut cache, 0, &Positions::none(), &[]);
             mean.resize(width, 0.0);
             for row in self
                 .backend
-                .read(traces.get(stage, layer).unwrap())
+                .read(cache.get(stage, layer).unwrap())
                 .unwrap()
                 .chunks_exact(width)
             {

@@ -1,11 +1,10 @@
 //! Random prompt pairs and patches.
 
+use headlight::check::check_run;
 use headlight::model::Config;
 use headlight::patch::{MeanOver, Op, Origin, Patch, Prompt, Run, Vector};
-use headlight::plan::cell;
+use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::{Component, Stage};
-use headlight::sweep::check::check_run;
-use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 
 use super::Random;
@@ -259,7 +258,7 @@ impl PatchSpec {
             (true, true) => (0..config.heads).collect(),
             (true, false) => heads,
         };
-        let columns = cell::columns(component, config);
+        let columns = headlight::site::columns(component, config);
         let op = match self.op {
             OpSpec::Interchange => Op::Interchange,
             OpSpec::Set(_) | OpSpec::Mean(_) | OpSpec::AddVector(_) | OpSpec::SubtractVector(_)

@@ -1,11 +1,11 @@
 //! The bound that is known before any value is: exact where patches die by common prefix alone.
 
 use headlight::backend::cpu::Cpu;
+use headlight::execute::{Plan, plan};
 use headlight::model::Checkpoint;
 use headlight::patch::Patch;
+use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::Component;
-use headlight::sweep::execute::{Plan, plan};
-use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 
 use super::common::model::{ModelSpec, generic_model};

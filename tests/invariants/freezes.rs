@@ -2,8 +2,8 @@
 
 use headlight::model::Checkpoint;
 use headlight::patch::Run;
+use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::Component;
-use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 
 use super::common::cases;

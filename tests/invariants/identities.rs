@@ -3,8 +3,8 @@
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Patch};
+use headlight::prompt::pair::Pair;
 use headlight::site::Component;
-use headlight::sweep::pair::Pair;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 

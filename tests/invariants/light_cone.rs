@@ -2,8 +2,8 @@
 
 use headlight::backend::cpu::Cpu;
 use headlight::patch::Op;
+use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::Component;
-use headlight::sweep::pair::{Pair, PairRuns};
 use proptest::prelude::*;
 
 use super::common::cases;

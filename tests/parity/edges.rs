@@ -58,7 +58,8 @@ fn integers_are_read_out_exactly() {
     };
     fn read<B: Backend>(backend: &B, x: &[f64], rows: usize, spec: &ReadoutSpec) -> Vec<Readout> {
         let input = backend.upload(rows, 32, Store::Branch, x);
-        backend.readout(&input, rows, spec).unwrap()
+        let readouts = backend.readout(&input, rows, spec).unwrap();
+        backend.finish(readouts).unwrap()
     }
     let want = read(&Cpu::<f64>::new(&model), &x, rows, &spec);
     for (precision, variant) in VARIANTS {
@@ -84,7 +85,7 @@ fn layer_norms_of_wide_rows_agree() {
         let own = backend.upload(2, width, Store::Residual, x);
         let input = Rows {
             own: &own,
-            trace: None,
+            cache: None,
             refs: &[Ref::own(1), Ref::own(0)],
         };
         let mut out = backend.matrix(2, width, Store::Branch);

@@ -1,13 +1,13 @@
 //! What a plan costs: DESIGN's figures, whole runs, and what is known before values are.
 
 use headlight::backend::cpu::Cpu;
+use headlight::execute::plan;
 use headlight::model::Config;
 use headlight::plan::cone;
 use headlight::plan::cost::flops;
 use headlight::plan::positions::Positions;
+use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::Component;
-use headlight::sweep::execute::plan;
-use headlight::sweep::pair::{Pair, PairRuns};
 
 use super::common::model::shape;
 use super::common::runs::run_of;

@@ -25,7 +25,7 @@ fn a_patched_z_enters_the_next_layer_as_one_row_and_spreads_at_z() {
     );
     assert_eq!(rows(&cone.layers[0].z.gathered()), p);
     assert!(cone.layers[0].ln_1.is_empty());
-    // q, k and v of that row; every later row joins at z, with the trace's q
+    // q, k and v of that row; every later row joins at z, with the cache's q
     assert_eq!(
         computed(&cone.layers[1]),
         [&p, &p, &p, &up, &up, &up, &up, &up].map(Vec::clone)
@@ -92,7 +92,7 @@ fn dirty_rows_of_each_kind_of_patch_in_its_own_layer() {
             if row_wise { one.clone() } else { up.clone() },
             "{component}"
         );
-        // the residual stream that the projections read is the trace's, except where it is patched
+        // the residual stream that the projections read is the cache's, except where it is patched
         assert_eq!(
             rows(&cone.input.all),
             if component == C::BlockInput {

@@ -1,9 +1,9 @@
 //! Patches that write the base's own value: after others, and alone.
 
 use headlight::patch::{Op, Patch};
-use headlight::plan::cell::cells;
-use headlight::plan::cone::{self, Question, Wanted};
+use headlight::plan::cone::{self, ConeInput, Wanted};
 use headlight::plan::cost::flops;
+use headlight::plan::edit::edits;
 use headlight::site::Component;
 
 use super::{computed, draw, freeze, nothing, patch, rows, tiny, upward};
@@ -83,9 +83,9 @@ fn a_freeze_ends_the_cone_and_unseen_rows_before_it_are_not_computed() {
         op: Op::Add(None),
         ..freeze(C::BlockOutput, 2, 0..6)
     };
-    let cone = cone::of_run(&Question {
+    let cone = cone::of_run(&ConeInput {
         config: &config,
-        cells: &cells(&[live(), moved], 0, &config),
+        edits: &edits(&[live(), moved], 0, &config),
         readouts: &[5].into_iter().collect(),
         same: &|_| false,
         wanted: &Wanted::new(),
@@ -113,7 +113,7 @@ fn dead_patches_cost_nothing_and_leave_live_ones_their_cone() {
             sample: 0,
         },
     ] {
-        assert!(cells(&[patch(C::BlockInput, 0, [0]).with_op(op)], 0, &config).is_empty());
+        assert!(edits(&[patch(C::BlockInput, 0, [0]).with_op(op)], 0, &config).is_empty());
     }
     // dead upstream: only the live patch's layers are there to be computed
     let live = patch(C::BlockMid, 2, [5]);

@@ -1,7 +1,7 @@
 //! Noise, which plans draw.
 
 use headlight::patch::{Op, Patch};
-use headlight::plan::cell::{Value, cells};
+use headlight::plan::edit::{Value, edits};
 use headlight::site::Component;
 
 use super::{patch, tiny};
@@ -22,7 +22,7 @@ fn noise_is_a_function_of_where_it_is_added() {
         .with_op(op)
     };
     let drawn = |patches: &[Patch], pair, position, column| {
-        let all = cells(patches, pair, &config);
+        let all = edits(patches, pair, &config);
         let found = all
             .iter()
             .rfind(|c| c.layer == 1 && (c.position, c.column) == (position, column))

@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use headlight::report::{self, Format, ReportError};
-use headlight::sweep::table::{PairProvenance, Provenance, Row, Table};
+use headlight::report;
+use headlight::report::{Format, ReportError};
+use headlight::results::table::{PairProvenance, Provenance, Row, Table};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use headlight::report::{self, HeatMap, ReportError};
-use headlight::sweep::table::Table;
+use headlight::report;
+use headlight::report::{HeatMap, ReportError};
+use headlight::results::table::Table;
 
 use crate::tables::{ALL_HEADS, FIVE_TARGETS, LONG_TOKENS, OV, REFERENCE, Sweep, V, XL, toy};
 

@@ -1,6 +1,6 @@
 //! Tables to test with: made up, but shaped as sweeps shape them.
 
-use headlight::sweep::table::{PairProvenance, Provenance, Row, Table};
+use headlight::results::table::{PairProvenance, Provenance, Row, Table};
 
 pub const OV: &str = "head_attention_value_output";
 pub const V: &str = "head_value_output";

@@ -1,7 +1,8 @@
 //! The text forms, as people see them.
 
-use headlight::report::{self, Candidate, HeatMap, TopkFormat};
-use headlight::sweep::table::Table;
+use headlight::report;
+use headlight::report::{Candidate, HeatMap, TopkFormat};
+use headlight::results::table::Table;
 
 use crate::tables::{ALL_HEADS, FIVE_TARGETS, LONG_TOKENS, REFERENCE, Sweep, XL, toy};
 

@@ -2,7 +2,7 @@
 //!
 //! For each row and head: scores of the keys in absolute order, overwrites, softmax with the
 //! maximum subtracted, w = e / Σe, overwrites, z = Σ w·v in absolute order. A key or value row is
-//! the run's own where it is dirty and the trace's otherwise, which changes where a number is read
+//! the run's own where it is dirty and the cache's otherwise, which changes where a number is read
 //! and not what is done with it.
 
 use pulp::{Arch, NullaryFnOnce};
@@ -16,11 +16,11 @@ use crate::backend::{Attention, KeepKeys};
 use crate::model::Config;
 use crate::plan::tables::{AttentionRows, Keep, Ref, Write};
 
-/// The own rows and the trace's rows of one matrix.
+/// The own rows and the cache's rows of one matrix.
 #[derive(Clone, Copy)]
 struct Pair<'a, T> {
     own: &'a [T],
-    trace: &'a [T],
+    cache: &'a [T],
     width: usize,
 }
 
@@ -29,7 +29,7 @@ impl<'a, T> Pair<'a, T> {
     fn row(&self, at: Ref) -> &'a [T] {
         let (data, row) = match at.row() {
             Ok(row) => (self.own, row),
-            Err(row) => (self.trace, row),
+            Err(row) => (self.cache, row),
         };
         &data[row * self.width..][..self.width]
     }
@@ -90,24 +90,24 @@ pub fn attention<T: Real>(
     out: &mut Buffer<T>,
 ) {
     let count = attention.rows.query.len();
-    // kept scores and pattern are written while the rest of the trace is read
+    // kept scores and pattern are written while the rest of the cache is read
     let take = |kept: &mut [Buffer<T>], keep: &Option<KeepKeys<'_>>| {
         keep.as_ref().map(|k| std::mem::take(&mut kept[k.slot]))
     };
     let mut scores = take(kept, &attention.keep_scores);
-    let mut pattern = take(kept, &attention.keep_weights);
+    let mut pattern = take(kept, &attention.keep_pattern);
     {
         let kept = &*kept;
         let operands = [attention.query, attention.key, attention.value];
         let [query, key, value] = operands.map(|(own, slot)| Pair {
             own: &own.data,
-            trace: slot.map_or(&[], |s| &kept[s].data),
+            cache: slot.map_or(&[], |s| &kept[s].data),
             width: config.width,
         });
         let scale = T::from_f64(config.score_scale(attention.layer));
         let keep_scores = attention.keep_scores.zip(scores.as_mut().map(Shared::new));
         let keep_pattern = attention
-            .keep_weights
+            .keep_pattern
             .zip(pattern.as_mut().map(Shared::new));
         let settle = |writes: &[Write],
                       keep: &Option<(KeepKeys<'_>, Shared<T>)>,
@@ -157,7 +157,7 @@ pub fn attention<T: Real>(
     }
     for (keep, matrix) in [
         (attention.keep_scores, scores),
-        (attention.keep_weights, pattern),
+        (attention.keep_pattern, pattern),
     ] {
         if let (Some(keep), Some(matrix)) = (keep, matrix) {
             kept[keep.slot] = matrix;

@@ -21,13 +21,13 @@ impl<T> Buffer<T> {
     }
 }
 
-/// The row that a table entry names. A trace row exists wherever the plan refers to one.
+/// The row that a table entry names. A cache row exists wherever the plan refers to one.
 #[inline(always)]
 pub fn at<'a, T>(rows: &Rows<'a, Buffer<T>>, i: usize) -> &'a [T] {
-    match (rows.refs[i].row(), rows.trace) {
+    match (rows.refs[i].row(), rows.cache) {
         (Ok(row), _) => rows.own.row(row),
-        (Err(row), Some(trace)) => trace.row(row),
-        (Err(row), None) => panic!("row {row} of a trace that is not kept: the plan is wrong"),
+        (Err(row), Some(cache)) => cache.row(row),
+        (Err(row), None) => panic!("row {row} of a cache that is not kept: the plan is wrong"),
     }
 }
 
@@ -53,7 +53,7 @@ pub struct Shared<T> {
 }
 
 // SAFETY: `write` is called once for each (row, column) stretch: attention computes every (row of
-// z, head) once, and a plan keeps different rows of z in different rows of the trace.
+// z, head) once, and a plan keeps different rows of z in different rows of the cache.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
 impl<T: Copy> Shared<T> {

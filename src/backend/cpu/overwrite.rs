@@ -2,7 +2,7 @@
 
 use super::matrix::{Buffer, read};
 use super::real::Real;
-use crate::plan::cell::CellOp;
+use crate::plan::edit::EditOp;
 use crate::plan::tables::Write;
 
 /// Does one write to the row that it names.
@@ -13,19 +13,19 @@ pub fn write<T: Real>(write: &Write, row: &mut [T], kept: &[Buffer<T>], constant
 
 /// Applies one operator: b is the value that stands, s the operand (empty if there is none).
 #[inline(always)]
-fn apply<T: Real>(op: CellOp, b: &mut [T], s: &[T]) {
+fn apply<T: Real>(op: EditOp, b: &mut [T], s: &[T]) {
     let pairs =
         |b: &mut [T], f: &dyn Fn(T, T) -> T| b.iter_mut().zip(s).for_each(|(b, s)| *b = f(*b, *s));
     match op {
-        CellOp::Set => b.copy_from_slice(s),
-        CellOp::Zero => b.fill(T::default()),
-        CellOp::Add => pairs(b, &|b, s| b + s),
-        CellOp::Subtract => pairs(b, &|b, s| b - s),
-        CellOp::Scale(x) => {
+        EditOp::Set => b.copy_from_slice(s),
+        EditOp::Zero => b.fill(T::default()),
+        EditOp::Add => pairs(b, &|b, s| b + s),
+        EditOp::Subtract => pairs(b, &|b, s| b - s),
+        EditOp::Scale(x) => {
             let x = T::from_f64(x);
             b.iter_mut().for_each(|b| *b = *b * x);
         }
-        CellOp::Interpolate(alpha) => {
+        EditOp::Interpolate(alpha) => {
             let alpha = T::from_f64(alpha);
             pairs(b, &|b, s| alpha.mul_add(s - b, b));
         }

@@ -7,7 +7,8 @@
 macro_rules! arguments {
     ($($name:ident),*) => {
         #[derive(Debug, Clone, Copy)]
-        #[allow(clippy::large_enum_variant)] // attention's, a launch in ten
+        // attention's, a launch in ten, is the large one
+        #[allow(clippy::large_enum_variant, clippy::enum_variant_names)]
         pub enum Arguments {
             $($name($name)),*
         }

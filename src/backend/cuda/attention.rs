@@ -145,7 +145,7 @@ pub fn attention(
             refs: queue.table(refs),
         };
         let scores = (attention.scores, attention.keep_scores);
-        let pattern = (attention.weights, attention.keep_weights);
+        let pattern = (attention.weights, attention.keep_pattern);
         let operands = (kept, constants);
         let arguments = AttentionArgs {
             query: of(attention.query, &rows.query),

@@ -256,6 +256,7 @@ impl Drop for Cuda {
 impl Backend for Cuda {
     type Matrix = Matrix;
     type Constants = Constants;
+    type Readouts = Vec<Readout>;
 
     fn config(&self) -> &Config {
         &self.config
@@ -340,7 +341,7 @@ impl Backend for Cuda {
         let refs: Vec<Ref> = from.iter().map(|row| Ref::own(*row as usize)).collect();
         let rows = Rows {
             own: matrix,
-            trace: None,
+            cache: None,
             refs: &refs,
         };
         rows::gather(self, &rows, 0, Some(to), kept);
@@ -430,6 +431,10 @@ impl Backend for Cuda {
         spec: &ReadoutSpec,
     ) -> Result<Vec<Readout>, DeviceError> {
         readout::readout(self, input, rows, spec)
+    }
+
+    fn finish(&self, readouts: Vec<Readout>) -> Result<Vec<Readout>, DeviceError> {
+        Ok(readouts)
     }
 
     /// A pass that the device had no room for counts as far as it got.

@@ -12,7 +12,7 @@ use super::linear::activation;
 use super::matrix::{Element, Matrix};
 use super::queue::{Launch, Queue};
 use crate::backend::{DeviceError, Embedding, Norm, Rows, Same};
-use crate::plan::cell::CellOp;
+use crate::plan::edit::EditOp;
 use crate::plan::tables::{Operand, Write};
 
 impl From<&Operand> for Source {
@@ -35,12 +35,12 @@ impl From<&Operand> for Source {
 impl From<&Write> for arguments::Write {
     fn from(write: &Write) -> Self {
         let (op, scalar) = match write.op {
-            CellOp::Set => (Operator::Set, 0.0),
-            CellOp::Zero => (Operator::Zero, 0.0),
-            CellOp::Add => (Operator::Add, 0.0),
-            CellOp::Subtract => (Operator::Subtract, 0.0),
-            CellOp::Scale(x) => (Operator::Scale, x),
-            CellOp::Interpolate(alpha) => (Operator::Interpolate, alpha),
+            EditOp::Set => (Operator::Set, 0.0),
+            EditOp::Zero => (Operator::Zero, 0.0),
+            EditOp::Add => (Operator::Add, 0.0),
+            EditOp::Subtract => (Operator::Subtract, 0.0),
+            EditOp::Scale(x) => (Operator::Scale, x),
+            EditOp::Interpolate(alpha) => (Operator::Interpolate, alpha),
         };
         Self {
             source: Source::from(&write.operand),
@@ -89,7 +89,7 @@ pub fn views(queue: &mut Queue, kept: &[Matrix], element: Element) -> Pointer {
 pub fn rows(queue: &mut Queue, rows: &Rows<'_, Matrix>) -> arguments::Rows {
     arguments::Rows {
         own: rows.own.view(),
-        cache: rows.trace.map_or(View::NONE, Matrix::view),
+        cache: rows.cache.map_or(View::NONE, Matrix::view),
         refs: queue.table(rows.refs),
     }
 }

@@ -19,11 +19,11 @@ use super::matrix::Axis;
 use super::node::{self, Sender};
 use crate::model::{Checkpoint, Config};
 use crate::patch::{Op, Origin, Patch, Prompt, Run};
+use crate::prompt::pair::Pair;
+use crate::prompt::position::Spot;
+use crate::results::rows::raw;
+use crate::results::table::Row;
 use crate::site::Component;
-use crate::sweep::grid::Spot;
-use crate::sweep::pair::Pair;
-use crate::sweep::results::raw;
-use crate::sweep::table::Row;
 
 /// What is held at the base's clean values between sender and receivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

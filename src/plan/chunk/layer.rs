@@ -140,7 +140,7 @@ impl Builder<'_> {
         let (computed, all) = (tables.z.computed, tables.z.len());
         for (stage, rows) in [
             (Stage::Scores, computed),
-            (Stage::Weight, computed),
+            (Stage::Pattern, computed),
             (Stage::Z, all),
         ] {
             self.touch(tables, runs, stage, layer, (&z, rows));

@@ -1,7 +1,7 @@
 //! Packs the light cones of many runs into one ragged batch.
 //!
 //! Stage by stage, every run's rows get their places in the chunk's buffers, and every operand is
-//! looked up where it stands: the run's own row if it has one there, else the trace's. No two runs
+//! looked up where it stands: the run's own row if it has one there, else the cache's. No two runs
 //! ever meet in a number.
 //!
 //! [`Builder::build`] goes from the embedding to the readouts, `layer.rs` through one layer. Where rows
@@ -15,11 +15,11 @@ use std::collections::HashMap;
 
 use self::row_map::Runs;
 use crate::model::Config;
-use crate::plan::cell::Cell;
+use crate::plan::cache::{CacheLayout, PromptRows};
 use crate::plan::cone::{Cone, Rows};
-use crate::plan::shelf::{RunId, Shelf};
+use crate::plan::edit::Edit;
+use crate::plan::patched_cache::{PatchedCache, RunId};
 use crate::plan::tables::{Chunk, LayerTables};
-use crate::plan::trace::{PromptRows, TraceLayout};
 use crate::site::Stage;
 
 /// Mean activations, by the text that names the prompts, stage and layer: one row each.
@@ -29,27 +29,27 @@ pub type Means = HashMap<(String, Stage, usize), Vec<f64>>;
 pub struct Packed<'a> {
     /// Its light cone.
     pub cone: &'a Cone,
-    /// Its cells.
-    pub cells: &'a [Cell],
+    /// Its edits.
+    pub edits: &'a [Edit],
     /// Token ids of the prompt that it patches.
     pub ids: &'a [u32],
-    /// Row of that prompt's position 0 in the trace; for a clean run, its own rows there.
+    /// Row of that prompt's position 0 in the cache; for a clean run, its own rows there.
     pub offset: usize,
-    /// Rows of its pair's prompts' first positions in the trace.
+    /// Rows of its pair's prompts' first positions in the cache.
     pub prompts: &'a PromptRows,
     /// Its pair, whose runs it may read.
     pub pair: usize,
-    /// Under which name its rows are put on the shelf, if others read them.
+    /// Under which name its rows are put on the patched, if others read them.
     pub kept_as: Option<RunId>,
 }
 
 /// Builds a chunk's tables.
 pub struct Builder<'a> {
     config: &'a Config,
-    layout: &'a TraceLayout,
+    layout: &'a CacheLayout,
     means: &'a Means,
     /// What is kept of patched runs.
-    shelf: &'a Shelf,
+    patched: &'a PatchedCache,
     /// Whether the runs are clean runs whose rows are kept.
     clean: bool,
     chunk: Chunk,
@@ -57,25 +57,25 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// A builder of patched runs over a trace.
+    /// A builder of patched runs over a cache.
     pub fn new(
         config: &'a Config,
-        layout: &'a TraceLayout,
+        layout: &'a CacheLayout,
         means: &'a Means,
-        shelf: &'a Shelf,
+        patched: &'a PatchedCache,
     ) -> Self {
         Self {
             config,
             layout,
             means,
-            shelf,
+            patched,
             clean: false,
             chunk: Chunk::default(),
             constant_offsets: HashMap::new(),
         }
     }
 
-    /// The same of clean runs, which fill the trace.
+    /// The same of clean runs, which fill the cache.
     pub fn clean(mut self) -> Self {
         self.clean = true;
         self

@@ -1,4 +1,4 @@
-//! Where the rows of each stage stand: in the chunk's own buffer, or in the trace.
+//! Where the rows of each stage stand: in the chunk's own buffer, or in the cache.
 
 use super::Packed;
 use crate::plan::cone::Rows;
@@ -78,11 +78,11 @@ impl<'r> Runs<'r> {
         (table, map)
     }
 
-    /// A run's own row of a stage, or the trace's.
+    /// A run's own row of a stage, or the cache's.
     pub fn reference(self, map: &RowMap, run: usize, position: usize) -> Ref {
         match map.get(run, position) {
             Some(row) => Ref::own(row),
-            None => Ref::trace(self.all[run].offset + position),
+            None => Ref::cached(self.all[run].offset + position),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::row_map::{RowMap, Runs};
 use super::{Builder, Packed};
-use crate::plan::cell::{Cell, Through, Value};
+use crate::plan::edit::{Edit, Space, Value};
 use crate::plan::phase::{Call, Move, Phases, Step, With};
 use crate::plan::tables::{HeadInput, Keep, LayerTables, Operand, Write};
 use crate::site::Stage;
@@ -23,9 +23,9 @@ impl Builder<'_> {
     ) {
         let mut writes = Phases::default();
         for (i, run) in runs.all.iter().enumerate() {
-            for cell in at(run, layer, stage) {
-                if let Some(row) = map.get(i, cell.position).filter(|row| *row < rows) {
-                    writes.push(self.step(cell, run, row));
+            for edit in at(run, layer, stage) {
+                if let Some(row) = map.get(i, edit.position).filter(|row| *row < rows) {
+                    writes.push(self.step(edit, run, row));
                 }
             }
         }
@@ -35,7 +35,7 @@ impl Builder<'_> {
         }
         let slot = match self.clean {
             true => self.layout.slots.get(&(stage, layer)).copied(),
-            false => self.shelf.slot(stage, layer),
+            false => self.patched.slot(stage, layer),
         };
         let Some(slot) = slot else {
             return;
@@ -57,7 +57,7 @@ impl Builder<'_> {
                 }
                 None => {}
                 Some(id) => {
-                    let rows = self.shelf.rows(id, stage, layer);
+                    let rows = self.patched.rows(id, stage, layer);
                     rows.for_each(|(position, row)| put(position, row));
                 }
             }
@@ -65,7 +65,7 @@ impl Builder<'_> {
         if keep.from.is_empty() {
             return;
         }
-        if matches!(stage, Stage::Scores | Stage::Weight) {
+        if matches!(stage, Stage::Scores | Stage::Pattern) {
             // one entry for each computed row of z, wherever it goes
             let mut to = vec![Keep::NOWHERE; rows];
             let known = keep.from.iter().zip(&keep.to);
@@ -88,30 +88,30 @@ impl Builder<'_> {
         let mut of: HashMap<(usize, usize, usize), (usize, usize)> = HashMap::new();
         let mut phases: HashMap<usize, Phases> = HashMap::new();
         for (i, run) in runs.all.iter().enumerate() {
-            for cell in at(run, layer, stage) {
-                let Some(output) = projected.get(i, cell.position) else {
+            for edit in at(run, layer, stage) {
+                let Some(output) = projected.get(i, edit.position) else {
                     continue;
                 };
                 let group = tables
                     .head_inputs
                     .iter()
-                    .position(|(s, h, _)| (*s, *h) == (stage, cell.head));
+                    .position(|(s, h, _)| (*s, *h) == (stage, edit.head));
                 let group = group.unwrap_or_else(|| {
                     tables
                         .head_inputs
-                        .push((stage, cell.head, HeadInput::default()));
+                        .push((stage, edit.head, HeadInput::default()));
                     tables.head_inputs.len() - 1
                 });
-                let known = of.get(&(i, cell.position, cell.head)).copied();
+                let known = of.get(&(i, edit.position, edit.head)).copied();
                 let (_, row) = known.unwrap_or_else(|| {
                     let input = &mut tables.head_inputs[group].2;
-                    input.input.push(runs.reference(stream, i, cell.position));
+                    input.input.push(runs.reference(stream, i, edit.position));
                     input.output.push(output as u32);
                     let place = (group, input.input.len() - 1);
-                    of.insert((i, cell.position, cell.head), place);
+                    of.insert((i, edit.position, edit.head), place);
                     place
                 });
-                let step = self.step(cell, run, row);
+                let step = self.step(edit, run, row);
                 phases.entry(group).or_default().push(step);
             }
         }
@@ -120,25 +120,25 @@ impl Builder<'_> {
         }
     }
 
-    /// What a cell does to the row of a buffer.
-    fn step(&mut self, cell: &Cell, run: &Packed<'_>, row: usize) -> Step {
-        let constants = match &cell.through {
-            Through::Basis(basis, _) => basis.coordinates(),
-            _ => cell.length,
+    /// What an edit does to the row of a buffer.
+    fn step(&mut self, edit: &Edit, run: &Packed<'_>, row: usize) -> Step {
+        let constants = match &edit.space {
+            Space::Basis(basis, _) => basis.coordinates(),
+            _ => edit.length,
         };
-        let operand = self.operand(cell, run, constants);
-        let (column, length) = (cell.column, cell.length);
-        match &cell.through {
-            Through::Row => Step::Overwrite(Write {
+        let operand = self.operand(edit, run, constants);
+        let (column, length) = (edit.column, edit.length);
+        match &edit.space {
+            Space::Row => Step::Overwrite(Write {
                 row,
-                head: cell.head,
+                head: edit.head,
                 column,
                 length,
-                op: cell.op,
+                op: edit.op,
                 operand,
             }),
-            Through::Basis(basis, picks) => {
-                let with = match (&cell.value, operand) {
+            Space::Basis(basis, picks) => {
+                let with = match (&edit.value, operand) {
                     (Value::None, _) => With::Nothing,
                     (Value::Constant(..), Operand::Constant(offset)) => With::Coordinates(offset),
                     (_, operand) => With::Row(operand),
@@ -146,13 +146,13 @@ impl Builder<'_> {
                 let moved = Move {
                     row,
                     column,
-                    op: cell.op,
+                    op: edit.op,
                     with,
                     picks: picks.clone(),
                 };
                 Step::Move(basis.clone(), moved)
             }
-            Through::Function(function, picks) => Step::Call(Call {
+            Space::Function(function, picks) => Step::Call(Call {
                 row,
                 column,
                 length,
@@ -163,12 +163,13 @@ impl Builder<'_> {
         }
     }
 
-    /// Where what a cell reads stands; a constant has so many numbers.
-    fn operand(&mut self, cell: &Cell, run: &Packed<'_>, constants: usize) -> Operand {
-        match &cell.value {
+    /// Where what an edit reads stands; a constant has so many numbers.
+    fn operand(&mut self, edit: &Edit, run: &Packed<'_>, constants: usize) -> Operand {
+        match &edit.value {
             Value::None => Operand::None,
             Value::Read(read) => {
-                let (slot, row, column) = self.shelf.read(self.layout, read, run.prompts, run.pair);
+                let (slot, row, column) =
+                    self.patched.read(self.layout, read, run.prompts, run.pair);
                 Operand::Kept { slot, row, column }
             }
             Value::Constant(values, offset) => {
@@ -182,13 +183,13 @@ impl Builder<'_> {
             } => {
                 let means = self.means;
                 let mean = &means[&(over.label.clone(), *stage, *layer)];
-                Operand::Constant(self.constant(&mean[*column..][..cell.length]))
+                Operand::Constant(self.constant(&mean[*column..][..edit.length]))
             }
         }
     }
 
     fn constant(&mut self, values: &[f64]) -> usize {
-        // the slices live as long as the cells, so an address names a constant within a chunk
+        // the slices live as long as the edits, so an address names a constant within a chunk
         let key = (values.as_ptr(), values.len());
         *self.constant_offsets.entry(key).or_insert_with(|| {
             let offset = self.chunk.constants.len();
@@ -198,12 +199,12 @@ impl Builder<'_> {
     }
 }
 
-/// A run's live cells at a stage.
-fn at<'a>(run: &'a Packed<'_>, layer: usize, stage: Stage) -> impl Iterator<Item = &'a Cell> {
+/// A run's live edits at a stage.
+fn at<'a>(run: &'a Packed<'_>, layer: usize, stage: Stage) -> impl Iterator<Item = &'a Edit> {
     let first = run
-        .cells
+        .edits
         .partition_point(|c| (c.layer, c.stage) < (layer, stage));
-    run.cells[first..]
+    run.edits[first..]
         .iter()
         .zip(&run.cone.live[first..])
         .take_while(move |(c, _)| (c.layer, c.stage) == (layer, stage))

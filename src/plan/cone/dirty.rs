@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Question, Wanted};
+use super::{ConeInput, Wanted};
 use crate::model::Config;
-use crate::plan::cell::Cell;
+use crate::plan::edit::Edit;
 use crate::plan::positions::Positions;
 use crate::site::Stage;
 
@@ -92,43 +92,40 @@ impl Dirty {
         }
     }
 
-    /// The same with the inputs that cells at the first `length` positions give to heads alone.
-    pub fn with_head_inputs(mut self, cells: &[Cell], length: usize) -> Self {
+    /// The same with the inputs that edits at the first `length` positions give to heads alone.
+    pub fn with_head_inputs(mut self, edits: &[Edit], length: usize) -> Self {
         for (layer, dirt) in self.layers.iter_mut().enumerate() {
-            let at = |c: &&Cell| c.layer == layer && c.position < length;
-            dirt.head_inputs = head_inputs(cells.iter().filter(at));
+            let at = |c: &&Edit| c.layer == layer && c.position < length;
+            dirt.head_inputs = head_inputs(edits.iter().filter(at));
         }
         self
     }
 }
 
-/// What the walk through a run's cells finds.
+/// What the walk through a run's edits finds.
 pub struct Walked {
     /// What may differ from the base's.
     pub dirty: Dirty,
     /// Of what is read out, the rows that may.
     pub read: Positions,
-    /// For each cell, whether it is applied.
+    /// For each edit, whether it is applied.
     pub live: Vec<bool>,
     /// Of what others read of the run, the rows that may differ.
     pub kept: Wanted,
 }
 
 /// What a run's patches make dirty.
-pub fn of_run(question: &Question<'_>) -> Walked {
-    let layers = question.config.layers;
-    let start = question
-        .cells
-        .first()
-        .map_or(layers, |c| c.layer.min(layers));
+pub fn of_run(asked: &ConeInput<'_>) -> Walked {
+    let layers = asked.config.layers;
+    let start = asked.edits.first().map_or(layers, |c| c.layer.min(layers));
     let mut walk = Walk {
-        question,
+        asked,
         next: 0,
-        live: vec![false; question.cells.len()],
+        live: vec![false; asked.edits.len()],
         kept: Wanted::new(),
     };
 
-    let width = question.config.width;
+    let width = asked.config.width;
     let mut embedded = Positions::none();
     if start == 0 {
         let token = walk
@@ -148,7 +145,7 @@ pub fn of_run(question: &Question<'_>) -> Walked {
     let last = dirt.last().map_or(&input, |d| &d.out).after.clone();
     // what leaves the last layer is kept as what would enter the next
     let out = (layers, Stage::BlockInput);
-    if let Some(wanted) = question.wanted.get(&out).filter(|_| start < layers) {
+    if let Some(wanted) = asked.wanted.get(&out).filter(|_| start < layers) {
         walk.kept.insert(out, wanted.and(&last));
     }
     let scale = walk.stage(layers, Stage::LnFScale, last, 0).after;
@@ -168,9 +165,9 @@ pub fn of_run(question: &Question<'_>) -> Walked {
     }
 }
 
-/// Walks a run's cells in the order of computation.
+/// Walks a run's edits in the order of computation.
 struct Walk<'a> {
-    question: &'a Question<'a>,
+    asked: &'a ConeInput<'a>,
     next: usize,
     live: Vec<bool>,
     /// What is wanted and dirty.
@@ -178,29 +175,29 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Applies the cells of one stage to rows that are `before` dirty. `whole` is the width at
+    /// Applies the edits of one stage to rows that are `before` dirty. `whole` is the width at
     /// which a row counts as overwritten; 0 where overwriting cannot make a row clean.
     fn stage(&mut self, layer: usize, stage: Stage, before: Positions, whole: usize) -> Dirt {
-        let cells = self.question.cells;
+        let edits = self.asked.edits;
         let (mut after, mut replaced) = (before.clone(), Positions::none());
-        while self.next < cells.len()
-            && (cells[self.next].layer, cells[self.next].stage) == (layer, stage)
+        while self.next < edits.len()
+            && (edits[self.next].layer, edits[self.next].stage) == (layer, stage)
         {
             let first = self.next;
-            let position = cells[first].position;
-            while self.next < cells.len()
+            let position = edits[first].position;
+            while self.next < edits.len()
                 && (
-                    cells[self.next].layer,
-                    cells[self.next].stage,
-                    cells[self.next].position,
+                    edits[self.next].layer,
+                    edits[self.next].stage,
+                    edits[self.next].position,
                 ) == (layer, stage, position)
             {
                 self.next += 1;
             }
-            let row = &cells[first..self.next];
-            let same: Vec<bool> = (first..self.next).map(self.question.same).collect();
+            let row = &edits[first..self.next];
+            let same: Vec<bool> = (first..self.next).map(self.asked.same).collect();
             let covered = whole > 0
-                && row.iter().all(Cell::replaces)
+                && row.iter().all(Edit::replaces)
                 && covers(row.iter().map(|c| (c.column, c.length)), whole);
             if before.contains(position) {
                 // live even where it is a freeze, from which on the row is the base's: a patch after
@@ -217,7 +214,7 @@ impl<'a> Walk<'a> {
                 replaced.insert(position);
             }
         }
-        if let Some(wanted) = self.question.wanted.get(&(layer, stage)) {
+        if let Some(wanted) = self.asked.wanted.get(&(layer, stage)) {
             self.kept.insert((layer, stage), wanted.and(&after));
         }
         Dirt {
@@ -229,7 +226,7 @@ impl<'a> Walk<'a> {
 
     /// What of a layer is dirty if `input` of what enters it is.
     fn layer(&mut self, layer: usize, input: Positions) -> LayerDirt {
-        let (width, inner) = (self.question.config.width, self.question.config.inner);
+        let (width, inner) = (self.asked.config.width, self.asked.config.inner);
         let mut at = |stage, before, whole| self.stage(layer, stage, before, whole);
         let scale = at(Stage::Ln1Scale, input.clone(), 0).after;
         let normalized = at(Stage::Ln1Normalized, scale, width).after;
@@ -239,9 +236,9 @@ impl<'a> Walk<'a> {
         for stage in [Stage::QueryInput, Stage::KeyInput, Stage::ValueInput] {
             self.stage(layer, stage, input.union(&ln_1), 0);
         }
-        let cells = self.question.cells.iter().zip(&self.live).take(self.next);
-        let live = cells.filter(|(cell, live)| cell.layer == layer && **live);
-        let head_inputs = head_inputs(live.map(|(cell, _)| cell));
+        let edits = self.asked.edits.iter().zip(&self.live).take(self.next);
+        let live = edits.filter(|(edit, live)| edit.layer == layer && **live);
+        let head_inputs = head_inputs(live.map(|(edit, _)| edit));
         let read = |own| {
             let rows = head_inputs.iter().filter(|(stage, _, _)| *stage == own);
             rows.map(|(_, position, _)| *position)
@@ -261,7 +258,7 @@ impl<'a> Walk<'a> {
         let scored = query.after.union(&rows(key.after.first()));
         let mut at = |stage, before, whole| self.stage(layer, stage, before, whole);
         let scores = at(Stage::Scores, scored, 0).after;
-        let pattern = at(Stage::Weight, scores, 0).after;
+        let pattern = at(Stage::Pattern, scores, 0).after;
         let z = at(Stage::Z, pattern.union(&rows(value.after.first())), width);
         let attention_output = at(Stage::AttentionOutput, z.after.clone(), width);
         let mid = at(Stage::BlockMid, input.union(&attention_output.after), width);
@@ -277,7 +274,7 @@ impl<'a> Walk<'a> {
             mid.after.union(&mlp_output.after),
             width,
         );
-        if layer + 1 < self.question.config.layers {
+        if layer + 1 < self.asked.config.layers {
             // the next layer's input is the same buffer, patched once more
             let next = self.stage(layer + 1, Stage::BlockInput, out.after, width);
             out.after = next.after;
@@ -303,9 +300,9 @@ impl<'a> Walk<'a> {
 
     /// Positions after the last that is read are not computed at all.
     fn length(&self) -> usize {
-        let question = self.question;
-        let wanted = question.wanted.values().filter_map(Positions::last);
-        let last = wanted.chain(question.readouts.last()).max();
+        let asked = self.asked;
+        let wanted = asked.wanted.values().filter_map(Positions::last);
+        let last = wanted.chain(asked.readouts.last()).max();
         last.map_or(0, |p| p + 1)
     }
 }
@@ -323,11 +320,11 @@ fn covers(stretches: impl Iterator<Item = (usize, usize)>, width: usize) -> bool
     }) >= width
 }
 
-/// The rows at which some cells give a head an input of its own, once each however many cells meet
+/// The rows at which some edits give a head an input of its own, once each however many edits meet
 /// there: which projection, position, head.
-fn head_inputs<'c>(cells: impl Iterator<Item = &'c Cell>) -> BTreeSet<(Stage, usize, usize)> {
+fn head_inputs<'c>(edits: impl Iterator<Item = &'c Edit>) -> BTreeSet<(Stage, usize, usize)> {
     let own = [Stage::QueryInput, Stage::KeyInput, Stage::ValueInput];
-    cells
+    edits
         .filter(|c| own.contains(&c.stage))
         .map(|c| (c.stage, c.position, c.head))
         .collect()

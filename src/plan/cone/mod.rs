@@ -1,4 +1,4 @@
-//! The light cone of one run: the (stage, row) cells that its patches can change *and* a readout
+//! The light cone of one run: the (stage, row) edits that its patches can change *and* a readout
 //! can see.
 //!
 //! Two passes over the layers. Forward, a row becomes *dirty* at a stage where its value may
@@ -6,12 +6,12 @@
 //! over all of it (a freeze). Backward, a row is *needed* where a readout, through the rows that
 //! are computed, can see it; a row that is overwritten whole is not needed before that. What is
 //! computed is the intersection, and every value that a computed row reads is then either the
-//! run's own (dirty) or the trace's (clean), never missing.
+//! run's own (dirty) or the cache's (clean), never missing.
 //!
-//! A clean run, from which traces are kept, is the same thing with every row dirty from the
+//! A clean run, of which activations are kept, is the same thing with every row dirty from the
 //! embedding on and with additional things that see it: the stages that are to be kept. So is a run
 //! that other runs read: what they read of it is seen, and kept where it is dirty; where it is clean
-//! the trace has it.
+//! the cache has it.
 
 //!
 //! `dirty.rs` is the first pass and `needed.rs` the second; which runs there are to draw is said here.
@@ -24,12 +24,12 @@ use std::collections::BTreeMap;
 use self::dirty::Dirty;
 use crate::model::Config;
 use crate::plan::basis_work::BasisWork;
-use crate::plan::cell::Cell;
+use crate::plan::edit::Edit;
 use crate::plan::positions::Positions;
 use crate::site::Stage;
 
 /// Rows of one stage's buffer: first those that are computed, then those whose clean value is
-/// gathered from the trace because a patch acts on it there.
+/// gathered from the cache because a patch acts on it there.
 #[derive(Debug, Clone, Default)]
 pub struct Rows {
     /// Computed from the stage before.
@@ -46,7 +46,7 @@ impl Rows {
         }
     }
 
-    /// Rows whose clean value is gathered from the trace.
+    /// Rows whose clean value is gathered from the cache.
     pub fn gathered(&self) -> Positions {
         self.all.minus(&self.computed)
     }
@@ -93,7 +93,7 @@ pub struct Cone {
     pub layers: Vec<LayerCone>,
     /// Readout rows that are the run's own; at the others the readout is the base's.
     pub readouts: Positions,
-    /// For each cell, whether it is applied.
+    /// For each edit, whether it is applied.
     pub live: Vec<bool>,
     /// Of what others read of the run, the rows that are its own, by layer and stage.
     pub kept: Wanted,
@@ -101,39 +101,39 @@ pub struct Cone {
     pub bases: BasisWork,
 }
 
-/// Rows that are read by layer and stage, the stage as [`crate::plan::cell::kept`] names it.
+/// Rows that are read by layer and stage, the stage as [`crate::site::kept`] names it.
 pub type Wanted = BTreeMap<(usize, Stage), Positions>;
 
 /// What to plan for.
-pub struct Question<'a> {
+pub struct ConeInput<'a> {
     /// The model.
     pub config: &'a Config,
-    /// The run's cells, in the order of [`crate::plan::cell::cells`].
-    pub cells: &'a [Cell],
+    /// The run's edits, in the order of [`crate::plan::edit::edits`].
+    pub edits: &'a [Edit],
     /// Positions that are read out.
     pub readouts: &'a Positions,
-    /// Whether cell i writes, bit for bit, the clean base run's value.
+    /// Whether edit i writes, bit for bit, the clean base run's value.
     pub same: &'a dyn Fn(usize) -> bool,
     /// What other runs read of this one.
     pub wanted: &'a Wanted,
 }
 
 /// The light cone of a patched run.
-pub fn of_run(question: &Question<'_>) -> Cone {
+pub fn of_run(input: &ConeInput<'_>) -> Cone {
     let dirty::Walked {
         dirty,
         read,
         live,
         kept,
-    } = dirty::of_run(question);
+    } = dirty::of_run(input);
     let seen = |stage, layer| kept.get(&(layer, stage)).cloned().unwrap_or_default();
-    let readouts = read.and(question.readouts);
-    let cone = needed::of(&dirty, question.config, readouts, &seen);
-    Cone { live, kept, ..cone }.with_bases(question.cells)
+    let readouts = read.and(input.readouts);
+    let cone = needed::of(&dirty, input.config, readouts, &seen);
+    Cone { live, kept, ..cone }.with_bases(input.edits)
 }
 
 /// The cone of a clean run of `length` rows: every row from the embedding on, as far as `readouts`
-/// or the `kept` stages (as [`crate::plan::cell::kept`] names them) see it.
+/// or the `kept` stages (as [`crate::site::kept`] names them) see it.
 pub fn of_clean(
     config: &Config,
     length: usize,
@@ -153,9 +153,9 @@ pub fn of_clean(
 }
 
 /// A run of `length` rows with no light cone at all, for verification: every row is computed at
-/// every stage of every layer and every cell is applied, so nothing is read from the base's trace
+/// every stage of every layer and every edit is applied, so nothing is read from the base's cache
 /// but what operators read. A run's readouts must be the same, bit for bit, as through [`of_run`].
-pub fn of_whole(config: &Config, cells: &[Cell], length: usize, readouts: &Positions) -> Cone {
+pub fn of_whole(config: &Config, edits: &[Edit], length: usize, readouts: &Positions) -> Cone {
     let rows = Positions::range(0, length);
     // the final layer norm and the unembedding are wanted at readout rows only
     let finals = [Stage::LnFScale, Stage::LnFNormalized, Stage::FinalOutput];
@@ -166,11 +166,11 @@ pub fn of_whole(config: &Config, cells: &[Cell], length: usize, readouts: &Posit
             rows.clone()
         }
     };
-    let dirty = Dirty::everywhere(config, &rows).with_head_inputs(cells, length);
+    let dirty = Dirty::everywhere(config, &rows).with_head_inputs(edits, length);
     let cone = needed::of(&dirty, config, readouts.clone(), &seen);
     Cone {
-        live: vec![true; cells.len()],
+        live: vec![true; edits.len()],
         ..cone
     }
-    .with_bases(cells)
+    .with_bases(edits)
 }

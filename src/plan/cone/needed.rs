@@ -8,7 +8,7 @@ use crate::plan::positions::Positions;
 use crate::site::Stage;
 
 /// Keeps of what is dirty the part that is needed. `seen` gives the rows that are kept at a stage.
-/// Which cells are live and what is kept of them is left to whoever walked through them.
+/// Which edits are live and what is kept of them is left to whoever walked through them.
 pub fn of(
     dirty: &Dirty,
     config: &Config,
@@ -104,7 +104,7 @@ fn layer(
         .union(&see(Stage::AttentionOutput));
     let attention_output = Rows::new(wanted, &d.z.after, &d.attention_output.replaced);
     // likewise a row of z whose scores or pattern somebody sees
-    let before = see_any(&[Stage::Scores, Stage::Weight]);
+    let before = see_any(&[Stage::Scores, Stage::Pattern]);
     let wanted = attention_output
         .computed
         .and(&d.z.after)

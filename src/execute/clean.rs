@@ -1,0 +1,185 @@
+//! Clean runs: prompts without patches, from which activations are kept.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::ExecuteError;
+use super::passes::Passes;
+use crate::backend::{Backend, Readout, ReadoutSpec};
+use crate::forward::ActivationCache;
+use crate::model::Config;
+use crate::patch::Op;
+use crate::plan::cache::{CacheLayout, PromptRows};
+use crate::plan::chunk::{Builder, Means, Packed};
+use crate::plan::cone;
+use crate::plan::cost::{flops, layer_values};
+use crate::plan::patched_cache::PatchedCache;
+use crate::plan::positions::Positions;
+use crate::prompt::pair::PairRuns;
+use crate::site::{Stage, kept, layer_of};
+
+/// Runs the layout's prompts clean, filling the cache; readouts by (prompt, position).
+pub(super) fn clean<B: Backend>(
+    passes: &mut Passes<'_, B>,
+    cache: &mut ActivationCache<B::Matrix>,
+    wanted: &[Vec<u32>],
+) -> Result<HashMap<(usize, usize), Readout>, ExecuteError> {
+    let (backend, limits) = (passes.backend, passes.limits);
+    let config = backend.config();
+    let (none, empty, nowhere) = (HashMap::new(), PatchedCache::default(), PromptRows::new());
+    let mut readouts = HashMap::new();
+    let mut first = 0;
+    while first < cache.layout.prompts.len() {
+        let layout = &cache.layout;
+        let mut cones = Vec::new();
+        let mut bytes = 0;
+        for prompt in &layout.prompts[first..] {
+            let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
+            let cone = cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read);
+            let widest = cone
+                .layers
+                .iter()
+                .map(|l| layer_values(l, config))
+                .max()
+                .unwrap_or(0);
+            bytes += (widest * backend.value_bytes()) as u64;
+            let most = (limits.memory / 2).min(backend.chunk_bytes());
+            if bytes > most && !cones.is_empty() {
+                break;
+            }
+            if bytes > limits.memory / 2 {
+                return Err(ExecuteError::Memory {
+                    needed: 2 * bytes,
+                    budget: limits.memory,
+                });
+            }
+            passes.plan.clean += flops(&cone, config);
+            cones.push(cone);
+        }
+        let packed: Vec<Packed<'_>> = cones
+            .iter()
+            .zip(&layout.prompts[first..])
+            .map(|(cone, prompt)| Packed {
+                cone,
+                edits: &[],
+                ids: &prompt.ids,
+                offset: prompt.offset,
+                prompts: &nowhere,
+                pair: 0,
+                kept_as: None,
+            })
+            .collect();
+        let chunk = Builder::new(config, layout, &none, &empty)
+            .clean()
+            .build(&packed);
+        let mut spec = ReadoutSpec {
+            first: vec![0],
+            top: limits.top,
+            ranks: limits.ranks,
+            ..ReadoutSpec::default()
+        };
+        for (prompt, _) in &chunk.readout_of {
+            spec.ids.extend(&wanted[first + *prompt as usize]);
+            spec.first.push(spec.ids.len());
+        }
+        let read = passes.forward(&chunk, cache, &spec)?;
+        let read = backend.finish(read)?;
+        for ((prompt, position), readout) in chunk.readout_of.iter().zip(read) {
+            readouts.insert((first + *prompt as usize, *position as usize), readout);
+        }
+        first += cones.len();
+    }
+    Ok(readouts)
+}
+
+/// Mean activations that the pairs' patches write, by the text that names the prompts.
+pub(super) fn means<B: Backend>(
+    passes: &mut Passes<'_, B>,
+    pairs: &[PairRuns],
+) -> Result<Means, ExecuteError> {
+    let (backend, limits) = (passes.backend, passes.limits);
+    let config = backend.config();
+    let mut means = HashMap::new();
+    for MeanCache {
+        label,
+        layout,
+        weights,
+    } in mean_caches(pairs, config)
+    {
+        let needed = (layout.values(config) * backend.value_bytes()) as u64;
+        if needed > limits.memory / 2 {
+            return Err(ExecuteError::Memory {
+                needed: 2 * needed,
+                budget: limits.memory,
+            });
+        }
+        let mut cache = ActivationCache::new(backend, layout);
+        let none = vec![Vec::new(); weights.len()];
+        clean(passes, &mut cache, &none)?;
+        for &(stage, layer) in cache.layout.slots.keys() {
+            let Some(matrix) = cache.get(stage, layer) else {
+                continue;
+            };
+            let width = cache.layout.width(stage, config);
+            let values = backend.read(matrix)?;
+            let mut mean = vec![0.0; width];
+            let mut count = 0.0;
+            for (prompt, weight) in cache.layout.prompts.iter().zip(&weights) {
+                for row in prompt.offset..prompt.offset + prompt.ids.len() {
+                    count += weight;
+                    let row = &values[row * width..][..width];
+                    mean.iter_mut().zip(row).for_each(|(m, x)| *m += weight * x);
+                }
+            }
+            mean.iter_mut().for_each(|m| *m /= count);
+            means.insert((label.clone(), stage, layer), mean);
+        }
+    }
+    Ok(means)
+}
+
+/// The clean runs of one set of prompts over which means are taken.
+pub(super) struct MeanCache {
+    /// The text that names the prompts.
+    pub label: String,
+    /// Every distinct prompt, and what is kept of it.
+    pub layout: CacheLayout,
+    /// How often each prompt counts.
+    pub weights: Vec<f64>,
+}
+
+pub(super) fn mean_caches(pairs: &[PairRuns], config: &Config) -> Vec<MeanCache> {
+    type Wanted = (Arc<[Vec<u32>]>, BTreeSet<(Stage, usize)>);
+    let mut wanted: BTreeMap<&str, Wanted> = BTreeMap::new();
+    for patch in pairs
+        .iter()
+        .flat_map(|p| p.runs.iter())
+        .flat_map(|r| &r.patches)
+    {
+        if let Op::Mean(over) = &patch.op {
+            let entry = wanted.entry(&over.label);
+            let (_, sites) = entry.or_insert_with(|| (over.prompts.clone(), BTreeSet::new()));
+            let layer = layer_of(patch.component, patch.source_layer.or(patch.layer), config);
+            sites.insert(kept(patch.component.stage(), layer));
+        }
+    }
+    let cache = |(label, (prompts, sites)): (&str, Wanted)| {
+        let mut layout = CacheLayout::default();
+        // equal prompts are run once and weighed
+        let mut weights: Vec<f64> = Vec::new();
+        for ids in prompts.iter() {
+            let prompt = layout.prompt(ids, &Positions::none());
+            weights.resize(layout.prompts.len(), 0.0);
+            weights[prompt] += 1.0;
+        }
+        sites
+            .iter()
+            .for_each(|(stage, layer)| layout.keep(*stage, *layer));
+        MeanCache {
+            label: label.to_owned(),
+            layout,
+            weights,
+        }
+    };
+    wanted.into_iter().map(cache).collect()
+}

@@ -1,0 +1,234 @@
+//! From pairs and runs to readouts: clean runs first, then every patched run, chunk by chunk.
+//!
+//! 1. Every distinct prompt of a group of pairs is run clean once, keeping what somebody will read.
+//! 2. Each run's light cone is drawn, now knowing which patches write what stands there already.
+//! 3. Cones are packed into chunks, as large as the memory budget allows and the backend wants, and
+//!    run.
+//!
+//! Groups and chunks bound memory and nothing else: no result depends on where they are cut.
+
+pub mod activations;
+mod clean;
+pub mod collect;
+mod group;
+mod layout;
+mod levels;
+mod no_op;
+mod outcome;
+mod passes;
+mod sink;
+
+use rayon::prelude::*;
+
+use self::clean::{MeanCache, mean_caches};
+use self::group::Group;
+use self::layout::{layout, readouts};
+use self::levels::steps;
+use self::no_op::same_by_tokens;
+pub use self::outcome::{ExecuteError, Limits, Outcome, PairOutcome, PairReadouts, Plan};
+use self::passes::Passes;
+use self::sink::Delivery;
+pub use self::sink::Sink;
+use crate::backend::{Backend, Store};
+use crate::check::{CheckError, check_pair, check_run};
+use crate::model::Config;
+use crate::patch::{Op, Patch, Prompt, Run};
+use crate::plan::cone::{self, ConeInput, Wanted};
+use crate::plan::cost::flops;
+use crate::plan::edit::{Edit, edits};
+use crate::plan::positions::Positions;
+use crate::prompt::pair::PairRuns;
+
+/// Checks every pair and patch.
+///
+/// # Errors
+///
+/// [`ExecuteError::Check`] for the first that does not fit.
+pub fn check(pairs: &[PairRuns], config: &Config) -> Result<(), ExecuteError> {
+    pairs
+        .par_iter()
+        .enumerate()
+        .try_for_each(|(p, PairRuns { pair, runs })| {
+            check_pair(pair, config).map_err(|error| ExecuteError::Check {
+                pair: p,
+                run: None,
+                error,
+            })?;
+            runs.iter().enumerate().try_for_each(|(r, run)| {
+                check_run(run, runs, pair, config).map_err(|error| ExecuteError::Check {
+                    pair: p,
+                    run: Some(run.name.clone().unwrap_or_else(|| r.to_string())),
+                    error,
+                })
+            })
+        })
+}
+
+/// The upper bound that can be stated before anything runs: a patch counts as dead only where base
+/// and source have the same tokens so far. Clean runs of equal prompts are counted once a group.
+pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
+    let config = backend.config();
+    let mut plan = Plan::default();
+    let (layout, places) = layout(pairs, 0, config);
+    let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
+    for prompt in &layout.prompts {
+        plan.clean += flops(
+            &cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read),
+            config,
+        );
+    }
+    for MeanCache { layout, .. } in mean_caches(pairs, config) {
+        let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
+        for prompt in &layout.prompts {
+            plan.clean += flops(
+                &cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read),
+                config,
+            );
+        }
+    }
+    for (p, (PairRuns { pair, runs }, _)) in pairs.iter().zip(&places).enumerate() {
+        let read_out: Positions = readouts(pair, runs).into_iter().collect();
+        let drawn = |edits: &[Edit], prompt: Prompt, readouts: &Positions, wanted: &Wanted| {
+            cone::of_run(&ConeInput {
+                config,
+                edits,
+                readouts,
+                same: &|i| same_by_tokens(&edits[i], pair, prompt),
+                wanted,
+            })
+        };
+        let cost = |run: &Run| {
+            let edits = edits(&run.patches, p as u32, config);
+            let cone = drawn(&edits, run.prompt, &read_out, &Wanted::new());
+            (flops(&cone, config), usize::from(cone.readouts.is_empty()))
+        };
+        let read: Vec<(usize, usize)> = (0..runs.len())
+            .filter(|r| !runs[*r].step || runs[*r].patches.iter().any(|p| p.op == Op::Collect))
+            .map(|r| (p, r))
+            .collect();
+        for step in steps(pairs, 0, &read, config) {
+            let prompt = runs[step.id.run].prompt;
+            let none = Positions::none();
+            plan.runs += flops(&drawn(&step.edits, prompt, &none, &step.wanted), config);
+        }
+        let runs = runs.par_iter().filter(|run| !run.step);
+        for (f, copied) in runs.map(cost).collect::<Vec<_>>() {
+            plan.runs += f;
+            plan.copied += copied;
+            plan.count += 1;
+        }
+    }
+    plan
+}
+
+/// Runs everything, and hands results to the sink in order as they are finished. Exactly what was
+/// planned once the clean runs were there comes back, and was executed.
+///
+/// # Errors
+///
+/// [`ExecuteError`]: what [`check`] finds, a budget too small for one run, or an interruption, by the sink or
+/// by [`Limits::stop`].
+pub fn execute<B: Backend>(
+    backend: &B,
+    pairs: &[PairRuns],
+    limits: &Limits<'_>,
+    sink: &mut dyn Sink,
+) -> Result<Plan, ExecuteError> {
+    check(pairs, backend.config())?;
+    check_types(backend, pairs)?;
+    let mut passes = Passes::new(backend, limits);
+    let mut delivery = Delivery::new(sink);
+    let mut first = 0;
+    while first < pairs.len() {
+        let mut count = group(backend, &pairs[first..], first, limits.memory)?;
+        let group = loop {
+            let before = passes.plan;
+            match Group::new(&pairs[first..first + count], first, &mut passes) {
+                Err(error) if error.is_out_of_memory() && count > 1 => count /= 2,
+                group => break group?,
+            }
+            passes.plan = before;
+            passes.shrink();
+        };
+        group.run(&mut passes, &mut delivery)?;
+        first += count;
+    }
+    Ok(passes.plan)
+}
+
+impl Outcome {
+    /// Runs everything and keeps what was read: about a kilobyte a run.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`].
+    pub fn of<B: Backend>(
+        backend: &B,
+        pairs: &[PairRuns],
+        limits: &Limits<'_>,
+    ) -> Result<Self, ExecuteError> {
+        let mut outcome = Self::default();
+        outcome.plan = execute(backend, pairs, limits, &mut outcome)?;
+        // steps behind the last run that is read out
+        for (read, PairRuns { runs, .. }) in outcome.pairs.iter_mut().zip(pairs) {
+            read.runs.resize(runs.len(), Vec::new());
+        }
+        Ok(outcome)
+    }
+}
+
+/// Refuses to skip what the precision stores in another type than what its module reads.
+fn check_types<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Result<(), ExecuteError> {
+    for (p, PairRuns { runs, .. }) in pairs.iter().enumerate() {
+        for (r, run) in runs.iter().enumerate() {
+            let stores = |patch: &Patch| {
+                [patch.read_component(), patch.component].map(|c| Store::of(c.stage()))
+            };
+            let differs = |patch: &&Patch| {
+                let [read, written] = stores(patch);
+                patch.op == Op::Skip && !backend.same_type(read, written)
+            };
+            if let Some(patch) = run.patches.iter().find(differs) {
+                return Err(ExecuteError::Check {
+                    pair: p,
+                    run: Some(run.name.clone().unwrap_or_else(|| r.to_string())),
+                    error: CheckError::Shape {
+                        site: patch.component.name(),
+                        problem: format!(
+                            "cannot be skipped to {} in 16-bit precision, which stores the two in \
+                             different types: use f32 or tf32",
+                            patch.read_component()
+                        ),
+                    },
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many pairs' caches fit into half of the budget.
+fn group<B: Backend>(
+    backend: &B,
+    pairs: &[PairRuns],
+    first: usize,
+    budget: u64,
+) -> Result<usize, ExecuteError> {
+    let bytes = |count: usize| {
+        let (layout, _) = layout(&pairs[..count], first, backend.config());
+        (layout.values(backend.config()) * backend.value_bytes()) as u64
+    };
+    let half = budget / 2;
+    if bytes(1) > half {
+        return Err(ExecuteError::Memory {
+            needed: 2 * bytes(1),
+            budget,
+        });
+    }
+    // the largest power of two that fits, or all
+    let mut count = 1;
+    while count < pairs.len() && bytes((2 * count).min(pairs.len())) <= half {
+        count = (2 * count).min(pairs.len());
+    }
+    Ok(count)
+}

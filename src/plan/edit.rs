@@ -1,0 +1,261 @@
+//! From a run's patches to single edits: one operator on one stretch of columns of one row.
+//!
+//! A patch says "heads 0 and 3 at positions 2 and 4"; what is overwritten is four stretches of a
+//! buffer. Edits carry everything that the light cone and the overwrite kernels need and nothing
+//! about names, so that the rest of the planner has a single shape to deal with.
+
+use std::sync::Arc;
+
+use crate::basis::Basis;
+use crate::function::Function;
+use crate::model::Config;
+use crate::patch::{MeanOver, Op, Origin, Patch};
+use crate::plan::subspace;
+use crate::site::{Stage, columns, kept, layer_of, stretches};
+
+/// Which place of which clean run a value is read from. Resolved to a buffer when rows are known.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// The operator reads nothing.
+    None,
+    /// The activation of a clean run, or of another run of the pair.
+    Read(Read),
+    /// A constant: the edit's length of values starting at the offset; in a basis, one for each
+    /// coordinate.
+    Constant(Arc<[f64]>, usize),
+    /// The mean of an activation over prompts.
+    Mean {
+        /// The prompts.
+        over: MeanOver,
+        /// Kept under this stage ...
+        stage: Stage,
+        /// ... and layer.
+        layer: usize,
+        /// First column.
+        column: usize,
+    },
+}
+
+/// Where an activation is read, from one number of its row on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read {
+    /// Whose run.
+    pub origin: Origin,
+    /// Kept under this stage (see [`kept`]) ...
+    pub stage: Stage,
+    /// ... and layer.
+    pub layer: usize,
+    /// Row.
+    pub position: usize,
+    /// Head, for scores and pattern, whose rows are head by key; 0 elsewhere.
+    pub head: usize,
+    /// First column (first key for scores and pattern).
+    pub column: usize,
+}
+
+/// What an edit does to the value standing there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum EditOp {
+    /// s
+    Set,
+    /// 0
+    Zero,
+    /// b + s
+    Add,
+    /// b − s
+    Subtract,
+    /// x · b
+    Scale(f64),
+    /// b + α(s − b)
+    Interpolate(f64),
+}
+
+/// On what an edit's operator acts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Space {
+    /// The stretch's own numbers.
+    Row,
+    /// Coordinates of a basis as wide as the stretch: these, ascending, or all.
+    Basis(Arc<Basis>, Option<Arc<[usize]>>),
+    /// Columns of the stretch, in this order, or all, which go through a function. It stands in the
+    /// operator's place, and the edit's own is not looked at.
+    Function(Function, Option<Arc<[usize]>>),
+}
+
+impl EditOp {
+    /// Whether the result does not depend on the value that stood there.
+    pub fn replaces(self) -> bool {
+        matches!(self, EditOp::Set | EditOp::Zero)
+    }
+}
+
+/// One operator on one stretch of columns of one row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edit {
+    /// Layer; 0 for the embeddings, the number of layers for the final layer norm.
+    pub layer: usize,
+    /// Where in the layer.
+    pub stage: Stage,
+    /// Row: the position in the base prompt.
+    pub position: usize,
+    /// Head, for head inputs, scores and pattern; 0 elsewhere.
+    pub head: usize,
+    /// First column (first key for scores and pattern).
+    pub column: usize,
+    /// How many columns.
+    pub length: usize,
+    /// What is done.
+    pub op: EditOp,
+    /// With what.
+    pub value: Value,
+    /// On what.
+    pub space: Space,
+}
+
+impl Edit {
+    /// Whether what stands there afterwards does not depend on what stood there, in any column.
+    pub fn replaces(&self) -> bool {
+        self.op.replaces() && self.space == Space::Row
+    }
+
+    /// Whether the edit changes no bit where the value that it reads equals the one that stands.
+    pub fn is_undone_by_equality(&self) -> bool {
+        match &self.space {
+            Space::Row => self.op.replaces(),
+            Space::Basis(basis, _) => {
+                let read = matches!(self.value, Value::Read(_));
+                basis.is_by_difference() && self.op == EditOp::Set && read
+            }
+            Space::Function(..) => false,
+        }
+    }
+}
+
+/// A run's edits in the order in which they act: by layer, stage and row, then as listed.
+///
+/// `pair` seeds noise. Patches must have passed [`crate::execute::check`]. Edits that change
+/// nothing by their own definition (α = 0, a factor of 1, a level of 0) are left out.
+pub fn edits(patches: &[Patch], pair: u32, config: &Config) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    for patch in patches {
+        push(patch, pair, config, &mut edits);
+    }
+    edits.sort_by_key(|c| (c.layer, c.stage, c.position));
+    edits
+}
+
+fn push(patch: &Patch, pair: u32, config: &Config, edits: &mut Vec<Edit>) {
+    let component = patch.component;
+    let stage = component.stage();
+    let layer = layer_of(component, patch.layer, config);
+    let source_layer = layer_of(component, patch.source_layer.or(patch.layer), config);
+    let heads: &[usize] = if component.has_heads() {
+        &patch.heads
+    } else {
+        &[0]
+    };
+    let head_columns = matches!(stage, Stage::Query | Stage::Key | Stage::Value | Stage::Z)
+        && component.has_heads();
+    let (kept_stage, kept_layer) = kept(patch.read_component().stage(), source_layer);
+    // a basis that decodes whole leaves the row's reconstruction, even if no coordinate changes
+    let rewrites = patch.basis.as_ref().is_some_and(|b| !b.is_by_difference());
+    let op = match patch.op {
+        Op::Collect => return,
+        Op::Interpolate(0.0) | Op::Scale(1.0) if !rewrites => return,
+        Op::Noise { level: 0.0, .. } if !rewrites => return,
+        Op::Interchange | Op::Skip | Op::Set(_) | Op::Mean(_) | Op::Interpolate(1.0) => EditOp::Set,
+        Op::Zero => EditOp::Zero,
+        Op::Add(_) | Op::Noise { .. } | Op::Function(_) => EditOp::Add,
+        Op::Subtract(_) => EditOp::Subtract,
+        Op::Scale(x) => EditOp::Scale(x),
+        Op::Interpolate(alpha) => EditOp::Interpolate(alpha),
+    };
+    let width = columns(component, config);
+    let (space, runs) = subspace::through(patch, width);
+    for (i, &position) in patch.positions.iter().enumerate() {
+        let from_position = patch.source_positions.as_ref().map_or(position, |s| s[i]);
+        for (j, &head) in heads.iter().enumerate() {
+            let from_head = patch.source_heads.as_ref().map_or(head, |s| s[j]);
+            let at = |h: usize| if head_columns { h * width } else { 0 };
+            // keys count from the row's start, columns from the head's
+            let (start, stretches) = if component.has_keys() {
+                (0, key_stretches(patch.keys.as_deref(), position))
+            } else {
+                (at(head), runs.clone())
+            };
+            for (first, length) in stretches {
+                let column = start + first;
+                let value = match &patch.op {
+                    Op::Zero | Op::Scale(_) | Op::Collect => Value::None,
+                    Op::Function(function) if !function.reads_source() => Value::None,
+                    Op::Function(_)
+                    | Op::Interchange
+                    | Op::Skip
+                    | Op::Interpolate(_)
+                    | Op::Add(None)
+                    | Op::Subtract(None) => Value::Read(Read {
+                        origin: patch.origin,
+                        stage: kept_stage,
+                        layer: kept_layer,
+                        position: from_position,
+                        head: if component.has_keys() { from_head } else { 0 },
+                        column: if component.has_keys() {
+                            column
+                        } else {
+                            at(from_head) + first
+                        },
+                    }),
+                    // a constant's row is one head's, or has those of every head side by side
+                    Op::Set(v) | Op::Add(Some(v)) | Op::Subtract(Some(v)) => {
+                        let row = v.values.len() / v.rows;
+                        let whole = patch.basis.is_none()
+                            && head_columns
+                            && row == config.width
+                            && width != config.width;
+                        let own = if v.rows > 1 { i * row } else { 0 };
+                        let skip = if whole { at(head) } else { 0 };
+                        Value::Constant(v.values.clone(), own + skip + first)
+                    }
+                    Op::Mean(over) => Value::Mean {
+                        over: over.clone(),
+                        stage: kept_stage,
+                        layer: kept_layer,
+                        column: at(from_head) + first,
+                    },
+                    Op::Noise {
+                        level,
+                        seed,
+                        sample,
+                    } => {
+                        let key = (*seed, pair, component, patch.layer, head, position, *sample);
+                        // column i of the vector takes draw i, whichever columns or keys are touched
+                        let draws = match &space {
+                            Space::Basis(basis, _) => basis.coordinates(),
+                            _ => first + length,
+                        };
+                        Value::Constant(super::noise::noise(key, *level, draws).into(), first)
+                    }
+                };
+                edits.push(Edit {
+                    layer,
+                    stage,
+                    position,
+                    head: if component.has_heads() { head } else { 0 },
+                    column,
+                    length,
+                    op,
+                    value,
+                    space: space.clone(),
+                });
+            }
+        }
+    }
+}
+
+/// Keys as stretches of neighbours, within the mask: `(first key, how many)`.
+fn key_stretches(keys: Option<&[usize]>, query: usize) -> Vec<(usize, usize)> {
+    let Some(keys) = keys else {
+        return vec![(0, query + 1)];
+    };
+    stretches(keys.iter().copied().filter(|k| *k <= query))
+}
