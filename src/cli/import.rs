@@ -20,11 +20,11 @@ use crate::files::error::FileError;
 use crate::files::whole::WholeFile;
 use crate::prompt::pair::{Pair, PairRuns, PromptText};
 use crate::prompt::position::Position;
-use crate::pyvene::columns::Part;
+use crate::pyvene::columns::SubspacePart;
 use crate::pyvene::configuration::{Configuration, Representation};
-use crate::pyvene::experiment::{self, Asked, Located, Written};
-use crate::pyvene::state::Tensor;
-use crate::pyvene::steps::{self, Reads, Step, steps};
+use crate::pyvene::experiment::{self, ImportContext, Units, Written};
+use crate::pyvene::state::StoredTensor;
+use crate::pyvene::steps::{self, ImportedRun, Reads, steps};
 
 /// Flags of `import`.
 #[derive(Debug, Args)]
@@ -153,7 +153,7 @@ impl Pyvene {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let mut asked = Asked {
+        let mut asked = ImportContext {
             model: &global.model,
             config: &engine.model().config,
             base: base.text,
@@ -248,10 +248,10 @@ impl Pyvene {
         &self,
         engine: &Engine,
         configuration: &Configuration,
-        steps: &[Step],
+        steps: &[ImportedRun],
         base: &Given,
         sources: &[Given],
-    ) -> Result<Vec<Located>, Error> {
+    ) -> Result<Vec<Units>, Error> {
         let all = &configuration.representations;
         let count = all.len();
         for (flag, given) in [
@@ -277,7 +277,7 @@ impl Pyvene {
             steps::PatchedPrompt::Base => Some(base),
             steps::PatchedPrompt::Source(index) => sources.get(index),
         };
-        let mut located = vec![Located::default(); count];
+        let mut located = vec![Units::default(); count];
         for step in steps {
             for &(index, reads) in &step.patches {
                 let read = match reads {
@@ -298,7 +298,7 @@ impl Pyvene {
         made: &Representation,
         here: &[u32],
         there: Option<&[u32]>,
-    ) -> Result<Located, Error> {
+    ) -> Result<Units, Error> {
         let index = made.index;
         let usage = |text: String| Error::Usage(format!("representation {index}: {text}"));
         let place = &made.place;
@@ -313,11 +313,11 @@ impl Pyvene {
             (false, _) => Vec::new(),
         };
         let part = match (of(&self.columns, index), of(&self.subspaces, index)) {
-            (Some(span), _) => Some(Part::Columns(span.clone())),
-            (None, Some(Span::Some(list))) => Some(Part::Subspaces(list.clone())),
+            (Some(span), _) => Some(SubspacePart::Columns(span.clone())),
+            (None, Some(Span::Some(list))) => Some(SubspacePart::Subspaces(list.clone())),
             (None, Some(Span::All)) => {
                 let parts = made.partition.as_ref().map_or(0, Vec::len);
-                Some(Part::Subspaces((0..parts).collect()))
+                Some(SubspacePart::Subspaces((0..parts).collect()))
             }
             (None, None) => None,
         };
@@ -345,7 +345,7 @@ impl Pyvene {
                     "it acts at all positions, so both prompts must have as many tokens".into(),
                 ));
             }
-            return Ok(Located {
+            return Ok(Units {
                 heads,
                 positions: (0..here.len()).collect(),
                 source_positions: None,
@@ -387,7 +387,7 @@ impl Pyvene {
                 "--positions names position {twice} twice: name it once"
             )));
         }
-        Ok(Located {
+        Ok(Units {
             heads,
             source_positions: (source_positions != positions).then_some(source_positions),
             positions,
@@ -431,7 +431,7 @@ fn put(written: &Written, out: &Path, beside: &Path) -> Result<(), Error> {
     Ok(experiment.rename()?)
 }
 
-fn safetensors(tensors: &[(String, Tensor)]) -> Result<Vec<u8>, Error> {
+fn safetensors(tensors: &[(String, StoredTensor)]) -> Result<Vec<u8>, Error> {
     let data: Vec<Vec<u8>> = tensors
         .iter()
         .map(|(_, tensor)| tensor.values.iter().flat_map(|x| x.to_le_bytes()).collect())

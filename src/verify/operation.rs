@@ -7,7 +7,7 @@ use crate::backend::{
 use crate::plan::tables::{AttentionRows, Ref, Write};
 
 /// An operation as both backends run it: from inputs to everything that it wrote, row by row.
-pub(super) trait Operation {
+pub(super) trait Exercise {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError>;
 }
 
@@ -17,7 +17,7 @@ pub(super) struct Embed {
     pub width: usize,
 }
 
-impl Operation for Embed {
+impl Exercise for Embed {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let mut out = backend.matrix(self.index.len(), self.width, Store::Residual);
         backend.embed(self.table, &self.index, &mut out);
@@ -47,7 +47,7 @@ pub(super) struct LinearLayer {
     pub after: After,
 }
 
-impl Operation for LinearLayer {
+impl Exercise for LinearLayer {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (count, n) = (self.rows.len(), self.columns.len());
         let k = self.input.len() / count;
@@ -96,7 +96,7 @@ pub(super) struct LayerNorm {
     pub thirds: bool,
 }
 
-impl Operation for LayerNorm {
+impl Exercise for LayerNorm {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (rows, width) = (self.refs.len(), backend.config().width);
         let own = backend.upload(rows, width, Store::Residual, &self.own);
@@ -126,7 +126,7 @@ pub(super) struct Activate {
     pub width: usize,
 }
 
-impl Operation for Activate {
+impl Exercise for Activate {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let pre = backend.upload(self.rows.len(), self.width, Store::Branch, &self.pre);
         let mut out = backend.matrix(self.rows.len(), self.width, Store::Branch);
@@ -144,7 +144,7 @@ pub(super) struct Sum {
     pub width: usize,
 }
 
-impl Operation for Sum {
+impl Exercise for Sum {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (rows, width) = (self.places.len(), self.width);
         let upload = |values: &Vec<f64>| backend.upload(rows, width, Store::Residual, values);
@@ -178,7 +178,7 @@ pub(super) struct Overwrite {
     pub width: usize,
 }
 
-impl Operation for Overwrite {
+impl Exercise for Overwrite {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let rows = self.matrix.len() / self.width;
         let upload = |values: &Vec<f64>| backend.upload(rows, self.width, self.store, values);
@@ -202,7 +202,7 @@ pub(super) struct AttentionOf {
     pub weights: Vec<Write>,
 }
 
-impl Operation for AttentionOf {
+impl Exercise for AttentionOf {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (width, count) = (self.width, self.rows.query.len());
         let keys = backend.config().heads * self.stride;
@@ -289,7 +289,7 @@ impl Unembedding {
     }
 }
 
-impl Operation for Unembedding {
+impl Exercise for Unembedding {
     /// Some logits of each row, its log-sum-exp, and its largest logits.
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let row = |r: Readout| {
@@ -303,7 +303,7 @@ impl Operation for Unembedding {
 /// What is summed over the whole distribution.
 pub(super) struct Distributions(pub Unembedding);
 
-impl Operation for Distributions {
+impl Exercise for Distributions {
     /// Each row's entropy and divergence.
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let readouts = self.0.readouts(backend)?;
