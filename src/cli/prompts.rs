@@ -101,7 +101,7 @@ impl Prompts {
     ) -> Result<Pairs, Error> {
         match rows {
             Some(rows) => data.pairs(rows, &self.answers, engine),
-            None => Ok(Pairs::One(self.pair(global, engine, data)?)),
+            None => Ok(Pairs::Listed(vec![self.pair(global, engine, data)?])),
         }
     }
 

@@ -113,7 +113,7 @@ impl Trace {
         let engine = &setup.engine;
         let pairs = match rows {
             Some(rows) => self.data.pairs(rows, &self.answers, engine)?,
-            None => Pairs::One(self.typed(engine)?),
+            None => Pairs::Listed(vec![self.typed(engine)?]),
         };
         let subject = self.subject.as_deref().unwrap_or("subject");
         let question = engine.tracing(tracing, (self.noise, subject), pairs)?;

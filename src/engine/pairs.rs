@@ -94,10 +94,10 @@ impl Where {
     }
 }
 
-/// Pairs: one by itself, or the rows of a data set.
+/// Pairs, or the rows of a data set.
 pub enum Pairs {
-    /// The one.
-    One(Pair),
+    /// These.
+    Listed(Vec<Pair>),
     /// Rows, how they are taken, and the answers of those that have none.
     Rows(Rows, RowOptions, Fallback),
 }
@@ -240,23 +240,28 @@ impl Engine {
                     Ok(cells.map_err(|error| of_row(example, error)))
                 })?
             }
-            Pairs::One(pair) => {
-                if pair.source.is_none() && reads_source {
-                    let op = sweep.grid.op.label();
-                    return Err(Error::Usage(format!(
-                        "`{op}` reads a source prompt: give --source too"
-                    )));
-                }
-                let spots = match sweep.places.numbers() {
-                    Some(span) => {
-                        let positions = span.of(pair.base.len(), "position")?;
-                        let each = positions.into_iter().map(|p| Spot::same(None, vec![p]));
-                        each.collect()
+            Pairs::Listed(pairs) => {
+                // one pair is averaged with none
+                let several = pairs.len() > 1;
+                let one = |pair: Pair| -> Result<Cells, Error> {
+                    if pair.source.is_none() && reads_source {
+                        let op = sweep.grid.op.label();
+                        return Err(Error::Usage(format!(
+                            "`{op}` reads a source prompt: give --source too"
+                        )));
                     }
-                    None => self.spots(&pair, sweep.places.listed(), reads_source)?,
+                    let spots = match sweep.places.numbers() {
+                        Some(span) => {
+                            let positions = span.of(pair.base.len(), "position")?;
+                            let each = positions.into_iter().map(|p| Spot::same(None, vec![p]));
+                            each.collect()
+                        }
+                        None => self.spots(&pair, sweep.places.listed(), reads_source)?,
+                    };
+                    let resolved = Resolved { pair, spots };
+                    Ok(self.cells(sweep, resolved, several, &mut known)??)
                 };
-                let resolved = Resolved { pair, spots };
-                vec![self.cells(sweep, resolved, false, &mut known)??]
+                pairs.into_iter().map(one).collect::<Result<_, _>>()?
             }
         };
         let (mut pairs, mut places, mut labels) = (Vec::new(), Vec::new(), Vec::new());
@@ -297,7 +302,7 @@ impl Engine {
         &self,
         sweep: &Sweep,
         Resolved { pair, spots }: Resolved,
-        of_data: bool,
+        several: bool,
         known: &mut KnownRuns,
     ) -> Result<Result<Cells, CheckError>, Error> {
         let (grid, config) = (&sweep.grid, &self.model.config);
@@ -310,8 +315,7 @@ impl Engine {
                 Some(preset) => preset.runs(grid, config, &spots)?,
                 None if sweep.places == Where::Together => {
                     let mut all = together(&spots);
-                    // the one pair that was typed is averaged with none
-                    all.name = all.name.filter(|_| of_data);
+                    all.name = all.name.filter(|_| several);
                     (grid.runs_at(config, &[all])?, Vec::new())
                 }
                 None => (grid.runs_at(config, &spots)?, Vec::new()),
@@ -345,9 +349,11 @@ impl Engine {
             runs: [].into(),
         };
         let pairs = match pairs {
-            Pairs::One(pair) => {
-                patching::check(&pair, config)?;
-                vec![without_runs(pair)]
+            Pairs::Listed(pairs) => {
+                for pair in &pairs {
+                    patching::check(pair, config)?;
+                }
+                pairs.into_iter().map(without_runs).collect()
             }
             Pairs::Rows(rows, options, fallback) => {
                 let reading = self.reading(&options, &fallback)?;
@@ -391,13 +397,16 @@ impl Engine {
                     Ok(plan(&reading, example, resolved))
                 })?
             }
-            Pairs::One(pair) => {
-                let reads_source = pair.source.is_some();
-                let spots = self.spots(&pair, from.listed(), reads_source)?;
-                let example = Example::of_ids(pair.base.clone(), pair.source.clone());
-                let reading = Reading::of_positions(&self.model, from.listed(), reads_source);
-                let planned = plan(&reading, &example, Resolved { pair, spots });
-                vec![planned.map_err(|error| Error::Usage(error.problem))?]
+            Pairs::Listed(pairs) => {
+                let one = |pair: Pair| -> Result<_, Error> {
+                    let reads_source = pair.source.is_some();
+                    let spots = self.spots(&pair, from.listed(), reads_source)?;
+                    let example = Example::of_ids(pair.base.clone(), pair.source.clone());
+                    let reading = Reading::of_positions(&self.model, from.listed(), reads_source);
+                    let planned = plan(&reading, &example, Resolved { pair, spots });
+                    planned.map_err(|error| Error::Usage(error.problem))
+                };
+                pairs.into_iter().map(one).collect::<Result<Vec<_>, _>>()?
             }
         };
         let (pairs, spots) = planned.into_iter().unzip();
@@ -476,25 +485,9 @@ impl Engine {
                 let visit = |_: &Example, resolved| Ok(Ok(resolved));
                 self.each_row(rows, &reading, &options, visit)?
             }
-            Pairs::One(pair) => {
-                check_pair(&pair, &self.model.config)?;
-                let mut example = Example::of_ids(pair.base.clone(), None);
-                example.spans.push(data::Span {
-                    name: "subject".into(),
-                    base: named_subject(subject).0,
-                    source: None,
-                });
-                let positions = [Position::named("subject")];
-                let reading = Reading {
-                    targets_optional: true,
-                    ..Reading::of_positions(&self.model, Some(&positions), false)
-                };
-                let resolved = reading.resolve(&example).map_err(|e| {
-                    // the span's name says nothing here: there is but one, and nobody typed it
-                    let problem = e.problem.trim_start_matches("\"subject\": ");
-                    Error::Usage(format!("--subject: {problem}"))
-                })?;
-                vec![Resolved { pair, ..resolved }]
+            Pairs::Listed(pairs) => {
+                let one = |pair: Pair| self.subject(pair, subject);
+                pairs.into_iter().map(one).collect::<Result<Vec<_>, _>>()?
             }
         };
         let (mut pairs, mut subjects) = (Vec::new(), Vec::new());
@@ -525,6 +518,30 @@ impl Engine {
             of_data,
         };
         Ok(Question::new(self, pairs, form))
+    }
+}
+
+impl Engine {
+    /// A prompt, and where its subject stands.
+    fn subject(&self, pair: Pair, subject: &str) -> Result<Resolved, Error> {
+        check_pair(&pair, &self.model.config)?;
+        let mut example = Example::of_ids(pair.base.clone(), None);
+        example.spans.push(data::Span {
+            name: "subject".into(),
+            base: named_subject(subject).0,
+            source: None,
+        });
+        let positions = [Position::named("subject")];
+        let reading = Reading {
+            targets_optional: true,
+            ..Reading::of_positions(&self.model, Some(&positions), false)
+        };
+        let resolved = reading.resolve(&example).map_err(|e| {
+            // the span's name says nothing here: there is but one, and nobody typed it
+            let problem = e.problem.trim_start_matches("\"subject\": ");
+            Error::Usage(format!("--subject: {problem}"))
+        })?;
+        Ok(Resolved { pair, ..resolved })
     }
 }
 
