@@ -1,6 +1,6 @@
 //! From readouts to rows, run by run as they are finished, and to whatever gathers them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 
 use crate::ask::experiment::PatchText;
@@ -58,7 +58,7 @@ pub trait Gather {
     /// As [`Gather::pair`].
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError>;
 
-    /// What a patch of the pair of this index collected.
+    /// What a patch of the pair of this index collected, before the pair itself or after.
     ///
     /// # Errors
     ///
@@ -86,6 +86,8 @@ pub struct RowSink<'a> {
     tokens: HashMap<u32, Text>,
     /// How many pairs have the runs at this address, and what is known of them if there are several.
     shared: HashMap<usize, (usize, Vec<Option<Row>>)>,
+    /// Pairs whose runs are still to come: what patches collect is told of ahead of runs.
+    announced: VecDeque<(usize, PairReadouts)>,
     here: Option<Here<'a>>,
     failed: Option<FileError>,
 }
@@ -120,6 +122,7 @@ impl<'a> RowSink<'a> {
             first: (0, 0),
             tokens: HashMap::new(),
             shared,
+            announced: VecDeque::new(),
             here: None,
             failed: None,
         }
@@ -148,12 +151,13 @@ impl<'a> RowSink<'a> {
         self
     }
 
-    /// What a file said that did not take its results; the work was ended for it.
+    /// Ends the last pair.
     ///
     /// # Errors
     ///
-    /// That.
-    pub fn finish(self) -> Result<(), FileError> {
+    /// What a file said that did not take its results; the work was ended for it.
+    pub fn finish(mut self) -> Result<(), FileError> {
+        let _ = self.open(usize::MAX);
         self.failed.map_or(Ok(()), Err)
     }
 
@@ -238,45 +242,54 @@ impl<'a> RowSink<'a> {
     }
 }
 
-impl Sink for RowSink<'_> {
-    fn pair(&mut self, pair: usize, clean: &PairReadouts) -> ControlFlow<()> {
-        self.here = None;
-        let of = &self.pairs[pair];
-        if let Some(base) = clean.base.last() {
-            let prob = |r: &Readout, i: usize| r.log_probability(r.logits[i]).exp();
-            let targets = &of.pair.targets;
-            let each = 0..targets.len();
-            self.here = Some(Here {
-                of,
-                clean: clean.clone(),
-                targets: targets.iter().map(|id| self.token(*id)).collect(),
-                base_probs: each.clone().map(|i| prob(base, i)).collect(),
-                source_probs: clean
-                    .source
-                    .as_ref()
-                    .map(|s| each.map(|i| prob(s, i)).collect()),
-                rows: vec![Row::default(); targets.len()],
-            });
+impl RowSink<'_> {
+    /// Opens the pairs up to this one, whose runs come.
+    fn open(&mut self, last: usize) -> ControlFlow<()> {
+        while let Some((pair, clean)) = self.announced.pop_front_if(|(pair, _)| *pair <= last) {
+            self.begin(pair, clean)?;
         }
+        ControlFlow::Continue(())
+    }
+
+    fn begin(&mut self, pair: usize, clean: PairReadouts) -> ControlFlow<()> {
         let remembered: usize = self.shared.values().map(|(_, known)| known.len()).sum();
         if remembered > REMEMBERED {
-            self.shared
-                .values_mut()
-                .for_each(|(_, known)| *known = Vec::new());
+            let known = self.shared.values_mut().map(|(_, known)| known);
+            known.for_each(|known| *known = Vec::new());
         }
+        let of = &self.pairs[pair];
         let (first_pair, first_run) = self.first;
-        if pair == 0 && first_run > 0 {
-            return ControlFlow::Continue(());
-        }
         let result = PairResult {
             index: first_pair + pair,
             pair: &of.pair,
-            clean,
+            clean: &clean,
         };
-        self.each(|gather| gather.pair(&result))
+        if pair > 0 || first_run == 0 {
+            self.each(|gather| gather.pair(&result))?;
+        }
+        let prob = |r: &Readout, i: usize| r.log_probability(r.logits[i]).exp();
+        let targets = &of.pair.targets;
+        let probs = |r: &Readout| (0..targets.len()).map(|i| prob(r, i)).collect();
+        self.here = clean.base.last().map(probs).map(|base_probs| Here {
+            of,
+            targets: targets.iter().map(|id| self.token(*id)).collect(),
+            base_probs,
+            source_probs: clean.source.as_ref().map(probs),
+            rows: vec![Row::default(); targets.len()],
+            clean,
+        });
+        ControlFlow::Continue(())
+    }
+}
+
+impl Sink for RowSink<'_> {
+    fn pair(&mut self, pair: usize, clean: &PairReadouts) -> ControlFlow<()> {
+        self.announced.push_back((pair, clean.clone()));
+        ControlFlow::Continue(())
     }
 
     fn run(&mut self, pair: usize, run: usize, readouts: Vec<Readout>) -> ControlFlow<()> {
+        self.open(pair)?;
         self.read(pair, run, &readouts);
         match self.failed {
             None => ControlFlow::Continue(()),
