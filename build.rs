@@ -8,7 +8,7 @@
 //! `HEADLIGHT_REQUIRE_CUDA=1` makes that an error.
 //!
 //! A source is compiled again if it, a header, the compiler or a flag has changed, whatever made cargo
-//! run this. `tests/kernels.rs` reads what ptxas said (`ptxas.txt`) and what is in the images.
+//! run this. `tests/gpu/kernels.rs` reads what ptxas said (`ptxas.txt`) and what is in the images.
 
 use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};

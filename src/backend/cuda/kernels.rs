@@ -2,7 +2,7 @@
 //!
 //! The driver's launch call carries neither the number of arguments nor their sizes, so each kernel's
 //! parameters are declared here once; the queue compares every launch with them, and
-//! `tests/kernels.rs` compares them with the `__global__` signatures.
+//! `tests/gpu/kernels.rs` compares them with the `__global__` signatures.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
