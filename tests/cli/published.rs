@@ -124,7 +124,7 @@ impl Published {
             let found: Vec<f64> = rows
                 .iter()
                 .filter(|r| {
-                    r.component.as_ref() == Some(&cell.component)
+                    r.component.as_deref() == Some(&*cell.component)
                         && (r.layer, r.position) == (Some(cell.layer), Some(cell.position))
                 })
                 .map(|r| r.prob)

@@ -11,11 +11,13 @@ use crate::common::{self, limits};
 use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Readout};
 use headlight::check::check_run;
+use headlight::engine::{DeviceWish, Engine, Pairs};
+use headlight::execute::Outcome;
 use headlight::graph::contribution::Differences;
 use headlight::graph::edge::{Edge, edges};
 use headlight::graph::extent::{EdgeAt, Extent};
 use headlight::graph::node::{Receiver, Sender};
-use headlight::graph::patching::{EdgePatchingError, patch_edges};
+use headlight::graph::patching::{EdgePatchingError, each_part, patch_edges};
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Patch, Run, Vector};
 use headlight::prompt::pair::{Pair, PairRuns};
@@ -52,26 +54,18 @@ fn patched<B: Backend>(
 ) -> (Readout, Vec<(EdgeAt, Readout, bool)>) {
     let stop = AtomicBool::new(false);
     let (mut base, mut all) = (Readout::default(), Vec::new());
-    patch_edges(
-        backend,
-        model,
-        pair,
-        edges,
-        extent,
-        &limits(&stop),
-        |batch| {
-            let read = &batch.outcome.pairs[0];
-            base = read.base[0].clone();
-            for ((edge, run), readouts) in batch
-                .edges
-                .iter()
-                .zip(batch.pair.runs.iter())
-                .zip(&read.runs)
-            {
-                all.push((*edge, readouts[0].clone(), run.patches.is_empty()));
-            }
-        },
-    )
+    let (of, limits) = ((edges, extent), limits(&stop));
+    each_part(backend, model, pair, of, &limits, |first, part| {
+        let outcome = Outcome::of(backend, std::slice::from_ref(part), &limits)?;
+        let read = &outcome.pairs[0];
+        base = read.base[0].clone();
+        for (i, (run, readouts)) in part.runs.iter().zip(&read.runs).enumerate() {
+            let edge = extent.edge(edges, pair.base.len(), first + i);
+            assert_eq!(run.name, Some(edge.to_string()));
+            all.push((edge, readouts[0].clone(), run.patches.is_empty()));
+        }
+        Ok::<_, EdgePatchingError>(())
+    })
     .unwrap();
     (base, all)
 }
@@ -216,15 +210,20 @@ fn edges_come_in_batches() {
     let cpu = Cpu::<f32>::new(&model);
     let (all, stop) = (edges(&model.config), AtomicBool::new(false));
     let pair = pair(vec![1, 2, 3], vec![1, 4, 5]);
+    let engine = Engine::of(spec.open())
+        .device(DeviceWish::Cpu)
+        .build()
+        .unwrap();
     for extent in [Extent::Whole, Extent::PerPosition] {
-        let (mut rows, mut readouts, mut batches) = (Vec::new(), Vec::new(), 0);
-        let limits = limits(&stop);
-        patch_edges(&cpu, &model, &pair, &all, extent, &limits, |batch| {
-            assert!(batch.edges.len() <= 2048 && batch.first == readouts.len());
-            rows.extend(batch.rows(&model, &[], 7));
-            let runs = &batch.outcome.pairs[0].runs;
+        let (mut readouts, mut batches) = (Vec::new(), 0);
+        let (of, limits) = ((&*all, extent), limits(&stop));
+        each_part(&cpu, &model, &pair, of, &limits, |first, part| {
+            assert!(part.runs.len() <= 2048 && first == readouts.len());
+            let outcome = Outcome::of(&cpu, std::slice::from_ref(part), &limits)?;
+            let runs = &outcome.pairs[0].runs;
             readouts.extend(runs.iter().map(|r| common::bits(&r[0])));
             batches += 1;
+            Ok::<_, EdgePatchingError>(())
         })
         .unwrap();
         let positions = extent.positions(3);
@@ -233,22 +232,25 @@ fn edges_come_in_batches() {
             positions.iter().map(move |p| EdgeAt { edge, position: *p })
         });
         let each: Vec<EdgeAt> = each.collect();
+        let question = engine.edges(all.clone(), extent, Pairs::Listed(vec![pair.clone()]));
+        let rows = question.unwrap().table().unwrap().rows;
         assert!(batches > 1 && rows.len() == 2 * each.len());
         for (i, (row, edge)) in rows
             .iter()
             .zip(each.iter().flat_map(|e| [e, e]))
             .enumerate()
         {
+            assert_eq!(*edge, extent.edge(&all, 3, i / 2));
             assert_eq!(
-                (row.pair, row.run as usize, &row.name),
-                (7, i / 2, &Some(edge.to_string()))
+                (row.run as usize, row.name.as_deref()),
+                (i / 2, Some(&*edge.to_string()))
             );
             assert!(row.source_prob.is_some());
             if let Some(position) = edge.position {
                 let token = format!("[{}]", pair.base[position]);
                 assert_eq!(
-                    (row.position, &row.token),
-                    (Some(position as u32), &Some(token))
+                    (row.position, row.token.as_deref()),
+                    (Some(position as u32), Some(&*token))
                 );
             }
         }
@@ -337,16 +339,9 @@ fn pairs_that_cannot_be_patched_are_refused() {
     };
     let stop = AtomicBool::new(false);
     let refused = |pair: Pair| {
-        patch_edges(
-            &cpu,
-            &model,
-            &pair,
-            &[edge],
-            Extent::Whole,
-            &limits(&stop),
-            |_| (),
-        )
-        .unwrap_err()
+        let (of, limits) = ((&[edge][..], Extent::Whole), limits(&stop));
+        let mut sink = Outcome::default();
+        patch_edges(&cpu, &model, &pair, of, &limits, &mut sink).unwrap_err()
     };
     let error = refused(pair(vec![1, 2, 3], vec![1, 2]));
     assert!(

@@ -2,17 +2,15 @@
 //! order (tests/fixtures/make_transformer_lens.py).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::path::Path;
 
 use crate::common::fixtures::{Worst, checkpoint, folder};
-use crate::common::{PLENTY, run};
 use headlight::ask::grid::Grid;
 use headlight::ask::preset::Preset;
-use headlight::backend::Backend;
-use headlight::backend::cpu::{Cpu, Real};
-use headlight::prompt::pair::{Pair, PairRuns};
-use headlight::prompt::position::Spot;
-use headlight::results::dense::{Dense, dense};
+use headlight::backend::Precision;
+use headlight::engine::{DeviceWish, Engine, Pairs, Sweep, Where};
+use headlight::prompt::pair::Pair;
+use headlight::results::array::Array;
 use headlight::results::metric::Metric;
 use serde::Deserialize;
 
@@ -64,28 +62,34 @@ impl Case {
     }
 
     /// A preset's arrays of the whole batch.
-    fn sweep<B: Backend>(&self, backend: &B, preset: &Preset, metrics: &[Metric]) -> Vec<Dense> {
-        let grid = Grid::all(preset.sites());
-        let (mut pairs, mut cells) = (Vec::new(), Vec::new());
-        for pair in self.pairs() {
-            let spots = (0..pair.base.len()).map(|p| Spot::same(None, vec![p]));
-            let spots: Vec<Spot> = spots.collect();
-            let (runs, places) = preset.runs(&grid, backend.config(), &spots).unwrap();
-            pairs.push(PairRuns {
-                pair,
-                runs: runs.into(),
-            });
-            cells.push(Arc::from(places));
-        }
-        let outcome = run(backend, &pairs, PLENTY);
-        dense(preset, &cells, &pairs, &outcome, metrics)
+    fn sweep(&self, engine: &Engine, preset: Preset, metrics: &[Metric]) -> Vec<(String, Array)> {
+        let sweep = Sweep {
+            grid: Grid::all(preset.sites()),
+            preset: Some(preset),
+            places: Where::All,
+        };
+        let question = engine.sweep(&sweep, Pairs::Listed(self.pairs())).unwrap();
+        let question = question.metrics(metrics).unwrap();
+        let axes = question.axes().unwrap().unwrap();
+        let mut values = question.values(&axes, Path::new("arrays.npz"));
+        question.answer(&mut [&mut values], &|_| ()).unwrap();
+        values.finish().unwrap()
+    }
+}
+
+/// The shape and the doubles of an array.
+fn floats<'a>(arrays: &'a [(String, Array)], name: &str) -> (&'a [usize], &'a [f64]) {
+    let (_, array) = arrays.iter().find(|(n, _)| n == name).unwrap();
+    match array {
+        Array::Floats(shape, values) => (shape, values),
+        other => panic!("{name} is {other:?}"),
     }
 }
 
 /// The worst error over every value of every array.
-fn worst<T: Real>(name: &str) -> Worst {
-    let model = checkpoint(name);
-    let cpu = Cpu::<T>::new(&model);
+fn worst(name: &str, precision: Precision) -> Worst {
+    let engine = Engine::of(checkpoint(name)).device(DeviceWish::Cpu);
+    let engine = engine.precision(precision).build().unwrap();
     let mut worst = Worst::default();
     for case in cases(name) {
         let pairs = case.base_ids.len();
@@ -95,20 +99,20 @@ fn worst<T: Real>(name: &str) -> Worst {
             let wanted: Vec<&Wanted> = wanted.collect();
             let metrics: Vec<Metric> = wanted.iter().map(|a| a.metric.parse().unwrap()).collect();
             assert_eq!(metrics.len(), case.clean.len());
-            for (found, wanted) in case.sweep(&cpu, &preset, &metrics).iter().zip(wanted) {
-                let at = format!("{function}, {} of {pairs}", wanted.metric);
-                assert_eq!(
-                    (&found.shape, &found.name),
-                    (&wanted.shape, &wanted.metric),
-                    "{at}"
-                );
-                assert_eq!(found.mean.len(), wanted.values.len(), "{at}");
-                for (i, (x, y)) in found.mean.iter().zip(&wanted.values).enumerate() {
+            let found = case.sweep(&engine, preset, &metrics);
+            for wanted in wanted {
+                let name = &wanted.metric;
+                let at = format!("{function}, {name} of {pairs}");
+                let (shape, means) = floats(&found, name);
+                assert_eq!(shape, wanted.shape, "{at}");
+                assert_eq!(means.len(), wanted.values.len(), "{at}");
+                for (i, (x, y)) in means.iter().zip(&wanted.values).enumerate() {
                     worst.note((x - y).abs(), || format!("{at}, value {i}"));
                 }
                 let mean = |each: &[f64]| each.iter().sum::<f64>() / pairs as f64;
-                let clean = case.clean[&wanted.metric];
-                for (each, clean) in [&found.base, &found.source].into_iter().zip(clean) {
+                let clean = ["base", "source"].into_iter().zip(case.clean[name]);
+                for (prompt, clean) in clean {
+                    let (_, each) = floats(&found, &format!("{name}_{prompt}"));
                     worst.note((mean(each) - clean).abs(), || format!("{at}, clean"));
                 }
             }
@@ -120,8 +124,8 @@ fn worst<T: Real>(name: &str) -> Worst {
 #[test]
 fn presets_agree_with_transformer_lens() {
     for name in ["tied", "odd_untied"] {
-        worst::<f64>(name).assert_within(1e-9, &format!("{name}, f64"));
-        worst::<f32>(name).assert_within(1e-5, &format!("{name}, f32"));
+        worst(name, Precision::F64).assert_within(1e-9, &format!("{name}, f64"));
+        worst(name, Precision::F32).assert_within(1e-5, &format!("{name}, f32"));
     }
 }
 

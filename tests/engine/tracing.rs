@@ -16,7 +16,7 @@ use headlight::backend::{Backend, Precision};
 use headlight::patch::{Op, Run, Vector};
 use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::{Component, Site};
-use headlight::tracing::runs::{Cell, Restored, Tracing};
+use headlight::tracing::runs::{Restored, Traced, Tracing};
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -61,7 +61,7 @@ fn worst<B: Backend>(backend: &B, name: &str) -> Worst {
     };
     tracing.check().unwrap();
     let mut runs = tracing.runs(backend.config(), file.ids.len(), &file.subject);
-    let cells: Vec<Cell> = tracing
+    let cells: Vec<Traced> = tracing
         .cells(backend.config().layers, file.ids.len())
         .collect();
     assert_eq!(runs.len(), samples * (1 + file.cells.len()));

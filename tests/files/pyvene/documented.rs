@@ -32,10 +32,13 @@ fn commands_of_the_page_run() {
     let rows = lab.table("results.csv").rows;
     assert_eq!(rows.len(), 2);
     assert!(
-        rows[0].target == " Madrid" && rows[0].prob < 0.01,
+        &*rows[0].target == " Madrid" && rows[0].prob < 0.01,
         "{rows:?}"
     );
-    assert!(rows[1].target == " Rome" && rows[1].prob > 0.9, "{rows:?}");
+    assert!(
+        &*rows[1].target == " Rome" && rows[1].prob > 0.9,
+        "{rows:?}"
+    );
     // the default name is the folder's, and is not written over
     assert!(lab.read("saved.toml").contains("positions = [3, 4]"));
     let again = [

@@ -3,9 +3,10 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use headlight::files::error::FileError;
 use headlight::report;
-use headlight::report::{Format, ReportError};
-use headlight::results::table::{PairProvenance, Provenance, Row, Table};
+use headlight::report::{ReportError, TableFormat};
+use headlight::results::table::{PairProvenance, Provenance, Row, Table, Text};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -66,7 +67,7 @@ fn row(metrics: usize) -> impl Strategy<Value = Row> {
     )
         .prop_map(|(ids, texts, indices, numbers, source_prob, metrics)| {
             let (pair, run, target_id, target, patches) = ids;
-            let [name, component, token, op] = texts;
+            let [name, component, token, op] = texts.map(|text| text.map(Text::from));
             let [
                 layer,
                 head,
@@ -91,14 +92,14 @@ fn row(metrics: usize) -> impl Strategy<Value = Row> {
                 source_head,
                 source_position,
                 sample,
-                target,
+                target: target.into(),
                 target_id,
                 prob,
                 logprob,
                 logit,
                 base_prob,
                 source_prob,
-                patches,
+                patches: patches.into(),
                 metrics,
             }
         })
@@ -214,7 +215,7 @@ impl Damage {
 fn damaged_files_never_panic() {
     let mut table = REFERENCE.table();
     table.rows.truncate(40);
-    table.rows[0].name = Some("a \"name\"\n".to_owned());
+    table.rows[0].name = Some("a \"name\"\n".into());
     let folder = tempfile::tempdir().unwrap();
     // `HEADLIGHT_DAMAGE=100000 cargo test` looks further.
     let tries = std::env::var("HEADLIGHT_DAMAGE").ok();
@@ -362,19 +363,22 @@ fn names_and_places_that_cannot_work() {
             "{said}"
         );
     }
-    assert_eq!(Format::of(Path::new("A.CSV")).unwrap(), Format::Csv);
+    assert_eq!(
+        TableFormat::of(Path::new("A.CSV")).unwrap(),
+        TableFormat::Csv
+    );
     let lost = folder.path().join("none/t.csv");
     assert!(matches!(
         report::write(&table, &lost),
-        Err(ReportError::NoFolder { .. })
+        Err(ReportError::File(FileError::NoFolder { .. }))
     ));
     assert!(matches!(
         report::check_writable(&lost),
-        Err(ReportError::NoFolder { .. })
+        Err(ReportError::File(FileError::NoFolder { .. }))
     ));
     assert!(matches!(
         report::read(&folder.path().join("t.csv")),
-        Err(ReportError::Read { .. })
+        Err(ReportError::File(FileError::Read { .. }))
     ));
     report::check_writable(&folder.path().join("t.csv")).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -395,7 +399,7 @@ fn names_and_places_that_cannot_work() {
 #[test]
 fn a_full_disk_is_said_to_be_full() {
     let table = REFERENCE.table();
-    for format in [Format::Csv, Format::Jsonl, Format::Parquet] {
+    for format in [TableFormat::Csv, TableFormat::Jsonl, TableFormat::Parquet] {
         let mut full = File::options().write(true).open("/dev/full").unwrap();
         let error = format.write(&table, &mut full).unwrap_err();
         assert_eq!(

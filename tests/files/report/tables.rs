@@ -70,17 +70,17 @@ impl Sweep {
                                 rows.push(Row {
                                     pair,
                                     run,
-                                    component: Some((*component).to_owned()),
+                                    component: Some((*component).into()),
                                     layer: Some(layer),
                                     head: headed.then_some(head),
                                     position: (!self.together).then_some(position),
                                     token: (!self.together)
-                                        .then(|| self.base[position as usize].to_owned()),
-                                    op: Some("interchange".to_owned()),
+                                        .then(|| self.base[position as usize].into()),
+                                    op: Some("interchange".into()),
                                     source_layer: Some(layer),
                                     source_head: headed.then_some(head),
                                     source_position: (!self.together).then_some(position),
-                                    target: target.to_owned(),
+                                    target: target.into(),
                                     target_id: id,
                                     prob,
                                     logprob: prob.ln(),
@@ -89,7 +89,8 @@ impl Sweep {
                                     source_prob: Some(source),
                                     patches: format!(
                                         r#"[{{"component":"{component}","layer":{layer},"heads":[{head}],"positions":[{position}]}}]"#
-                                    ),
+                                    )
+                                    .into(),
                                     metrics: vec![reach * reach, reach * 4.0 - 1.0],
                                     ..Row::default()
                                 });

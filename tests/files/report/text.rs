@@ -2,6 +2,7 @@
 
 use headlight::report;
 use headlight::report::{Candidate, HeatMap, TopkFormat};
+use headlight::results::strongest::Strongest;
 use headlight::results::table::Table;
 
 use super::tables::{ALL_HEADS, FIVE_TARGETS, LONG_TOKENS, REFERENCE, Sweep, XL, toy};
@@ -132,8 +133,10 @@ fn topk() {
 #[test]
 fn strongest_cells() {
     let table = REFERENCE.table();
-    let rows = report::strongest(&table, Some(" Rome"), 4);
+    let mut strongest = Strongest::new(4);
+    let of_rome = table.rows.iter().filter(|row| &*row.target == " Rome");
+    of_rome.for_each(|row| strongest.add(row));
     let mut out = Vec::new();
-    report::write_strongest(&rows, report::Patched::Site, &mut out).unwrap();
+    report::write_strongest(strongest.rows(), report::Patched::Site, &mut out).unwrap();
     insta::assert_snapshot!("strongest", String::from_utf8(out).unwrap());
 }

@@ -5,12 +5,12 @@
 //! the earlier file as it was. Tables, plots and exported activations all go this way.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::ReportError;
+use crate::files::error::FileError;
 
 /// A file in the making; dropped without [`WholeFile::finish`], it never existed.
 #[derive(Debug)]
@@ -28,9 +28,9 @@ impl WholeFile {
     ///
     /// # Errors
     ///
-    /// [`ReportError::NoFolder`], [`ReportError::IsFolder`] or [`ReportError::ReadOnly`] where no file can
-    /// stand; [`ReportError::Create`] where the folder takes none.
-    pub fn create(path: &Path) -> Result<Self, ReportError> {
+    /// [`FileError::NoFolder`], [`FileError::IsFolder`] or [`FileError::ReadOnly`] where no file can
+    /// stand; [`FileError::Create`] where the folder takes none.
+    pub fn create(path: &Path) -> Result<Self, FileError> {
         // A link stays a link: a rename onto it would put a file in its place.
         let target = match fs::symlink_metadata(path) {
             Ok(standing) if standing.is_symlink() => fs::canonicalize(path),
@@ -42,7 +42,7 @@ impl WholeFile {
             _ => PathBuf::from("."),
         };
         if !folder.is_dir() {
-            return Err(ReportError::NoFolder {
+            return Err(FileError::NoFolder {
                 path: path.to_owned(),
                 folder,
             });
@@ -51,7 +51,7 @@ impl WholeFile {
         if let Err(source) = fs::symlink_metadata(path)
             && source.kind() != io::ErrorKind::NotFound
         {
-            return Err(ReportError::Create {
+            return Err(FileError::Create {
                 path: path.to_owned(),
                 source,
             });
@@ -59,12 +59,12 @@ impl WholeFile {
         // A rename would replace a read-only file without asking: its owner said not to.
         if let Ok(standing) = fs::metadata(path) {
             if standing.is_dir() {
-                return Err(ReportError::IsFolder {
+                return Err(FileError::IsFolder {
                     path: path.to_owned(),
                 });
             }
             if standing.permissions().readonly() {
-                return Err(ReportError::ReadOnly {
+                return Err(FileError::ReadOnly {
                     path: path.to_owned(),
                 });
             }
@@ -80,7 +80,7 @@ impl WholeFile {
         }
         let file = builder
             .tempfile_in(&folder)
-            .map_err(|source| ReportError::Create {
+            .map_err(|source| FileError::Create {
                 path: path.to_owned(),
                 source,
             })?;
@@ -96,10 +96,10 @@ impl WholeFile {
     ///
     /// # Errors
     ///
-    /// As [`WholeFile::create`]; [`ReportError::Write`] where the disk does not take it.
-    pub fn write(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
+    /// As [`WholeFile::create`]; [`FileError::Write`] where the disk does not take it.
+    pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         let mut file = Self::create(path)?;
-        file.write_all(bytes).map_err(ReportError::write_to(path))?;
+        file.write_all(bytes).map_err(FileError::write_to(path))?;
         file.finish()
     }
 
@@ -113,22 +113,22 @@ impl WholeFile {
     ///
     /// # Errors
     ///
-    /// [`ReportError::Write`] where the disk does not take it, or the file cannot be renamed.
-    pub fn finish(self) -> Result<(), ReportError> {
+    /// [`FileError::Write`] where the disk does not take it, or the file cannot be renamed.
+    pub fn finish(self) -> Result<(), FileError> {
         self.sync()?.rename()
     }
 
     /// The first half of [`WholeFile::finish`], so that several files can be made ready before the
     /// first of them appears.
-    pub(crate) fn sync(mut self) -> Result<Ready, ReportError> {
+    pub(crate) fn sync(mut self) -> Result<Ready, FileError> {
         self.out
             .flush()
             .and_then(|()| self.out.get_ref().as_file().sync_all())
-            .map_err(ReportError::write_to(&self.path))?;
+            .map_err(FileError::write_to(&self.path))?;
         let file = match self.out.into_inner() {
             Ok(file) => file,
             Err(error) => {
-                return Err(ReportError::write_to(&self.path)(error.into_error()));
+                return Err(FileError::write_to(&self.path)(error.into_error()));
             }
         };
         Ok(Ready {
@@ -150,6 +150,12 @@ impl Write for WholeFile {
     }
 }
 
+impl Seek for WholeFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.out.seek(to)
+    }
+}
+
 /// A file that is on disk and lacks only its name.
 #[derive(Debug)]
 pub(crate) struct Ready {
@@ -161,10 +167,10 @@ pub(crate) struct Ready {
 
 impl Ready {
     /// Gives the file its name.
-    pub(crate) fn rename(self) -> Result<(), ReportError> {
+    pub(crate) fn rename(self) -> Result<(), FileError> {
         self.file
             .persist(&self.target)
-            .map_err(|error| ReportError::write_to(&self.path)(error.error))?;
+            .map_err(|error| FileError::write_to(&self.path)(error.error))?;
         // The new name is in the folder, which is on disk only when it says so. Some file systems
         // cannot sync a folder; the file itself is safe either way.
         if let Ok(folder) = File::open(&self.folder) {

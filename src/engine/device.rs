@@ -5,7 +5,6 @@ use std::str::FromStr;
 #[cfg(feature = "cuda")]
 use std::sync::Arc;
 
-use super::Global;
 use crate::backend::Precision;
 use crate::backend::cpu::Instructions;
 #[cfg(feature = "cuda")]
@@ -14,10 +13,11 @@ use crate::error::Error;
 use crate::model::Config;
 use crate::text::counted;
 
-/// What `--device` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+/// Where to compute, as `--device` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceWish {
     /// The GPU when everything that it needs is there.
+    #[default]
     Auto,
     /// The CPU.
     Cpu,
@@ -25,7 +25,7 @@ pub enum Wish {
     Cuda(usize),
 }
 
-impl FromStr for Wish {
+impl FromStr for DeviceWish {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -58,36 +58,37 @@ impl Choice {
     ///
     /// [`Error::Usage`]: a GPU was asked for, or a precision that only GPUs have, and something that
     /// it needs is missing.
-    pub fn of(global: &Global, config: &Config) -> Result<Self, Error> {
-        let (wish, precision) = (global.device, global.precision);
+    pub fn of(wish: DeviceWish, precision: Precision, config: &Config) -> Result<Self, Error> {
         let name = precision.name();
-        if wish == Wish::Cpu && !precision.on_cpu() {
+        if wish == DeviceWish::Cpu && !precision.on_cpu() {
             return Err(Error::Usage(format!(
                 "precision {name} runs on a GPU only: use --precision f32 or f64 with --device cpu"
             )));
         }
-        if matches!(wish, Wish::Cuda(_)) && precision == Precision::F64 {
+        if matches!(wish, DeviceWish::Cuda(_)) && precision == Precision::F64 {
             return Err(Error::Usage(
                 "precision f64 runs on the CPU only: use --device cpu, or another precision".into(),
             ));
         }
         match wish {
-            Wish::Cpu => Ok(Self::Cpu("as asked".into())),
-            Wish::Auto if precision == Precision::F64 => {
+            DeviceWish::Cpu => Ok(Self::Cpu("as asked".into())),
+            DeviceWish::Auto if precision == Precision::F64 => {
                 Ok(Self::Cpu("no GPU: f64 runs on the CPU only".into()))
             }
-            Wish::Auto => match Self::gpu(0, config, precision, "there is one") {
+            DeviceWish::Auto => match Self::gpu(0, config, precision, "there is one") {
                 Ok(gpu) => Ok(gpu),
                 Err(why) if precision.on_cpu() => Ok(Self::Cpu(format!("no GPU: {why}"))),
                 Err(why) => Err(Error::Usage(format!(
                     "precision {name} runs on a GPU only, and {why}"
                 ))),
             },
-            Wish::Cuda(index) => Self::gpu(index, config, precision, "as asked").map_err(|why| {
-                Error::Usage(format!(
-                    "--device cuda is not available: {why}; use --device cpu"
-                ))
-            }),
+            DeviceWish::Cuda(index) => {
+                Self::gpu(index, config, precision, "as asked").map_err(|why| {
+                    Error::Usage(format!(
+                        "--device cuda is not available: {why}; use --device cpu"
+                    ))
+                })
+            }
         }
     }
 
