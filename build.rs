@@ -11,7 +11,7 @@
 //! made here (`build/arguments.rs`), nvcc or not.
 //!
 //! A source is compiled again if it, a header, the compiler or a flag has changed, whatever made cargo
-//! run this. `tests/kernels.rs` reads what ptxas said (`ptxas.txt`) and what is in the images.
+//! run this. `tests/gpu/kernels.rs` reads what ptxas said (`ptxas.txt`) and what is in the images.
 
 #[path = "build/arguments.rs"]
 mod arguments;

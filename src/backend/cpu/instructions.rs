@@ -1,6 +1,6 @@
 //! Vector instructions: which this machine has, and which are used.
 //!
-//! The choice changes speed and no bit of any result (`tests/instructions.rs`), so it is made once,
+//! The choice changes speed and no bit of any result (`tests/engine/instructions.rs`), so it is made once,
 //! at run time, and can be made otherwise only to check that.
 
 use pulp::Arch;

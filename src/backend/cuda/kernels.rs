@@ -1,7 +1,7 @@
 //! Every kernel: its name, the source that has it, and its argument.
 //!
 //! The driver's launch call carries neither an argument's type nor its size, so each kernel's is named here
-//! once; the queue compares every launch with it, and `tests/kernels.rs` compares it with the source.
+//! once; the queue compares every launch with it, and `tests/gpu/kernels.rs` compares it with the source.
 
 use super::limits::Limit;
 use super::linear::{Tile, Variant};
