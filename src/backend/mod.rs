@@ -24,7 +24,7 @@ use crate::plan::tables::{AttentionRows, Ref, Write};
 use crate::site::Stage;
 
 /// In what numbers activations are computed. The residual stream is f32 in all but [`Self::F64`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// Single precision throughout: on a GPU, tensor cores by splitting where that is faster.
     F32,

@@ -69,7 +69,7 @@ pub fn check(pairs: &[PairRuns], config: &Config) -> Result<(), ExecuteError> {
 pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
     let config = backend.config();
     let mut plan = Plan::default();
-    let (layout, places) = layout(pairs, 0, config);
+    let (layout, places) = layout(pairs, config);
     let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
     for prompt in &layout.prompts {
         plan.clean += flops(
@@ -140,7 +140,7 @@ pub fn execute<B: Backend>(
     let mut delivery = Delivery::new(sink);
     let mut first = 0;
     while first < pairs.len() {
-        let mut count = group(backend, &pairs[first..], first, limits.memory)?;
+        let mut count = group(backend, &pairs[first..], limits.memory)?;
         let group = loop {
             let before = passes.plan;
             match Group::new(&pairs[first..first + count], first, &mut passes) {
@@ -208,14 +208,9 @@ fn check_types<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Result<(), Execut
 }
 
 /// How many pairs' caches fit into half of the budget.
-fn group<B: Backend>(
-    backend: &B,
-    pairs: &[PairRuns],
-    first: usize,
-    budget: u64,
-) -> Result<usize, ExecuteError> {
+fn group<B: Backend>(backend: &B, pairs: &[PairRuns], budget: u64) -> Result<usize, ExecuteError> {
     let bytes = |count: usize| {
-        let (layout, _) = layout(&pairs[..count], first, backend.config());
+        let (layout, _) = layout(&pairs[..count], backend.config());
         (layout.values(backend.config()) * backend.value_bytes()) as u64
     };
     let half = budget / 2;

@@ -1,7 +1,7 @@
 //! Vector instructions: which this machine has, and which are used.
 //!
-//! The choice changes speed and no bit of any result (`tests/instructions.rs`), so it is made at run
-//! time, and `HEADLIGHT_CPU` makes it otherwise only to check that and to measure.
+//! The choice changes speed and no bit of any result (`tests/engine/instructions.rs`), so it is made at
+//! run time, and `HEADLIGHT_CPU` makes it otherwise only to check that and to measure.
 
 use pulp::Arch;
 

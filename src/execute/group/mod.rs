@@ -52,7 +52,7 @@ impl<'a, B: Backend> Group<'a, B> {
     ) -> Result<Self, ExecuteError> {
         let (backend, limits) = (passes.backend, passes.limits);
         let means = means(passes, pairs)?;
-        let (layout, places) = layout(pairs, first, backend.config());
+        let (layout, places) = layout(pairs, backend.config());
         // a prompt's tokens are wanted by every pair that has it as base or source
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); layout.prompts.len()];
         for (pair, place) in pairs.iter().zip(&places) {

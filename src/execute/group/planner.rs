@@ -20,8 +20,14 @@ use crate::plan::patched_cache::RunId;
 use crate::plan::tables::{Chunk, Ref};
 use crate::prompt::pair::PairRuns;
 
-/// Runs whose edits are listed together: their cones are drawn in parallel, and do not pile up.
+/// Runs whose edits are listed together: their cones are drawn in parallel, and do not pile up. The first
+/// batch and the first chunk are small, so that a device has something to do early.
+const FIRST_BATCH: usize = 256;
+/// See [`FIRST_BATCH`].
 const BATCH: usize = 4096;
+/// Bytes of the first chunk; each after it may have [`GROWTH`] times as many.
+const FIRST_CHUNK: u64 = 128 << 20;
+const GROWTH: u64 = 4;
 
 /// A run whose light cone is to be drawn.
 pub struct Asking {
@@ -108,7 +114,8 @@ impl<'g> Planner<'g> {
         let mut plan = Plan::default();
         let mut waiting = Waiting::default();
         let mut asked: VecDeque<Vec<Asking>> = VecDeque::new();
-        let mut batches = runs.chunks(BATCH);
+        let (small, large) = runs.split_at(runs.len().min(FIRST_BATCH));
+        let mut batches = small.chunks(FIRST_BATCH).chain(large.chunks(BATCH));
         let ask = |batch: &[(usize, usize)], device: &mut _| {
             let runs: Vec<Asking> = batch.par_iter().map(|(p, r)| self.asking(*p, *r)).collect();
             Device::ask(device, self.questions(&runs)).map(|()| runs)
@@ -142,7 +149,7 @@ impl<'g> Planner<'g> {
                 budget: self.limits.memory,
             });
         }
-        let fits = self.fits.load(Ordering::Relaxed);
+        let fits = self.fits.load(Ordering::Relaxed).min(waiting.most);
         if waiting.bytes + drawn.bytes > fits && !waiting.runs.is_empty() {
             self.flush(waiting, device)?;
         }
@@ -157,10 +164,12 @@ impl<'g> Planner<'g> {
         waiting: &mut Waiting,
         device: &mut impl Device,
     ) -> Result<(), ExecuteError> {
-        let Waiting { runs, .. } = std::mem::take(waiting);
+        let runs = std::mem::take(&mut waiting.runs);
+        waiting.bytes = 0;
         if runs.is_empty() {
             return Ok(());
         }
+        waiting.most = waiting.most.saturating_mul(GROWTH);
         device.run(self.pack(runs))
     }
 
@@ -288,8 +297,19 @@ impl<'g> Planner<'g> {
 }
 
 /// Runs that wait for a chunk to be full.
-#[derive(Default)]
 pub struct Waiting {
     runs: Vec<Drawn>,
     bytes: u64,
+    /// Bytes that the next chunk may have, whatever would fit.
+    most: u64,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self {
+            runs: Vec::new(),
+            bytes: 0,
+            most: FIRST_CHUNK,
+        }
+    }
 }
