@@ -42,6 +42,7 @@ pub struct Engine {
     threads: usize,
     device: Choice,
     stop: Arc<AtomicBool>,
+    #[cfg(feature = "cuda")]
     uploading: Box<Uploading>,
     /// The model on the GPU, once something runs there.
     #[cfg(feature = "cuda")]
@@ -58,6 +59,7 @@ pub struct EngineBuilder {
     precision: Precision,
     threads: Option<NonZeroUsize>,
     memory: Option<u64>,
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code))] // nothing is uploaded
     uploading: Box<Uploading>,
 }
 
@@ -135,6 +137,7 @@ impl EngineBuilder {
             memory: self.memory,
             threads: rayon::current_num_threads(),
             stop: Arc::default(),
+            #[cfg(feature = "cuda")]
             uploading: self.uploading,
             #[cfg(feature = "cuda")]
             cuda: OnceCell::new(),

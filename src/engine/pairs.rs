@@ -273,7 +273,7 @@ impl Engine {
         let form = match sweep.preset {
             Some(preset) => Form::Preset {
                 preset,
-                grid: sweep.grid.clone(),
+                grid: Box::new(sweep.grid.clone()),
                 places,
                 labels,
             },

@@ -45,7 +45,7 @@ pub enum Form {
         /// Which.
         preset: Preset,
         /// Layers and heads.
-        grid: Grid,
+        grid: Box<Grid>,
         /// Where the runs of each pair stand in its array.
         places: Vec<Places>,
         /// Names of the positions of each pair.

@@ -2,7 +2,7 @@
 //!
 //! Planning sees no activations. It turns patches into [`edit`]s, edits into a light [`cone`], and
 //! many cones into the [`tables`] of a [`chunk`]; [`cache`] says which clean activations they will
-//! read, [`patched`] which of other runs. Costs follow from the same cones, so what is planned is what is executed.
+//! read, [`patched_cache`] which of other runs. Costs follow from the same cones, so what is planned is what is executed.
 
 pub mod basis_work;
 pub mod cache;

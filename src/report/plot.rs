@@ -49,7 +49,7 @@ impl PlotFormat {
 /// # Errors
 ///
 /// As [`check_plot`]; [`ReportError::TooLarge`] for a picture that no PNG can hold;
-/// [`FileError::Write`] where the disk does not take it.
+/// [`FileError::Write`](crate::files::error::FileError::Write) where the disk does not take it.
 pub fn plot(map: &HeatMap, path: &Path) -> Result<(), ReportError> {
     let format = PlotFormat::of(path)?;
     let scene = figure::scene(map);

@@ -86,7 +86,7 @@ impl TableFormat {
 
 /// Rows in the making, in one of the formats.
 enum Rows<W: Write + Send> {
-    Csv(csv::Lines<W>),
+    Csv(Box<csv::Lines<W>>),
     Jsonl(jsonl::Objects<W>),
     #[cfg(feature = "parquet")]
     Parquet(Box<parquet::RowGroups<W>>),
@@ -95,7 +95,7 @@ enum Rows<W: Write + Send> {
 impl<W: Write + Send> Rows<W> {
     fn new(format: TableFormat, columns: &[Column], out: W) -> io::Result<Self> {
         Ok(match format {
-            TableFormat::Csv => Self::Csv(csv::Lines::new(columns, out)?),
+            TableFormat::Csv => Self::Csv(Box::new(csv::Lines::new(columns, out)?)),
             TableFormat::Jsonl => Self::Jsonl(jsonl::Objects::new(columns, out)?),
             #[cfg(feature = "parquet")]
             TableFormat::Parquet => Self::Parquet(parquet::RowGroups::new(columns, out).into()),

@@ -27,12 +27,13 @@ fn scores(
     shape: &[usize],
     place: impl Fn(&Average) -> Option<usize>,
 ) -> Arrays {
-    let values: [(&str, fn(&Moments) -> f64); 3] = [
+    type Value = fn(&Moments) -> f64;
+    let values: [(&str, Value); 3] = [
         ("scores", Moments::mean),
         ("scores_sd", Moments::deviation),
         ("scores_se", Moments::error),
     ];
-    let filled = |value: fn(&Moments) -> f64| {
+    let filled = |value: Value| {
         let mut all = vec![f64::NAN; shape.iter().product()];
         for average in means.averages.rows() {
             if let Some(place) = place(average) {

@@ -4,9 +4,6 @@
 //! What needs nvcc or a disassembler is skipped without them, in one line that says so;
 //! `HEADLIGHT_REQUIRE_CUDA=1` makes that a failure.
 
-#[path = "../../build/arguments.rs"]
-#[allow(dead_code)] // what writes is build.rs's
-mod arguments;
 mod instructions;
 mod resources;
 mod signatures;

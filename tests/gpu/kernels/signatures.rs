@@ -8,8 +8,8 @@ use std::process::Command;
 
 use headlight::backend::cuda::kernels::Kernel;
 
-use super::arguments::{Structure, read};
 use super::{assert_none, disassembler, image};
+use crate::emulator::arguments::{Structure, read};
 
 /// A source without comments, every stretch of white space one space.
 fn source(file: &str) -> String {
