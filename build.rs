@@ -7,8 +7,14 @@
 //! compiler's front end. Where there is no nvcc, images are placeholders and everything else builds;
 //! `HEADLIGHT_REQUIRE_CUDA=1` makes that an error.
 //!
+//! What the host and the kernels tell each other is stated in `kernels/arguments.cuh`; its twin in Rust is
+//! made here (`build/arguments.rs`), nvcc or not.
+//!
 //! A source is compiled again if it, a header, the compiler or a flag has changed, whatever made cargo
-//! run this. `tests/kernels.rs` reads what ptxas said (`ptxas.txt`) and what is in the images.
+//! run this. `tests/gpu/kernels.rs` reads what ptxas said (`ptxas.txt`) and what is in the images.
+
+#[path = "build/arguments.rs"]
+mod arguments;
 
 use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -35,6 +41,7 @@ const FLAGS: [&str; 9] = [
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     if env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;
     }
@@ -45,6 +52,13 @@ fn main() {
     if compiler.is_none() && required {
         panic!("HEADLIGHT_REQUIRE_CUDA=1, but no nvcc was found: set NVCC or put it on the PATH");
     }
+
+    let shared = Path::new("kernels/arguments.cuh");
+    let shared = arguments::read(&text(shared))
+        .unwrap_or_else(|error| panic!("{}: {error}", shared.display()));
+    let checks = out.join("checks.cuh");
+    write(&out.join("arguments.rs"), &shared.in_rust());
+    write(&checks, &shared.checks());
 
     let (sources, headers) = kernels();
     let names: Vec<String> = sources.iter().map(|source| stem(source)).collect();
@@ -58,7 +72,8 @@ fn main() {
     let mut reports = String::new();
     match &compiler {
         Some(compiler) => {
-            let compile = |i: usize| compiler.image(&sources[i], &headers, &image(&names[i]));
+            let compile =
+                |i: usize| compiler.image(&sources[i], &headers, &checks, &image(&names[i]));
             for report in in_parallel(sources.len(), compile) {
                 reports += &report.unwrap_or_else(|error| panic!("{error}"));
             }
@@ -69,12 +84,11 @@ fn main() {
         None => {
             for name in &names {
                 // a NUL ends it, so that a driver that looks for PTX does not read on
-                fs::write(image(name), format!("not compiled: {name}.cu\0"))
-                    .expect("OUT_DIR can be written");
+                write(&image(name), &format!("not compiled: {name}.cu\0"));
             }
         }
     }
-    fs::write(out.join("ptxas.txt"), reports).expect("OUT_DIR can be written");
+    write(&out.join("ptxas.txt"), &reports);
 
     let mut images =
         String::from("/// Every source of `kernels/`.\npub static IMAGES: &[Image] = &[\n");
@@ -87,7 +101,7 @@ fn main() {
         "];\n\n/// Major version of the CUDA compiler; `None` if the images are placeholders.\n\
          pub const COMPILED_BY: Option<u32> = {version:?};\n"
     );
-    fs::write(out.join("images.rs"), images).expect("OUT_DIR can be written");
+    write(&out.join("images.rs"), &images);
 }
 
 /// A variable whose change runs this again.
@@ -112,6 +126,10 @@ fn kernels() -> (Vec<PathBuf>, String) {
 
 fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("OUT_DIR can be written");
 }
 
 fn stem(source: &Path) -> String {
@@ -226,7 +244,13 @@ impl Compiler {
     }
 
     /// Compiles one source, unless it was already; what ptxas said of registers and spills.
-    fn image(&self, source: &Path, headers: &str, image: &Path) -> Result<String, String> {
+    fn image(
+        &self,
+        source: &Path,
+        headers: &str,
+        checks: &Path,
+        image: &Path,
+    ) -> Result<String, String> {
         let mut made_of = DefaultHasher::new();
         (&self.version, &self.flags, source, text(source), headers).hash(&mut made_of);
         let key = format!("{:016x}", made_of.finish());
@@ -241,7 +265,10 @@ impl Compiler {
         let _ = fs::remove_file(&made);
 
         let mut command = Command::new(&self.program);
-        let command = command.args(&self.flags).arg("-o").arg(image).arg(source);
+        let command = command
+            .args(&self.flags)
+            .args(["-I", "kernels", "-include"]);
+        let command = command.arg(checks).arg("-o").arg(image).arg(source);
         let output = command.output();
         let output = output.map_err(|error| format!("nvcc does not run: {error}"))?;
         let said = String::from_utf8_lossy(&output.stderr);

@@ -18,108 +18,82 @@
 // what limits the number of keys is shared memory.
 #include "overwrite.cuh"
 
-// Rows `row` … `row + rows − 1` of z, consecutive, whose keys all start at entry `first` of the key and
-// value tables; `keys` is the largest of their counts. Mirrors `Tile` in src/backend/cuda.
-struct alignas(16) Tile {
-  uint32_t row, rows, first, keys;
-};
-
 constexpr uint32_t SCORE_ROWS = 4;  // rows that one lane multiplies with its key
 constexpr uint32_t PAIR = 2;        // rows that one thread sums values for
-constexpr uint32_t COLUMNS = 4;     // columns likewise
+constexpr uint32_t PART = ATTENTION_PART;
 
-// One head's rows of a matrix and of the trace's.
+// One head's rows.
 template <class T>
 struct HeadRows {
-  const T *own, *trace;
-  uint32_t own_stride, trace_stride;
+  const T *own, *cache;
+  uint32_t own_stride, cache_stride;
   const uint32_t *refs;
 
-  DEVICE HeadRows(const View<const T> &own, const View<const T> &trace, const uint32_t *refs,
-                  uint32_t column)
-      : own(own.at(0, column)),
-        trace(trace.data ? trace.at(0, column) : nullptr),
-        own_stride(own.row_stride),
-        trace_stride(trace.row_stride),
-        refs(refs) {}
+  DEVICE HeadRows(const Rows<T> &rows, uint32_t column)
+      : own(RowOf<const T>(rows.own, 0).at(column)),
+        cache(rows.cache.data ? RowOf<const T>(rows.cache, 0).at(column) : nullptr),
+        own_stride(rows.own.row_stride),
+        cache_stride(rows.cache.row_stride),
+        refs(rows.refs) {}
 
   DEVICE const T *row(uint32_t i) const {
     uint32_t ref = refs[i];
-    return ref & TRACE_ROW ? trace + uint64_t(ref & ~TRACE_ROW) * trace_stride
+    return ref & CACHE_ROW ? cache + uint64_t(ref & ~CACHE_ROW) * cache_stride
                            : own + uint64_t(ref) * own_stride;
   }
 };
 
-// The row of scores or pattern that is kept nowhere. Mirrors `Keep::NOWHERE` in src/plan/tables.rs.
-constexpr uint32_t NOWHERE = ~0u;
-
-// Overwrites of one row's scores or pattern in one head, and where they are kept.
-struct Cells {
-  const Write *writes;
-  const uint32_t *first;  // null: no overwrites
-  const View<const float> *kept;
-  const float *constants;
-  View<float> keep;  // null data: not kept
-  const uint32_t *keep_rows;
-  uint32_t stride;
-
-  // One warp; key j is lane j mod 32's alone.
-  DEVICE void settle(float *cells, uint32_t row, uint32_t head, uint32_t keys) const {
-    uint32_t lane = threadIdx.x % WARP;
-    if (first) {
-      for (uint32_t i = first[row]; i < first[row + 1]; ++i) {
-        if (writes[i].head != head) continue;
-        Write write = writes[i];
-        Operand<float> operand(write, kept, constants);
-        uint32_t end = write.column + write.length;
-        for (uint32_t key = write.column / WARP * WARP + lane; key < end; key += WARP) {
-          if (key < write.column) continue;
-          float s = write.operand != NO_OPERAND ? *operand.at(key - write.column) : 0.0f;
-          cells[key] = overwritten(write, cells[key], s);
-        }
+// Overwrites one row's scores or pattern in one head, and keeps them. One warp; key j is lane j mod 32's
+// alone.
+DEVICE void settle(const Cells &cells, float *numbers, uint32_t row, uint32_t head, uint32_t keys) {
+  uint32_t lane = threadIdx.x % WARP;
+  if (cells.first) {
+    for (uint32_t i = cells.first[row]; i < cells.first[row + 1]; ++i) {
+      if (cells.writes[i].head != head) continue;
+      Write write = cells.writes[i];
+      SourceRow<float> operand(write.source, cells.kept, cells.constants);
+      uint32_t end = write.column + write.length;
+      for (uint32_t key = write.column / WARP * WARP + lane; key < end; key += WARP) {
+        if (key < write.column) continue;
+        float s = write.source.operand != Operand::NOTHING ? *operand.at(key - write.column) : 0.0f;
+        numbers[key] = overwritten(write, numbers[key], s);
       }
     }
-    if (keep.data && keep_rows[row] != NOWHERE) {
-      RowOf<float> to(keep, keep_rows[row]);
-      for (uint32_t key = lane; key < keys; key += WARP) *to.at(head * stride + key) = cells[key];
-    }
   }
-};
+  if (cells.keep.data && cells.keep_rows[row] != NONE) {
+    RowOf<float> to(cells.keep, cells.keep_rows[row]);
+    for (uint32_t key = lane; key < keys; key += WARP)
+      *to.at(head * cells.keep_stride + key) = numbers[key];
+  }
+}
 
-// What a block does, and where its numbers lie in shared memory. All threads agree on it and need it now
-// and then, so it is kept there too and not in everybody's registers.
+// What a block does. All threads agree on it and need it now and then, so it is kept in shared memory and
+// not in everybody's registers.
 template <class T>
 struct Plan {
   HeadRows<T> key, value;
-  Tile tile;
+  QueryTile tile;
   uint32_t stages;  // of the keys, and of each pass over the values
   uint32_t steps;   // all stages together
-  uint32_t groups;  // of four columns, in a pass
+  uint32_t groups;  // of PART columns, in a pass
   bool whole;       // rows can be copied 16 bytes at a time
-  uint32_t slot;    // bytes of a slot, `stage_keys` rows
-  uint32_t pitch;   // numbers of its rows, an odd count of 16 bytes: lanes a row apart use different banks
-  uint32_t padded;  // columns of a query
-  uint32_t query;   // byte at which they start
-  uint32_t scores;  // byte at which the scores start
-  uint32_t score_pitch;  // columns of theirs, an odd number of vectors likewise
 };
-
-constexpr uint32_t PLAN_BYTES = 160;
 
 // A block's shared memory: the plan, two slots, queries, scores.
 template <class T>
 struct Shared {
+  const AttentionArgs<T> &a;
   unsigned char *memory;
 
   DEVICE Plan<T> &plan() const { return *reinterpret_cast<Plan<T> *>(memory); }
   DEVICE T *slot(uint32_t step) const {
-    return reinterpret_cast<T *>(memory + PLAN_BYTES + (step & 1) * plan().slot);
+    return reinterpret_cast<T *>(memory + ATTENTION_PLAN) + (step & 1) * a.shape.stage_keys * a.shape.pitch;
   }
   DEVICE float *query(uint32_t row) const {
-    return reinterpret_cast<float *>(memory + plan().query) + row * plan().padded;
+    return reinterpret_cast<float *>(memory + a.shape.queries) + row * a.shape.query_pitch;
   }
   DEVICE float *scores(uint32_t row) const {
-    return reinterpret_cast<float *>(memory + plan().scores) + row * plan().score_pitch;
+    return reinterpret_cast<float *>(memory + a.shape.scores) + row * a.shape.score_pitch;
   }
 };
 
@@ -153,9 +127,9 @@ DEVICE void fill(bool whole, T *slot, uint32_t pitch, const HeadRows<T> &from, u
 
 // Queries, widened once.
 template <class T>
-DEVICE void load_queries(const Shared<T> &shared, const HeadRows<T> &query, uint32_t d) {
+DEVICE void load_queries(const Shared<T> &shared, const HeadRows<T> &query) {
   constexpr uint32_t N = WIDE<T>;
-  uint32_t vectors = shared.plan().padded / N, count = shared.plan().tile.rows * vectors;
+  uint32_t d = shared.a.d, vectors = shared.a.shape.query_pitch / N, count = shared.plan().tile.rows * vectors;
   for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) {
     uint32_t row = i / vectors, column = i % vectors * N;
     Vector<T, N> x;
@@ -175,15 +149,15 @@ DEVICE void load_queries(const Shared<T> &shared, const HeadRows<T> &query, uint
 // Scores of one stage's keys: a lane multiplies its key with R rows at a time.
 template <uint32_t R, class T>
 DEVICE void multiply_keys(const Shared<T> &shared, const T *keys, uint32_t first_key, uint32_t stage_keys,
-                          const Tile &tile, const uint32_t *count, float scale) {
+                          const QueryTile &tile) {
   constexpr uint32_t N = WIDE<T>;
   uint32_t groups = (tile.rows + R - 1) / R, blocks = (stage_keys + WARP - 1) / WARP;
   for (uint32_t unit = threadIdx.x / WARP; unit < groups * blocks; unit += blockDim.x / WARP) {
     uint32_t first_row = unit % groups * R;
     uint32_t key = unit / groups * WARP + threadIdx.x % WARP;
     if (key >= stage_keys) continue;
-    const T *k = keys + key * shared.plan().pitch;
-    uint32_t padded = shared.plan().padded;
+    const T *k = keys + key * shared.a.shape.pitch;
+    uint32_t padded = shared.a.shape.query_pitch;
     // a group that the tile does not fill repeats its last row
     const float *q[R];
     float partial[R][4];
@@ -211,22 +185,21 @@ DEVICE void multiply_keys(const Shared<T> &shared, const T *keys, uint32_t first
 #pragma unroll
     for (uint32_t r = 0; r < R; ++r) {
       uint32_t row = first_row + r;
-      if (row < tile.rows && first_key + key < count[tile.row + row])
+      if (row < tile.rows && first_key + key < shared.a.count[tile.row + row])
         shared.scores(row)[first_key + key] =
-            ((partial[r][0] + partial[r][2]) + (partial[r][1] + partial[r][3])) * scale;
+            ((partial[r][0] + partial[r][2]) + (partial[r][1] + partial[r][3])) * shared.a.scale;
     }
   }
 }
 
 // Scores become the pattern; a warp takes a row.
 template <class T>
-DEVICE void softmax(const Shared<T> &shared, const Tile &tile, const uint32_t *count,
-                    const Cells &scores, const Cells &pattern) {
+DEVICE void softmax(const Shared<T> &shared, const QueryTile &tile) {
   uint32_t lane = threadIdx.x % WARP;
   for (uint32_t i = threadIdx.x / WARP; i < tile.rows; i += blockDim.x / WARP) {
-    uint32_t row = tile.row + i, keys = count[row];
+    uint32_t row = tile.row + i, keys = shared.a.count[row];
     float *cells = shared.scores(i);
-    scores.settle(cells, row, blockIdx.y, keys);
+    settle(shared.a.scores, cells, row, blockIdx.y, keys);
     float max = -INFINITY;
 #pragma unroll 4
     for (uint32_t key = lane; key < keys; key += WARP) max = fmaxf(max, cells[key]);
@@ -241,22 +214,22 @@ DEVICE void softmax(const Shared<T> &shared, const Tile &tile, const uint32_t *c
     float inverse = 1.0f / warp_sum(sum);
 #pragma unroll 4
     for (uint32_t key = lane; key < keys; key += WARP) cells[key] = cells[key] * inverse;
-    pattern.settle(cells, row, blockIdx.y, keys);
+    settle(shared.a.pattern, cells, row, blockIdx.y, keys);
   }
 }
 
-// A thread's part of z: two rows by four columns of the pass.
+// A thread's part of z: PAIR rows by PART columns of the pass.
 template <class T>
 struct Sums {
   bool used;
   uint32_t column;           // of the pass
   uint32_t row[PAIR];        // of the tile; both the same where the tile's last pair is one row
   uint32_t count[PAIR];
-  float z[PAIR][COLUMNS];
+  float z[PAIR][PART];
 
-  DEVICE Sums(const Tile &tile, const uint32_t *counts, uint32_t groups) {
+  DEVICE Sums(const QueryTile &tile, const uint32_t *counts, uint32_t groups) {
     uint32_t first = threadIdx.x / groups * PAIR;
-    column = threadIdx.x % groups * COLUMNS;
+    column = threadIdx.x % groups * PART;
     used = first < tile.rows;
 #pragma unroll
     for (uint32_t r = 0; r < PAIR; ++r) {
@@ -269,19 +242,19 @@ struct Sums {
 #pragma unroll
     for (uint32_t r = 0; r < PAIR; ++r)
 #pragma unroll
-      for (uint32_t c = 0; c < COLUMNS; ++c) z[r][c] = 0.0f;
+      for (uint32_t c = 0; c < PART; ++c) z[r][c] = 0.0f;
   }
 
-  DEVICE void add(uint32_t r, float w, const Vector<T, COLUMNS> &v) {
+  DEVICE void add(uint32_t r, float w, const Vector<T, PART> &v) {
 #pragma unroll
-    for (uint32_t c = 0; c < COLUMNS; ++c) z[r][c] = fmaf(w, widen(v.at[c]), z[r][c]);
+    for (uint32_t c = 0; c < PART; ++c) z[r][c] = fmaf(w, widen(v.at[c]), z[r][c]);
   }
 
   // Adds one stage's values, those of keys that a row does not see left out.
   DEVICE void multiply_values(const Shared<T> &shared, const T *values, uint32_t first_key,
                               uint32_t stage_keys) {
     const T *v = values + column;
-    uint32_t pitch = shared.plan().pitch;
+    uint32_t pitch = shared.a.shape.pitch;
     const float *w[PAIR];
     uint32_t seen[PAIR];
 #pragma unroll
@@ -297,14 +270,15 @@ struct Sums {
         read_whole(weight[r], w[r] + key);
 #pragma unroll
       for (uint32_t i = 0; i < 4; ++i) {
-        Vector<T, COLUMNS> x;
+        Vector<T, PART> x;
         read_whole(x, v + (key + i) * pitch);
 #pragma unroll
         for (uint32_t r = 0; r < PAIR; ++r) add(r, weight[r].at[i], x);
       }
     }
+#pragma unroll 4
     for (; key < max(seen[0], seen[1]); ++key) {
-      Vector<T, COLUMNS> x;
+      Vector<T, PART> x;
       read_whole(x, v + key * pitch);
 #pragma unroll
       for (uint32_t r = 0; r < PAIR; ++r)
@@ -312,15 +286,16 @@ struct Sums {
     }
   }
 
-  DEVICE void store_rows(bool whole, const View<T> &out, const Tile &tile, uint32_t first_column, uint32_t d) const {
+  DEVICE void store_rows(const Shared<T> &shared, uint32_t first_column) const {
+    const uint32_t d = shared.a.d;
 #pragma unroll
     for (uint32_t r = 0; r < PAIR; ++r) {
       if (r > 0 && row[r] == row[0]) continue;
-      Vector<T, COLUMNS> x;
+      Vector<T, PART> x;
 #pragma unroll
-      for (uint32_t c = 0; c < COLUMNS; ++c) narrow(z[r][c], x.at[c]);
-      Plain<T> to{RowOf<T>(out, tile.row + row[r]).at(blockIdx.y * d)};
-      if (whole)
+      for (uint32_t c = 0; c < PART; ++c) narrow(z[r][c], x.at[c]);
+      Plain<T> to{RowOf<T>(shared.a.out, shared.plan().tile.row + row[r]).at(blockIdx.y * d)};
+      if (shared.plan().whole)
         store<true>(x, to, first_column + column, d);
       else
         store<false>(x, to, first_column + column, d);
@@ -330,13 +305,14 @@ struct Sums {
 
 // Starts copying step s: stage s mod `stages` of the keys, or of a pass over the values.
 template <class T>
-DEVICE void begin(const Shared<T> &shared, uint32_t d, uint32_t stage_keys, uint32_t step) {
+DEVICE void begin(const Shared<T> &shared, uint32_t step) {
   const Plan<T> &plan = shared.plan();
+  uint32_t d = shared.a.d, stage_keys = shared.a.shape.stage_keys;
   if (step < plan.steps) {
     uint32_t pass = step / plan.stages, first = step % plan.stages * stage_keys;
-    uint32_t width = plan.groups * COLUMNS;
+    uint32_t width = plan.groups * PART;
     uint32_t column = pass == 0 ? 0 : (pass - 1) * width;
-    fill(plan.whole, shared.slot(step), plan.pitch, pass == 0 ? plan.key : plan.value,
+    fill(plan.whole, shared.slot(step), shared.a.shape.pitch, pass == 0 ? plan.key : plan.value,
          plan.tile.first + first, min(stage_keys, plan.tile.keys - first), column,
          pass == 0 ? d : min(width, d - column));
   }
@@ -345,75 +321,62 @@ DEVICE void begin(const Shared<T> &shared, uint32_t d, uint32_t stage_keys, uint
 
 // When a step is over, its slot is free for the step after the next.
 template <class T>
-DEVICE void next(const Shared<T> &shared, uint32_t d, uint32_t stage_keys, uint32_t step) {
+DEVICE void next(const Shared<T> &shared, uint32_t step) {
   if (step + 2 < shared.plan().steps) __syncthreads();
-  begin(shared, d, stage_keys, step + 2);
+  begin(shared, step + 2);
 }
 
+// z of one head of one query tile. Tiles of any size up to QUERY_ROWS rows, any `stage_keys` and blocks of
+// any multiple of 32 threads from 64 to ATTENTION_THREADS give the same bits.
 template <class T>
-DEVICE void attention(unsigned char *memory, const View<const T> &query,
-                      const View<const T> &query_trace, const uint32_t *query_refs,
-                      const View<const T> &key, const View<const T> &key_trace,
-                      const uint32_t *key_refs, const View<const T> &value,
-                      const View<const T> &value_trace, const uint32_t *value_refs,
-                      const uint32_t *count, uint32_t d, float scale, const Tile *tiles,
-                      uint32_t tile_rows, uint32_t largest, uint32_t stage_keys, const Cells &scores,
-                      const Cells &pattern, const View<T> &out) {
+DEVICE void attention(const AttentionArgs<T> &a) {
+  DYNAMIC_SHARED(unsigned char, memory);
   constexpr uint32_t N = WIDE<T>;
-  uint32_t head_column = blockIdx.y * d;
-  Shared<T> shared{memory};
+  const uint32_t d = a.d, stage_keys = a.shape.stage_keys, head_column = blockIdx.y * d;
+  Shared<T> shared{a, memory};
   if (threadIdx.x == 0) {
-    Tile tile = tiles[blockIdx.x];
+    QueryTile tile = a.tiles[blockIdx.x];
     uint32_t stages = (tile.keys + stage_keys - 1) / stage_keys;
     // A pass over the values makes as many columns of z as the block has threads for: all, unless d is
     // over 128 and the tile full. An even number of groups, so that a pass begins on 16 bytes.
     uint32_t pairs = (tile.rows + PAIR - 1) / PAIR;
     uint32_t groups = min((blockDim.x / pairs) & ~1u, (d + 7) / 8 * 2);
-    uint32_t passes = (d + groups * COLUMNS - 1) / (groups * COLUMNS);
-    bool whole = d % N == 0 && in_vectors<N>(query) && in_vectors<N>(query_trace) &&
-                 in_vectors<N>(key) && in_vectors<N>(key_trace) && in_vectors<N>(value) &&
-                 in_vectors<N>(value_trace) && in_vectors<N>(out);
-    uint32_t vectors = (d + N - 1) / N, pitch = (vectors | 1) * N, slot = stage_keys * pitch * sizeof(T);
-    uint32_t queries = PLAN_BYTES + 2 * slot;
-    static_assert(sizeof(Plan<T>) <= PLAN_BYTES, "the plan does not fit its place");
-    shared.plan() = {HeadRows<T>(key, key_trace, key_refs, head_column),
-                     HeadRows<T>(value, value_trace, value_refs, head_column),
+    uint32_t passes = (d + groups * PART - 1) / (groups * PART);
+    bool whole = d % N == 0 && in_vectors<N>(a.query) && in_vectors<N>(a.key) && in_vectors<N>(a.value) &&
+                 in_vectors<N>(a.out);
+    static_assert(sizeof(Plan<T>) == ATTENTION_PLAN);
+    shared.plan() = {HeadRows<T>(a.key, head_column),
+                     HeadRows<T>(a.value, head_column),
                      tile,
                      stages,
                      stages * (1 + passes),
                      groups,
-                     whole,
-                     slot,
-                     pitch,
-                     vectors * N,
-                     queries,
-                     queries + tile_rows * vectors * N * 4,
-                     (((largest + 3) / 4) | 1) * 4};
+                     whole};
   }
   __syncthreads();
-  begin(shared, d, stage_keys, 0);
-  begin(shared, d, stage_keys, 1);
-  load_queries(shared, HeadRows<T>(query, query_trace, query_refs, head_column), d);
+  begin(shared, 0);
+  begin(shared, 1);
+  load_queries(shared, HeadRows<T>(a.query, head_column));
 
   uint32_t step = 0;
   do {
     copy_async_wait<1>();
     __syncthreads();
     uint32_t first = step * stage_keys;
-    Tile tile = shared.plan().tile;
+    QueryTile tile = shared.plan().tile;
     uint32_t keys = min(stage_keys, tile.keys - first);
     if (tile.rows == 1)
-      multiply_keys<1>(shared, shared.slot(step), first, keys, tile, count, scale);
+      multiply_keys<1>(shared, shared.slot(step), first, keys, tile);
     else
-      multiply_keys<SCORE_ROWS>(shared, shared.slot(step), first, keys, tile, count, scale);
-    next(shared, d, stage_keys, step);
+      multiply_keys<SCORE_ROWS>(shared, shared.slot(step), first, keys, tile);
+    next(shared, step);
   } while (++step < shared.plan().stages);
 
   __syncthreads();
-  softmax(shared, shared.plan().tile, count, scores, pattern);
+  softmax(shared, shared.plan().tile);
 
-  uint32_t width = shared.plan().groups * COLUMNS;
-  Sums<T> sums(shared.plan().tile, count, shared.plan().groups);
+  uint32_t width = shared.plan().groups * PART;
+  Sums<T> sums(shared.plan().tile, a.count, shared.plan().groups);
   for (uint32_t column = 0; column < d; column += width) {
     sums.clear();
     bool used = sums.used && column + sums.column < d;
@@ -422,149 +385,12 @@ DEVICE void attention(unsigned char *memory, const View<const T> &query,
       __syncthreads();
       uint32_t keys = min(stage_keys, shared.plan().tile.keys - first);
       if (used) sums.multiply_values(shared, shared.slot(step), first, keys);
-      next(shared, d, stage_keys, step);
+      next(shared, step);
     }
-    if (used) sums.store_rows(shared.plan().whole, out, shared.plan().tile, column, d);
+    if (used) sums.store_rows(shared, column);
   }
 }
 
-// Row r of z, head h, d columns from h · d; q, k, v and z have each head's columns in one stretch.
-//
-//   query_refs[r]                       the query of row r
-//   key_refs, value_refs[first + j]     key and value j of a tile's rows; j < count[r] for row r
-//   tiles                               see `Tile`; their rows are those that are computed
-//   score_writes, score_first           overwrites of row r: writes[first[r]] … writes[first[r + 1] − 1],
-//                                       columns being keys below count[r]; score_first null: none
-//   pattern_writes, pattern_first       likewise, after the softmax
-//   kept, constants                     the overwrites' operands
-//   keep_scores, keep_scores_rows       key j of head h is kept in row keep_scores_rows[r], column
-//                                       h · stride + j, unless that row is NOWHERE; data null: not kept
-//   keep_pattern, keep_pattern_rows     likewise
-//
-// Tiles, on the host: every stretch of rows r, r + 1, … with the same start of keys, n of them, is cut
-// into p = ⌈n / most⌉ tiles, tile i being its rows ⌊n · i / p⌋ … ⌊n · (i + 1) / p⌋ − 1; `most` is 16, and 8
-// where the chunk's largest count is over 512 (two blocks then fit a multiprocessor), or what fits.
-//
-// launch: block clamp(⌈d / 4⌉ · 8 rounded up to a multiple of 32, 64, 256), grid (tiles, heads), dynamic
-// shared memory 160 + 2 · stage_keys · pitch + 4 · tile_rows · (padded + score_pitch) bytes, with
-//     N           = 16 / sizeof(T)
-//     padded      = ⌈d / N⌉ · N
-//     pitch       = (⌈d / N⌉ | 1) · 16
-//     score_pitch = (⌈largest / 4⌉ | 1) · 4
-//     tile_rows   = the most rows of any tile
-//     largest     = the most keys of any tile
-//     stage_keys  = min(largest rounded up to 4, max(32, 18432 / pitch rounded down to 32))
-// Tiles of other sizes (up to 16 rows), stage_keys any multiple of 4, and blocks of any multiple of 32 from
-// 64 to 256 threads give the same bits.
-extern "C" __global__ void __launch_bounds__(256) attention_f32(
-    View<const float> query,
-    View<const float> query_trace,
-    const uint32_t *__restrict__ query_refs,
-    View<const float> key,
-    View<const float> key_trace,
-    const uint32_t *__restrict__ key_refs,
-    View<const float> value,
-    View<const float> value_trace,
-    const uint32_t *__restrict__ value_refs,
-    const uint32_t *__restrict__ count,
-    uint32_t d,
-    float scale,
-    const Tile *__restrict__ tiles,
-    uint32_t tile_rows,
-    uint32_t largest,
-    uint32_t stage_keys,
-    const Write *__restrict__ score_writes,
-    const uint32_t *__restrict__ score_first,
-    const Write *__restrict__ pattern_writes,
-    const uint32_t *__restrict__ pattern_first,
-    const View<const float> *__restrict__ kept,
-    const float *__restrict__ constants,
-    View<float> keep_scores,
-    const uint32_t *__restrict__ keep_scores_rows,
-    View<float> keep_pattern,
-    const uint32_t *__restrict__ keep_pattern_rows,
-    uint32_t stride,
-    View<float> out) {
-  DYNAMIC_SHARED(unsigned char, memory);
-  attention<float>(memory, query, query_trace, query_refs, key, key_trace, key_refs, value, value_trace,
-                   value_refs, count, d, scale, tiles, tile_rows, largest, stage_keys,
-                   {score_writes, score_first, kept, constants, keep_scores, keep_scores_rows, stride},
-                   {pattern_writes, pattern_first, kept, constants, keep_pattern, keep_pattern_rows, stride},
-                   out);
-}
-
-// launch: as attention_f32, N = 8
-extern "C" __global__ void __launch_bounds__(256) attention_bf16(
-    View<const bf16> query,
-    View<const bf16> query_trace,
-    const uint32_t *__restrict__ query_refs,
-    View<const bf16> key,
-    View<const bf16> key_trace,
-    const uint32_t *__restrict__ key_refs,
-    View<const bf16> value,
-    View<const bf16> value_trace,
-    const uint32_t *__restrict__ value_refs,
-    const uint32_t *__restrict__ count,
-    uint32_t d,
-    float scale,
-    const Tile *__restrict__ tiles,
-    uint32_t tile_rows,
-    uint32_t largest,
-    uint32_t stage_keys,
-    const Write *__restrict__ score_writes,
-    const uint32_t *__restrict__ score_first,
-    const Write *__restrict__ pattern_writes,
-    const uint32_t *__restrict__ pattern_first,
-    const View<const float> *__restrict__ kept,
-    const float *__restrict__ constants,
-    View<float> keep_scores,
-    const uint32_t *__restrict__ keep_scores_rows,
-    View<float> keep_pattern,
-    const uint32_t *__restrict__ keep_pattern_rows,
-    uint32_t stride,
-    View<bf16> out) {
-  DYNAMIC_SHARED(unsigned char, memory);
-  attention<bf16>(memory, query, query_trace, query_refs, key, key_trace, key_refs, value, value_trace,
-                   value_refs, count, d, scale, tiles, tile_rows, largest, stage_keys,
-                   {score_writes, score_first, kept, constants, keep_scores, keep_scores_rows, stride},
-                   {pattern_writes, pattern_first, kept, constants, keep_pattern, keep_pattern_rows, stride},
-                   out);
-}
-
-// launch: as attention_f32, N = 8
-extern "C" __global__ void __launch_bounds__(256) attention_f16(
-    View<const f16> query,
-    View<const f16> query_trace,
-    const uint32_t *__restrict__ query_refs,
-    View<const f16> key,
-    View<const f16> key_trace,
-    const uint32_t *__restrict__ key_refs,
-    View<const f16> value,
-    View<const f16> value_trace,
-    const uint32_t *__restrict__ value_refs,
-    const uint32_t *__restrict__ count,
-    uint32_t d,
-    float scale,
-    const Tile *__restrict__ tiles,
-    uint32_t tile_rows,
-    uint32_t largest,
-    uint32_t stage_keys,
-    const Write *__restrict__ score_writes,
-    const uint32_t *__restrict__ score_first,
-    const Write *__restrict__ pattern_writes,
-    const uint32_t *__restrict__ pattern_first,
-    const View<const float> *__restrict__ kept,
-    const float *__restrict__ constants,
-    View<float> keep_scores,
-    const uint32_t *__restrict__ keep_scores_rows,
-    View<float> keep_pattern,
-    const uint32_t *__restrict__ keep_pattern_rows,
-    uint32_t stride,
-    View<f16> out) {
-  DYNAMIC_SHARED(unsigned char, memory);
-  attention<f16>(memory, query, query_trace, query_refs, key, key_trace, key_refs, value, value_trace,
-                   value_refs, count, d, scale, tiles, tile_rows, largest, stage_keys,
-                   {score_writes, score_first, kept, constants, keep_scores, keep_scores_rows, stride},
-                   {pattern_writes, pattern_first, kept, constants, keep_pattern, keep_pattern_rows, stride},
-                   out);
-}
+KERNEL(ATTENTION_THREADS) attention_f32(const __grid_constant__ AttentionArgs<float> a) { attention(a); }
+KERNEL(ATTENTION_THREADS) attention_bf16(const __grid_constant__ AttentionArgs<bf16> a) { attention(a); }
+KERNEL(ATTENTION_THREADS) attention_f16(const __grid_constant__ AttentionArgs<f16> a) { attention(a); }

@@ -1,33 +1,25 @@
 // Rows of an embedding table, by token id or by position. Twin of `embed` in src/backend/cpu/backend.rs.
 //
 // A warp copies a row, 16 bytes a lane.
-#include "vector.cuh"
+#include "common.cuh"
 
 template <bool whole>
-DEVICE void embed_row(const float *table, uint32_t row, uint32_t width, const RowOf<float> &out) {
-  Plain<const float> from{table + uint64_t(row) * width};
+DEVICE void embed_row(const Fixed<float> &from, const RowOf<float> &to, uint32_t width) {
 #pragma unroll 4
   for (uint32_t column = threadIdx.x % WARP * 4; column < width; column += WARP * 4) {
     Vector<float, 4> x;
     load<whole>(x, from, column, width);
-    store<whole>(x, out, column, width);
+    store<whole>(x, to, column, width);
   }
 }
 
-// out[i] = table[index[i]]; the table is row-major, its rows `width` apart.
-// launch: block 256, grid ⌈count / 8⌉, no dynamic shared memory
-extern "C" __global__ void __launch_bounds__(256) embed(
-    const float *__restrict__ table,
-    const uint32_t *__restrict__ index,
-    uint32_t count,
-    uint32_t width,
-    View<float> out) {
+KERNEL(ROW_THREADS) embed(const __grid_constant__ EmbedArgs a) {
   uint32_t i = warp_row();
-  if (i >= count) return;
-  RowOf<float> to(out, i);
-  bool whole = width % 4 == 0 && uint64_t(table) % 16 == 0 && in_vectors<4>(out);
-  if (whole)
-    embed_row<true>(table, index[i], width, to);
+  if (i >= a.count) return;
+  Fixed<float> from{a.table + uint64_t(a.index[i]) * a.width};
+  RowOf<float> to(a.out, i);
+  if (a.width % 4 == 0 && uint64_t(a.table) % 16 == 0 && in_vectors<4>(a.out))
+    embed_row<true>(from, to, a.width);
   else
-    embed_row<false>(table, index[i], width, to);
+    embed_row<false>(from, to, a.width);
 }

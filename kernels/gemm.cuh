@@ -15,7 +15,7 @@
 // Batch invariance: element (m, n) is one chain over K in ascending steps, of the same instructions
 // whatever the tile, so its bits depend on its own row and column and on K alone:
 //
-//     FFMA    part = fmaf(a, b, part) for each k of a block of 256; sum += part; the CPU's arithmetic
+//     FFMA    part = fmaf(a, b, part) for each k of a chain of 256; sum += part; the CPU's arithmetic
 //     TF32    sum += a·b, one mma a k-step of 8, operands rounded to tf32
 //     BF16, F16    the same in k-steps of 16
 //     SPLIT   x = big + small + O(2⁻²² x), both tf32: for each k-step of 8
@@ -29,41 +29,26 @@
 // does meanwhile, and saves two of three sets of accumulators: a warp can then own 64×48 results.
 #pragma once
 
-#include "vector.cuh"
+#include "common.cuh"
 
-enum class Multiply { FFMA, SPLIT, TF32, BF16, F16 };
+enum Multiply { FFMA, SPLIT, TF32, BF16, F16 };
 
-template <Multiply how>
-struct Operand {
-  using type = float;
+// The type of its operands.
+template <Multiply HOW>
+struct NumberOf {
+  using Type = float;
 };
 template <>
-struct Operand<Multiply::BF16> {
-  using type = bf16;
+struct NumberOf<BF16> {
+  using Type = bf16;
 };
 template <>
-struct Operand<Multiply::F16> {
-  using type = f16;
+struct NumberOf<F16> {
+  using Type = f16;
 };
 
-constexpr uint32_t NONE = 0xffffffffu;
-constexpr uint32_t STAGE_ROW = 64;              // bytes of a row in a stage
-constexpr uint32_t CHUNKS = STAGE_ROW / 16;     // 16-byte chunks of it
-constexpr uint32_t BLOCK = 256;                 // K of one FFMA chain, as on the CPU
-
-// Where the operands of a whole product are. T: float, bf16 or f16.
-template <class T>
-struct Operands {
-  View<const T> input;
-  const uint32_t *rows;   // the input row of result m; null: m
-  uint32_t count;         // results
-  uint32_t inputs;        // K
-  const T *weight;        // [.., weight_stride]
-  uint32_t weight_stride; // K rounded up to 32, zeros behind K
-  const uint32_t *ids;    // the weight row of column n; null: first + n
-  uint32_t first;
-  uint32_t columns; // N
-};
+constexpr uint32_t STAGE_ROW = 64;           // bytes of a row in a stage
+constexpr uint32_t CHUNKS = STAGE_ROW / 16;  // 16-byte chunks of it
 
 // A block's product: ROWS × COLUMNS results by WARPS_M × WARPS_N warps. With SPARING, fragments that
 // lie wholly beyond the operands are not multiplied, which tiles for few rows want and large ones,
@@ -71,7 +56,7 @@ struct Operands {
 template <Multiply HOW, uint32_t ROWS, uint32_t COLUMNS, uint32_t WARPS_M, uint32_t WARPS_N,
           uint32_t STAGES, bool SPARING>
 struct Gemm {
-  using T = typename Operand<HOW>::type;
+  using T = typename NumberOf<HOW>::Type;
   static constexpr uint32_t TILE_ROWS = ROWS, TILE_COLUMNS = COLUMNS;
   static constexpr uint32_t WARPS_ACROSS = WARPS_N;
   static constexpr uint32_t THREADS = WARPS_M * WARPS_N * WARP;
@@ -85,6 +70,7 @@ struct Gemm {
   static constexpr uint32_t PASS = THREADS / CHUNKS; // rows copied by the block at a time
 
   static_assert((STAGES & (STAGES - 1)) == 0, "slots are counted with a mask");
+  static_assert(K_MULTIPLE % STEP == 0, "weight rows are whole stages");
   static_assert(ROWS % PASS == 0 && COLUMNS % PASS == 0 && NT % 2 == 0, "whole passes and pairs");
 
   // Fragment (i, j) holds, with g = lane / 4 and t = lane % 4, rows 16i + g (numbers 0, 1) and
@@ -126,8 +112,8 @@ struct Gemm {
 #pragma unroll
     for (uint32_t i = 0; i < COLUMNS / PASS; ++i) {
       const uint32_t n = min(column0 + pass_row + i * PASS, in.columns - 1);
-      const uint32_t id = in.ids ? in.ids[n] : in.first + n;
-      c.weight[i] = in.weight + uint64_t(id) * in.weight_stride + chunk * V;
+      const uint32_t row = in.ids ? in.ids[n] : n;
+      c.weight[i] = in.weight + uint64_t(row) * in.weight_stride + chunk * V;
     }
     settle(c, in);
   }
@@ -220,7 +206,7 @@ struct Gemm {
   }
 
   DEVICE void multiply(const Fragments &f, uint32_t rows, uint32_t columns) {
-    if constexpr (HOW == Multiply::SPLIT) {
+    if constexpr (HOW == SPLIT) {
       uint32_t big[MT][4], small[MT][4];
 #pragma unroll
       for (uint32_t i = 0; i < MT; ++i)
@@ -248,7 +234,7 @@ struct Gemm {
 #pragma unroll
           for (uint32_t e = 0; e < 4; ++e) sum[i][j][e] += part[i][e];
       }
-    } else if constexpr (HOW == Multiply::TF32) {
+    } else if constexpr (HOW == TF32) {
       uint32_t a[MT][4];
 #pragma unroll
       for (uint32_t i = 0; i < MT; ++i)
@@ -269,8 +255,8 @@ struct Gemm {
 #pragma unroll
         for (uint32_t i = 0; i < MT; ++i) {
           if (SPARING && i * 16 >= rows) continue;
-          if constexpr (HOW == Multiply::BF16) mma_bf16(sum[i][j], f.a[i], f.b[j]);
-          if constexpr (HOW == Multiply::F16) mma_f16(sum[i][j], f.a[i], f.b[j]);
+          if constexpr (HOW == BF16) mma_bf16(sum[i][j], f.a[i], f.b[j]);
+          if constexpr (HOW == F16) mma_f16(sum[i][j], f.a[i], f.b[j]);
         }
       }
     }
@@ -321,7 +307,7 @@ struct Gemm {
     }
   }
 
-  // Closes a block of FFMA.
+  // Closes a chain of FFMA.
   DEVICE void promote(float (&total)[MT][NT][4]) {
 #pragma unroll
     for (uint32_t i = 0; i < MT; ++i)
@@ -354,7 +340,7 @@ struct Gemm {
 
     const uint32_t stages = (in.inputs + STEP - 1) / STEP;
     const Places at = places();
-    if constexpr (HOW == Multiply::FFMA || HOW == Multiply::SPLIT) {
+    if constexpr (HOW == FFMA || HOW == SPLIT) {
       // Here arithmetic leaves no registers for a second set of fragments, and is long enough for the
       // other warps to hide the loads behind.
       float total[MT][NT][4] = {};
@@ -371,9 +357,9 @@ struct Gemm {
         if (next < stages) copy(copier, in, table, shared + (next & (STAGES - 1)) * STAGE);
         copy_async_commit();
         const unsigned char *slot = shared + (s & (STAGES - 1)) * STAGE;
-        if constexpr (HOW == Multiply::FFMA) {
+        if constexpr (HOW == FFMA) {
           multiply_plain(slot, rows, columns);
-          if ((s + 1) % (BLOCK / STEP) == 0 || s + 1 == stages) promote(total);
+          if ((s + 1) % (CHAIN / STEP) == 0 || s + 1 == stages) promote(total);
         } else {
 #pragma unroll 1
           for (uint32_t step = 0; step < 2; ++step) {
@@ -384,7 +370,7 @@ struct Gemm {
         }
       }
       __syncthreads();
-      if constexpr (HOW == Multiply::FFMA) {
+      if constexpr (HOW == FFMA) {
 #pragma unroll
         for (uint32_t i = 0; i < MT; ++i)
 #pragma unroll
@@ -423,7 +409,7 @@ struct Gemm {
   // The column of number 0 or 1 of fragment (·, j) in the warp's part.
   static DEVICE uint32_t column_of(uint32_t j, uint32_t number) {
     const uint32_t t = threadIdx.x % 4;
-    return HOW == Multiply::FFMA ? 8 * j + t + 4 * number : 8 * j + 2 * t + number;
+    return HOW == FFMA ? 8 * j + t + 4 * number : 8 * j + 2 * t + number;
   }
 
   // Writes this lane's two numbers of row 16i + lane / 4 + 8 half of the warp's part, fragment j, into
@@ -431,7 +417,7 @@ struct Gemm {
   DEVICE void put(uint32_t i, uint32_t j, uint32_t half, float *row, uint32_t first = 0,
                   uint32_t turn = 0) const {
     const uint32_t t = threadIdx.x % 4, column = first + 8 * j;
-    if constexpr (HOW == Multiply::FFMA) {
+    if constexpr (HOW == FFMA) {
       row[(column + t) ^ turn] = sum[i][j][2 * half];
       row[(column + t + 4) ^ turn] = sum[i][j][2 * half + 1];
     } else {
@@ -446,10 +432,14 @@ struct Gemm {
 // 20 KiB keep it under the 99 KiB of sm_86, 89 and 120. One block a multiprocessor: the epilogue does
 // not overlap the next tile's products.
 template <Multiply HOW>
-using Large = Gemm<HOW, 128, 192, 2, 4, 4, false>;
+using Large = Gemm<HOW, LARGE_ROWS, LARGE_COLUMNS, 2, 4, 4, false>;
 // For few rows, where parallelism over columns is all there is.
 template <Multiply HOW>
-using Small = Gemm<HOW, 32, 64, 1, 4, 8, true>;
-// For few rows of the readout, whose vocabulary tiles are 192 wide whatever the rows.
+using Small = Gemm<HOW, SMALL_ROWS, SMALL_COLUMNS, 1, 4, 8, true>;
+// For few rows of the readout, whose vocabulary tiles are as wide whatever the rows.
 template <Multiply HOW>
-using Wide = Gemm<HOW, 32, 192, 1, 4, 4, true>;
+using Wide = Gemm<HOW, SMALL_ROWS, VOCABULARY_TILE, 1, 4, 4, true>;
+
+static_assert(Large<FFMA>::THREADS == LARGE_THREADS);
+static_assert(Small<FFMA>::THREADS == SMALL_THREADS);
+static_assert(Wide<FFMA>::THREADS == SMALL_THREADS);

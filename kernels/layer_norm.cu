@@ -11,24 +11,24 @@
 // A warp takes a row. Lane l sums columns 4l … 4l + 3, then those 128 further on, and so forth; lanes
 // are then folded in halves: one order for each width, whatever the alignment. Rows up to 1,024 wide
 // are read once and stay in registers, wider ones come from the cache again.
-#include "vector.cuh"
+#include "common.cuh"
 
-constexpr uint32_t STEP = WARP * 4;  // columns that a warp takes at a time
-constexpr uint32_t HELD_STEPS = 8;
+constexpr uint32_t STRIP = WARP * 4;  // columns that a warp takes at a time
+constexpr uint32_t HELD_STRIPS = 8;
 
 // A lane's share of a row.
 template <bool whole, bool held>
 struct Share {
   RowOf<const float> row;
   uint32_t width;
-  Vector<float, 4> x[held ? HELD_STEPS : 1];
+  Vector<float, 4> x[held ? HELD_STRIPS : 1];
 
   DEVICE Share(const RowOf<const float> &row, uint32_t width) : row(row), width(width) {
     if (held) {
       uint32_t column = threadIdx.x % WARP * 4;
 #pragma unroll
-      for (uint32_t step = 0; step < HELD_STEPS; ++step, column += STEP)
-        if (column < width) load<whole>(x[step], row, column, width);
+      for (uint32_t strip = 0; strip < HELD_STRIPS; ++strip, column += STRIP)
+        if (column < width) load<whole>(x[strip], row, column, width);
     }
   }
 
@@ -38,11 +38,11 @@ struct Share {
     uint32_t column = threadIdx.x % WARP * 4;
     if (held) {
 #pragma unroll
-      for (uint32_t step = 0; step < HELD_STEPS; ++step, column += STEP)
-        if (column < width) f(column, x[step]);
+      for (uint32_t strip = 0; strip < HELD_STRIPS; ++strip, column += STRIP)
+        if (column < width) f(column, x[strip]);
     } else {
 #pragma unroll 2
-      for (; column < width; column += STEP) {
+      for (; column < width; column += STRIP) {
         Vector<float, 4> y;
         load<whole>(y, row, column, width);
         f(column, y);
@@ -87,7 +87,7 @@ struct Constant {
 };
 template <class F>
 DEVICE void with_form(bool whole, uint32_t width, F body) {
-  bool held = width <= HELD_STEPS * STEP;
+  bool held = width <= HELD_STRIPS * STRIP;
   if (whole && held)
     body(Constant<true>(), Constant<true>());
   else if (whole)
@@ -100,148 +100,93 @@ DEVICE bool aligned_16(const void *p) { return uint64_t(p) % 16 == 0; }
 
 // ---- the whole --------------------------------------------------------------------------------
 
+// Row i of out = layer norm of row i of the input.
 template <class T>
-DEVICE void layer_norm(const View<const float> &own, const View<const float> &trace,
-                       const uint32_t *refs, uint32_t count, uint32_t width, const float *weight,
-                       const float *bias, float epsilon, const View<T> &out) {
+DEVICE void layer_norm(const LayerNormArgs<T> &a) {
   uint32_t i = warp_row();
-  if (i >= count) return;
-  RowOf<const float> row = row_of(own, trace, refs[i]);
-  RowOf<T> to(out, i);
-  bool vectors = width % 4 == 0 && in_vectors<4>(own) && in_vectors<4>(trace) && in_vectors<4>(out) &&
-                 aligned_16(weight) && aligned_16(bias);
-  with_form(vectors, width, [&](auto whole, auto held) {
-    Share<whole.is, held.is> share(row, width);
+  if (i >= a.count) return;
+  RowOf<const float> row = row_of(a.input, i);
+  RowOf<T> to(a.out, i);
+  const Fixed<float> weight{a.weight}, bias{a.bias};
+  bool vectors = a.width % 4 == 0 && in_vectors<4>(a.input) && in_vectors<4>(a.out) &&
+                 aligned_16(a.weight) && aligned_16(a.bias);
+  with_form(vectors, a.width, [&](auto whole, auto held) {
+    Share<whole.is, held.is> share(row, a.width);
     float mean = share.mean();
-    float inverse = 1.0f / share.scale(mean, epsilon);
+    float inverse = 1.0f / share.scale(mean, a.epsilon);
     share.each([&](uint32_t column, const Vector<float, 4> &x) {
       Vector<float, 4> w, b;
-      load<whole.is>(w, Plain<const float>{weight}, column, width);
-      load<whole.is>(b, Plain<const float>{bias}, column, width);
+      load<whole.is>(w, weight, column, a.width);
+      load<whole.is>(b, bias, column, a.width);
       Vector<T, 4> y;
 #pragma unroll
       for (uint32_t j = 0; j < 4; ++j)
         narrow(affine(normalize(x.at[j], mean, inverse), w.at[j], b.at[j]), y.at[j]);
-      store<whole.is>(y, to, column, width);
+      store<whole.is>(y, to, column, a.width);
     });
   });
 }
 
-// Row i of out = layer norm of row refs[i].
-// launch: block 256, grid ⌈count / 8⌉, no dynamic shared memory
-extern "C" __global__ void __launch_bounds__(256) layer_norm_f32(
-    View<const float> own,
-    View<const float> trace,
-    const uint32_t *__restrict__ refs,
-    uint32_t count,
-    uint32_t width,
-    const float *__restrict__ weight,
-    const float *__restrict__ bias,
-    float epsilon,
-    View<float> out) {
-  layer_norm<float>(own, trace, refs, count, width, weight, bias, epsilon, out);
-}
-
-// launch: as layer_norm_f32
-extern "C" __global__ void __launch_bounds__(256) layer_norm_bf16(
-    View<const float> own,
-    View<const float> trace,
-    const uint32_t *__restrict__ refs,
-    uint32_t count,
-    uint32_t width,
-    const float *__restrict__ weight,
-    const float *__restrict__ bias,
-    float epsilon,
-    View<bf16> out) {
-  layer_norm<bf16>(own, trace, refs, count, width, weight, bias, epsilon, out);
-}
-
-// launch: as layer_norm_f32
-extern "C" __global__ void __launch_bounds__(256) layer_norm_f16(
-    View<const float> own,
-    View<const float> trace,
-    const uint32_t *__restrict__ refs,
-    uint32_t count,
-    uint32_t width,
-    const float *__restrict__ weight,
-    const float *__restrict__ bias,
-    float epsilon,
-    View<f16> out) {
-  layer_norm<f16>(own, trace, refs, count, width, weight, bias, epsilon, out);
-}
+KERNEL(ROW_THREADS, 4) layer_norm_f32(const __grid_constant__ LayerNormArgs<float> a) { layer_norm(a); }
+KERNEL(ROW_THREADS, 4) layer_norm_bf16(const __grid_constant__ LayerNormArgs<bf16> a) { layer_norm(a); }
+KERNEL(ROW_THREADS, 4) layer_norm_f16(const __grid_constant__ LayerNormArgs<f16> a) { layer_norm(a); }
 
 // ---- its parts --------------------------------------------------------------------------------
 
-// Row i of scale, one number = √(σ² + ε) of row refs[i].
-// launch: block 256, grid ⌈count / 8⌉, no dynamic shared memory
-extern "C" __global__ void __launch_bounds__(256) layer_norm_scale(
-    View<const float> own,
-    View<const float> trace,
-    const uint32_t *__restrict__ refs,
-    uint32_t count,
-    uint32_t width,
-    float epsilon,
-    View<float> scale) {
+// Row i of scale, one number = √(σ² + ε) of row i of the input.
+KERNEL(ROW_THREADS, 4) layer_norm_scale(const __grid_constant__ LayerNormArgs<float> a) {
   uint32_t i = warp_row();
-  if (i >= count) return;
-  RowOf<const float> row = row_of(own, trace, refs[i]);
-  bool vectors = width % 4 == 0 && in_vectors<4>(own) && in_vectors<4>(trace);
-  with_form(vectors, width, [&](auto whole, auto held) {
-    Share<whole.is, held.is> share(row, width);
-    float result = share.scale(share.mean(), epsilon);
-    if (threadIdx.x % WARP == 0) *scale.at(i, 0) = result;
+  if (i >= a.count) return;
+  RowOf<const float> row = row_of(a.input, i);
+  bool vectors = a.width % 4 == 0 && in_vectors<4>(a.input);
+  with_form(vectors, a.width, [&](auto whole, auto held) {
+    Share<whole.is, held.is> share(row, a.width);
+    float result = share.scale(share.mean(), a.epsilon);
+    if (threadIdx.x % WARP == 0) *RowOf<float>(a.scale, i).at(0) = result;
   });
 }
 
-// Row i of out = (x − μ) · (1 / row i of scale), x being row refs[i] and μ its mean.
-// launch: block 256, grid ⌈count / 8⌉, no dynamic shared memory
-extern "C" __global__ void __launch_bounds__(256) layer_norm_normalize(
-    View<const float> own,
-    View<const float> trace,
-    const uint32_t *__restrict__ refs,
-    View<const float> scale,
-    uint32_t count,
-    uint32_t width,
-    View<float> out) {
+// Row i of out = (x − μ) · (1 / row i of scale), x being row i of the input and μ its mean.
+KERNEL(ROW_THREADS, 4) layer_norm_normalize(const __grid_constant__ LayerNormArgs<float> a) {
   uint32_t i = warp_row();
-  if (i >= count) return;
-  RowOf<const float> row = row_of(own, trace, refs[i]);
-  RowOf<float> to(out, i);
-  bool vectors = width % 4 == 0 && in_vectors<4>(own) && in_vectors<4>(trace) && in_vectors<4>(out);
-  with_form(vectors, width, [&](auto whole, auto held) {
-    Share<whole.is, held.is> share(row, width);
+  if (i >= a.count) return;
+  RowOf<const float> row = row_of(a.input, i);
+  RowOf<float> to(a.out, i);
+  bool vectors = a.width % 4 == 0 && in_vectors<4>(a.input) && in_vectors<4>(a.out);
+  with_form(vectors, a.width, [&](auto whole, auto held) {
+    Share<whole.is, held.is> share(row, a.width);
     float mean = share.mean();
-    float inverse = 1.0f / *scale.at(i, 0);
+    float inverse = 1.0f / *RowOf<float>(a.scale, i).at(0);
     share.each([&](uint32_t column, const Vector<float, 4> &x) {
       Vector<float, 4> y;
 #pragma unroll
       for (uint32_t j = 0; j < 4; ++j) y.at[j] = normalize(x.at[j], mean, inverse);
-      store<whole.is>(y, to, column, width);
+      store<whole.is>(y, to, column, a.width);
     });
   });
 }
 
+// Row i of out = row i of the input · weight + bias.
 template <class T>
-DEVICE void layer_norm_affine(const View<const float> &normalized, const float *weight,
-                              const float *bias, uint32_t count, uint32_t width,
-                              const View<T> &out) {
+DEVICE void layer_norm_affine(const LayerNormArgs<T> &a) {
   uint32_t i = warp_row();
-  if (i >= count) return;
-  RowOf<const float> row(normalized, i);
-  RowOf<T> to(out, i);
-  bool vectors = width % 4 == 0 && in_vectors<4>(normalized) && in_vectors<4>(out) &&
-                 aligned_16(weight) && aligned_16(bias);
+  if (i >= a.count) return;
+  RowOf<const float> row(a.input.own, i);
+  RowOf<T> to(a.out, i);
+  const Fixed<float> weight{a.weight}, bias{a.bias};
+  bool vectors = a.width % 4 == 0 && in_vectors<4>(a.input.own) && in_vectors<4>(a.out) &&
+                 aligned_16(a.weight) && aligned_16(a.bias);
   auto body = [&](auto whole) {
 #pragma unroll 2
-    for (uint32_t column = threadIdx.x % WARP * 4; column < width; column += STEP) {
+    for (uint32_t column = threadIdx.x % WARP * 4; column < a.width; column += STRIP) {
       Vector<float, 4> x, w, b;
-      load<whole.is>(x, row, column, width);
-      load<whole.is>(w, Plain<const float>{weight}, column, width);
-      load<whole.is>(b, Plain<const float>{bias}, column, width);
+      load<whole.is>(x, row, column, a.width);
+      load<whole.is>(w, weight, column, a.width);
+      load<whole.is>(b, bias, column, a.width);
       Vector<T, 4> y;
 #pragma unroll
       for (uint32_t j = 0; j < 4; ++j) narrow(affine(x.at[j], w.at[j], b.at[j]), y.at[j]);
-      store<whole.is>(y, to, column, width);
+      store<whole.is>(y, to, column, a.width);
     }
   };
   if (vectors)
@@ -250,36 +195,12 @@ DEVICE void layer_norm_affine(const View<const float> &normalized, const float *
     body(Constant<false>());
 }
 
-// Row i of out = row i of normalized · weight + bias.
-// launch: block 256, grid ⌈count / 8⌉, no dynamic shared memory
-extern "C" __global__ void __launch_bounds__(256) layer_norm_affine_f32(
-    View<const float> normalized,
-    const float *__restrict__ weight,
-    const float *__restrict__ bias,
-    uint32_t count,
-    uint32_t width,
-    View<float> out) {
-  layer_norm_affine<float>(normalized, weight, bias, count, width, out);
+KERNEL(ROW_THREADS) layer_norm_affine_f32(const __grid_constant__ LayerNormArgs<float> a) {
+  layer_norm_affine(a);
 }
-
-// launch: as layer_norm_affine_f32
-extern "C" __global__ void __launch_bounds__(256) layer_norm_affine_bf16(
-    View<const float> normalized,
-    const float *__restrict__ weight,
-    const float *__restrict__ bias,
-    uint32_t count,
-    uint32_t width,
-    View<bf16> out) {
-  layer_norm_affine<bf16>(normalized, weight, bias, count, width, out);
+KERNEL(ROW_THREADS) layer_norm_affine_bf16(const __grid_constant__ LayerNormArgs<bf16> a) {
+  layer_norm_affine(a);
 }
-
-// launch: as layer_norm_affine_f32
-extern "C" __global__ void __launch_bounds__(256) layer_norm_affine_f16(
-    View<const float> normalized,
-    const float *__restrict__ weight,
-    const float *__restrict__ bias,
-    uint32_t count,
-    uint32_t width,
-    View<f16> out) {
-  layer_norm_affine<f16>(normalized, weight, bias, count, width, out);
+KERNEL(ROW_THREADS) layer_norm_affine_f16(const __grid_constant__ LayerNormArgs<f16> a) {
+  layer_norm_affine(a);
 }

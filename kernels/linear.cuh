@@ -1,7 +1,7 @@
 // out = epilogue(input · W + bias), the product being gemm.cuh's. Twin of src/backend/cpu/linear.rs.
 //
-//     x = sum + bias[first + n]                            in f32
-//     none:        out = x rounded to the output's type
+//     x = sum + bias[n]                                    in f32
+//     plain:       out = x rounded to the output's type
 //     activate:    out = f(x rounded to the input's type), rounded: what stores x and activates it
 //                  afterwards gives the same bits
 //     residual:    out = residual + x
@@ -13,24 +13,11 @@
 #include "activation.cuh"
 #include "gemm.cuh"
 
-constexpr uint32_t ACTIVATE = 1, RESIDUAL = 2;
-
-// What becomes of a sum.
-template <class TO>
-struct Epilogue {
-  const float *bias; // null: none
-  uint32_t kind;
-  uint32_t activation;
-  View<const float> residual, residual_trace;
-  const uint32_t *residual_refs;
-  View<TO> out;
-  uint32_t out_column;      // of n = 0
-  const uint32_t *out_rows; // null: result m goes to row m
-};
-
-// Bytes of shared memory behind the stages: input rows, output rows and residual rows of the tile.
+// Bytes of shared memory: stages, and behind them input rows, output rows and residual rows of the tile.
 template <class G>
 constexpr uint32_t LINEAR_SHARED = G::PIPELINE + 3 * G::TILE_ROWS * 4;
+static_assert(LINEAR_SHARED<Large<FFMA>> == LARGE_SHARED);
+static_assert(LINEAR_SHARED<Small<FFMA>> == SMALL_SHARED);
 
 template <class G, class TO>
 DEVICE void finish(G &product, const Operands<typename G::T> &in, const Epilogue<TO> &to, uint32_t row0,
@@ -48,10 +35,10 @@ DEVICE void finish(G &product, const Operands<typename G::T> &in, const Epilogue
   const uint32_t first_column = column0 + warp % G::WARPS_ACROSS * WIDTH;
   float *slice = reinterpret_cast<float *>(shared) + warp * 16 * STRIDE;
 
-  const bool residual = to.kind == RESIDUAL;
+  const bool residual = to.finish == Finish::RESIDUAL;
   const bool whole = first_column + WIDTH <= in.columns && in_vectors<V>(to.out) &&
                      to.out_column % V == 0 &&
-                     (!residual || (in_vectors<4>(to.residual) && in_vectors<4>(to.residual_trace)));
+                     (!residual || in_vectors<4>(to.residual));
 
   if (to.bias) {
 #pragma unroll
@@ -59,7 +46,7 @@ DEVICE void finish(G &product, const Operands<typename G::T> &in, const Epilogue
 #pragma unroll
       for (uint32_t e = 0; e < 2; ++e) {
         const uint32_t n = first_column + G::column_of(j, e);
-        const float bias = n < in.columns ? to.bias[in.first + n] : 0.0f;
+        const float bias = n < in.columns ? to.bias[n] : 0.0f;
 #pragma unroll
         for (uint32_t i = 0; i < G::MT; ++i) {
           product.sum[i][j][e] += bias;
@@ -77,7 +64,7 @@ DEVICE void finish(G &product, const Operands<typename G::T> &in, const Epilogue
     for (uint32_t u = 0; u < UNITS; ++u) {
       const uint32_t unit = lane + u * WARP, m = slice_row + unit / ROW_UNITS;
       if (!residual || !whole || row0 + m >= in.count) continue;
-      const RowOf<const float> row = row_of(to.residual, to.residual_trace, refs[m]);
+      const RowOf<const float> row = row_at(to.residual, refs[m]);
 #pragma unroll
       for (uint32_t part = 0; part < V / 4; ++part)
         read_whole(added[u][part],
@@ -92,7 +79,7 @@ DEVICE void finish(G &product, const Operands<typename G::T> &in, const Epilogue
         product.put(i, j, half, slice + (lane / 4 + 8 * half) * STRIDE);
     __syncwarp();
 
-    if (to.kind == ACTIVATE) {
+    if (to.finish == Finish::ACTIVATE) {
       // a loop that is not unrolled: the function's four forms are long
 #pragma unroll 1
       for (uint32_t f = lane; f < 16 * WIDTH / 4; f += WARP) {
@@ -132,8 +119,7 @@ DEVICE void finish(G &product, const Operands<typename G::T> &in, const Epilogue
         const uint32_t r = f / WIDTH, c = f % WIDTH, m = slice_row + r, n = first_column + c;
         if (row0 + m >= in.count || n >= in.columns) continue;
         float x = slice[r * STRIDE + c];
-        if (residual)
-          x = *row_of(to.residual, to.residual_trace, refs[m]).at(to.out_column + n) + x;
+        if (residual) x = *row_at(to.residual, refs[m]).at(to.out_column + n) + x;
         narrow(x, *RowOf<TO>(to.out, places[m]).at(to.out_column + n));
       }
     }
@@ -141,8 +127,10 @@ DEVICE void finish(G &product, const Operands<typename G::T> &in, const Epilogue
 }
 
 template <class G, class TO>
-DEVICE void linear(const Operands<typename G::T> &in, const Epilogue<TO> &to,
-                   unsigned char *shared) {
+DEVICE void linear(const LinearArgs<typename G::T, TO> &a) {
+  DYNAMIC_SHARED(unsigned char, shared);
+  const Operands<typename G::T> &in = a.operands;
+  const Epilogue<TO> &to = a.to;
   const uint32_t row0 = blockIdx.y * G::TILE_ROWS, column0 = blockIdx.x * G::TILE_COLUMNS;
   uint32_t *table = reinterpret_cast<uint32_t *>(shared + G::PIPELINE);
   uint32_t *places = table + G::TILE_ROWS, *refs = places + G::TILE_ROWS;
@@ -150,7 +138,7 @@ DEVICE void linear(const Operands<typename G::T> &in, const Epilogue<TO> &to,
     const uint32_t m = row0 + i;
     const bool there = m < in.count;
     places[i] = there && to.out_rows ? to.out_rows[m] : m;
-    refs[i] = there && to.kind == RESIDUAL ? to.residual_refs[m] : 0;
+    refs[i] = there && to.finish == Finish::RESIDUAL ? to.residual.refs[m] : 0;
   }
   G product;
   product.run(in, row0, column0, shared, table); // whose barriers show `places` and `refs`, too

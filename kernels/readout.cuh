@@ -1,7 +1,7 @@
 // The distribution of the next token, and what is kept of it; the logits never leave the block.
 // Twin of src/backend/cpu/readout.rs.
 //
-// The vocabulary is cut into tiles of 192 columns, whatever the machine and however many rows there
+// The vocabulary is cut into tiles of VOCABULARY_TILE columns, whatever the machine and however many rows there
 // are. Of each tile each row keeps, with l its logits there,
 //
 //     m = max l    s = Σ e^(l − m)    u = Σ e^(l − m) (l − m)    k = Σ e^(b − max b) (b − l)
@@ -20,7 +20,6 @@
 
 #include "gemm.cuh"
 
-constexpr uint32_t VOCABULARY_TILE = 192;
 constexpr uint32_t LANE_COLUMNS = VOCABULARY_TILE / WARP;
 
 // What one tile of the vocabulary says of one row: m, s, u and k.
@@ -38,26 +37,15 @@ DEVICE bool before(uint32_t a, uint32_t i, uint32_t b, uint32_t j) {
   return a > b || (a == b && i < j);
 }
 
-// What the scan of one block is asked.
-struct Scan {
-  const uint32_t *base; // result i's base is result base[i], of the same tile of rows; NONE; null: none has
-  const uint32_t *wanted_first; // wanted logits of result i: wanted_first[i] … wanted_first[i + 1]
-  const uint32_t *wanted_ids;
-  const float *wanted_logits; // from `readout_wanted`
-  uint32_t *above;            // [wanted][tiles]
-  uint32_t top;               // how many are kept a tile, at most 192
-  float *parts;               // [count][tiles] of Part
-  uint32_t *top_ids;          // [count][tiles][top]
-  float *top_logits;
-};
-
 // Bytes of shared memory: stages and later logits, then the table of rows.
 template <class G>
-constexpr uint32_t READOUT_ROWS_AT = G::PIPELINE > G::TILE_ROWS * VOCABULARY_TILE * 4
+constexpr uint32_t SCAN_ROWS_AT = G::PIPELINE > G::TILE_ROWS * VOCABULARY_TILE * 4
                                          ? G::PIPELINE
                                          : G::TILE_ROWS * VOCABULARY_TILE * 4;
 template <class G>
-constexpr uint32_t READOUT_SHARED = READOUT_ROWS_AT<G> + G::TILE_ROWS * 4;
+constexpr uint32_t SCAN_SHARED = SCAN_ROWS_AT<G> + G::TILE_ROWS * 4;
+static_assert(SCAN_SHARED<Large<FFMA>> == LARGE_SCAN_SHARED);
+static_assert(SCAN_SHARED<Wide<FFMA>> == SMALL_SCAN_SHARED);
 
 // Where a row's columns are turned to, so that neither fragments nor rows meet in a bank.
 DEVICE uint32_t turn_of(uint32_t row) { return row % 8 * 8; }
@@ -80,7 +68,8 @@ DEVICE float lane_max(const float (&x)[LANE_COLUMNS]) {
 }
 
 // One warp, one row of one tile of the vocabulary.
-DEVICE void scan_row(const Scan &scan, const float *logits, uint32_t row0, uint32_t row, uint32_t tile,
+template <class T>
+DEVICE void scan_row(const ScanArgs<T> &scan, const float *logits, uint32_t row0, uint32_t row, uint32_t tile,
                      uint32_t tiles, uint32_t width) {
   const uint32_t lane = threadIdx.x % WARP, result = row0 + row, first_id = tile * VOCABULARY_TILE;
   float x[LANE_COLUMNS];
@@ -155,7 +144,9 @@ DEVICE void scan_row(const Scan &scan, const float *logits, uint32_t row0, uint3
 }
 
 template <class G>
-DEVICE void scan(const Operands<typename G::T> &in, const Scan &asked, unsigned char *shared) {
+DEVICE void scan(const ScanArgs<typename G::T> &a) {
+  DYNAMIC_SHARED(unsigned char, shared);
+  const Operands<typename G::T> &in = a.operands;
   static_assert(G::TILE_COLUMNS == VOCABULARY_TILE, "tiles at fixed columns");
   const uint32_t row0 = blockIdx.x * G::TILE_ROWS, tile = blockIdx.y, tiles = gridDim.y;
   const uint32_t first_id = tile * VOCABULARY_TILE;
@@ -164,7 +155,7 @@ DEVICE void scan(const Operands<typename G::T> &in, const Scan &asked, unsigned 
   {
     G product;
     product.run(in, row0, first_id, shared,
-                reinterpret_cast<uint32_t *>(shared + READOUT_ROWS_AT<G>));
+                reinterpret_cast<uint32_t *>(shared + SCAN_ROWS_AT<G>));
 #pragma unroll
     for (uint32_t i = 0; i < G::MT; ++i)
 #pragma unroll
@@ -179,13 +170,15 @@ DEVICE void scan(const Operands<typename G::T> &in, const Scan &asked, unsigned 
   __syncthreads();
   const uint32_t width = in.columns - first_id < VOCABULARY_TILE ? in.columns - first_id : VOCABULARY_TILE;
   for (uint32_t row = warp; row < G::TILE_ROWS && row0 + row < in.count; row += G::THREADS / WARP)
-    scan_row(asked, logits, row0, row, tile, tiles, width);
+    scan_row(a, logits, row0, row, tile, tiles, width);
 }
 
 // The logit of one id for each of `count` input rows, by the scan's arithmetic: the block multiplies 32
 // rows with their 32 ids' unembeddings and keeps the diagonal.
 template <class G>
-DEVICE void wanted(const Operands<typename G::T> &in, float *out, unsigned char *shared) {
+DEVICE void wanted(const WantedArgs<typename G::T> &a) {
+  DYNAMIC_SHARED(unsigned char, shared);
+  const Operands<typename G::T> &in = a.operands;
   const uint32_t row0 = blockIdx.x * G::TILE_ROWS;
   const uint32_t warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   Operands<typename G::T> block = in;
@@ -200,6 +193,6 @@ DEVICE void wanted(const Operands<typename G::T> &in, float *out, unsigned char 
       for (uint32_t e = 0; e < 4; ++e) {
         const uint32_t row = warp / G::WARPS_ACROSS * G::WARP_ROWS + 16 * i + lane / 4 + e / 2 * 8;
         const uint32_t column = warp % G::WARPS_ACROSS * G::WARP_COLUMNS + G::column_of(j, e % 2);
-        if (row == column && row0 + row < in.count) out[row0 + row] = product.sum[i][j][e];
+        if (row == column && row0 + row < in.count) a.logits[row0 + row] = product.sum[i][j][e];
       }
 }

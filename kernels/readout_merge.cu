@@ -29,65 +29,52 @@ struct Whole {
   }
 };
 
-// launch: blocks of 256 (a warp a result), grid ceil(count / 8), no dynamic shared memory.
-// parts [count][tiles][4] and above [wanted][tiles] from the scan; base and wanted_first as there.
-// Writes log_sum_exp[count], entropy[count], divergence[count] (0 where there is no base) and, where
-// wanted_first is not null, ranks[wanted].
-extern "C" __global__ void __launch_bounds__(256) readout_merge(
-    const float *__restrict__ parts, uint32_t tiles, uint32_t count,
-    const uint32_t *__restrict__ base, const uint32_t *__restrict__ wanted_first,
-    const uint32_t *__restrict__ above, double *__restrict__ log_sum_exp,
-    double *__restrict__ entropy, double *__restrict__ divergence, uint32_t *__restrict__ ranks) {
+KERNEL(ROW_THREADS) readout_merge(const __grid_constant__ MergeArgs a) {
+  const uint32_t tiles = a.tiles;
   const uint32_t lane = threadIdx.x % WARP, result = warp_row();
-  if (result >= count) return;
-  const float *own = parts + uint64_t(result) * tiles * 4;
+  if (result >= a.count) return;
+  const float *own = a.parts + uint64_t(result) * tiles * 4;
   const Whole whole(own, tiles);
   const double total = whole.max + log(whole.sum);
 
   double kl = 0.0;
-  const uint32_t of = base ? base[result] : NONE;
+  const uint32_t of = a.base ? a.base[result] : NONE;
   if (of != NONE) {
-    const float *other = parts + uint64_t(of) * tiles * 4;
+    const float *other = a.parts + uint64_t(of) * tiles * 4;
     const Whole clean(other, tiles);
     for (uint32_t t = lane; t < tiles; t += WARP)
       kl += exp(double(other[4 * t + MAX]) - clean.max) * own[4 * t + DIVERGENCE];
     kl = fold_sum(kl) / clean.sum + (total - (clean.max + log(clean.sum)));
   }
   if (lane == 0) {
-    log_sum_exp[result] = total;
-    entropy[result] = log(whole.sum) - whole.weighted / whole.sum;
-    divergence[result] = kl;
+    a.log_sum_exp[result] = total;
+    a.entropy[result] = log(whole.sum) - whole.weighted / whole.sum;
+    a.divergence[result] = kl;
   }
-  if (!wanted_first) return;
-  for (uint32_t w = wanted_first[result]; w < wanted_first[result + 1]; ++w) {
+  if (!a.wanted_first) return;
+  for (uint32_t w = a.wanted_first[result]; w < a.wanted_first[result + 1]; ++w) {
     uint32_t rank = 0;
-    for (uint32_t t = lane; t < tiles; t += WARP) rank += above[uint64_t(w) * tiles + t];
+    for (uint32_t t = lane; t < tiles; t += WARP) rank += a.above[uint64_t(w) * tiles + t];
 #pragma unroll
     for (uint32_t offset = WARP / 2; offset > 0; offset /= 2)
       rank += __shfl_xor_sync(ALL_LANES, rank, offset);
-    if (lane == 0) ranks[w] = rank;
+    if (lane == 0) a.ranks[w] = rank;
   }
 }
 
-// The first `top` of all tiles, from each tile's first `kept` (= min(top, 192)), which are in order.
-// launch: blocks of 256 (a warp a result), grid ceil(count / 8), dynamic shared memory 32 · tiles bytes.
-// Beyond the vocabulary ids are 0xffffffff and logits −∞.
-extern "C" __global__ void __launch_bounds__(256) readout_top(
-    const uint32_t *__restrict__ tile_ids, const float *__restrict__ tile_logits, uint32_t tiles,
-    uint32_t count, uint32_t kept, uint32_t top, uint32_t *__restrict__ ids,
-    float *__restrict__ logits) {
+KERNEL(ROW_THREADS) readout_top(const __grid_constant__ TopArgs a) {
   DYNAMIC_SHARED(uint32_t, shared);
   const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, result = warp_row();
-  if (result >= count) return;
-  uint32_t *taken = shared + warp * tiles; // of each tile; lane l alone sees tiles l, l + 32 …
-  const uint64_t row = uint64_t(result) * tiles * kept;
-  for (uint32_t t = lane; t < tiles; t += WARP) taken[t] = 0;
-  for (uint32_t n = 0; n < top; ++n) {
+  if (result >= a.count) return;
+  uint32_t *taken = shared + warp * a.tiles; // of each tile; lane l alone sees tiles l, l + 32 …
+  const uint64_t row = uint64_t(result) * a.tiles * a.kept;
+  for (uint32_t t = lane; t < a.tiles; t += WARP) taken[t] = 0;
+  for (uint32_t n = 0; n < a.top; ++n) {
     uint32_t best = 0, id = NONE, tile = 0;
-    for (uint32_t t = lane; t < tiles; t += WARP) {
-      if (taken[t] == kept) continue;
-      const uint64_t at = row + t * kept + taken[t];
-      const uint32_t order = sortable(tile_logits[at]), its_id = tile_ids[at];
+    for (uint32_t t = lane; t < a.tiles; t += WARP) {
+      if (taken[t] == a.kept) continue;
+      const uint64_t at = row + t * a.kept + taken[t];
+      const uint32_t order = sortable(a.tile_logits[at]), its_id = a.tile_ids[at];
       if (its_id != NONE && (id == NONE || before(order, its_id, best, id)))
         best = order, id = its_id, tile = t;
     }
@@ -100,12 +87,12 @@ extern "C" __global__ void __launch_bounds__(256) readout_top(
       if (its_id != NONE && (first == NONE || before(other, its_id, best, first)))
         best = other, first = its_id;
     }
-    const uint64_t to = uint64_t(result) * top + n;
+    const uint64_t to = uint64_t(result) * a.top + n;
     if (first == NONE) {
-      if (lane == 0) ids[to] = NONE, logits[to] = -INFINITY;
+      if (lane == 0) a.ids[to] = NONE, a.logits[to] = -INFINITY;
     } else if (own == first) {
-      ids[to] = first;
-      logits[to] = tile_logits[row + tile * kept + taken[tile]];
+      a.ids[to] = first;
+      a.logits[to] = a.tile_logits[row + tile * a.kept + taken[tile]];
       ++taken[tile];
     }
   }

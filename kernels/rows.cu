@@ -4,7 +4,6 @@
 // All are limited by memory: a warp takes a row, 16 bytes a lane, so that a row's place is looked up
 // once and its accesses are contiguous.
 #include "activation.cuh"
-#include "vector.cuh"
 
 // ---- gather and keep --------------------------------------------------------------------------
 
@@ -20,59 +19,21 @@ DEVICE void copy_row(const RowOf<const T> &from, const RowOf<T> &to, uint32_t wi
 }
 
 template <class T>
-DEVICE void gather(const View<const T> &own, const View<const T> &trace, const uint32_t *refs,
-                   uint32_t first, const uint32_t *places, uint32_t count, uint32_t width,
-                   const View<T> &out) {
+DEVICE void gather(const GatherArgs<T> &a) {
   constexpr uint32_t N = WIDE<T>;
   uint32_t i = warp_row();
-  if (i >= count) return;
-  RowOf<const T> from = row_of(own, trace, refs[i]);
-  RowOf<T> to(out, places ? places[i] : first + i);
-  if (width % N == 0 && in_vectors<N>(own) && in_vectors<N>(trace) && in_vectors<N>(out))
-    copy_row<true>(from, to, width);
+  if (i >= a.count) return;
+  RowOf<const T> from = row_of(a.rows, i);
+  RowOf<T> to(a.out, a.places ? a.places[i] : i);
+  if (a.width % N == 0 && in_vectors<N>(a.rows) && in_vectors<N>(a.out))
+    copy_row<true>(from, to, a.width);
   else
-    copy_row<false>(from, to, width);
+    copy_row<false>(from, to, a.width);
 }
 
-// Row (places ? places[i] : first + i) of out = row refs[i]. Serves gather, and keep by `places`.
-// launch: block 256, grid ⌈count / 8⌉, no dynamic shared memory
-extern "C" __global__ void __launch_bounds__(256) gather_f32(
-    View<const float> own,
-    View<const float> trace,
-    const uint32_t *__restrict__ refs,
-    uint32_t first,
-    const uint32_t *__restrict__ places,
-    uint32_t count,
-    uint32_t width,
-    View<float> out) {
-  gather<float>(own, trace, refs, first, places, count, width, out);
-}
-
-// launch: as gather_f32
-extern "C" __global__ void __launch_bounds__(256) gather_bf16(
-    View<const bf16> own,
-    View<const bf16> trace,
-    const uint32_t *__restrict__ refs,
-    uint32_t first,
-    const uint32_t *__restrict__ places,
-    uint32_t count,
-    uint32_t width,
-    View<bf16> out) {
-  gather<bf16>(own, trace, refs, first, places, count, width, out);
-}
-
-// launch: as gather_f32
-extern "C" __global__ void __launch_bounds__(256) gather_f16(
-    View<const f16> own,
-    View<const f16> trace,
-    const uint32_t *__restrict__ refs,
-    uint32_t first,
-    const uint32_t *__restrict__ places,
-    uint32_t count,
-    uint32_t width,
-    View<f16> out) {
-  gather<f16>(own, trace, refs, first, places, count, width, out);
-}
+KERNEL(ROW_THREADS) gather_f32(const __grid_constant__ GatherArgs<float> a) { gather(a); }
+KERNEL(ROW_THREADS) gather_bf16(const __grid_constant__ GatherArgs<bf16> a) { gather(a); }
+KERNEL(ROW_THREADS) gather_f16(const __grid_constant__ GatherArgs<f16> a) { gather(a); }
 
 // ---- sums -------------------------------------------------------------------------------------
 
@@ -90,35 +51,22 @@ DEVICE void add_row(const RowOf<const float> &a, const RowOf<const float> &b, co
   }
 }
 
-// Row i of out = row a_refs[i] of a + row b_refs[i] of b.
-// launch: block 256, grid ⌈count / 8⌉, no dynamic shared memory
-extern "C" __global__ void __launch_bounds__(256) add(
-    View<const float> a_own,
-    View<const float> a_trace,
-    const uint32_t *__restrict__ a_refs,
-    View<const float> b_own,
-    View<const float> b_trace,
-    const uint32_t *__restrict__ b_refs,
-    uint32_t count,
-    uint32_t width,
-    View<float> out) {
+KERNEL(ROW_THREADS) add(const __grid_constant__ AddArgs a) {
   uint32_t i = warp_row();
-  if (i >= count) return;
-  RowOf<const float> a = row_of(a_own, a_trace, a_refs[i]);
-  RowOf<const float> b = row_of(b_own, b_trace, b_refs[i]);
-  RowOf<float> to(out, i);
-  if (width % 4 == 0 && in_vectors<4>(a_own) && in_vectors<4>(a_trace) && in_vectors<4>(b_own) &&
-      in_vectors<4>(b_trace) && in_vectors<4>(out))
-    add_row<true>(a, b, to, width);
+  if (i >= a.count) return;
+  RowOf<const float> x = row_of(a.a, i), y = row_of(a.b, i);
+  RowOf<float> to(a.out, i);
+  if (a.width % 4 == 0 && in_vectors<4>(a.a) && in_vectors<4>(a.b) && in_vectors<4>(a.out))
+    add_row<true>(x, y, to, a.width);
   else
-    add_row<false>(a, b, to, width);
+    add_row<false>(x, y, to, a.width);
 }
 
 // ---- activation functions ---------------------------------------------------------------------
 
 template <bool whole, class T>
 DEVICE void activate_row(const RowOf<const T> &from, const RowOf<T> &to, uint32_t width,
-                         uint32_t activation) {
+                         Activation activation) {
   constexpr uint32_t N = WIDE<T>;
   for (uint32_t column = threadIdx.x % WARP * N; column < width; column += WARP * N) {
     Vector<T, N> x;
@@ -130,62 +78,23 @@ DEVICE void activate_row(const RowOf<const T> &from, const RowOf<T> &to, uint32_
 }
 
 template <class T>
-DEVICE void activate_rows(const View<const T> &pre, const uint32_t *rows, uint32_t count,
-                          uint32_t width, uint32_t activation, const View<T> &out) {
+DEVICE void activate_rows(const ActivateArgs<T> &a) {
   constexpr uint32_t N = WIDE<T>;
   uint32_t i = warp_row();
-  if (i >= count) return;
-  RowOf<const T> from(pre, rows[i]);
-  RowOf<T> to(out, i);
-  if (width % N == 0 && in_vectors<N>(pre) && in_vectors<N>(out))
-    activate_row<true>(from, to, width, activation);
+  if (i >= a.count) return;
+  RowOf<const T> from(a.pre, a.rows[i]);
+  RowOf<T> to(a.out, i);
+  if (a.width % N == 0 && in_vectors<N>(a.pre) && in_vectors<N>(a.out))
+    activate_row<true>(from, to, a.width, a.activation);
   else
-    activate_row<false>(from, to, width, activation);
+    activate_row<false>(from, to, a.width, a.activation);
 }
 
-// Row i of out = activation of row rows[i] of pre; codes in activation.cuh.
-// launch: block 256, grid ⌈count / 8⌉, no dynamic shared memory
-extern "C" __global__ void __launch_bounds__(256) activate_f32(
-    View<const float> pre,
-    const uint32_t *__restrict__ rows,
-    uint32_t count,
-    uint32_t width,
-    uint32_t activation,
-    View<float> out) {
-  activate_rows<float>(pre, rows, count, width, activation, out);
-}
-
-// launch: as activate_f32
-extern "C" __global__ void __launch_bounds__(256) activate_bf16(
-    View<const bf16> pre,
-    const uint32_t *__restrict__ rows,
-    uint32_t count,
-    uint32_t width,
-    uint32_t activation,
-    View<bf16> out) {
-  activate_rows<bf16>(pre, rows, count, width, activation, out);
-}
-
-// launch: as activate_f32
-extern "C" __global__ void __launch_bounds__(256) activate_f16(
-    View<const f16> pre,
-    const uint32_t *__restrict__ rows,
-    uint32_t count,
-    uint32_t width,
-    uint32_t activation,
-    View<f16> out) {
-  activate_rows<f16>(pre, rows, count, width, activation, out);
-}
+KERNEL(ROW_THREADS) activate_f32(const __grid_constant__ ActivateArgs<float> a) { activate_rows(a); }
+KERNEL(ROW_THREADS) activate_bf16(const __grid_constant__ ActivateArgs<bf16> a) { activate_rows(a); }
+KERNEL(ROW_THREADS) activate_f16(const __grid_constant__ ActivateArgs<f16> a) { activate_rows(a); }
 
 // ---- comparison -------------------------------------------------------------------------------
-
-// Two stretches of rows of two matrices of a list. Mirrors `Comparison` in src/backend/cuda.
-struct Comparison {
-  uint32_t a_matrix, a_row, a_column;
-  uint32_t b_matrix, b_row, b_column;
-  uint32_t length;
-  uint32_t _pad;
-};
 
 DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
 DEVICE uint32_t bits_of(bf16 x) { return x.bits; }
@@ -208,13 +117,12 @@ DEVICE uint32_t differing_bits(const RowOf<const T> &a, uint32_t a_column, const
 }
 
 template <class T>
-DEVICE void same(const Comparison *list, const View<const T> *matrices, uint32_t count,
-                 uint32_t *flags) {
+DEVICE void same(const SameArgs<T> &args) {
   constexpr uint32_t N = WIDE<T>;
   uint32_t i = warp_row();
-  if (i >= count) return;
-  Comparison c = list[i];
-  View<const T> a = matrices[c.a_matrix], b = matrices[c.b_matrix];
+  if (i >= args.count) return;
+  Comparison c = args.pairs[i];
+  View<const T> a = args.matrices[c.a_matrix], b = args.matrices[c.b_matrix];
   RowOf<const T> x(a, c.a_row), y(b, c.b_row);
   uint32_t different;
   if ((c.a_column | c.b_column | c.length) % N == 0 && in_vectors<N>(a) && in_vectors<N>(b))
@@ -224,33 +132,9 @@ DEVICE void same(const Comparison *list, const View<const T> *matrices, uint32_t
 #pragma unroll
   for (uint32_t offset = WARP / 2; offset > 0; offset /= 2)
     different |= __shfl_xor_sync(ALL_LANES, different, offset);
-  if (threadIdx.x % WARP == 0) flags[i] = different == 0;
+  if (threadIdx.x % WARP == 0) args.flags[i] = different == 0;
 }
 
-// flags[i] = 1 if the two stretches of list[i] are equal bit for bit (−0 ≠ 0, NaN = NaN), else 0.
-// launch: block 256, grid ⌈count / 8⌉, no dynamic shared memory
-extern "C" __global__ void __launch_bounds__(256) same_f32(
-    const Comparison *__restrict__ list,
-    const View<const float> *__restrict__ matrices,
-    uint32_t count,
-    uint32_t *__restrict__ flags) {
-  same<float>(list, matrices, count, flags);
-}
-
-// launch: as same_f32
-extern "C" __global__ void __launch_bounds__(256) same_bf16(
-    const Comparison *__restrict__ list,
-    const View<const bf16> *__restrict__ matrices,
-    uint32_t count,
-    uint32_t *__restrict__ flags) {
-  same<bf16>(list, matrices, count, flags);
-}
-
-// launch: as same_f32
-extern "C" __global__ void __launch_bounds__(256) same_f16(
-    const Comparison *__restrict__ list,
-    const View<const f16> *__restrict__ matrices,
-    uint32_t count,
-    uint32_t *__restrict__ flags) {
-  same<f16>(list, matrices, count, flags);
-}
+KERNEL(ROW_THREADS) same_f32(const __grid_constant__ SameArgs<float> a) { same(a); }
+KERNEL(ROW_THREADS) same_bf16(const __grid_constant__ SameArgs<bf16> a) { same(a); }
+KERNEL(ROW_THREADS) same_f16(const __grid_constant__ SameArgs<f16> a) { same(a); }

@@ -99,9 +99,9 @@ pub fn time_sweep<B: Backend>(
     let start = Instant::now();
     let limits = Limits {
         top: 1,
-        ..Limits::new(memory, stop)
+        ..Limits::new(memory).until(stop)
     };
-    let outcome = execute::execute(backend, std::slice::from_ref(runs), &limits)?;
+    let outcome = Outcome::of(backend, std::slice::from_ref(runs), &limits)?;
     let seconds = start.elapsed().as_secs_f64();
     Ok((plan, outcome, backend.executed_flops() - before, seconds))
 }

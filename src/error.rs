@@ -64,6 +64,12 @@ pub enum Error {
     /// Standard output went away or is full.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] std::io::Error),
+    /// A file that cannot be written or read.
+    #[error(transparent)]
+    File(#[from] crate::files::error::FileError),
+    /// Interrupted when some rows had been printed.
+    #[error("interrupted; the table on standard output is not whole")]
+    CutShort,
     /// A result file or a plot.
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
@@ -75,6 +81,7 @@ impl Error {
         match self {
             Error::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
             Error::Report(error) => error.is_broken_pipe(),
+            Error::File(error) => error.is_broken_pipe(),
             _ => false,
         }
     }
@@ -87,6 +94,7 @@ impl Error {
             self,
             Error::Execute(ExecuteError::Interrupted)
                 | Error::EdgePatching(EdgePatchingError::Execute(ExecuteError::Interrupted))
+                | Error::CutShort
         )
     }
 }

@@ -21,6 +21,7 @@ pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod data;
+pub mod engine;
 pub mod error;
 pub mod execute;
 pub mod files;

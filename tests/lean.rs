@@ -11,7 +11,7 @@
 )))]
 
 #[allow(dead_code)] // of the commands' tests, which use all of it
-#[path = "cli/lab.rs"]
+#[path = "common/lab.rs"]
 mod lab;
 
 use std::path::Path;

@@ -31,13 +31,13 @@ pub struct Preset {
     /// What is patched, in the order of the array.
     pub components: &'static [Component],
     /// Axes of the array, the slowest first.
-    pub axes: &'static [Axis],
+    pub axes: &'static [PresetAxis],
 }
 
 /// What an axis of a preset's array runs over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // the names are the documentation
-pub enum Axis {
+pub enum PresetAxis {
     Component,
     Layer,
     Position,
@@ -48,9 +48,9 @@ pub enum Axis {
     Source,
 }
 
-use Axis as A;
+use PresetAxis as A;
 
-impl Axis {
+impl PresetAxis {
     /// As files spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -64,9 +64,9 @@ impl Axis {
     }
 }
 
-const LAYER_POSITION: &[Axis] = &[A::Layer, A::Position];
-const BY_POSITION: &[Axis] = &[A::Layer, A::Position, A::Head];
-const ALL_POSITIONS: &[Axis] = &[A::Layer, A::Head];
+const LAYER_POSITION: &[PresetAxis] = &[A::Layer, A::Position];
+const BY_POSITION: &[PresetAxis] = &[A::Layer, A::Position, A::Head];
+const ALL_POSITIONS: &[PresetAxis] = &[A::Layer, A::Head];
 const HEAD: [Component; 5] = [
     C::HeadAttentionValueOutput,
     C::HeadQueryOutput,
@@ -80,7 +80,7 @@ const PRESETS: [Preset; 18] = {
     const fn preset(
         name: &'static str,
         components: &'static [Component],
-        axes: &'static [Axis],
+        axes: &'static [PresetAxis],
     ) -> Preset {
         Preset {
             name,
@@ -184,7 +184,7 @@ impl FromStr for Preset {
 
 /// Where a run stands in a preset's array, along each of the preset's axes: an index into what was
 /// asked for (layer 3 of `--layers 2,3` is 1).
-pub type Cell = Vec<usize>;
+pub type GridIndex = Vec<usize>;
 
 impl Preset {
     /// Whether each run patches all positions.
@@ -212,7 +212,7 @@ impl Preset {
         grid: &Grid,
         config: &Config,
         spots: &[Spot],
-    ) -> Result<(Vec<Run>, Vec<Cell>), GridError> {
+    ) -> Result<(Vec<Run>, Vec<GridIndex>), GridError> {
         let together = [together(spots)];
         let spots = match self.is_of_all_positions() {
             true => &together,
@@ -236,8 +236,8 @@ impl Preset {
         }
         let (mut all, mut places) = (Vec::with_capacity(runs.len()), Vec::new());
         for (run, (component, layer, head, spot)) in runs.into_iter().zip(cells) {
-            let place = |key: usize| -> Cell {
-                let along = |axis: &Axis| match axis {
+            let place = |key: usize| -> GridIndex {
+                let along = |axis: &PresetAxis| match axis {
                     A::Component => component,
                     A::Layer => layer,
                     A::Head => head,

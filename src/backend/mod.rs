@@ -25,7 +25,7 @@ use crate::site::Stage;
 pub use crate::site::wiring::{Embedding, Norm, Weight};
 
 /// In what numbers activations are computed. The residual stream is f32 in all but [`Self::F64`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// Single precision throughout: on a GPU, tensor cores by splitting where that is faster.
     F32,
@@ -267,6 +267,9 @@ pub trait Backend: Sync {
     /// Numbers that overwrites read, on the device.
     type Constants: Send + Sync;
 
+    /// Readouts that are on their way.
+    type Readouts;
+
     /// The model's shape.
     fn config(&self) -> &Config;
 
@@ -400,6 +403,8 @@ pub trait Backend: Sync {
     /// and top-k; the logits are never stored. Wanted logits that are computed once more for their
     /// ranks are no part of [`Backend::executed_flops`].
     ///
+    /// The device may still be at work when this returns: [`Backend::finish`] waits.
+    ///
     /// # Errors
     ///
     /// [`DeviceError`], its own or of what was queued before.
@@ -408,7 +413,14 @@ pub trait Backend: Sync {
         input: &Self::Matrix,
         rows: usize,
         spec: &ReadoutSpec,
-    ) -> Result<Vec<Readout>, DeviceError>;
+    ) -> Result<Self::Readouts, DeviceError>;
+
+    /// Waits for readouts, one for each row that was read out.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] of the work that they came from.
+    fn finish(&self, readouts: Self::Readouts) -> Result<Vec<Readout>, DeviceError>;
 
     /// Floating-point operations executed so far, counted where they are executed: multiply-adds
     /// of linear layers, bases, attention and unembedding, two each.

@@ -1,6 +1,5 @@
 //! `headlight cache`: clean activations of a prompt as a safetensors file.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,15 +7,14 @@ use clap::Args;
 
 use super::files::Files;
 use super::prompts::OnePrompt;
-use super::setup::{Setup, Task};
-use super::{Global, note};
+use super::setup::Setup;
+use super::{Global, collect};
 use crate::ask::grid::{Span, by_layer};
-use crate::backend::Backend;
 use crate::check::check_pair;
 use crate::error::Error;
-use crate::execute::activations::{Activation, activations};
+use crate::execute::activations::Activation;
 use crate::prompt::pair::Pair;
-use crate::report::{check_activations, write_activations};
+use crate::report::{Activations, check_activations};
 use crate::site::{Component, Site};
 
 /// Flags of `cache`.
@@ -47,57 +45,29 @@ impl Cache {
             .map(|name| name.trim().parse::<Site>())
             .collect::<Result<Vec<_>, _>>()?;
         let setup = Setup::quiet(global)?;
-        let ids = self.prompt.tokens(&setup)?;
-        check_pair(
-            &Pair {
-                base: ids.clone(),
-                ..Pair::default()
-            },
-            &setup.model.config,
-        )?;
-        let sites: Vec<(Component, Option<usize>)> =
-            by_layer(&sites, &self.layers, &setup.model.config)?
-                .into_iter()
-                .flat_map(|(component, layers)| {
-                    layers.into_iter().map(move |layer| (component, layer))
-                })
-                .collect();
+        let (engine, config) = (&setup.engine, &setup.engine.model().config);
+        let ids = self.prompt.tokens(engine)?;
+        let pair = Pair {
+            base: ids.clone(),
+            ..Pair::default()
+        };
+        check_pair(&pair, config)?;
+        let by_layer = by_layer(&sites, &self.layers, config)?.into_iter();
+        let sites = by_layer.flat_map(|(component, layers)| {
+            layers.into_iter().map(move |layer| (component, layer))
+        });
+        let sites: Vec<(Component, Option<usize>)> = sites.collect();
         setup.announce();
-        let kept = setup.on_device(Export {
-            setup: &setup,
-            ids: &ids,
-            sites: &sites,
-        })?;
-        let named: Vec<_> = kept
-            .iter()
-            .map(|a| (a.name.clone(), &a.shape[..], &a.values[..]))
-            .collect();
-        let about = HashMap::from([
-            ("format".to_owned(), "pt".to_owned()),
-            ("model".to_owned(), setup.model.name.clone()),
-            ("ids".to_owned(), format!("{ids:?}")),
-        ]);
-        write_activations(&self.out, &named, about)?;
-        note(format_args!(
-            "wrote {} tensors to {}",
-            kept.len(),
-            self.out.display()
-        ));
+        let mut kept = Activations::new(&self.out);
+        for Activation {
+            name,
+            shape,
+            values,
+        } in engine.cache(&ids, &sites)?
+        {
+            kept.add(name, shape, &values)?;
+        }
+        collect::write(engine, kept, ("ids", format!("{ids:?}")))?;
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-struct Export<'a> {
-    setup: &'a Setup,
-    ids: &'a [u32],
-    sites: &'a [(Component, Option<usize>)],
-}
-
-impl Task for Export<'_> {
-    type Output = Vec<Activation>;
-
-    fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<Vec<Activation>, Error> {
-        let limits = self.setup.limits(memory);
-        Ok(activations(backend, self.ids, self.sites, &limits)?)
     }
 }

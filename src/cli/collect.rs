@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::note;
-use super::setup::Setup;
+use crate::engine::Engine;
 use crate::error::Error;
-use crate::execute::Outcome;
 use crate::patch::Op;
 use crate::prompt::pair::PairRuns;
-use crate::report::{check_activations, write_activations};
+use crate::report::{Activations, check_activations};
 
 /// Where collected activations go.
 #[derive(Debug, Args)]
@@ -45,29 +44,30 @@ impl CollectFile {
         }
     }
 
-    /// Writes what was collected.
-    pub fn write(&self, setup: &Setup, outcome: &Outcome) -> Result<(), Error> {
-        let Some(path) = &self.collect else {
-            return Ok(());
-        };
-        let mut named = Vec::new();
-        for (p, pair) in outcome.pairs.iter().enumerate() {
-            for found in &pair.collected {
-                let name = format!("{p}.{}.{}", found.run, found.patch);
-                named.push((name, &found.shape[..], &found.values[..]));
-            }
-        }
-        let about = HashMap::from([
-            ("format".to_owned(), "pt".to_owned()),
-            ("model".to_owned(), setup.model.name.clone()),
-            ("tensors".to_owned(), "pair.run.patch".to_owned()),
-        ]);
-        write_activations(path, &named, about)?;
-        note(format_args!(
-            "wrote {} tensors to {}",
-            named.len(),
-            path.display()
-        ));
-        Ok(())
+    /// What is collected, if it goes somewhere.
+    pub fn activations(&self) -> Option<Activations<'_>> {
+        self.collect.as_deref().map(Activations::new)
     }
+
+    /// Writes what was collected.
+    pub fn write(&self, engine: &Engine, found: Activations<'_>) -> Result<(), Error> {
+        write(engine, found, ("tensors", "pair.run.patch".to_owned()))
+    }
+}
+
+/// Writes activations, with what they are of, and says so.
+pub fn write(
+    engine: &Engine,
+    activations: Activations<'_>,
+    (what, of): (&str, String),
+) -> Result<(), Error> {
+    let about = HashMap::from([
+        ("format".to_owned(), "pt".to_owned()),
+        ("model".to_owned(), engine.model().name.clone()),
+        (what.to_owned(), of),
+    ]);
+    let (count, path) = (activations.count(), activations.path().to_owned());
+    activations.write(about)?;
+    note(format_args!("wrote {count} tensors to {}", path.display()));
+    Ok(())
 }

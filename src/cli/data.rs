@@ -4,14 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::known::{Asked, otherwise};
 use super::note;
 use super::prompts::Answers;
-use super::setup::Setup;
 use crate::data;
-use crate::data::{DataError, Example, Reading, Resolved, RowError, with_bos};
+use crate::engine::{Engine, Fallback, Pairs, RowOptions};
 use crate::error::Error;
-use crate::model::Config;
 use crate::prompt::pair::Pair;
 
 /// Flags of data sets.
@@ -48,24 +45,6 @@ enum Direction {
     Noise,
 }
 
-/// Targets and wrong targets of rows that have none of their own.
-#[derive(Debug, Clone)]
-pub struct Fallback {
-    targets: Vec<u32>,
-    wrong: Vec<u32>,
-    first_token: bool,
-}
-
-impl Fallback {
-    pub fn of(answers: &Answers, setup: &Setup) -> Result<Self, Error> {
-        Ok(Self {
-            targets: answers.targets(setup)?,
-            wrong: answers.wrong(setup)?,
-            first_token: answers.first_token,
-        })
-    }
-}
-
 impl DataFlags {
     /// The data set's rows, if one was named.
     pub fn read(&self) -> Result<Option<data::Rows>, Error> {
@@ -73,118 +52,33 @@ impl DataFlags {
     }
 
     /// A pair that was typed, with the BOS if it was asked for.
-    pub fn begin(&self, mut pair: Pair, config: &Config) -> Result<Pair, Error> {
-        let bos = self.bos(config)?;
-        for ids in std::iter::once(&mut pair.base).chain(&mut pair.source) {
-            *ids = with_bos(std::mem::take(ids), bos).ok_or_else(|| {
-                Error::Usage("a prompt begins with the BOS token already: leave out --bos".into())
-            })?;
-        }
-        Ok(pair)
+    pub fn begin(&self, pair: Pair, engine: &Engine) -> Result<Pair, Error> {
+        engine.begin(pair, self.bos)
     }
 
-    /// How the rows are meant to be read; patches are where they say, and read no source.
-    pub fn reading<'a>(
+    /// The rows as pairs; `answers` are those of rows that have none of their own.
+    pub fn pairs(
         &self,
-        setup: &'a Setup,
-        fallback: &'a Fallback,
-    ) -> Result<Reading<'a>, Error> {
-        Ok(Reading {
-            model: &setup.model,
+        rows: data::Rows,
+        answers: &Answers,
+        engine: &Engine,
+    ) -> Result<Pairs, Error> {
+        let options = RowOptions {
+            path: self.data.clone().unwrap_or_default(),
             direction: match self.direction {
                 Direction::Denoise => data::Direction::Denoise,
                 Direction::Noise => data::Direction::Noise,
             },
-            bos: self.bos(&setup.model.config)?,
-            first_token: fallback.first_token,
-            targets: &fallback.targets,
-            wrong: &fallback.wrong,
-            targets_optional: false,
-            positions: None,
-            reads_source: false,
-        })
+            bos: self.bos,
+            skip_bad: self.skip_bad,
+            known: self.known,
+            note: |said| note(format_args!("{said}")),
+        };
+        let fallback = Fallback {
+            targets: answers.targets(engine)?,
+            wrong: answers.wrong(engine)?,
+            first_token: answers.first_token,
+        };
+        Ok(Pairs::Rows(rows, options, fallback))
     }
-
-    /// Hands each row on as a pair and returns what becomes of it. The inner error of `visit` is what is
-    /// wrong with the row, which is passed over, as one that cannot be read is, if that was asked for;
-    /// and so is a row that the model answers otherwise.
-    pub fn each<T>(
-        &self,
-        rows: data::Rows,
-        reading: &Reading<'_>,
-        setup: &Setup,
-        mut visit: impl FnMut(&Example, Resolved) -> Result<Result<T, RowError>, Error>,
-    ) -> Result<Vec<T>, Error> {
-        let count = rows.len();
-        let mut bad: Vec<RowError> = Vec::new();
-        let (mut all, mut asked) = (Vec::new(), Vec::new());
-        for row in rows {
-            let done = match row.and_then(|row| Ok((reading.resolve(&row)?, row))) {
-                Ok((resolved, example)) => {
-                    let asks = self
-                        .known
-                        .then(|| Asked::of(&example, &resolved, reading.direction));
-                    visit(&example, resolved)?.map(|done| {
-                        all.push(done);
-                        asked.extend(asks);
-                    })
-                }
-                Err(error) => Err(error),
-            };
-            match done {
-                Ok(()) => {}
-                Err(error) if self.skip_bad => bad.push(error),
-                Err(error) => return Err(DataError::Row(error).into()),
-            }
-        }
-        let path = self.data.clone().unwrap_or_default();
-        if let Some(first) = bad.first() {
-            if bad.len() == count {
-                let first = Box::new(first.clone());
-                return Err(DataError::AllBad { path, count, first }.into());
-            }
-            note(format_args!(
-                "skipped {} of {count} rows of {}; the first: {first}",
-                bad.len(),
-                path.display(),
-            ));
-        }
-        match self.known {
-            true => known(all, &asked, path, setup),
-            false => Ok(all),
-        }
-    }
-
-    /// The token that begins every prompt, if it was asked for.
-    fn bos(&self, config: &Config) -> Result<Option<u32>, Error> {
-        match (self.bos, config.bos) {
-            (false, _) => Ok(None),
-            (true, Some(bos)) => Ok(Some(bos)),
-            (true, None) => Err(Error::Usage(
-                "--bos: the model's config.json names no bos_token_id: leave it out".into(),
-            )),
-        }
-    }
-}
-
-/// What became of the rows that the model answers rightly.
-fn known<T>(all: Vec<T>, asked: &[Asked], path: PathBuf, setup: &Setup) -> Result<Vec<T>, Error> {
-    let (count, otherwise) = (all.len(), otherwise(asked, setup)?);
-    let mut left_out = otherwise.iter().flatten();
-    if let Some(first) = left_out.next() {
-        let others = 1 + left_out.count();
-        if others == count {
-            let first = Box::new(first.clone());
-            return Err(DataError::NoneKnown { path, count, first }.into());
-        }
-        note(format_args!(
-            "left out {others} of {count} rows of {}, which the model answers otherwise; the first: {first}",
-            path.display(),
-        ));
-    }
-    let rows = all.into_iter().zip(otherwise);
-    Ok(rows
-        .filter(|(_, no)| no.is_none())
-        .map(|(row, _)| row)
-        .collect())
 }

@@ -8,22 +8,23 @@ use clap::{Args, Subcommand};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use super::pairs::Where;
-use super::prompts::{Answers, default_targets, token_id};
+use super::prompts::{Answers, token_id};
 use super::setup::Setup;
 use super::{Global, note};
 use crate::ask::grid::Span;
 use crate::check::check_pair;
 use crate::data::{Example, Reading};
+use crate::engine::{Engine, Where};
 use crate::error::Error;
+use crate::files::error::FileError;
+use crate::files::whole::WholeFile;
 use crate::prompt::pair::{Pair, PairRuns, PromptText};
 use crate::prompt::position::Position;
-use crate::pyvene::columns::Part;
+use crate::pyvene::columns::SubspacePart;
 use crate::pyvene::configuration::{Configuration, Representation};
-use crate::pyvene::experiment::{self, Asked, Located, Written};
-use crate::pyvene::state::Tensor;
-use crate::pyvene::steps::{self, Reads, Step, steps};
-use crate::report::WholeFile;
+use crate::pyvene::experiment::{self, ImportContext, Units, Written};
+use crate::pyvene::state::StoredTensor;
+use crate::pyvene::steps::{self, ImportedRun, Reads, steps};
 
 /// Flags of `import`.
 #[derive(Debug, Args)]
@@ -123,7 +124,8 @@ impl Pyvene {
         let (out, beside) = self.out()?;
         drop(WholeFile::create(&out)?);
         let setup = Setup::quiet(global)?;
-        let (base, sources) = self.prompts(&setup)?;
+        let engine = &setup.engine;
+        let (base, sources) = self.prompts(engine)?;
         let wanted = steps::sources(&configuration)?;
         let given = sources.len();
         if given != 1 && given != wanted {
@@ -140,20 +142,20 @@ impl Pyvene {
         };
         for source in &sources {
             pair.source = Some(source.ids.clone());
-            check_pair(&pair, &setup.model.config)?;
+            check_pair(&pair, &engine.model().config)?;
         }
         pair.source = sources.first().map(|s| s.ids.clone());
-        pair.targets = self.answers.targets(&setup)?;
-        check_pair(&pair, &setup.model.config)?;
-        let located = self.located(&setup, &configuration, &steps, &base, &sources)?;
+        pair.targets = self.answers.targets(engine)?;
+        check_pair(&pair, &engine.model().config)?;
+        let located = self.located(engine, &configuration, &steps, &base, &sources)?;
         let file = beside
             .file_name()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let mut asked = Asked {
+        let mut asked = ImportContext {
             model: &global.model,
-            config: &setup.model.config,
+            config: &engine.model().config,
             base: base.text,
             sources: sources.into_iter().map(|s| s.text).collect(),
             targets: Vec::new(),
@@ -169,10 +171,10 @@ impl Pyvene {
                 pair,
                 runs: [].into(),
             }];
-            default_targets(&setup, &mut pairs)?;
+            engine.default_targets(&mut pairs)?;
             [PairRuns { pair, .. }] = pairs;
         }
-        let tokenizer = setup.model.tokenizer.as_ref();
+        let tokenizer = engine.model().tokenizer.as_ref();
         let shown = |id: u32| tokenizer.map_or_else(|| id.to_string(), |t| t.decode_raw(id));
         asked.targets = pair.targets.iter().map(|id| (*id, shown(*id))).collect();
         let written = experiment::write(&configuration, &self.folder, &asked)?;
@@ -224,9 +226,9 @@ impl Pyvene {
         Ok((out, beside))
     }
 
-    fn prompts(&self, setup: &Setup) -> Result<(Given, Vec<Given>), Error> {
+    fn prompts(&self, engine: &Engine) -> Result<(Given, Vec<Given>), Error> {
         let given = |text: PromptText| -> Result<Given, Error> {
-            let ids = text.tokens(&setup.model)?;
+            let ids = text.tokens(engine.model())?;
             Ok(Given { text, ids })
         };
         let ids = self.base_ids.clone().unwrap_or_default();
@@ -244,12 +246,12 @@ impl Pyvene {
     /// Where each representation acts, in the prompts of its run.
     fn located(
         &self,
-        setup: &Setup,
+        engine: &Engine,
         configuration: &Configuration,
-        steps: &[Step],
+        steps: &[ImportedRun],
         base: &Given,
         sources: &[Given],
-    ) -> Result<Vec<Located>, Error> {
+    ) -> Result<Vec<Units>, Error> {
         let all = &configuration.representations;
         let count = all.len();
         for (flag, given) in [
@@ -275,7 +277,7 @@ impl Pyvene {
             steps::PatchedPrompt::Base => Some(base),
             steps::PatchedPrompt::Source(index) => sources.get(index),
         };
-        let mut located = vec![Located::default(); count];
+        let mut located = vec![Units::default(); count];
         for step in steps {
             for &(index, reads) in &step.patches {
                 let read = match reads {
@@ -284,7 +286,7 @@ impl Pyvene {
                 };
                 let here = prompt(step.prompt).map_or(&[][..], |given| &given.ids);
                 let there = read.map(|given| &given.ids[..]);
-                located[index] = self.locate(setup, &all[index], here, there)?;
+                located[index] = self.locate(engine, &all[index], here, there)?;
             }
         }
         Ok(located)
@@ -292,16 +294,16 @@ impl Pyvene {
 
     fn locate(
         &self,
-        setup: &Setup,
+        engine: &Engine,
         made: &Representation,
         here: &[u32],
         there: Option<&[u32]>,
-    ) -> Result<Located, Error> {
+    ) -> Result<Units, Error> {
         let index = made.index;
         let usage = |text: String| Error::Usage(format!("representation {index}: {text}"));
         let place = &made.place;
         let heads = match (place.component.has_heads(), of(&self.heads, index)) {
-            (true, Some(span)) => span.of(setup.model.config.heads, "head")?,
+            (true, Some(span)) => span.of(engine.model().config.heads, "head")?,
             (true, None) => {
                 return Err(usage(format!(
                     "{} has heads, which pyvene does not save: give --heads",
@@ -311,11 +313,11 @@ impl Pyvene {
             (false, _) => Vec::new(),
         };
         let part = match (of(&self.columns, index), of(&self.subspaces, index)) {
-            (Some(span), _) => Some(Part::Columns(span.clone())),
-            (None, Some(Span::Some(list))) => Some(Part::Subspaces(list.clone())),
+            (Some(span), _) => Some(SubspacePart::Columns(span.clone())),
+            (None, Some(Span::Some(list))) => Some(SubspacePart::Subspaces(list.clone())),
             (None, Some(Span::All)) => {
                 let parts = made.partition.as_ref().map_or(0, Vec::len);
-                Some(Part::Subspaces((0..parts).collect()))
+                Some(SubspacePart::Subspaces((0..parts).collect()))
             }
             (None, None) => None,
         };
@@ -343,7 +345,7 @@ impl Pyvene {
                     "it acts at all positions, so both prompts must have as many tokens".into(),
                 ));
             }
-            return Ok(Located {
+            return Ok(Units {
                 heads,
                 positions: (0..here.len()).collect(),
                 source_positions: None,
@@ -368,7 +370,7 @@ impl Pyvene {
         let mut example = Example::of_ids(here.to_vec(), there.map(<[u32]>::to_vec));
         example.positions = Some(positions);
         example.source_positions = source;
-        let reading = Reading::of_positions(&setup.model, None, there.is_some());
+        let reading = Reading::of_positions(engine.model(), None, there.is_some());
         let resolved = reading.resolve(&example);
         let spots = resolved
             .map_err(|e| usage(format!("--positions: {}", e.problem)))?
@@ -385,7 +387,7 @@ impl Pyvene {
                 "--positions names position {twice} twice: name it once"
             )));
         }
-        Ok(Located {
+        Ok(Units {
             heads,
             source_positions: (source_positions != positions).then_some(source_positions),
             positions,
@@ -419,8 +421,7 @@ fn put(written: &Written, out: &Path, beside: &Path) -> Result<(), Error> {
     use std::io::Write;
     let start = |path: &Path, bytes: &[u8]| -> Result<_, Error> {
         let mut file = WholeFile::create(path)?;
-        file.write_all(bytes)
-            .map_err(crate::report::ReportError::write_to(path))?;
+        file.write_all(bytes).map_err(FileError::write_to(path))?;
         Ok(file.sync()?)
     };
     let experiment = start(out, written.toml.as_bytes())?;
@@ -430,7 +431,7 @@ fn put(written: &Written, out: &Path, beside: &Path) -> Result<(), Error> {
     Ok(experiment.rename()?)
 }
 
-fn safetensors(tensors: &[(String, Tensor)]) -> Result<Vec<u8>, Error> {
+fn safetensors(tensors: &[(String, StoredTensor)]) -> Result<Vec<u8>, Error> {
     let data: Vec<Vec<u8>> = tensors
         .iter()
         .map(|(_, tensor)| tensor.values.iter().flat_map(|x| x.to_le_bytes()).collect())

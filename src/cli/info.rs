@@ -2,18 +2,15 @@
 
 use std::process::ExitCode;
 
-use super::device::Choice;
-use super::setup::threads;
+use super::setup::Setup;
 use super::{Global, print};
 use crate::backend::cpu::Instructions;
 use crate::error::Error;
-use crate::model::Checkpoint;
 use crate::text::counted;
 
 pub fn run(global: &Global) -> Result<ExitCode, Error> {
-    let threads = threads(global);
-    let model = Checkpoint::resolve(&global.model)?;
-    let choice = Choice::of(global, &model.config)?;
+    let engine = Setup::quiet(global)?.engine;
+    let (model, threads) = (engine.model(), engine.threads());
     let c = &model.config;
     print(&mut std::io::stdout().lock(), |out| {
         writeln!(out, "model      {}", model.name)?;
@@ -49,10 +46,10 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
             out,
             "cpu        {}, {}",
             counted(threads, "thread"),
-            Instructions::best().name()
+            Instructions::used().name()
         )?;
-        writeln!(out, "gpu        {}", choice.describe_gpu())?;
-        writeln!(out, "would use  {}", choice.describe(threads))
+        writeln!(out, "gpu        {}", engine.device().describe_gpu())?;
+        writeln!(out, "would use  {}", engine.device().describe(threads))
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,14 +7,11 @@ mod bench;
 mod cache;
 mod collect;
 mod data;
-mod device;
 mod edges;
 mod files;
 mod import;
 mod info;
-mod known;
 mod output;
-mod pairs;
 mod path;
 mod picture;
 mod plot;
@@ -30,11 +27,11 @@ mod verify;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use self::device::Wish;
 pub use self::setup::Bytes;
-use crate::backend::Precision;
+use crate::backend;
+use crate::engine::DeviceWish;
 use crate::error::Error;
 
 /// Activation patching on GPT-2: every layer, head and position in one ragged batch.
@@ -66,7 +63,7 @@ pub struct Global {
         default_value = "auto",
         value_name = "auto|cpu|cuda[:N]"
     )]
-    device: Wish,
+    device: DeviceWish,
     /// Precision of activations; f64 is the reference
     #[arg(long, global = true, value_enum, default_value_t = Precision::F32)]
     precision: Precision,
@@ -76,6 +73,33 @@ pub struct Global {
     /// Memory for activations, such as 512M or 2G; a quarter of what is free unless given
     #[arg(long, global = true, value_name = "SIZE")]
     memory: Option<Bytes>,
+}
+
+/// [`backend::Precision`] as a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Precision {
+    /// Single precision throughout: on a GPU, tensor cores by splitting where that is faster
+    F32,
+    /// Double precision: CPU only, the reference
+    F64,
+    /// Linear layers on operands rounded to TensorFloat-32: GPU only
+    Tf32,
+    /// What linear layers and attention read is bfloat16: GPU only
+    Bf16,
+    /// What linear layers and attention read is half precision: GPU only
+    F16,
+}
+
+impl From<Precision> for backend::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::F64 => Self::F64,
+            Precision::Tf32 => Self::Tf32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::F16 => Self::F16,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,24 +1,26 @@
-//! What `sweep`, `path` and `run` read of their runs, and where it goes: files, and text for people.
+//! From a question to its answer's files and to what people see: every command that patches goes this way.
 
+use std::io::{StdoutLock, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 
+use super::collect::CollectFile;
 use super::files::Files;
 use super::picture::Picture;
-use super::print;
 use super::setup::Setup;
-use super::table_file::{TableFile, write_done, write_lost, write_prompts};
-use crate::backend::Readout;
+use super::table_file::{Seen, TableFile, write_done};
+use super::{note, print};
+use crate::engine::{Answer, Form, Question};
 use crate::error::Error;
-use crate::execute::{Outcome, PairOutcome};
-use crate::prompt::pair::{Pair, PairRuns};
-use crate::report::{HeatMap, Patched, ReportError, strongest, write_strongest};
-use crate::results::metric::Metric;
-use crate::results::rows::table;
-use crate::results::summary::summary;
-use crate::results::table::{Provenance, Table};
+use crate::files::error::FileError;
+use crate::report::{self, CsvStream, Drawing, HeatMap, ReportError, TableWriter, write_strongest};
+use crate::results::array::Values;
+use crate::results::averages::Averages;
+use crate::results::rows::{Gather, RunResult};
+use crate::results::strongest::Strongest;
+use crate::results::table::Provenance;
 
 /// Where results go.
 #[derive(Debug, Args)]
@@ -29,14 +31,17 @@ pub struct Output {
     picture: Picture,
 }
 
-/// What was read of some pairs' runs.
-pub struct Results<'a> {
-    pub pairs: &'a [PairRuns],
-    pub outcome: &'a Outcome,
-    pub time: Duration,
-    pub table: Table,
-    /// What a row patches.
-    pub what: Patched,
+/// What a command adds to its question.
+#[derive(Default)]
+pub struct Also<'a> {
+    /// Where arrays go.
+    pub arrays: Option<&'a Path>,
+    /// Where what is collected goes.
+    pub collect: Option<&'a CollectFile>,
+    /// Whether averages over pairs stand beside the table.
+    pub averages: bool,
+    /// Whether pairs without targets get some.
+    pub targets: bool,
     /// What stands under the heat map.
     pub notes: Vec<String>,
 }
@@ -54,121 +59,260 @@ impl Output {
         files.writes("--plot", self.picture.plot.as_deref())
     }
 
-    /// The column that is drawn: the first metric, else the probability.
-    fn drawn(&self) -> String {
-        let first = self.table.metric.first();
-        first.map_or_else(|| "prob".to_owned(), Metric::to_string)
-    }
-
-    /// Refuses a plot of runs that have no place in one, before anything is computed. `say` is what
-    /// becomes of their rows before they are drawn.
-    pub fn check_plot(
+    /// Answers a question.
+    pub fn answer(
         &self,
         setup: &Setup,
-        pairs: &[PairRuns],
-        say: impl Fn(&mut Table),
-    ) -> Result<(), Error> {
-        if self.picture.plot.is_none() {
-            return Ok(());
+        question: Question<'_>,
+        also: Also<'_>,
+    ) -> Result<ExitCode, Error> {
+        answer(setup, &self.table, Some(&self.picture), question, also)
+    }
+}
+
+/// Answers a question: with a heat map where there is a picture, else with the strongest rows alone.
+pub fn answer(
+    setup: &Setup,
+    file: &TableFile,
+    picture: Option<&Picture>,
+    question: Question<'_>,
+    also: Also<'_>,
+) -> Result<ExitCode, Error> {
+    let mut question = question.metrics(&file.metric)?;
+    if let Some(collect) = also.collect {
+        collect.check(&question.pairs)?;
+    }
+    let averages = also.averages && file.path().is_some();
+    if let Some(path) = file.path().filter(|_| averages) {
+        report::check_summary(path)?;
+    }
+    let axes = match also.arrays {
+        Some(path) => question.axes()?.map(|axes| (axes, path)),
+        None => None,
+    };
+    let plot = picture.is_some_and(|picture| picture.plot.is_some());
+    if plot && !also.targets {
+        check_plot(&question)?;
+    }
+    setup.announce();
+    if also.targets {
+        setup.engine.default_targets(&mut question.pairs)?;
+        if axes.is_some() || matches!(question.form, Form::Preset { .. }) {
+            question.default_metric();
         }
-        let nothing = |pair: &Pair| {
-            vec![Readout {
-                logits: vec![0.0; pair.answers().len()],
-                ..Readout::default()
-            }]
-        };
-        let read = |PairRuns { pair, runs }: &PairRuns| PairOutcome {
-            base: nothing(pair),
-            source: None,
-            runs: runs
-                .iter()
-                .map(|run| match run.step {
-                    true => Vec::new(),
-                    false => nothing(pair),
-                })
-                .collect(),
-            collected: Vec::new(),
-        };
-        let outcome = Outcome {
-            pairs: pairs.iter().map(read).collect(),
-            ..Outcome::default()
-        };
-        let mut table = table(&setup.model, pairs, &outcome, &[], Provenance::default());
-        say(&mut table);
-        HeatMap::new(&table, "prob")?;
+        if plot {
+            check_plot(&question)?;
+        }
+    }
+
+    let columns = question.columns();
+    let first = question.metrics.first();
+    let drawn = first.map_or_else(|| "prob".to_owned(), ToString::to_string);
+    let mut passing = Passing::new(file, &columns, if picture.is_some() { 10 } else { 20 })?;
+    passing.alone = axes.is_none() && also.collect.is_none_or(|c| c.collect.is_none()) && !plot;
+    let mut averages = averages.then(|| Averages::new(question.over(), &question.metrics));
+    let mut drawing = picture
+        .map(|_| Drawing::new(&columns, &drawn))
+        .transpose()?;
+    let mut values = axes
+        .as_ref()
+        .map(|(axes, path)| question.values(axes, path));
+    let mut collected = also.collect.and_then(CollectFile::activations);
+    let mut gather: Vec<&mut dyn Gather> = Vec::new();
+    gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
+    gather.extend(drawing.iter_mut().map(|g| g as &mut dyn Gather));
+    gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
+    gather.extend(collected.iter_mut().map(|g| g as &mut dyn Gather));
+    let done = passing.ask(setup, &question, gather)?;
+
+    let made = file.provenance(&setup.engine, &question.pairs);
+    if let (Some(collect), Some(collected)) = (also.collect, collected) {
+        collect.write(&setup.engine, collected)?;
+    }
+    let mut written = Vec::new();
+    let mut arrays = Vec::new();
+    let found = values.map(Values::finish).transpose()?;
+    if let (Some(mut found), Some((axes, path))) = (found, axes) {
+        found.extend(axes.about());
+        let made = setup.engine.provenance(&question.pairs, true);
+        report::write_arrays(found, &made, path)?;
+        match picture {
+            Some(_) => note(format_args!("wrote {}", path.display())),
+            None => arrays.push(path.to_owned()),
+        }
+    }
+    let map = drawing.map(|drawing| drawing.finish(&made)).transpose();
+    let map = match map {
+        Ok(map) => map,
+        // runs of several patches have no place in a grid, and several runs none in one cell; only who
+        // asked for a plot minds
+        Err(ReportError::NothingToPlot(_) | ReportError::Crowded { .. }) if !plot => None,
+        Err(error) => return Err(error.into()),
+    };
+    passing.write(file, &made, averages.as_ref(), &mut written)?;
+    written.extend(arrays);
+    let map = map.map(|mut map| {
+        map.notes.extend(also.notes);
+        map
+    });
+    if let (Some(picture), Some(map)) = (picture, &map) {
+        picture.write(map, &mut written)?;
+    }
+    let strongest = passing.strongest.clone();
+    let patched = question.patched();
+    passing.say(setup, file, &question, (done, &written), |rows, out| {
+        if let (Some(picture), Some(map)) = (picture, &map) {
+            writeln!(out)?;
+            picture.render(map, file, out)?;
+        }
+        match picture {
+            Some(_) if rows == 0 => return Ok(()),
+            Some(_) => writeln!(out, "\nstrongest")?,
+            None => writeln!(out, "\nstrongest edges")?,
+        }
+        write_strongest(strongest.rows(), patched, out)
+    })
+}
+
+/// Refuses a plot of runs that have no place in one, before anything is computed.
+fn check_plot(question: &Question<'_>) -> Result<(), Error> {
+    let mut drawing = Drawing::new(&[], "prob")?;
+    question.preview(&mut drawing);
+    let _: HeatMap = drawing.finish(&Provenance::default())?;
+    Ok(())
+}
+
+/// What the rows of every command pass through.
+pub struct Passing {
+    table: Option<TableWriter>,
+    stdout: Option<ToStdout>,
+    /// The strongest rows.
+    pub strongest: Strongest,
+    seen: Seen,
+    /// Whether nothing is written but the table.
+    pub alone: bool,
+}
+
+impl Passing {
+    /// Rows with these columns behind the fixed ones, of which so many are shown.
+    pub fn new(file: &TableFile, columns: &[String], strongest: usize) -> Result<Self, Error> {
+        let table = file.path().map(|path| TableWriter::create(path, columns));
+        let stdout = file.is_stdout().then(|| ToStdout::new(columns));
+        Ok(Self {
+            table: table.transpose()?,
+            stdout: stdout.transpose()?,
+            strongest: Strongest::new(strongest),
+            seen: Seen::default(),
+            alone: false,
+        })
+    }
+
+    /// Runs a question; its results pass through these too.
+    pub fn ask(
+        &mut self,
+        setup: &Setup,
+        question: &Question<'_>,
+        others: Vec<&mut dyn Gather>,
+    ) -> Result<Answer, Error> {
+        let bar = setup.bar(
+            question.count() as u64,
+            "{bar:40} {percent:>3}%  {per_sec} runs  {eta} left",
+        );
+        let alone = self.alone;
+        let others = others.into_iter().map(|gather| gather as &mut dyn Gather);
+        let mut gather: Vec<&mut dyn Gather> = others.collect();
+        gather.extend(self.table.iter_mut().map(|g| g as &mut dyn Gather));
+        gather.push(&mut self.strongest);
+        gather.push(&mut self.seen);
+        if let Some(stdout) = &mut self.stdout {
+            stdout.ends = alone;
+            gather.push(stdout);
+        }
+        let answer = question.answer(&mut gather, &|runs| bar.inc(runs));
+        bar.finish_and_clear();
+        let printed = self.stdout.is_some() && self.seen.rows > 0;
+        answer.map_err(|error| match printed && error.is_interruption() {
+            true => Error::CutShort,
+            false => error,
+        })
+    }
+
+    /// Writes the table's file, and averages beside it; which files these are.
+    pub fn write(
+        &mut self,
+        file: &TableFile,
+        made: &Provenance,
+        averages: Option<&Averages>,
+        written: &mut Vec<PathBuf>,
+    ) -> Result<(), Error> {
+        if let (Some(table), Some(path)) = (self.table.take(), file.path()) {
+            table.finish(made)?;
+            written.push(path.to_owned());
+            if let Some(averages) = averages {
+                report::write_summary(averages, made, path)?;
+                written.push(report::summary_path(path));
+            }
+        }
         Ok(())
     }
 
-    /// What was read of runs, as a table.
-    pub fn tabulate<'a>(
-        &self,
+    /// Says for people what was found: the prompts, what `body` says of so many rows, and what was done.
+    pub fn say(
+        self,
         setup: &Setup,
-        pairs: &'a [PairRuns],
-        (outcome, time): (&'a Outcome, Duration),
-    ) -> Results<'a> {
-        let provenance = self.table.provenance(setup, pairs);
-        Results {
-            pairs,
-            outcome,
-            time,
-            table: table(&setup.model, pairs, outcome, &self.table.metric, provenance),
-            what: Patched::Site,
-            notes: Vec::new(),
-        }
-    }
-
-    /// Writes files, and the same for people.
-    pub fn write(
-        &self,
-        setup: &Setup,
-        results: &Results<'_>,
-        averages: bool,
+        file: &TableFile,
+        question: &Question<'_>,
+        (done, written): (Answer, &[PathBuf]),
+        body: impl FnOnce(usize, &mut dyn Write) -> std::io::Result<()>,
     ) -> Result<ExitCode, Error> {
-        let Results {
-            pairs,
-            outcome,
-            time,
-            table,
-            what,
-            notes,
-        } = results;
-        let metrics = &self.table.metric;
-        let averages = averages && self.table.path().is_some();
-        let averages = averages.then(|| summary(table, pairs, outcome, metrics));
-        let mut written = self.table.write(table, averages.as_ref())?;
-        let mut map = HeatMap::new(table, &self.drawn());
-        if let Ok(map) = &mut map {
-            map.notes.extend(notes.iter().cloned());
+        // the reader of a pipe may go away: files stand by then
+        if let Some(stdout) = self.stdout {
+            stdout.finish()?;
         }
-        // runs of several patches have no place in a grid, and several runs none in one cell; only who
-        // asked for a plot minds
-        let map = match map {
-            Ok(map) => Some(map),
-            Err(ReportError::NothingToPlot(_) | ReportError::Crowded { .. })
-                if self.picture.plot.is_none() =>
-            {
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if let Some(map) = &map {
-            self.picture.write(map, &mut written)?;
-        }
-        self.table.write_stdout(table)?;
-        print(&mut self.table.people(), |out| {
-            write_prompts(setup, pairs, outcome, table.rows.len(), out)?;
-            if let Some(map) = &map {
-                writeln!(out)?;
-                self.picture.render(map, &self.table, out)?;
-            }
-            if !table.rows.is_empty() {
-                writeln!(out, "\nstrongest")?;
-                write_strongest(&strongest(table, None, 10), *what, out)?;
-            }
-            let lost = table.rows.iter().filter(|row| !row.logprob.is_finite());
-            write_lost(lost.count(), table.rows.len(), out)?;
-            write_done(&outcome.plan, *time, &written, out)
+        let seen = &self.seen;
+        print(&mut file.people(), |out| {
+            seen.write_prompts(setup.engine.model(), &question.pairs, out)?;
+            body(seen.rows, out)?;
+            seen.write_lost(out)?;
+            write_done(&done, written, out)
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Rows as CSV on standard output. Its reader may go away, which ends the work only if nothing else is
+/// written.
+struct ToStdout {
+    stream: Option<CsvStream<StdoutLock<'static>>>,
+    failed: Option<FileError>,
+    ends: bool,
+}
+
+impl ToStdout {
+    fn new(columns: &[String]) -> Result<Self, Error> {
+        Ok(Self {
+            stream: Some(CsvStream::new(columns, std::io::stdout().lock())?),
+            failed: None,
+            ends: false,
+        })
+    }
+
+    fn finish(self) -> Result<(), FileError> {
+        let flushed = self.stream.map_or(Ok(()), CsvStream::finish);
+        self.failed.map_or(flushed, Err)
+    }
+}
+
+impl Gather for ToStdout {
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        let run = |stream: &mut CsvStream<_>| stream.run(result);
+        if let Err(error) = self.stream.as_mut().map_or(Ok(()), run) {
+            self.stream = None;
+            if self.ends {
+                return Err(error);
+            }
+            self.failed = Some(error);
+        }
+        Ok(())
     }
 }

@@ -4,10 +4,11 @@ use clap::Args;
 
 use super::Global;
 use super::data::DataFlags;
-use super::setup::Setup;
 use crate::check::check_pair;
+use crate::data::Rows;
+use crate::engine::{Engine, Pairs};
 use crate::error::Error;
-use crate::prompt::pair::{Pair, PairRuns};
+use crate::prompt::pair::Pair;
 
 /// Flags of one prompt pair.
 #[derive(Debug, Args)]
@@ -90,16 +91,30 @@ pub struct Answers {
 const REFERENCE: [&str; 2] = ["The capital of Spain is", "The capital of Italy is"];
 
 impl Prompts {
+    /// The pairs of a data set's rows, or the one that the flags give.
+    pub fn pairs(
+        &self,
+        rows: Option<Rows>,
+        global: &Global,
+        engine: &Engine,
+        data: &DataFlags,
+    ) -> Result<Pairs, Error> {
+        match rows {
+            Some(rows) => data.pairs(rows, &self.answers, engine),
+            None => Ok(Pairs::Listed(vec![self.pair(global, engine, data)?])),
+        }
+    }
+
     /// The one pair that the flags give, or the demo's; without targets, none yet.
-    pub fn pair(&self, global: &Global, setup: &Setup, data: &DataFlags) -> Result<Pair, Error> {
-        let pair = match self.given(setup)? {
+    fn pair(&self, global: &Global, engine: &Engine, data: &DataFlags) -> Result<Pair, Error> {
+        let pair = match self.given(engine)? {
             Some(pair) => pair,
             None if global.model == "demo" => {
                 let [base, source] = REFERENCE;
                 Pair {
-                    targets: self.answers.targets(setup)?,
-                    wrong: self.answers.wrong(setup)?,
-                    ..Pair::encode(&setup.model, base, source, &[])?
+                    targets: self.answers.targets(engine)?,
+                    wrong: self.answers.wrong(engine)?,
+                    ..Pair::encode(engine.model(), base, source, &[])?
                 }
             }
             None => {
@@ -108,14 +123,14 @@ impl Prompts {
                 ));
             }
         };
-        let pair = data.begin(pair, &setup.model.config)?;
-        check_pair(&pair, &setup.model.config)?;
+        let pair = data.begin(pair, engine)?;
+        check_pair(&pair, &engine.model().config)?;
         Ok(pair)
     }
 
-    fn given(&self, setup: &Setup) -> Result<Option<Pair>, Error> {
-        let source = tokens(setup, &self.source, &self.source_ids)?;
-        let Some(base) = tokens(setup, &self.base, &self.base_ids)? else {
+    fn given(&self, engine: &Engine) -> Result<Option<Pair>, Error> {
+        let source = tokens(engine, &self.source, &self.source_ids)?;
+        let Some(base) = tokens(engine, &self.base, &self.base_ids)? else {
             if source.is_some() {
                 return Err(Error::Usage(
                     "a source prompt without a base prompt: give --base too".into(),
@@ -126,8 +141,8 @@ impl Prompts {
         Ok(Some(Pair {
             base,
             source,
-            targets: self.answers.targets(setup)?,
-            wrong: self.answers.wrong(setup)?,
+            targets: self.answers.targets(engine)?,
+            wrong: self.answers.wrong(engine)?,
             ..Pair::default()
         }))
     }
@@ -135,28 +150,28 @@ impl Prompts {
 
 impl OnePrompt {
     /// Its token ids.
-    pub fn tokens(&self, setup: &Setup) -> Result<Vec<u32>, Error> {
-        tokens(setup, &self.prompt, &self.ids)?
+    pub fn tokens(&self, engine: &Engine) -> Result<Vec<u32>, Error> {
+        tokens(engine, &self.prompt, &self.ids)?
             .ok_or_else(|| Error::Usage("give a prompt, or --ids".into()))
     }
 }
 
 impl Answers {
     /// Target ids, in the order `--targets`, `--target`, `--target-ids`.
-    pub fn targets(&self, setup: &Setup) -> Result<Vec<u32>, Error> {
+    pub fn targets(&self, engine: &Engine) -> Result<Vec<u32>, Error> {
         let split = self.targets.iter().flat_map(|t| t.split(','));
         let texts = split.chain(self.target.iter().map(String::as_str));
         let mut targets = Vec::new();
         for text in texts {
-            targets.push(setup.model.text()?.target(text, self.first_token)?);
+            targets.push(engine.model().text()?.target(text, self.first_token)?);
         }
         targets.extend(&self.target_ids);
         Ok(targets)
     }
 
     /// Ids of the wrong targets.
-    pub fn wrong(&self, setup: &Setup) -> Result<Vec<u32>, Error> {
-        let id = |text: &String| Ok(setup.model.text()?.target(text, self.first_token)?);
+    pub fn wrong(&self, engine: &Engine) -> Result<Vec<u32>, Error> {
+        let id = |text: &String| Ok(engine.model().text()?.target(text, self.first_token)?);
         self.wrong_target.iter().map(id).collect()
     }
 }
@@ -169,46 +184,12 @@ pub fn token_id(text: &str) -> Result<u32, String> {
 
 /// Token ids of a prompt that is typed as text or as such ids.
 pub fn tokens(
-    setup: &Setup,
+    engine: &Engine,
     text: &Option<String>,
     ids: &Option<Vec<u32>>,
 ) -> Result<Option<Vec<u32>>, Error> {
     match text {
-        Some(text) => Ok(Some(setup.model.text()?.encode(text)?)),
+        Some(text) => Ok(Some(engine.model().text()?.encode(text)?)),
         None => Ok(ids.clone()),
     }
-}
-
-/// Gives pairs without targets the top token of either prompt.
-pub fn default_targets(setup: &Setup, pairs: &mut [PairRuns]) -> Result<(), Error> {
-    let without = pairs.iter_mut().filter(|p| p.pair.targets.is_empty());
-    let mut without: Vec<&mut Pair> = without.map(|p| &mut p.pair).collect();
-    let clean = |base: &Vec<u32>| PairRuns {
-        pair: Pair {
-            base: base.clone(),
-            ..Pair::default()
-        },
-        runs: [].into(),
-    };
-    let prompts = without
-        .iter()
-        .flat_map(|pair| std::iter::once(&pair.base).chain(&pair.source));
-    let prompts: Vec<PairRuns> = prompts.map(clean).collect();
-    if prompts.is_empty() {
-        return Ok(());
-    }
-    let (outcome, _) = setup.execute(&prompts, 1, &[])?;
-    let mut tops = outcome.pairs.iter().map(|read| {
-        let base = read.base.first();
-        base.and_then(|read| read.top.first()).map(|(id, _)| *id)
-    });
-    for pair in &mut without {
-        let count = 1 + usize::from(pair.source.is_some());
-        for top in tops.by_ref().take(count).flatten() {
-            if !pair.targets.contains(&top) {
-                pair.targets.push(top);
-            }
-        }
-    }
-    Ok(())
 }

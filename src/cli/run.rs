@@ -8,13 +8,10 @@ use clap::Args;
 use super::Global;
 use super::collect::CollectFile;
 use super::files::{Files, before_name};
-use super::output::Output;
+use super::output::{Also, Output};
 use super::setup::Setup;
 use crate::ask::experiment::Experiment;
-use crate::check::CheckError;
 use crate::error::Error;
-use crate::execute;
-use crate::execute::ExecuteError;
 
 /// Flags of `run`.
 #[derive(Debug, Args)]
@@ -46,26 +43,14 @@ impl RunFile {
         });
         self.output.files(files).check(global)?;
         let setup = Setup::quiet(global)?;
-        let pairs = experiment.resolve(&setup.model, folder, self.first_token)?;
-        execute::check(&pairs, &setup.model.config).map_err(of_file)?;
-        self.collect.check(&pairs)?;
-        self.output.table.check_pairs(&pairs, pairs.len() > 1)?;
-        self.output.check_plot(&setup, &pairs, |_| ())?;
-        setup.announce();
-        let (outcome, time) = setup.execute(&pairs, 10, &self.output.table.metric)?;
-        self.collect.write(&setup, &outcome)?;
-        let results = self.output.tabulate(&setup, &pairs, (&outcome, time));
-        self.output.write(&setup, &results, pairs.len() > 1)
-    }
-}
-
-/// What does not fit, with what a file may say of it and flags may not.
-fn of_file(error: ExecuteError) -> Error {
-    match &error {
-        ExecuteError::Check {
-            error: CheckError::SourceTooShort { .. },
-            ..
-        } => Error::Usage(format!("{error}, or name source_positions")),
-        _ => error.into(),
+        let question = setup
+            .engine
+            .experiment(&experiment, folder, self.first_token)?;
+        let also = Also {
+            collect: Some(&self.collect),
+            averages: question.pairs.len() > 1,
+            ..Also::default()
+        };
+        self.output.answer(&setup, question, also)
     }
 }

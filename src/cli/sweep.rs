@@ -6,25 +6,23 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::Global;
 use super::collect::CollectFile;
-use super::data::{DataFlags, Fallback};
+use super::data::DataFlags;
 use super::files::{Files, before_name};
-use super::output::Output;
-use super::pairs::{Ask, Planned, Where, axis};
-use super::prompts::{Prompts, default_targets};
+use super::output::{Also, Output};
+use super::prompts::Prompts;
 use super::setup::Setup;
-use super::{Global, note};
 use crate::ask::experiment::mean_over;
 use crate::ask::grid::{Grid, GridError, OpText, Span};
-use crate::ask::preset::{Axis, Preset};
+use crate::ask::preset::Preset;
 use crate::basis::Basis;
 use crate::basis::read::Bases;
+use crate::engine::{self, Where};
 use crate::error::Error;
-
+use crate::model::Checkpoint;
 use crate::patch::{Op, Vector};
 use crate::report;
-use crate::report::Coordinates;
-use crate::results::dense::dense;
 use crate::site::Site;
 
 /// Flags of `sweep`.
@@ -96,70 +94,33 @@ impl Sweep {
         let places = self.places()?;
         let rows = self.data.read()?;
         let setup = Setup::quiet(global)?;
-        let typed = match rows {
-            Some(_) => None,
-            None => Some(self.prompts.pair(global, &setup, &self.data)?),
+        let engine = &setup.engine;
+        let of_data = rows.is_some();
+        let pairs = self.prompts.pairs(rows, global, engine, &self.data)?;
+        let sweep = engine::Sweep {
+            grid: Grid {
+                sites,
+                layers: self.layers.clone(),
+                heads,
+                positions: Span::All,
+                heads_together,
+                positions_together: false,
+                columns: self.columns.clone(),
+                basis: self.basis()?,
+                op: self.op(engine.model())?,
+            },
+            preset: self.preset,
+            places,
         };
-        let grid = Grid {
-            sites,
-            layers: self.layers.clone(),
-            heads,
-            positions: Span::All,
-            heads_together,
-            positions_together: false,
-            columns: self.columns.clone(),
-            basis: self.basis()?,
-            op: self.op(&setup)?,
+        let question = engine.sweep(&sweep, pairs)?;
+        let also = Also {
+            arrays: self.arrays.as_deref(),
+            collect: Some(&self.collect),
+            averages: of_data,
+            targets: true,
+            ..Also::default()
         };
-        let ask = Ask {
-            setup: &setup,
-            grid: &grid,
-            preset: self.preset.as_ref(),
-            places: &places,
-            of_data: rows.is_some(),
-        };
-        let mut planned = match (rows, typed) {
-            (Some(rows), _) => {
-                let fallback = Fallback::of(&self.prompts.answers, &setup)?;
-                ask.data(&self.data, rows, &fallback)?
-            }
-            (None, Some(pair)) => {
-                if pair.source.is_none() && grid.op.reads_source() {
-                    let op = grid.op.label();
-                    return Err(Error::Usage(format!(
-                        "`{op}` reads a source prompt: give --source too"
-                    )));
-                }
-                ask.pair(pair)?
-            }
-            (None, None) => Planned::default(),
-        };
-        let apart = self.preset.filter(|preset| !preset.is_of_all_positions());
-        let along = apart.filter(|_| self.arrays.is_some());
-        let along = along.map(|_| axis(&planned.places)).transpose()?;
-        let averages = self.data.data.is_some();
-        self.collect.check(&planned.pairs)?;
-        self.output.table.check_pairs(&planned.pairs, averages)?;
-        setup.announce();
-        default_targets(&setup, &mut planned.pairs)?;
-        let pairs = &planned.pairs;
-        let mut output = self.output;
-        if self.preset.is_some() {
-            output.table.arrays_metric(pairs);
-        }
-        output.check_plot(&setup, pairs, |_| ())?;
-        let metrics = &output.table.metric;
-        let (outcome, time) = setup.execute(pairs, 10, metrics)?;
-        self.collect.write(&setup, &outcome)?;
-        if let (Some(path), Some(preset)) = (&self.arrays, &self.preset) {
-            let dense = dense(preset, &planned.cells, pairs, &outcome, metrics);
-            let along = coordinates(preset, &grid, &setup, along.unwrap_or_default())?;
-            let arrays = report::preset_arrays(dense, along);
-            report::write_arrays(&arrays, &setup.provenance(pairs), path)?;
-            note(format_args!("wrote {}", path.display()));
-        }
-        let results = output.tabulate(&setup, pairs, (&outcome, time));
-        output.write(&setup, &results, averages)
+        self.output.answer(&setup, question, also)
     }
 
     /// Refuses flags that a preset leaves no place for.
@@ -234,7 +195,7 @@ impl Sweep {
         Ok(self.basis.as_ref().map(read).transpose()?)
     }
 
-    fn op(&self, setup: &Setup) -> Result<Op, Error> {
+    fn op(&self, model: &Checkpoint) -> Result<Op, Error> {
         let folder = Path::new("");
         Ok(match &self.op {
             OpText::Ready(Op::Noise { level, .. }) => Op::Noise {
@@ -246,30 +207,7 @@ impl Sweep {
             OpText::Set(file) => Op::Set(Vector::read(file, folder)?),
             OpText::Add(file) => Op::Add(Some(Vector::read(file, folder)?)),
             OpText::Subtract(file) => Op::Subtract(Some(Vector::read(file, folder)?)),
-            OpText::Mean(file) => Op::Mean(mean_over(file, &setup.model, folder)?),
+            OpText::Mean(file) => Op::Mean(mean_over(file, model, folder)?),
         })
     }
-}
-
-/// What stands along the axes of a preset's array.
-fn coordinates(
-    preset: &Preset,
-    grid: &Grid,
-    setup: &Setup,
-    positions: Vec<String>,
-) -> Result<Coordinates, Error> {
-    let config = &setup.model.config;
-    let components = preset.components.iter().map(|c| c.name().to_owned());
-    Ok(Coordinates {
-        components: components.collect(),
-        layers: grid.layers.of(config.layers, "layer")?,
-        heads: match preset.axes.contains(&Axis::Head) {
-            true => grid.heads.of(config.heads, "head")?,
-            false => Vec::new(),
-        },
-        positions: match preset.is_of_all_positions() {
-            true => Vec::new(),
-            false => positions,
-        },
-    })
 }

@@ -1,23 +1,23 @@
-//! The result table and its metrics: what every command that patches writes, and how it says so.
+//! The result table and its metrics, and what every command that patches says of its results.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 
 use super::files::Files;
-use super::setup::Setup;
-use super::topk::candidates;
+use crate::backend::Readout;
+use crate::engine::{Answer, Engine};
 use crate::error::Error;
-use crate::execute::{Outcome, Plan};
+use crate::execute::PairReadouts;
+use crate::files::error::FileError;
+use crate::model::Checkpoint;
 use crate::prompt::pair::PairRuns;
 use crate::report;
-use crate::report::{TopkFormat, one_line, write_topk};
-use crate::results::metric;
-use crate::results::metric::{Metric, Quantity};
-use crate::results::summary::Summary;
-use crate::results::table::{Provenance, Table};
+use crate::report::{Candidate, TopkFormat, one_line, write_topk};
+use crate::results::metric::Metric;
+use crate::results::rows::{Gather, PairResult, RunResult};
+use crate::results::table::Provenance;
 use crate::text::counted;
 
 /// Where the table goes, and what stands in it.
@@ -50,27 +50,6 @@ impl TableFile {
             .writes("the averages of --out", out.map(report::summary_path))
     }
 
-    /// Refuses metrics that some pair has no answers for, and averages that could not be written.
-    pub fn check_pairs(&self, pairs: &[PairRuns], averages: bool) -> Result<(), Error> {
-        metric::check(&self.metric, pairs)?;
-        if let Some(out) = self.path().filter(|_| averages) {
-            report::check_summary(out)?;
-        }
-        Ok(())
-    }
-
-    /// What arrays hold where no metric is named: logit_diff if all pairs have wrong answers, else
-    /// the targets' probability.
-    pub fn arrays_metric(&mut self, pairs: &[PairRuns]) {
-        if self.metric.is_empty() {
-            let differ = pairs.iter().all(|p| !p.pair.wrong.is_empty());
-            self.metric.push(Metric::plain(match differ {
-                true => Quantity::LogitDiff,
-                false => Quantity::Prob,
-            }));
-        }
-    }
-
     /// The file that the table goes to, if it goes to one.
     pub fn path(&self) -> Option<&Path> {
         self.out.as_deref().filter(|out| *out != Path::new("-"))
@@ -82,103 +61,105 @@ impl TableFile {
     }
 
     /// How the result was made; the hash reads every weight, so only a file has it.
-    pub fn provenance(&self, setup: &Setup, pairs: &[PairRuns]) -> Provenance {
-        match self.out {
-            Some(_) => setup.provenance(pairs),
-            None => setup.provenance_without_hash(pairs),
-        }
-    }
-
-    /// Writes the table's file, and the averages beside it; which files these are.
-    pub fn write(&self, table: &Table, averages: Option<&Summary>) -> Result<Vec<PathBuf>, Error> {
-        let mut written = Vec::new();
-        if let Some(path) = self.path() {
-            report::write(table, path)?;
-            written.push(path.to_owned());
-            if let Some(averages) = averages {
-                report::write_summary(averages, &table.provenance, path)?;
-                written.push(report::summary_path(path));
-            }
-        }
-        Ok(written)
-    }
-
-    /// Writes the table to standard output, if it goes there. The reader of a pipe may go away: files
-    /// stand by then.
-    pub fn write_stdout(&self, table: &Table) -> Result<(), Error> {
-        if self.is_stdout() {
-            report::write_csv(table, std::io::stdout().lock())?;
-        }
-        Ok(())
+    pub fn provenance(&self, engine: &Engine, pairs: &[PairRuns]) -> Provenance {
+        engine.provenance(pairs, self.out.is_some())
     }
 
     /// Where text for people goes: past the table.
     pub fn people(&self) -> Box<dyn Write> {
         match self.is_stdout() {
-            true => Box::new(std::io::stderr().lock()),
-            false => Box::new(std::io::stdout().lock()),
+            true => Box::new(io::stderr().lock()),
+            false => Box::new(io::stdout().lock()),
         }
     }
 }
 
-/// Both prompts' most probable tokens, as the reference tutorial prints them.
-pub fn write_prompts(
-    setup: &Setup,
-    pairs: &[PairRuns],
-    outcome: &Outcome,
-    rows: usize,
-    out: &mut dyn Write,
-) -> std::io::Result<()> {
-    const SHOWN: usize = 3;
-    let text = |ids: &[u32]| match &setup.model.tokenizer {
-        Some(tokenizer) => one_line(&tokenizer.decode(ids)),
-        None => format!("{ids:?}"),
-    };
-    for (i, (PairRuns { pair, .. }, read)) in
-        pairs.iter().zip(&outcome.pairs).take(SHOWN).enumerate()
-    {
-        if i > 0 {
-            writeln!(out)?;
-        }
-        if let Some(base) = read.base.last() {
-            writeln!(out, "base:   {}", text(&pair.base))?;
-            write_topk(&candidates(&setup.model, base), TopkFormat::Table, out)?;
-        }
-        if let (Some(source), Some(ids)) = (&read.source, &pair.source) {
-            writeln!(out, "\nsource: {}", text(ids))?;
-            write_topk(&candidates(&setup.model, source), TopkFormat::Table, out)?;
-        }
-    }
-    if pairs.len() > SHOWN {
-        let more = counted(pairs.len() - SHOWN, "more pair");
-        writeln!(out, "\n… and {more}, {rows} rows in all")?;
-    }
-    Ok(())
+/// How many pairs' prompts are shown.
+const SHOWN: usize = 3;
+
+/// What is said of results: the first prompts, how many rows, and how many of them say nothing.
+#[derive(Default)]
+pub struct Seen {
+    pub rows: usize,
+    lost: usize,
+    clean: Vec<PairReadouts>,
 }
 
-/// How many rows say nothing, where some do.
-pub fn write_lost(lost: usize, rows: usize, out: &mut dyn Write) -> std::io::Result<()> {
-    match lost {
-        0 => Ok(()),
-        1 => writeln!(
-            out,
-            "\n1 of {} is not finite: what its patches wrote overflowed or divided by zero",
-            counted(rows, "row")
-        ),
-        _ => writeln!(
-            out,
-            "\n{lost} of {rows} rows are not finite: what their patches wrote overflowed or divided by zero"
-        ),
+impl Gather for Seen {
+    fn pair(&mut self, result: &PairResult<'_>) -> Result<(), FileError> {
+        if self.clean.len() < SHOWN {
+            self.clean.push(result.clean.clone());
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        self.rows += result.rows.len();
+        let lost = result.rows.iter().filter(|row| !row.logprob.is_finite());
+        self.lost += lost.count();
+        Ok(())
+    }
+}
+
+impl Seen {
+    /// Both prompts' most probable tokens, as the reference tutorial prints them.
+    pub fn write_prompts(
+        &self,
+        model: &Checkpoint,
+        pairs: &[PairRuns],
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let text = |ids: &[u32]| match &model.tokenizer {
+            Some(tokenizer) => one_line(&tokenizer.decode(ids)),
+            None => format!("{ids:?}"),
+        };
+        let top = |read: &Readout, out: &mut dyn Write| {
+            write_topk(&Candidate::all(model, read), TopkFormat::Table, out)
+        };
+        for (i, (PairRuns { pair, .. }, read)) in pairs.iter().zip(&self.clean).enumerate() {
+            if i > 0 {
+                writeln!(out)?;
+            }
+            if let Some(base) = read.base.last() {
+                writeln!(out, "base:   {}", text(&pair.base))?;
+                top(base, out)?;
+            }
+            if let (Some(source), Some(ids)) = (&read.source, &pair.source) {
+                writeln!(out, "\nsource: {}", text(ids))?;
+                top(source, out)?;
+            }
+        }
+        if pairs.len() > SHOWN {
+            let more = counted(pairs.len() - SHOWN, "more pair");
+            writeln!(out, "\n… and {more}, {} rows in all", self.rows)?;
+        }
+        Ok(())
+    }
+
+    /// How many rows say nothing, where some do.
+    pub fn write_lost(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (lost, rows) = (self.lost, self.rows);
+        match lost {
+            0 => Ok(()),
+            1 => writeln!(
+                out,
+                "\n1 of {} is not finite: what its patches wrote overflowed or divided by zero",
+                counted(rows, "row")
+            ),
+            _ => writeln!(
+                out,
+                "\n{lost} of {rows} rows are not finite: what their patches wrote overflowed or divided by zero"
+            ),
+        }
     }
 }
 
 /// How long it took, and which files were written.
 pub fn write_done(
-    plan: &Plan,
-    time: Duration,
+    Answer { plan, time }: &Answer,
     written: &[PathBuf],
     out: &mut dyn Write,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let (runs, copied, seconds) = (plan.count, plan.copied, time.as_secs_f64());
     let skipped = match copied {
         0 => String::new(),

@@ -7,12 +7,10 @@ use clap::{Args, ValueEnum};
 use super::prompts::OnePrompt;
 use super::setup::Setup;
 use super::{Global, print};
-use crate::backend::Readout;
 use crate::check::check_pair;
 use crate::error::Error;
-use crate::model::Checkpoint;
-use crate::prompt::pair::{Pair, PairRuns};
-use crate::report::{Candidate, TopkFormat, write_topk};
+use crate::prompt::pair::Pair;
+use crate::report::{TopkFormat, write_topk};
 
 /// Flags of `topk`.
 #[derive(Debug, Args)]
@@ -37,47 +35,22 @@ enum Format {
 impl Topk {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         let setup = Setup::quiet(global)?;
+        let ids = self.prompt.tokens(&setup.engine)?;
         let pair = Pair {
-            base: self.prompt.tokens(&setup)?,
+            base: ids.clone(),
             ..Pair::default()
         };
-        check_pair(&pair, &setup.model.config)?;
+        check_pair(&pair, &setup.engine.model().config)?;
         setup.announce();
-        let pairs = [PairRuns {
-            pair,
-            runs: [].into(),
-        }];
-        let number = (self.number as usize).min(setup.model.config.vocab);
-        let (outcome, _) = setup.execute(&pairs, number, &[])?;
+        let list = setup.engine.topk(&ids, self.number as usize)?;
         let format = match self.format {
             Format::Table => TopkFormat::Table,
             Format::Csv => TopkFormat::Csv,
             Format::Json => TopkFormat::Json,
         };
-        let list = outcome.pairs.first().and_then(|p| p.base.first());
-        let list = list.map_or(Vec::new(), |readout| candidates(&setup.model, readout));
         print(&mut std::io::stdout().lock(), |out| {
             write_topk(&list, format, out)
         })?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// A readout's most probable tokens with their text.
-pub fn candidates(model: &Checkpoint, readout: &Readout) -> Vec<Candidate> {
-    let candidate = |(id, logit): &(u32, f64)| {
-        let logprob = readout.log_probability(*logit);
-        let token = model
-            .tokenizer
-            .as_ref()
-            .map_or_else(|| format!("[{id}]"), |t| t.decode_raw(*id));
-        Candidate {
-            id: *id,
-            token,
-            prob: logprob.exp(),
-            logprob,
-            logit: *logit,
-        }
-    };
-    readout.top.iter().map(candidate).collect()
 }

@@ -1,39 +1,34 @@
 //! `headlight trace`: causal tracing.
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 
-use super::data::{DataFlags, Fallback};
+use super::Global;
+use super::data::DataFlags;
 use super::files::Files;
+use super::output::Passing;
 use super::picture::Picture;
-use super::prompts::{Answers, default_targets, token_id, tokens};
+use super::prompts::{Answers, token_id, tokens};
 use super::setup::Setup;
-use super::table_file::{TableFile, write_done, write_lost, write_prompts};
-use super::{Global, print};
-use crate::ask::grid::Span;
-use crate::data::{Example, Reading, Resolved, Stretch};
+use super::table_file::TableFile;
+use crate::engine::{Engine, Form, Pairs};
 use crate::error::Error;
-use crate::execute::{Outcome, PairOutcome};
-use crate::patch::Run;
-use crate::prompt::pair::{Pair, PairRuns};
-use crate::prompt::position::Position;
-use crate::report::{HeatMap, Patched, plain, strongest, write_strongest};
-use crate::results::metric::Reading as Read;
-use crate::results::metric::{Metric, Quantity};
-use crate::results::table::Table;
+use crate::prompt::pair::Pair;
+use crate::report;
+use crate::report::{HeatMap, Patched, plain, write_strongest};
+use crate::results::averages::Over;
+use crate::results::strongest::Strongest;
+use crate::results::table::{Provenance, Table};
 use crate::site::Site;
 use crate::text::counted;
 use crate::tracing::arrays::{arrays, arrays_of_prompts};
-use crate::tracing::averages::{Means, Over, is_corrupted, means, result};
+use crate::tracing::averages::{TraceMeans, is_corrupted};
 use crate::tracing::level::Level;
 use crate::tracing::runs::{ROLES, Restored, Tracing};
 use crate::tracing::window::usual;
-use crate::{data, report};
 
 /// Flags of `trace`.
 #[derive(Debug, Args)]
@@ -94,30 +89,6 @@ pub struct Trace {
     arrays: Option<PathBuf>,
 }
 
-/// Prompts, and where the subject of each stands.
-#[derive(Default)]
-struct Prompts {
-    pairs: Vec<PairRuns>,
-    subjects: Vec<Vec<usize>>,
-}
-
-impl Prompts {
-    fn push(&mut self, Resolved { pair, spots }: Resolved) {
-        let runs = [].into();
-        self.pairs.push(PairRuns { pair, runs });
-        let subject = spots.into_iter().next().map(|spot| spot.positions);
-        self.subjects.push(subject.unwrap_or_default());
-    }
-
-    /// The ids of all subjects' tokens.
-    fn subject_ids(&self) -> Vec<u32> {
-        let of = |(PairRuns { pair, .. }, subject): (&PairRuns, &Vec<usize>)| -> Vec<u32> {
-            subject.iter().map(|p| pair.base[*p]).collect()
-        };
-        self.pairs.iter().zip(&self.subjects).flat_map(of).collect()
-    }
-}
-
 impl Trace {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.table.check()?;
@@ -130,9 +101,8 @@ impl Trace {
             .writes("--arrays", self.arrays.as_deref())
             .writes("--plot", self.picture.plot.as_deref());
         self.table.files(files).check(global)?;
-        let restored = self.restored()?;
-        let mut tracing = Tracing {
-            restored,
+        let tracing = Tracing {
+            restored: self.restored()?,
             level: 0.0,
             seed: self.seed,
             samples: self.samples,
@@ -140,68 +110,65 @@ impl Trace {
         tracing.check()?;
         let rows = self.data.read()?;
         let setup = Setup::quiet(global)?;
-        let mut prompts = match rows {
-            Some(rows) => self.rows(rows, &setup)?,
-            None => self.typed(&setup)?,
+        let engine = &setup.engine;
+        let pairs = match rows {
+            Some(rows) => self.data.pairs(rows, &self.answers, engine)?,
+            None => Pairs::Listed(vec![self.typed(engine)?]),
         };
-        tracing.level = self.noise.of(&setup.model, &prompts.subject_ids());
-        tracing.check()?;
-        let mut known: HashMap<(usize, &[usize]), Arc<[Run]>> = HashMap::new();
-        for (PairRuns { pair, runs }, subject) in prompts.pairs.iter_mut().zip(&prompts.subjects) {
-            // prompts of one shape have the same runs
-            let length = pair.base.len();
-            let all = known.entry((length, subject));
-            let make = || tracing.runs(&setup.model.config, length, subject).into();
-            *runs = all.or_insert_with(make).clone();
+        let subject = self.subject.as_deref().unwrap_or("subject");
+        let question = engine.tracing(tracing, (self.noise, subject), pairs)?;
+        let mut question = question.metrics(&self.table.metric)?;
+        if let Some(path) = self.table.path() {
+            report::check_summary(path)?;
         }
-        self.table.check_pairs(&prompts.pairs, true)?;
         setup.announce();
-        default_targets(&setup, &mut prompts.pairs)?;
-        let (pairs, metrics) = (&prompts.pairs, &self.table.metric);
-        let (outcome, time) = setup.execute(pairs, 10, metrics)?;
-        let provenance = self.table.provenance(&setup, pairs);
-        let table = result(&setup.model, &tracing, pairs, &outcome, metrics, provenance);
-        let over = match self.data.data {
-            Some(_) => Over::Prompts,
-            None => Over::Samples,
+        engine.default_targets(&mut question.pairs)?;
+        let over = question.over();
+        let Form::Tracing {
+            tracing, subjects, ..
+        } = &question.form
+        else {
+            return Ok(ExitCode::SUCCESS);
         };
-        let means = means(&table, over);
-        let mut written = self.table.write(&table, Some(&means.summary))?;
-        let map = self.map(&tracing, &prompts, (&means, over), &table)?;
+        let mut passing = Passing::new(&self.table, &question.columns(), 0)?;
+        passing.alone = self.arrays.is_none() && self.picture.plot.is_none();
+        let layers = engine.model().config.layers;
+        let mut means = TraceMeans::new(tracing, over, layers, &question.metrics);
+        if let Some(path) = self.arrays.as_deref().filter(|_| over == Over::Prompts) {
+            means = means.scored(path);
+        }
+        let done = passing.ask(&setup, &question, vec![&mut means])?;
+        means.finish()?;
+        let pairs = &question.pairs;
+        let made = self.table.provenance(engine, pairs);
+        let map = self.map(tracing, subjects, &means, &made)?;
+        let mut written = Vec::new();
+        passing.write(&self.table, &made, Some(&means.averages), &mut written)?;
         self.picture.write(&map, &mut written)?;
         if let Some(path) = &self.arrays {
-            let metric = self.metric();
-            let named = |name: &String| *name == metric.to_string();
-            let index = means.summary.metrics.iter().position(named).unwrap_or(0);
-            let clean = clean(pairs, &outcome, metric);
             let arrays = match over {
-                Over::Samples => {
-                    let (prompt, subject) = (&pairs[0], &prompts.subjects[0]);
-                    let scores = (index, clean[0]);
-                    arrays(&setup.model, &tracing, prompt, subject, &means, scores)
-                }
-                Over::Prompts => {
-                    let layers = setup.model.config.layers;
-                    arrays_of_prompts(&tracing, layers, &means, (index, &clean))
-                }
+                Over::Prompts => arrays_of_prompts(tracing, layers, &mut means),
+                _ => arrays(engine.model(), tracing, &pairs[0], &subjects[0], &means),
             };
-            report::write_arrays(&arrays, &setup.provenance(pairs), path)?;
+            report::write_arrays(arrays, &engine.provenance(pairs, true), path)?;
             written.push(path.clone());
         }
-        self.table.write_stdout(&table)?;
-        print(&mut self.table.people(), |out| {
-            write_prompts(&setup, pairs, &outcome, table.rows.len(), out)?;
-            writeln!(out)?;
-            self.picture.render(&map, &self.table, out)?;
-            self.say(&tracing, &means, out)?;
-            writeln!(out, "\nstrongest")?;
-            let restored = means.restored(&table);
-            write_strongest(&strongest(&restored, None, 10), Patched::Restored, out)?;
-            let lost = table.rows.iter().filter(|row| !row.logprob.is_finite());
-            write_lost(lost.count(), table.rows.len(), out)?;
-            write_done(&outcome.plan, time, &written, out)
-        })?;
-        Ok(ExitCode::SUCCESS)
+        let mut strongest = Strongest::new(10);
+        let restored = means.restored();
+        restored.rows.iter().for_each(|row| strongest.add(row));
+        passing.say(
+            &setup,
+            &self.table,
+            &question,
+            (done, &written),
+            |_, out| {
+                writeln!(out)?;
+                self.picture.render(&map, &self.table, out)?;
+                self.say(tracing, &means, out)?;
+                writeln!(out, "\nstrongest")?;
+                write_strongest(strongest.rows(), Patched::Restored, out)
+            },
+        )
     }
 
     fn restored(&self) -> Result<Vec<Restored>, Error> {
@@ -218,97 +185,40 @@ impl Trace {
         self.component.iter().map(of).collect()
     }
 
-    /// The subject of a typed prompt: tokens by number, else words; or what a data set calls it.
-    fn subject(subject: &str) -> (Stretch, Position) {
-        let words = || Stretch::Words(subject.to_owned());
-        let numbers = match subject.parse() {
-            Ok(Span::Some(numbers)) => Some(numbers),
-            _ => None,
-        };
-        let stretch = numbers.and_then(|numbers| {
-            let whole = numbers.windows(2).all(|two| two[1] == two[0] + 1);
-            let (first, last) = (numbers.first()?, numbers.last()?);
-            whole.then_some(Stretch::Tokens(*first, *last))
-        });
-        (stretch.unwrap_or_else(words), Position::named(subject))
-    }
-
-    fn typed(&self, setup: &Setup) -> Result<Prompts, Error> {
-        let Some(subject) = &self.subject else {
+    /// The prompt that was typed.
+    fn typed(&self, engine: &Engine) -> Result<Pair, Error> {
+        if self.subject.is_none() {
             return Err(Error::Usage(
                 "trace needs the words that are corrupted: give --subject, such as --subject Spain"
                     .into(),
             ));
-        };
+        }
         let pair = Pair {
-            base: tokens(setup, &self.prompt, &self.ids)?.unwrap_or_default(),
-            targets: self.answers.targets(setup)?,
-            wrong: self.answers.wrong(setup)?,
+            base: tokens(engine, &self.prompt, &self.ids)?.unwrap_or_default(),
+            targets: self.answers.targets(engine)?,
+            wrong: self.answers.wrong(engine)?,
             ..Pair::default()
         };
-        let pair = self.data.begin(pair, &setup.model.config)?;
-        crate::check::check_pair(&pair, &setup.model.config)?;
-        let fallback = Fallback::of(&self.answers, setup)?;
-        let mut example = Example::of_ids(pair.base.clone(), None);
-        example.spans.push(data::Span {
-            name: "subject".into(),
-            base: Self::subject(subject).0,
-            source: None,
-        });
-        let positions = [Position::named("subject")];
-        let reading = Reading {
-            bos: None,
-            positions: Some(&positions),
-            targets_optional: true,
-            ..self.data.reading(setup, &fallback)?
-        };
-        let resolved = reading.resolve(&example);
-        let resolved = resolved.map_err(|e| {
-            // the span's name says nothing here: there is but one, and nobody typed it
-            let problem = e.problem.trim_start_matches("\"subject\": ");
-            Error::Usage(format!("--subject: {problem}"))
-        })?;
-        let mut prompts = Prompts::default();
-        prompts.push(Resolved { pair, ..resolved });
-        Ok(prompts)
-    }
-
-    fn rows(&self, rows: data::Rows, setup: &Setup) -> Result<Prompts, Error> {
-        let fallback = Fallback::of(&self.answers, setup)?;
-        let subject = self.subject.as_deref().unwrap_or("subject");
-        let positions = [Self::subject(subject).1];
-        let reading = Reading {
-            positions: Some(&positions),
-            targets_optional: true,
-            ..self.data.reading(setup, &fallback)?
-        };
-        let mut prompts = Prompts::default();
-        let visit = |_: &Example, resolved| Ok(Ok(resolved));
-        let rows = self.data.each(rows, &reading, setup, visit)?;
-        rows.into_iter().for_each(|row| prompts.push(row));
-        Ok(prompts)
-    }
-
-    /// What is drawn: the first metric, else the probability.
-    fn metric(&self) -> Metric {
-        let first = self.table.metric.first().copied();
-        first.unwrap_or(Metric::plain(Quantity::Prob))
+        self.data.begin(pair, engine)
     }
 
     /// A grid a component, the subject's tokens starred.
     fn map(
         &self,
         tracing: &Tracing,
-        prompts: &Prompts,
-        (means, over): (&Means, Over),
-        table: &Table,
+        subjects: &[Vec<usize>],
+        means: &TraceMeans<'_>,
+        made: &Provenance,
     ) -> Result<HeatMap, Error> {
-        let drawn = means.drawn(table);
-        let mut map = HeatMap::by_component(&drawn, &self.metric().to_string())?;
-        let starred: Vec<usize> = match over {
-            Over::Samples => prompts.subjects.concat(),
+        let drawn = Table {
+            provenance: made.clone(),
+            ..means.drawn()
+        };
+        let mut map = HeatMap::by_component(&drawn, &means.metric().to_string())?;
+        let starred: Vec<usize> = match self.data.data {
+            None => subjects.concat(),
             // names, of which these are the subject's
-            Over::Prompts => (0..ROLES.len())
+            Some(_) => (0..ROLES.len())
                 .filter(|i| ROLES[*i].starts_with("subject"))
                 .collect(),
         };
@@ -339,7 +249,12 @@ impl Trace {
     }
 
     /// What noise alone does.
-    fn say(&self, tracing: &Tracing, means: &Means, out: &mut dyn Write) -> std::io::Result<()> {
+    fn say(
+        &self,
+        tracing: &Tracing,
+        means: &TraceMeans<'_>,
+        out: &mut dyn Write,
+    ) -> std::io::Result<()> {
         writeln!(
             out,
             "\nnoise of {} ({}) on the token embeddings of the subject, {}",
@@ -347,14 +262,13 @@ impl Trace {
             self.noise,
             counted(tracing.samples as usize, "sample")
         )?;
-        for average in means.summary.rows.iter().filter(|a| is_corrupted(a)) {
+        for average in means.averages.rows().iter().filter(|a| is_corrupted(a)) {
             let target = report::token_label(&means.target(average));
-            let clean = means.clean.get(average.index as usize).copied();
             let prob = &average.values[0];
             writeln!(
                 out,
                 "{target}: {} clean, {} corrupted (standard deviation {}, standard error {})",
-                plain(clean.unwrap_or(f64::NAN)),
+                plain(means.clean(average.index)),
                 plain(prob.mean()),
                 plain(prob.deviation()),
                 plain(prob.error()),
@@ -362,20 +276,4 @@ impl Trace {
         }
         Ok(())
     }
-}
-
-/// A metric of each clean prompt, for its first target.
-fn clean(pairs: &[PairRuns], outcome: &Outcome, metric: Metric) -> Vec<f64> {
-    let of = |(PairRuns { pair, .. }, read): (&PairRuns, &PairOutcome)| {
-        read.base.last().map_or(f64::NAN, |base| {
-            let reading = Read {
-                pair,
-                base,
-                source: None,
-                run: base,
-            };
-            metric.of(&reading, 0)
-        })
-    };
-    pairs.iter().zip(&outcome.pairs).map(of).collect()
 }

@@ -25,8 +25,8 @@ impl Verify {
         let setup = Setup::new(global)?;
         let mut over = 0;
         // the CPU in single precision is checked whatever runs the rest
-        if setup.precision.on_cpu() {
-            let (model, f32) = (&setup.model, Gates::of(Precision::F32));
+        if setup.engine.precision().on_cpu() {
+            let (model, f32) = (setup.engine.model(), Gates::of(Precision::F32));
             let all = self.compare(
                 &Cpu::<f64>::new(model),
                 &Cpu::<f32>::new(model),
@@ -36,9 +36,9 @@ impl Verify {
             over += report("cpu f32", &setup, &all)?;
         }
         #[cfg(feature = "cuda")]
-        if let Some(gpu) = setup.on_gpu()? {
-            let precision = setup.precision;
-            let reference = Cpu::<f64>::rounded(&setup.model, precision);
+        if let Some(gpu) = setup.engine.on_gpu()? {
+            let precision = setup.engine.precision();
+            let reference = Cpu::<f64>::rounded(setup.engine.model(), precision);
             let all = self.compare(&reference, gpu, Gates::of(precision), &setup)?;
             let who = format!("{} {}", gpu.device().name, precision.name());
             over += report(&who, &setup, &all)?;
@@ -60,7 +60,7 @@ impl Verify {
             bar.set_message(comparison.what.clone());
         };
         let mut all = operations(reference, subject, gates, self.seed, &mut each)?;
-        let limits = setup.limits(setup.memory(None));
+        let limits = setup.engine.limits(setup.engine.memory(None));
         let seed = self.seed;
         all.extend(runs(
             reference,
@@ -80,7 +80,11 @@ impl Verify {
 fn report(who: &str, setup: &Setup, all: &[Comparison]) -> Result<usize, Error> {
     let over = all.iter().filter(|c| !c.passes()).count();
     print(&mut std::io::stdout().lock(), |out| {
-        writeln!(out, "{who} against cpu f64 on {}", setup.model.name)?;
+        writeln!(
+            out,
+            "{who} against cpu f64 on {}",
+            setup.engine.model().name
+        )?;
         writeln!(
             out,
             "operations: relative error of the whole result and of its worst row"

@@ -1,12 +1,12 @@
 //! Clean activations of a prompt, for export.
 
+use super::passes::Passes;
+use super::{ExecuteError, Limits};
 use crate::backend::Backend;
 use crate::check::check_pair;
 use crate::execute::clean::clean;
-use crate::execute::{ExecuteError, Limits};
-use crate::forward::{ActivationCache, Buffers};
+use crate::forward::ActivationCache;
 use crate::plan::cache::CacheLayout;
-use crate::plan::cost::Flops;
 use crate::plan::positions::Positions;
 use crate::prompt::pair::Pair;
 use crate::site::{Component, Stage, columns, kept, layer_of};
@@ -17,7 +17,7 @@ pub struct Activation {
     /// `component.layer`; `component` for sites outside the layers.
     pub name: String,
     /// `[positions, width]`; `[heads, positions, width]` for sites with heads; `[heads, queries,
-    /// keys]` for scores and pattern, where masked edits are −∞ and 0.
+    /// keys]` for scores and pattern, where masked cells are −∞ and 0.
     pub shape: Vec<usize>,
     /// Row-major.
     pub values: Vec<f64>,
@@ -61,15 +61,7 @@ pub fn activations<B: Backend>(
         });
     }
     let mut cache = ActivationCache::new(backend, layout);
-    let mut buffers = Buffers::new(backend);
-    clean(
-        backend,
-        &mut cache,
-        &mut buffers,
-        &[Vec::new()],
-        limits,
-        &mut Flops::default(),
-    )?;
+    clean(&mut Passes::new(backend, limits), &mut cache, &[Vec::new()])?;
     let (n, h) = (ids.len(), config.heads);
     let each = sites.iter().map(|site| {
         let (component, layer) = *site;
@@ -94,17 +86,17 @@ pub fn activations<B: Backend>(
                 } else {
                     0.0
                 };
-                let edit = |head: usize, q: usize, k: usize| {
+                let cell = |head: usize, q: usize, k: usize| {
                     if k <= q {
                         values[q * h * n + head * n + k]
                     } else {
                         masked
                     }
                 };
-                let edits = (0..h).flat_map(|head| {
-                    (0..n).flat_map(move |q| (0..n).map(move |k| edit(head, q, k)))
+                let cells = (0..h).flat_map(|head| {
+                    (0..n).flat_map(move |q| (0..n).map(move |k| cell(head, q, k)))
                 });
-                (vec![h, n, n], edits.collect())
+                (vec![h, n, n], cells.collect())
             }
         };
         Ok(Activation {

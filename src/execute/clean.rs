@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::ExecuteError;
+use super::passes::Passes;
 use crate::backend::{Backend, Readout, ReadoutSpec};
-use crate::execute::{ExecuteError, Limits};
-use crate::forward::{ActivationCache, Buffers, forward};
+use crate::forward::ActivationCache;
 use crate::model::Config;
 use crate::patch::Op;
 use crate::plan::cache::{CacheLayout, PromptRows};
 use crate::plan::chunk::{Builder, Means, Packed};
 use crate::plan::cone;
-use crate::plan::cost::{Cost, Flops};
+use crate::plan::cost::Cost;
 use crate::plan::patched_cache::PatchedCache;
 use crate::plan::positions::Positions;
 use crate::prompt::pair::PairRuns;
@@ -19,13 +20,11 @@ use crate::site::{Stage, kept, layer_of};
 
 /// Runs the layout's prompts clean, filling the cache; readouts by (prompt, position).
 pub(super) fn clean<B: Backend>(
-    backend: &B,
+    passes: &mut Passes<'_, B>,
     cache: &mut ActivationCache<B::Matrix>,
-    buffers: &mut Buffers<B::Matrix>,
     wanted: &[Vec<u32>],
-    limits: &Limits<'_>,
-    planned: &mut Flops,
 ) -> Result<HashMap<(usize, usize), Readout>, ExecuteError> {
+    let (backend, limits) = (passes.backend, passes.limits);
     let config = backend.config();
     let (none, empty, nowhere) = (HashMap::new(), PatchedCache::default(), PromptRows::new());
     let mut readouts = HashMap::new();
@@ -49,7 +48,7 @@ pub(super) fn clean<B: Backend>(
                     budget: limits.memory,
                 });
             }
-            *planned += cost.flops;
+            passes.plan.clean += cost.flops;
             cones.push(cone);
         }
         let packed: Vec<Packed<'_>> = cones
@@ -78,7 +77,8 @@ pub(super) fn clean<B: Backend>(
             spec.ids.extend(&wanted[first + *prompt as usize]);
             spec.first.push(spec.ids.len());
         }
-        let read = forward(backend, &chunk, buffers, cache, &spec, limits.stop)?;
+        let read = passes.forward(&chunk, cache, &spec)?;
+        let read = backend.finish(read)?;
         for ((prompt, position), readout) in chunk.readout_of.iter().zip(read) {
             readouts.insert((first + *prompt as usize, *position as usize), readout);
         }
@@ -89,12 +89,10 @@ pub(super) fn clean<B: Backend>(
 
 /// Mean activations that the pairs' patches write, by the text that names the prompts.
 pub(super) fn means<B: Backend>(
-    backend: &B,
+    passes: &mut Passes<'_, B>,
     pairs: &[PairRuns],
-    buffers: &mut Buffers<B::Matrix>,
-    limits: &Limits<'_>,
-    planned: &mut Flops,
 ) -> Result<Means, ExecuteError> {
+    let (backend, limits) = (passes.backend, passes.limits);
     let config = backend.config();
     let mut means = HashMap::new();
     for MeanCache {
@@ -112,7 +110,7 @@ pub(super) fn means<B: Backend>(
         }
         let mut cache = ActivationCache::new(backend, layout);
         let none = vec![Vec::new(); weights.len()];
-        clean(backend, &mut cache, buffers, &none, limits, planned)?;
+        clean(passes, &mut cache, &none)?;
         for &(stage, layer) in cache.layout.slots.keys() {
             let Some(matrix) = cache.get(stage, layer) else {
                 continue;

@@ -18,7 +18,7 @@ pub struct Collection {
     /// Index of the patch in its run.
     pub patch: usize,
     /// `[positions, width]`; `[heads, positions, width]` for sites with heads; `[heads, queries,
-    /// keys]` for scores and pattern, where masked edits are −∞ and 0. In the order in which the patch
+    /// keys]` for scores and pattern, where masked cells are −∞ and 0. In the order in which the patch
     /// lists heads, positions and keys; all keys up to the last query unless it lists some.
     pub shape: Vec<usize>,
     /// Row-major.
@@ -99,11 +99,11 @@ impl<B: Backend> Reader<'_, B> {
             let mut values = Vec::with_capacity(patch.heads.len() * n * keys.len());
             for head in &patch.heads {
                 for (row, query) in rows.iter().zip(&patch.positions) {
-                    let edit = |key: &usize| match key <= query {
+                    let cell = |key: &usize| match key <= query {
                         true => row[head * stride + key],
                         false => masked,
                     };
-                    values.extend(keys.iter().map(edit));
+                    values.extend(keys.iter().map(cell));
                 }
             }
             return (vec![patch.heads.len(), n, keys.len()], values);

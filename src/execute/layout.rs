@@ -1,11 +1,11 @@
 //! Which clean runs a group of pairs needs, how far, and which of their activations are kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::model::Config;
-use crate::patch::{Op, Origin, Prompt, Run};
+use crate::patch::{Op, Origin, Patch, Prompt, Run};
 use crate::plan::cache::{CacheLayout, PromptRows};
-use crate::plan::edit::{Read, Value, edits};
+use crate::plan::edit::acts;
 use crate::plan::positions::Positions;
 use crate::prompt::pair::{Pair, PairRuns};
 use crate::site::{Stage, kept, layer_of};
@@ -47,64 +47,21 @@ pub(super) fn readouts(pair: &Pair, runs: &[Run]) -> Vec<usize> {
 }
 
 /// The clean runs that pairs need: which prompts, how far, and which stages are kept.
-pub(super) fn layout(
-    pairs: &[PairRuns],
-    first: usize,
-    config: &Config,
-) -> (CacheLayout, Vec<Place>) {
+pub(super) fn layout(pairs: &[PairRuns], config: &Config) -> (CacheLayout, Vec<Place>) {
     let mut layout = CacheLayout::default();
     let mut places = Vec::with_capacity(pairs.len());
-    let mut sites: BTreeSet<(usize, Stage)> = BTreeSet::new();
-    for (p, PairRuns { pair, runs }) in pairs.iter().enumerate() {
+    let mut keep: BTreeSet<(usize, Stage)> = BTreeSet::new();
+    // pairs often share their runs
+    let mut known: HashMap<*const Run, Needs> = HashMap::new();
+    for PairRuns { pair, runs } in pairs {
+        let needs = known.entry(runs.as_ptr()).or_insert_with(|| {
+            let needs = needs(runs, config);
+            keep.extend(&needs.keep);
+            needs
+        });
         let readouts: Positions = readouts(pair, runs).into_iter().collect();
-        let mut base_length = readouts.last().map_or(0, |r| r + 1);
-        for run in runs.iter() {
-            let run_edits = edits(&run.patches, (first + p) as u32, config);
-            let start = run_edits.first().map(|c| (c.layer, c.stage));
-            let mut read = |prompt: Prompt, position: usize| {
-                if prompt == Prompt::Base {
-                    base_length = base_length.max(position + 1);
-                }
-            };
-            for edit in &run_edits {
-                sites.insert((edit.layer, edit.stage));
-                if let Value::Read(Read {
-                    origin,
-                    stage,
-                    layer,
-                    position,
-                    ..
-                }) = &edit.value
-                {
-                    layout.keep(*stage, *layer);
-                    match origin {
-                        Origin::Clean(prompt) => read(*prompt, *position),
-                        Origin::Run(run) => read(runs[*run].prompt, *position),
-                    }
-                }
-                // a freeze can leave a branch clean under a dirty residual stream
-                if start < Some((edit.layer, edit.stage))
-                    && edit.stage <= Stage::Z
-                    && edit.layer < config.layers
-                {
-                    layout.keep(Stage::AttentionOutput, edit.layer);
-                }
-            }
-            for patch in run.patches.iter().filter(|p| p.op == Op::Collect) {
-                let layer = layer_of(patch.component, patch.layer, config);
-                let (stage, layer) = kept(patch.component.stage(), layer);
-                layout.keep(stage, layer);
-                patch.positions.iter().for_each(|p| read(run.prompt, *p));
-            }
-            if let Some((start, _)) = start {
-                for layer in start..config.layers {
-                    [Stage::BlockInput, Stage::Query, Stage::Key, Stage::Value]
-                        .iter()
-                        .for_each(|stage| layout.keep(*stage, layer));
-                }
-                layout.keep(Stage::BlockInput, config.layers);
-            }
-        }
+        let last_read = readouts.last().map_or(0, |r| r + 1);
+        let base_length = last_read.max(needs.base_length);
         let mut place = Place::default();
         let base = layout.prompt(&pair.base[..base_length], &readouts);
         place.add(Prompt::Base, base, &layout);
@@ -122,14 +79,79 @@ pub(super) fn layout(
         }
         places.push(place);
     }
-    for (layer, stage) in sites {
-        let (stage_kept, layer_kept) = kept(stage, layer);
-        layout.keep(stage_kept, layer_kept);
-        if (Stage::AttentionOutput..=Stage::MlpOutput).contains(&stage) {
-            [Stage::AttentionOutput, Stage::BlockMid, Stage::MlpOutput]
-                .iter()
-                .for_each(|stage| layout.keep(*stage, layer));
+    keep.into_iter()
+        .for_each(|(layer, stage)| layout.keep(stage, layer));
+    (layout, places)
+}
+
+/// What runs need of clean ones, whichever pair's they are.
+#[derive(Default)]
+struct Needs {
+    /// Stages that are kept, by layer.
+    keep: BTreeSet<(usize, Stage)>,
+    /// Positions of the base prompt, from its first, that are computed clean whatever is read out.
+    base_length: usize,
+}
+
+fn needs(runs: &[Run], config: &Config) -> Needs {
+    let mut needs = Needs::default();
+    let mut sites: BTreeSet<(usize, Stage)> = BTreeSet::new();
+    let place = |stage: Stage, layer: usize| {
+        let (stage, layer) = kept(stage, layer);
+        (layer, stage)
+    };
+    for run in runs {
+        let acting = || run.patches.iter().filter(|patch| acts(patch));
+        let at = |patch: &Patch| {
+            let layer = layer_of(patch.component, patch.layer, config);
+            (layer, patch.component.stage())
+        };
+        let start = acting().map(at).min();
+        for patch in acting() {
+            let (layer, stage) = at(patch);
+            sites.insert((layer, stage));
+            if patch.op.reads_source() {
+                let source_layer = patch.source_layer.or(patch.layer);
+                let component = patch.read_component();
+                let layer = layer_of(patch.component, source_layer, config);
+                needs.keep.insert(place(component.stage(), layer));
+                let prompt = match patch.origin {
+                    Origin::Clean(prompt) => prompt,
+                    Origin::Run(run) => runs[run].prompt,
+                };
+                if prompt == Prompt::Base {
+                    let read = patch.source_positions.as_ref().unwrap_or(&patch.positions);
+                    let last = read.iter().max().map_or(0, |last| last + 1);
+                    needs.base_length = needs.base_length.max(last);
+                }
+            }
+            // a freeze can leave a branch clean under a dirty residual stream
+            if start < Some((layer, stage)) && stage <= Stage::Z && layer < config.layers {
+                needs.keep.insert((layer, Stage::AttentionOutput));
+            }
+        }
+        for patch in run.patches.iter().filter(|p| p.op == Op::Collect) {
+            let (layer, stage) = at(patch);
+            needs.keep.insert(place(stage, layer));
+            if run.prompt == Prompt::Base {
+                let last = patch.positions.iter().max().map_or(0, |last| last + 1);
+                needs.base_length = needs.base_length.max(last);
+            }
+        }
+        if let Some((start, _)) = start {
+            for layer in start..config.layers {
+                let stages = [Stage::BlockInput, Stage::Query, Stage::Key, Stage::Value];
+                needs.keep.extend(stages.map(|stage| (layer, stage)));
+            }
+            needs.keep.insert((config.layers, Stage::BlockInput));
         }
     }
-    (layout, places)
+    for (layer, stage) in sites {
+        needs.keep.insert(place(stage, layer));
+        if (Stage::AttentionOutput..=Stage::MlpOutput).contains(&stage) {
+            let stages = [Stage::AttentionOutput, Stage::BlockMid, Stage::MlpOutput];
+            needs.keep.extend(stages.map(|stage| (layer, stage)));
+        }
+    }
+    needs
 }

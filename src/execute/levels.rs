@@ -170,7 +170,7 @@ fn runs_read(patches: &[Patch]) -> impl Iterator<Item = usize> {
     })
 }
 
-fn reads_runs(patches: &[Patch]) -> bool {
+pub(super) fn reads_runs(patches: &[Patch]) -> bool {
     runs_read(patches).next().is_some()
 }
 

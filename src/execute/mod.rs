@@ -14,163 +14,30 @@ mod group;
 mod layout;
 mod levels;
 mod no_op;
-
-use std::sync::atomic::AtomicBool;
+mod outcome;
+mod passes;
+mod sink;
 
 use rayon::prelude::*;
 
-use crate::backend::{Backend, DeviceError, Readout, Store};
+use self::clean::{MeanCache, mean_caches};
+use self::group::Group;
+use self::layout::{layout, readouts};
+use self::levels::steps;
+use self::no_op::same_by_tokens;
+pub use self::outcome::{ExecuteError, Limits, Outcome, PairOutcome, PairReadouts, Plan};
+use self::passes::Passes;
+use self::sink::Delivery;
+pub use self::sink::Sink;
+use crate::backend::{Backend, Store};
 use crate::check::{CheckError, check_pair, check_run};
-use crate::execute::clean::{MeanCache, mean_caches};
-use crate::execute::collect::Collection;
-use crate::execute::group::Group;
-use crate::execute::layout::{layout, readouts};
-use crate::execute::levels::steps;
-use crate::execute::no_op::same_by_tokens;
-use crate::forward::{Buffers, ForwardError};
 use crate::model::Config;
 use crate::patch::{Op, Patch, Prompt, Run};
 use crate::plan::cone::{self, ConeInput, Wanted};
-use crate::plan::cost::{Cost, Flops};
+use crate::plan::cost::Cost;
 use crate::plan::edit::{Edit, edits};
 use crate::plan::positions::Positions;
 use crate::prompt::pair::PairRuns;
-
-/// What can go wrong between a question and its readouts.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExecuteError {
-    /// A prompt or a patch does not fit the model.
-    #[error("pair {pair}{}: {error}", run.as_ref().map_or(String::new(), |r| format!(", run {r}")))]
-    Check {
-        /// Index of the pair.
-        pair: usize,
-        /// Name or index of the run, where it is a run's patch.
-        run: Option<String>,
-        /// What does not fit.
-        error: CheckError,
-    },
-    /// Not even one run fits.
-    #[error("one run needs {needed} bytes, but the memory budget is {budget}: give --memory more")]
-    Memory {
-        /// Bytes that the largest run or clean prompt needs.
-        needed: u64,
-        /// Bytes allowed.
-        budget: u64,
-    },
-    /// The caller asked to stop.
-    #[error("interrupted")]
-    Interrupted,
-    /// The device failed.
-    #[error(transparent)]
-    Device(#[from] DeviceError),
-}
-
-impl From<ForwardError> for ExecuteError {
-    fn from(error: ForwardError) -> Self {
-        match error {
-            ForwardError::Interrupted => Self::Interrupted,
-            ForwardError::Device(error) => Self::Device(error),
-        }
-    }
-}
-
-impl ExecuteError {
-    /// Whether less at a time might do.
-    pub(crate) fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Device(DeviceError::OutOfMemory { .. }))
-    }
-}
-
-/// Limits and wishes of an execution.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits<'a> {
-    /// Bytes for caches and buffers together, beside the weights.
-    pub memory: u64,
-    /// How many of the most probable tokens are read of each *clean* prompt.
-    pub top: usize,
-    /// How many of the most probable tokens are read of each run.
-    pub top_of_runs: usize,
-    /// Whether the targets' ranks are read, of clean prompts and of runs.
-    pub ranks: bool,
-    /// Whether each run's distribution is compared with its base's.
-    pub kl: bool,
-    /// Set to stop between two layers.
-    pub stop: &'a AtomicBool,
-}
-
-impl<'a> Limits<'a> {
-    /// This many bytes, and nothing read but the answers' logits.
-    pub fn new(memory: u64, stop: &'a AtomicBool) -> Self {
-        Self {
-            memory,
-            top: 0,
-            top_of_runs: 0,
-            ranks: false,
-            kl: false,
-            stop,
-        }
-    }
-}
-
-/// What a plan says before or after the clean runs are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Plan {
-    /// Operations of the clean runs.
-    pub clean: Flops,
-    /// Operations of the patched runs.
-    pub runs: Flops,
-    /// Operations of reading the base's distributions again, chunk by chunk, to compare runs with
-    /// them: it depends on how many chunks there are, and is not in the bound.
-    pub compared: u64,
-    /// Operations of runs that others read and that were run again, since what was kept of them had
-    /// to make room: it depends on the memory, and is not in the bound.
-    pub again: u64,
-    /// Runs that are read out.
-    pub count: usize,
-    /// Runs whose readout is the base's, because all their patches are dead or unseen.
-    pub copied: usize,
-}
-
-impl std::ops::AddAssign for Plan {
-    fn add_assign(&mut self, other: Self) {
-        self.clean += other.clean;
-        self.runs += other.runs;
-        self.compared += other.compared;
-        self.again += other.again;
-        self.count += other.count;
-        self.copied += other.copied;
-    }
-}
-
-impl Plan {
-    /// Operations of everything.
-    pub fn flops(&self) -> u64 {
-        self.clean.total() + self.runs.total() + self.compared + self.again
-    }
-}
-
-/// What was read of one pair.
-#[derive(Debug, Clone, Default)]
-pub struct PairOutcome {
-    /// Of the clean base prompt, one for each readout position.
-    pub base: Vec<Readout>,
-    /// Of the clean source prompt at its last position.
-    pub source: Option<Readout>,
-    /// Of each run, one for each readout position; nothing of a step.
-    pub runs: Vec<Vec<Readout>>,
-    /// What `collect` patches read, by run and patch.
-    pub collected: Vec<Collection>,
-}
-
-/// What was read of all pairs.
-#[derive(Debug, Clone, Default)]
-pub struct Outcome {
-    /// In the order given.
-    pub pairs: Vec<PairOutcome>,
-    /// Exactly what was planned once the clean runs were there.
-    pub plan: Plan,
-}
 
 /// Checks every pair and patch.
 ///
@@ -202,7 +69,7 @@ pub fn check(pairs: &[PairRuns], config: &Config) -> Result<(), ExecuteError> {
 pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
     let config = backend.config();
     let mut plan = Plan::default();
-    let (layout, places) = layout(pairs, 0, config);
+    let (layout, places) = layout(pairs, config);
     let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
     for prompt in &layout.prompts {
         let cone = cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read);
@@ -254,38 +121,60 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
     plan
 }
 
-/// Runs everything.
+/// Runs everything, and hands results to the sink in order as they are finished. Exactly what was
+/// planned once the clean runs were there comes back, and was executed.
 ///
 /// # Errors
 ///
-/// [`ExecuteError`]: what [`check`] finds, a budget too small for one run, or an interruption.
+/// [`ExecuteError`]: what [`check`] finds, a budget too small for one run, or an interruption, by the sink or
+/// by [`Limits::stop`].
 pub fn execute<B: Backend>(
     backend: &B,
     pairs: &[PairRuns],
     limits: &Limits<'_>,
-) -> Result<Outcome, ExecuteError> {
+    sink: &mut dyn Sink,
+) -> Result<Plan, ExecuteError> {
     check(pairs, backend.config())?;
     check_types(backend, pairs)?;
-    let mut outcome = Outcome::default();
-    let mut buffers = Buffers::new(backend);
+    let mut passes = Passes::new(backend, limits);
+    let mut delivery = Delivery::new(sink);
     let mut first = 0;
     while first < pairs.len() {
-        let mut count = group(backend, &pairs[first..], first, limits.memory)?;
+        let mut count = group(backend, &pairs[first..], limits.memory)?;
         let group = loop {
-            let pairs = &pairs[first..first + count];
-            let before = outcome.plan;
-            match Group::new(backend, pairs, first, &mut buffers, limits, &mut outcome) {
+            let before = passes.plan;
+            match Group::new(&pairs[first..first + count], first, &mut passes) {
                 Err(error) if error.is_out_of_memory() && count > 1 => count /= 2,
                 group => break group?,
             }
-            outcome.pairs.truncate(first);
-            outcome.plan = before;
-            buffers = Buffers::new(backend);
+            passes.plan = before;
+            passes.shrink();
         };
-        group.run(&mut buffers, limits, &mut outcome)?;
+        group.run(&mut passes, &mut delivery)?;
         first += count;
     }
-    Ok(outcome)
+    Ok(passes.plan)
+}
+
+impl Outcome {
+    /// Runs everything and keeps what was read: about a kilobyte a run.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`].
+    pub fn of<B: Backend>(
+        backend: &B,
+        pairs: &[PairRuns],
+        limits: &Limits<'_>,
+    ) -> Result<Self, ExecuteError> {
+        let mut outcome = Self::default();
+        outcome.plan = execute(backend, pairs, limits, &mut outcome)?;
+        // steps behind the last run that is read out
+        for (read, PairRuns { runs, .. }) in outcome.pairs.iter_mut().zip(pairs) {
+            read.runs.resize(runs.len(), Vec::new());
+        }
+        Ok(outcome)
+    }
 }
 
 /// Refuses to skip what the precision stores in another type than what its module reads.
@@ -319,14 +208,9 @@ fn check_types<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Result<(), Execut
 }
 
 /// How many pairs' caches fit into half of the budget.
-fn group<B: Backend>(
-    backend: &B,
-    pairs: &[PairRuns],
-    first: usize,
-    budget: u64,
-) -> Result<usize, ExecuteError> {
+fn group<B: Backend>(backend: &B, pairs: &[PairRuns], budget: u64) -> Result<usize, ExecuteError> {
     let bytes = |count: usize| {
-        let (layout, _) = layout(&pairs[..count], first, backend.config());
+        let (layout, _) = layout(&pairs[..count], backend.config());
         (layout.values(backend.config()) * backend.value_bytes()) as u64
     };
     let half = budget / 2;

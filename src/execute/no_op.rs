@@ -7,7 +7,6 @@ use std::collections::HashMap;
 
 use crate::backend::{Backend, DeviceError, Same, Store, Stretch};
 use crate::execute::layout::Place;
-use crate::forward::ActivationCache;
 use crate::patch::{Origin, Prompt};
 use crate::plan::cache::CacheLayout;
 use crate::plan::chunk::Means;
@@ -71,78 +70,92 @@ pub(super) struct Asked<'a> {
     pub edits: &'a [Edit],
 }
 
-/// What is kept of clean runs and of other runs.
-pub(super) struct Kept<'a, M> {
-    pub cache: &'a ActivationCache<M>,
+/// Where things are kept of clean runs and of other runs.
+#[derive(Clone, Copy)]
+pub(super) struct Kept<'a> {
+    pub layout: &'a CacheLayout,
     pub patched: &'a PatchedCache,
     pub means: &'a Means,
 }
 
-/// For each edit of each run, whether it writes what stands there.
-///
-/// # Errors
-///
-/// [`DeviceError`] of the comparison, or of what was queued before it.
-pub(super) fn dead<B: Backend>(
-    backend: &B,
-    kept: &Kept<'_, B::Matrix>,
-    runs: &[Asked<'_>],
-) -> Result<Vec<Vec<bool>>, DeviceError> {
-    let mut constants = Constants::default();
-    let longest = runs.iter().flat_map(|run| run.edits).map(|c| c.length);
-    let zeros = vec![0.0; longest.max().unwrap_or(0)];
-    let questions: Vec<Option<(At, At, usize)>> = runs
-        .iter()
-        .flat_map(|run| run.edits.iter().map(move |edit| (run, edit)))
-        .map(|(run, edit)| {
-            let there = there(edit, run, &kept.cache.layout)?;
-            let written = written(edit, run, kept, &zeros, &mut constants);
-            Some((written, there, edit.length))
-        })
-        .collect();
-    let upload = |store, values: &[f64]| {
-        backend.upload(usize::from(!values.is_empty()), values.len(), store, values)
-    };
-    let residual = upload(Store::Residual, &constants.residual);
-    let branch = upload(Store::Branch, &constants.branch);
-    let stretch = |at: At| match at {
-        At::Kept { slot, row, column } => {
-            let matrix = kept.cache.matrices.get(slot)?;
-            Some(Stretch {
-                matrix,
-                row,
-                column,
+/// What is asked of a backend about many runs at once: for each edit of each run, whether it writes what
+/// stands there.
+pub(super) struct Questions {
+    /// What would be written, what stands there, how many columns; `None` is no by itself.
+    edits: Vec<Option<(At, At, usize)>>,
+    constants: Constants,
+}
+
+impl Questions {
+    /// Looks up where the two sides of every question stand.
+    pub fn new(kept: Kept<'_>, runs: &[Asked<'_>]) -> Self {
+        let mut constants = Constants::default();
+        let longest = runs.iter().flat_map(|run| run.edits).map(|c| c.length);
+        let zeros = vec![0.0; longest.max().unwrap_or(0)];
+        let edits = runs
+            .iter()
+            .flat_map(|run| run.edits.iter().map(move |edit| (run, edit)))
+            .map(|(run, edit)| {
+                let there = there(edit, run, kept.layout)?;
+                let written = written(edit, run, kept, &zeros, &mut constants);
+                Some((written, there, edit.length))
             })
+            .collect();
+        Self { edits, constants }
+    }
+
+    /// One answer for each edit of each run, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] of the comparison, or of what was queued before it.
+    pub fn ask<B: Backend>(
+        &self,
+        backend: &B,
+        matrices: &[B::Matrix],
+    ) -> Result<Vec<bool>, DeviceError> {
+        if self.edits.iter().all(Option::is_none) {
+            return Ok(vec![false; self.edits.len()]);
         }
-        At::Constant { store, column } => Some(Stretch {
-            matrix: if store == Store::Residual {
-                &residual
-            } else {
-                &branch
-            },
-            row: 0,
-            column,
-        }),
-    };
-    let asked = questions.iter().map(|question| {
-        let (written, there, length) = (*question)?;
-        Some(Same {
-            a: stretch(written)?,
-            b: stretch(there)?,
-            length,
-        })
-    });
-    let asked: Vec<Option<Same<'_, _>>> = asked.collect();
-    let known: Vec<bool> = asked.iter().map(Option::is_some).collect();
-    let asked: Vec<Same<'_, _>> = asked.into_iter().flatten().collect();
-    let mut answers = backend.same(&asked)?.into_iter();
-    let mut same = known
-        .into_iter()
-        .map(|known| known && answers.next().unwrap_or(false));
-    Ok(runs
-        .iter()
-        .map(|run| same.by_ref().take(run.edits.len()).collect())
-        .collect())
+        let upload = |store, values: &[f64]| {
+            backend.upload(usize::from(!values.is_empty()), values.len(), store, values)
+        };
+        let residual = upload(Store::Residual, &self.constants.residual);
+        let branch = upload(Store::Branch, &self.constants.branch);
+        let stretch = |at: At| match at {
+            At::Kept { slot, row, column } => {
+                let matrix = matrices.get(slot)?;
+                Some(Stretch {
+                    matrix,
+                    row,
+                    column,
+                })
+            }
+            At::Constant { store, column } => Some(Stretch {
+                matrix: if store == Store::Residual {
+                    &residual
+                } else {
+                    &branch
+                },
+                row: 0,
+                column,
+            }),
+        };
+        let asked = self.edits.iter().map(|question| {
+            let (written, there, length) = (*question)?;
+            Some(Same {
+                a: stretch(written)?,
+                b: stretch(there)?,
+                length,
+            })
+        });
+        let asked: Vec<Option<Same<'_, _>>> = asked.collect();
+        let known: Vec<bool> = asked.iter().map(Option::is_some).collect();
+        let asked: Vec<Same<'_, _>> = asked.into_iter().flatten().collect();
+        let mut answers = backend.same(&asked)?.into_iter();
+        let answer = |known| known && answers.next().unwrap_or(false);
+        Ok(known.into_iter().map(answer).collect())
+    }
 }
 
 /// Where the clean run's own value of an edit stands, if it is kept and equality with it undoes the
@@ -167,14 +180,14 @@ fn there(edit: &Edit, run: &Asked<'_>, layout: &CacheLayout) -> Option<At> {
 }
 
 /// What such an edit writes, or moves towards.
-fn written<M>(
+fn written(
     edit: &Edit,
     run: &Asked<'_>,
-    kept: &Kept<'_, M>,
+    kept: Kept<'_>,
     zeros: &[f64],
     constants: &mut Constants,
 ) -> At {
-    let layout = &kept.cache.layout;
+    let layout = kept.layout;
     match &edit.value {
         Value::None => {
             debug_assert_eq!(edit.op, EditOp::Zero);

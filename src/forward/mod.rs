@@ -10,11 +10,12 @@ mod basis;
 mod buffers;
 mod pass;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::buffers::Buffers;
 use self::pass::Pass;
-use crate::backend::{Backend, DeviceError, Readout, ReadoutSpec, Store};
+use crate::backend::{Backend, DeviceError, ReadoutSpec, Store};
 use crate::plan::cache::CacheLayout;
 use crate::plan::tables::Chunk;
 use crate::site::wiring::{self, READ_OUT};
@@ -24,8 +25,8 @@ use crate::site::{Stage, kept};
 /// those of patched runs.
 #[derive(Debug)]
 pub struct ActivationCache<M> {
-    /// What stands where.
-    pub layout: CacheLayout,
+    /// What stands where; whoever plans shares it.
+    pub layout: Arc<CacheLayout>,
     /// One matrix a slot, `[layout.rows(), width]`.
     pub matrices: Vec<M>,
 }
@@ -40,7 +41,10 @@ impl<M> ActivationCache<M> {
             .iter()
             .map(|(_, stage)| backend.matrix(layout.rows(), width(*stage), Store::of(*stage)))
             .collect();
-        Self { layout, matrices }
+        Self {
+            layout: Arc::new(layout),
+            matrices,
+        }
     }
 
     /// Adds matrices of patched runs, by stage and rows.
@@ -83,7 +87,7 @@ pub enum ForwardError {
     Device(#[from] DeviceError),
 }
 
-/// Runs one chunk and reads it out. Clean chunks write `cache`, others read them.
+/// Runs one chunk and reads it out; [`Backend::finish`] waits for what was read. Clean chunks write `cache`, others read them.
 ///
 /// # Errors
 ///
@@ -95,7 +99,7 @@ pub fn forward<B: Backend>(
     cache: &mut ActivationCache<B::Matrix>,
     spec: &ReadoutSpec,
     stop: &AtomicBool,
-) -> Result<Vec<Readout>, ForwardError> {
+) -> Result<B::Readouts, ForwardError> {
     buffers.reserve(backend, chunk);
     let layers = backend.config().layers;
     let constants = backend.constants(&chunk.constants);

@@ -1,9 +1,13 @@
 //! Edges of a model, and which of them are meant.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 
+use super::extent::EdgeAt;
 use super::node::{Pattern, Receiver, Sender};
 use crate::model::Config;
+use crate::results::array::Axis;
 
 /// A receiver and one of the senders before it: `a3.h5->a9.h6<q>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,11 +40,73 @@ pub enum EdgeError {
 }
 
 /// Nodes as named on the command line, each name with what it means.
-pub type Named = Vec<(String, Pattern)>;
+pub type NamedNodes = Vec<(String, Pattern)>;
 
 impl fmt::Display for Edge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}->{}", self.sender, self.receiver)
+    }
+}
+
+/// What stands along arrays of edges: the nodes of these edges, in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeAxes {
+    senders: HashMap<Sender, usize>,
+    receivers: HashMap<Receiver, usize>,
+    /// Tokens of the longest prompt, where each position is patched by itself.
+    positions: Option<usize>,
+}
+
+/// Things by their places in the order in which they come first.
+fn places<T: Copy + Eq + Hash>(things: impl Iterator<Item = T>) -> HashMap<T, usize> {
+    let mut places = HashMap::new();
+    for thing in things {
+        let next = places.len();
+        places.entry(thing).or_insert(next);
+    }
+    places
+}
+
+impl EdgeAxes {
+    /// The nodes of these edges; where each position is patched by itself, so many positions, those of
+    /// the longest prompt.
+    pub fn new(edges: &[Edge], positions: Option<usize>) -> Self {
+        Self {
+            senders: places(edges.iter().map(|edge| edge.sender)),
+            receivers: places(edges.iter().map(|edge| edge.receiver)),
+            positions,
+        }
+    }
+
+    /// As axes.
+    pub fn axes(&self) -> Vec<Axis> {
+        fn names<T: ToString>(places: &HashMap<T, usize>) -> Vec<String> {
+            let mut all: Vec<(&T, &usize)> = places.iter().collect();
+            all.sort_by_key(|(_, place)| **place);
+            all.into_iter()
+                .map(|(thing, _)| thing.to_string())
+                .collect()
+        }
+        let nodes = [
+            Axis::named("sender", names(&self.senders)),
+            Axis::named("receiver", names(&self.receivers)),
+        ];
+        let positions = self.positions.map(|n| Axis::numbered("position", n));
+        nodes.into_iter().chain(positions).collect()
+    }
+
+    /// Where an edge's value stands, if it has a place here.
+    pub fn place(&self, EdgeAt { edge, position }: EdgeAt) -> Option<usize> {
+        let (sender, receiver) = (
+            self.senders.get(&edge.sender)?,
+            self.receivers.get(&edge.receiver)?,
+        );
+        let place = sender * self.receivers.len() + receiver;
+        match (self.positions, position) {
+            (None, None) => Some(place),
+            (Some(count), Some(position)) => (position < count).then_some(place * count + position),
+            _ => None,
+        }
     }
 }
 
@@ -209,7 +275,7 @@ mod tests {
     #[test]
     fn names_mean_what_the_manual_says() {
         let config = shape(3, 2);
-        let named = |names: &str| -> Named {
+        let named = |names: &str| -> NamedNodes {
             names
                 .split(',')
                 .map(|n| (n.to_owned(), n.parse().unwrap()))

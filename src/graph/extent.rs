@@ -32,6 +32,24 @@ impl Extent {
             Self::PerPosition => (0..length).map(Some).collect(),
         }
     }
+
+    /// What the run of this index patches: edge by edge, and of one edge position by position.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    pub fn edge(self, edges: &[Edge], length: usize, run: usize) -> EdgeAt {
+        match self {
+            Self::Whole => EdgeAt {
+                edge: edges[run],
+                position: None,
+            },
+            Self::PerPosition => EdgeAt {
+                edge: edges[run / length],
+                position: Some(run % length),
+            },
+        }
+    }
 }
 
 impl fmt::Display for EdgeAt {

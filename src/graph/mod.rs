@@ -13,7 +13,7 @@
 //! | an edge at every position, or at one | [`extent`] |
 //! | what a sender contributes in the source and not in the base | [`contribution`] |
 //! | patching one edge at a time | [`patching`] |
-//! | results as senders × receivers (× positions) | [`matrix`] |
+//! | results as senders × receivers (× positions) | [`edge::EdgeAxes`] |
 //! | patching what a sender tells some receivers along direct paths | [`path`] |
 //!
 //! Names are those of EAP-IG and auto-circuit: `input`, `a3.h5`, `m2`, `logits`, `a9.h6<q>`, and
@@ -22,7 +22,6 @@
 pub mod contribution;
 pub mod edge;
 pub mod extent;
-pub mod matrix;
 pub mod node;
 pub mod patching;
 pub mod path;

@@ -4,24 +4,23 @@
 //! every position or at one, and lets everything downstream follow. Nothing is linearised: this is what
 //! edge attribution patching (EAP, EAP-IG) approximates by a gradient.
 //!
-//! A model has tens of thousands of edges, so runs are made, executed and given away a few at a time; all
-//! receivers of a sender share its difference.
+//! A model has tens of thousands of edges, so runs are made and executed a few at a time; all receivers of a
+//! sender share its difference.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::contribution::{Difference, Differences};
 use super::edge::Edge;
 use super::extent::{EdgeAt, Extent};
 use super::node::Sender;
-use crate::backend::Backend;
+use crate::backend::{Backend, Readout};
 use crate::check::check_pair;
-use crate::execute::{ExecuteError, Limits, Outcome, execute};
+use crate::execute::{ExecuteError, Limits, PairReadouts, Plan, Sink, execute};
 use crate::model::{Checkpoint, Config};
 use crate::patch::{Op, Patch, Run, Vector};
 use crate::prompt::pair::{Pair, PairRuns};
-use crate::results::metric::Metric;
-use crate::results::rows::{raw, table};
-use crate::results::table::{Provenance, Row};
+use crate::results::table::Row;
 
 /// The most runs that are made and executed together.
 const RUNS: usize = 2048;
@@ -51,44 +50,6 @@ pub enum EdgePatchingError {
     Execute(#[from] ExecuteError),
 }
 
-/// Some edges that have been run.
-#[derive(Debug)]
-pub struct Batch {
-    /// The edges, and where each was patched, one a run.
-    pub edges: Vec<EdgeAt>,
-    /// How many runs stood before them.
-    pub first: usize,
-    /// The pair with its runs.
-    pub pair: PairRuns,
-    /// What was read of the pair, the only one.
-    pub outcome: Outcome,
-}
-
-impl Batch {
-    /// The rows of the result table, with the receiver as what is patched, even where nothing had to be.
-    /// `pair` is the pair's index; runs are counted over all batches.
-    pub fn rows(&self, model: &Checkpoint, metrics: &[Metric], pair: usize) -> Vec<Row> {
-        let pairs = std::slice::from_ref(&self.pair);
-        let of = Provenance::default();
-        let mut rows = table(model, pairs, &self.outcome, metrics, of).rows;
-        for row in &mut rows {
-            let EdgeAt { edge, position } = self.edges[row.run as usize];
-            let (component, layer, head) = edge.receiver.site(&model.config);
-            row.component = Some(component.name().into());
-            row.layer = Some(layer as u32);
-            row.head = head.map(|head| head as u32);
-            if let Some(position) = position {
-                let token = self.pair.pair.base.get(position);
-                row.position = Some(position as u32);
-                row.token = token.map(|id| raw(model, *id));
-            }
-            row.op = Some(Op::Add(Some(constant(&[].into(), 0))).label());
-            (row.pair, row.run) = (pair as u32, self.first as u32 + row.run);
-        }
-        rows
-    }
-}
-
 /// Checks that a pair's edges can be patched.
 ///
 /// # Errors
@@ -111,46 +72,36 @@ pub fn check<'a>(pair: &'a Pair, config: &Config) -> Result<&'a [u32], EdgePatch
     }
 }
 
-/// Patches each edge by itself and hands the readouts on, batch by batch in the order given, for which
-/// the edges of one sender should stand together; of one edge, position by position.
+/// Makes the runs of a pair's edges, each edge by itself, and hands them on with the number of those before
+/// them, in the order of [`Extent::edge`]; the edges of one sender should stand together.
 ///
 /// # Errors
 ///
-/// [`EdgePatchingError`]: what [`check`] finds, a budget too small, or an interruption.
-pub fn patch_edges<B: Backend>(
+/// [`EdgePatchingError`]: what [`check`] finds, a budget too small, or an interruption; and what `part` says.
+pub fn each_part<B: Backend, E: From<EdgePatchingError>>(
     backend: &B,
     model: &Checkpoint,
     pair: &Pair,
-    edges: &[Edge],
-    extent: Extent,
+    (edges, extent): (&[Edge], Extent),
     limits: &Limits<'_>,
-    mut done: impl FnMut(Batch),
-) -> Result<(), EdgePatchingError> {
+    mut part: impl FnMut(usize, &PairRuns) -> Result<(), E>,
+) -> Result<(), E> {
     let source = check(pair, backend.config())?;
     let groups: Vec<&[Edge]> = edges.chunk_by(|a, b| a.sender == b.sender).collect();
     let mut senders: Vec<Sender> = groups.iter().map(|group| group[0].sender).collect();
     senders.sort_unstable_by_key(|sender| sender.index(backend.config()));
     senders.dedup();
-    let differences = Differences::new(backend, &pair.base, source, &senders, limits)?;
+    let differences = Differences::new(backend, &pair.base, source, &senders, limits);
+    let differences = differences.map_err(EdgePatchingError::from)?;
     let positions = extent.positions(pair.base.len());
-    let (mut first, mut bytes) = (0, 0);
-    let (mut waiting, mut runs) = (Vec::new(), Vec::new());
-    let mut flush = |waiting: &mut Vec<EdgeAt>, runs: &mut Vec<Run>| {
-        let edges = std::mem::take(waiting);
-        let pair = PairRuns {
-            pair: pair.clone(),
-            runs: std::mem::take(runs).into(),
-        };
-        let outcome = execute(backend, std::slice::from_ref(&pair), limits)?;
-        let count = edges.len();
-        done(Batch {
-            edges,
-            first,
-            pair,
-            outcome,
-        });
+    let (mut first, mut bytes, mut runs) = (0, 0, Vec::new());
+    let mut flush = |runs: &mut Vec<Run>| {
+        let count = runs.len();
+        let runs = std::mem::take(runs).into();
+        let pair = pair.clone();
+        part(first, &PairRuns { pair, runs })?;
         first += count;
-        Ok::<_, EdgePatchingError>(())
+        Ok::<_, E>(())
     };
     for group in groups {
         let difference = differences.of(group[0].sender, model);
@@ -160,24 +111,75 @@ pub fn patch_edges<B: Backend>(
         for edge in group {
             for (position, difference) in &each {
                 let (edge, position) = (*edge, *position);
-                let edge = EdgeAt { edge, position };
-                runs.push(run(edge, difference, &model.config));
-                waiting.push(edge);
+                runs.push(run(EdgeAt { edge, position }, difference, &model.config));
                 if runs.len() == RUNS {
-                    flush(&mut waiting, &mut runs)?;
+                    flush(&mut runs)?;
                     bytes = 0;
                 }
             }
         }
         if bytes > BYTES && !runs.is_empty() {
-            flush(&mut waiting, &mut runs)?;
+            flush(&mut runs)?;
             bytes = 0;
         }
     }
     match runs.is_empty() {
         true => Ok(()),
-        false => flush(&mut waiting, &mut runs),
+        false => flush(&mut runs),
     }
+}
+
+/// Patches each edge by itself; the runs of the one pair are those of [`Extent::edge`].
+///
+/// # Errors
+///
+/// As [`each_part`].
+pub fn patch_edges<B: Backend>(
+    backend: &B,
+    model: &Checkpoint,
+    pair: &Pair,
+    edges: (&[Edge], Extent),
+    limits: &Limits<'_>,
+    sink: &mut dyn Sink,
+) -> Result<Plan, EdgePatchingError> {
+    let mut plan = Plan::default();
+    each_part(backend, model, pair, edges, limits, |first, part| {
+        let mut sink = Later { first, sink };
+        plan += execute(backend, std::slice::from_ref(part), limits, &mut sink)?;
+        Ok::<_, EdgePatchingError>(())
+    })?;
+    Ok(plan)
+}
+
+/// Takes runs of a pair that has had so many before.
+struct Later<'s> {
+    first: usize,
+    sink: &'s mut dyn Sink,
+}
+
+impl Sink for Later<'_> {
+    fn pair(&mut self, pair: usize, clean: &PairReadouts) -> ControlFlow<()> {
+        match self.first {
+            0 => self.sink.pair(pair, clean),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn run(&mut self, pair: usize, run: usize, readouts: Vec<Readout>) -> ControlFlow<()> {
+        self.sink.run(pair, self.first + run, readouts)
+    }
+}
+
+/// Files a row of an edge's run under the receiver as what is patched, even where nothing had to be.
+pub fn relabel(edge: EdgeAt, config: &Config, row: &mut Row) {
+    let (component, layer, head) = edge.edge.receiver.site(config);
+    row.component = Some(component.name().into());
+    row.layer = Some(layer as u32);
+    row.head = head.map(|head| head as u32);
+    if let Some(position) = edge.position {
+        row.position = Some(position as u32);
+    }
+    row.op = Some(Op::Add(Some(constant(&[].into(), 0))).label().into());
 }
 
 /// The run of one edge: without patches where the sender contributes the same in both prompts.

@@ -143,6 +143,23 @@ pub fn edits(patches: &[Patch], pair: u32, config: &Config) -> Vec<Edit> {
     edits
 }
 
+/// Whether a patch has any edits, as far as it can be said without listing them.
+pub fn acts(patch: &Patch) -> bool {
+    // a basis that decodes whole leaves the row's reconstruction, even if no coordinate changes
+    let rewrites = patch.basis.as_ref().is_some_and(|b| !b.is_by_difference());
+    let some = match patch.op {
+        Op::Collect => false,
+        Op::Interpolate(0.0) | Op::Scale(1.0) | Op::Noise { level: 0.0, .. } => rewrites,
+        _ => true,
+    };
+    let seen = |keys: &Vec<usize>| {
+        let first = keys.iter().min();
+        first.is_some_and(|first| patch.positions.iter().any(|query| first <= query))
+    };
+    let has_keys = patch.component.has_keys();
+    some && (!has_keys || patch.keys.as_ref().is_none_or(seen))
+}
+
 fn push(patch: &Patch, pair: u32, config: &Config, edits: &mut Vec<Edit>) {
     let component = patch.component;
     let stage = component.stage();
@@ -156,12 +173,11 @@ fn push(patch: &Patch, pair: u32, config: &Config, edits: &mut Vec<Edit>) {
     let head_columns = matches!(stage, Stage::Query | Stage::Key | Stage::Value | Stage::Z)
         && component.has_heads();
     let (kept_stage, kept_layer) = kept(patch.read_component().stage(), source_layer);
-    // a basis that decodes whole leaves the row's reconstruction, even if no coordinate changes
-    let rewrites = patch.basis.as_ref().is_some_and(|b| !b.is_by_difference());
+    if !acts(patch) {
+        return;
+    }
     let op = match patch.op {
         Op::Collect => return,
-        Op::Interpolate(0.0) | Op::Scale(1.0) if !rewrites => return,
-        Op::Noise { level: 0.0, .. } if !rewrites => return,
         Op::Interchange | Op::Skip | Op::Set(_) | Op::Mean(_) | Op::Interpolate(1.0) => EditOp::Set,
         Op::Zero => EditOp::Zero,
         Op::Add(_) | Op::Noise { .. } | Op::Function(_) => EditOp::Add,

@@ -1,12 +1,12 @@
 //! Which columns of a row, or coordinates of a basis, a representation touches.
 
 use super::configuration::{Dimension, Representation};
-use super::kind::Kind;
+use super::kind::InterventionKind;
 use crate::ask::grid::Span;
 
 /// A part of a row, or of the coordinates of a basis, as pyvene's `subspaces` would name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum SubspacePart {
     /// Columns.
     Columns(Span),
     /// Parts of the saved `subspace_partition`.
@@ -16,7 +16,7 @@ pub enum Part {
 /// Which of `total` columns or coordinates act; `None` is all of them.
 pub(super) fn columns(
     made: &Representation,
-    part: Option<&Part>,
+    part: Option<&SubspacePart>,
     total: usize,
 ) -> Result<Option<Vec<usize>>, String> {
     let kind = made.kind;
@@ -41,9 +41,9 @@ pub(super) fn columns(
         }
     };
     match part {
-        Some(Part::Columns(Span::All)) => return Ok(None),
-        Some(Part::Columns(Span::Some(list))) => return range(list),
-        Some(Part::Subspaces(asked)) => {
+        Some(SubspacePart::Columns(Span::All)) => return Ok(None),
+        Some(SubspacePart::Columns(Span::Some(list))) => return range(list),
+        Some(SubspacePart::Subspaces(asked)) => {
             let Some(parts) = &made.partition else {
                 return Err("it has no subspace_partition: name columns by --columns".into());
             };
@@ -62,9 +62,9 @@ pub(super) fn columns(
         None => {}
     }
     match (kind, &made.dimension) {
-        (Kind::LowRankRotatedSpace, _) => Ok(None),
+        (InterventionKind::LowRankRotatedSpace, _) => Ok(None),
         _ if !kind.takes_subspaces() => Ok(None),
-        (Kind::Autoencoder, dimension) => {
+        (InterventionKind::Autoencoder, dimension) => {
             let latents = match dimension {
                 Dimension::List(list) => list.clone(),
                 Dimension::Number(n) => vec![*n],

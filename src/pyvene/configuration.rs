@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::kind::Kind;
-use super::place::{Place, place};
+use super::kind::InterventionKind;
+use super::place::{UnitPlace, place};
 use super::{PyveneError, quoted, read_file};
 
 /// The largest `config.json`, in bytes.
@@ -46,7 +46,7 @@ pub struct Representation {
     /// Which, from 0.
     pub index: usize,
     /// Where.
-    pub place: Place,
+    pub place: UnitPlace,
     /// The component as written.
     pub component: String,
     /// The unit as written.
@@ -54,7 +54,7 @@ pub struct Representation {
     /// `max_number_of_units`.
     pub units: usize,
     /// What it does.
-    pub kind: Kind,
+    pub kind: InterventionKind,
     /// Parts that subspaces name: their columns.
     pub partition: Option<Vec<Vec<usize>>>,
     /// Sources are per group.
@@ -70,7 +70,11 @@ pub struct Representation {
 impl Representation {
     /// Whether it reads a source prompt.
     pub fn reads_source(&self) -> bool {
-        !self.constant && !matches!(self.kind, Kind::Zero | Kind::Collect | Kind::Noise)
+        !self.constant
+            && !matches!(
+                self.kind,
+                InterventionKind::Zero | InterventionKind::Collect | InterventionKind::Noise
+            )
     }
 }
 
@@ -275,14 +279,14 @@ impl Configuration {
 }
 
 /// The kind of each representation, or why it has none.
-fn kinds(value: &Value, count: usize) -> Result<Vec<Result<Kind, String>>, String> {
+fn kinds(value: &Value, count: usize) -> Result<Vec<Result<InterventionKind, String>>, String> {
     let kind = |value: &Value| {
         let class = value.as_str().ok_or("its intervention type is no text")?;
-        Kind::of(class).ok_or_else(|| {
+        InterventionKind::of(class).ok_or_else(|| {
             format!(
                 "{} is none of pyvene's own interventions that can be imported: {}",
                 quoted(class),
-                Kind::names().join(", ")
+                InterventionKind::names().join(", ")
             )
         })
     };
@@ -333,7 +337,7 @@ impl Fields<'_> {
     fn representation(
         &self,
         index: usize,
-        kind: Kind,
+        kind: InterventionKind,
         dimension: &Value,
         constant: bool,
     ) -> Result<Representation, String> {
@@ -360,7 +364,11 @@ impl Fields<'_> {
         }
         let hidden = self.get("hidden_source_representation").as_bool() == Some(true);
         let fixed = hidden || constant;
-        if hidden && !kind.takes_constant() && kind != Kind::Zero && kind != Kind::Collect {
+        if hidden
+            && !kind.takes_constant()
+            && kind != InterventionKind::Zero
+            && kind != InterventionKind::Collect
+        {
             return Err(format!(
                 "it was given a source_representation, which {} ignores: leave it out, or use Vanilla, \
                  Addition or SubtractionIntervention",

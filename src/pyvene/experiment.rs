@@ -6,13 +6,13 @@
 use std::fmt::{self, Write};
 use std::path::Path;
 
-use super::columns::{Part, columns};
+use super::columns::{SubspacePart, columns};
 use super::configuration::{Configuration, Mode, Representation};
-use super::kind::Kind;
+use super::kind::InterventionKind;
 use super::parameters::{self, Parameters};
 use super::place::{Skip, Unit};
-use super::state::{StateDict, Tensor};
-use super::steps::{PatchedPrompt, Reads, Step};
+use super::state::{StateDict, StoredTensor};
+use super::steps::{ImportedRun, PatchedPrompt, Reads};
 use super::{PyveneError, printable};
 use crate::model::Config;
 use crate::prompt::pair::PromptText;
@@ -20,7 +20,7 @@ use crate::site::Component;
 
 /// Where one representation acts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Located {
+pub struct Units {
     /// Heads, where the component has them.
     pub heads: Vec<usize>,
     /// Positions of the prompt that is patched.
@@ -28,12 +28,12 @@ pub struct Located {
     /// Positions of the one that is read, where they are others.
     pub source_positions: Option<Vec<usize>>,
     /// The part; `None` is what was saved.
-    pub part: Option<Part>,
+    pub part: Option<SubspacePart>,
 }
 
 /// What pyvene's configuration does not say.
 #[derive(Debug, Clone)]
-pub struct Asked<'a> {
+pub struct ImportContext<'a> {
     /// The model as it was named.
     pub model: &'a str,
     /// Its sizes.
@@ -45,9 +45,9 @@ pub struct Asked<'a> {
     /// Targets, with the text of each where it has one.
     pub targets: Vec<(u32, String)>,
     /// Where each representation acts.
-    pub located: Vec<Located>,
+    pub located: Vec<Units>,
     /// Runs.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ImportedRun>,
     /// The file name of the parameters.
     pub file: &'a str,
 }
@@ -57,8 +57,8 @@ pub struct Asked<'a> {
 pub struct Written {
     /// The experiment file.
     pub toml: String,
-    /// Its tensors; if there are any, they belong into the file that [`Asked::file`] names.
-    pub tensors: Vec<(String, Tensor)>,
+    /// Its tensors; if there are any, they belong into the file that [`ImportContext::file`] names.
+    pub tensors: Vec<(String, StoredTensor)>,
 }
 
 /// A patch as it is written: keys in order.
@@ -76,7 +76,7 @@ struct Patch {
 pub fn write(
     configuration: &Configuration,
     folder: &Path,
-    asked: &Asked<'_>,
+    asked: &ImportContext<'_>,
 ) -> Result<Written, PyveneError> {
     check_model(folder)?;
     let mut tensors = Vec::new();
@@ -122,11 +122,11 @@ fn check_model(folder: &Path) -> Result<(), PyveneError> {
 fn of_representation(
     configuration: &Configuration,
     folder: &Path,
-    asked: &Asked<'_>,
+    asked: &ImportContext<'_>,
     made: &Representation,
-    located: &Located,
+    located: &Units,
     reads: Reads,
-    tensors: &mut Vec<(String, Tensor)>,
+    tensors: &mut Vec<(String, StoredTensor)>,
 ) -> Result<Vec<Patch>, PyveneError> {
     let config = asked.config;
     let wrong = |problem: String| configuration.wrong(made.index, problem);
@@ -139,7 +139,7 @@ fn of_representation(
     }
     let width = place.component.width().numbers(config, config.context);
     let keys = place.component.has_keys();
-    if keys && (made.kind.has_basis() || made.constant || made.kind == Kind::Noise) {
+    if keys && (made.kind.has_basis() || made.constant || made.kind == InterventionKind::Noise) {
         let name = made.kind.name();
         return Err(wrong(format!(
             "{name} with parameters cannot act on the attention pattern, which has no width"
@@ -172,9 +172,11 @@ fn of_representation(
                 .into(),
         );
     }
-    if made.kind == Kind::Autoencoder && located.part.is_none() {
+    if made.kind == InterventionKind::Autoencoder && located.part.is_none() {
         comments.push("pyvene swaps the latents that interchange_dim names, one by one; --columns names others".into());
-    } else if made.kind == Kind::JumpReluAutoencoder && columns.is_some() && located.part.is_none()
+    } else if made.kind == InterventionKind::JumpReluAutoencoder
+        && columns.is_some()
+        && located.part.is_none()
     {
         comments.push("pyvene swaps no more latents than interchange_dim says; --columns all swaps all of them".into());
     }
@@ -205,7 +207,7 @@ fn of_representation(
                 .collect();
             tensors.extend(rows.into_iter().enumerate().map(|(i, values)| {
                 let shape = vec![values.len()];
-                (label(i), Tensor { shape, values })
+                (label(i), StoredTensor { shape, values })
             }));
         }
     }
@@ -258,9 +260,9 @@ fn of_representation(
 }
 
 /// Constants are one row for all positions, or one for each.
-fn check_rows(made: &Representation, rows: usize, located: &Located) -> Result<(), String> {
+fn check_rows(made: &Representation, rows: usize, located: &Units) -> Result<(), String> {
     let positions = located.positions.len();
-    let noise = made.kind == Kind::Noise;
+    let noise = made.kind == InterventionKind::Noise;
     if rows == positions && (noise || made.place.unit == Unit::Positions) || rows == 1 && !noise {
         return Ok(());
     }
@@ -277,21 +279,21 @@ fn check_rows(made: &Representation, rows: usize, located: &Located) -> Result<(
 /// The operator, in the experiment's words.
 fn op(made: &Representation, comments: &mut Vec<String>) -> Result<&'static str, String> {
     Ok(match made.kind {
-        Kind::Vanilla if made.constant => "set",
-        Kind::Zero => "zero",
-        Kind::Addition => "add",
-        Kind::Subtraction => "subtract",
-        Kind::Collect => {
+        InterventionKind::Vanilla if made.constant => "set",
+        InterventionKind::Zero => "zero",
+        InterventionKind::Addition => "add",
+        InterventionKind::Subtraction => "subtract",
+        InterventionKind::Collect => {
             comments.push(
                 "what it collects is written by headlight run --collect F.safetensors".into(),
             );
             "collect"
         }
-        Kind::Noise => {
+        InterventionKind::Noise => {
             comments.push("the noise that pyvene drew, times its level, as constants".into());
             "add"
         }
-        Kind::Skip => match made.place.skip {
+        InterventionKind::Skip => match made.place.skip {
             Skip::Input => "skip",
             Skip::Same => {
                 comments.push(
@@ -329,7 +331,7 @@ fn whole(
     to: &mut String,
     configuration: &Configuration,
     folder: &Path,
-    asked: &Asked<'_>,
+    asked: &ImportContext<'_>,
     patches: &[Vec<Patch>],
 ) -> fmt::Result {
     let mode = match configuration.mode {

@@ -3,7 +3,7 @@
 /// What an intervention does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // pyvene's class names, without Intervention
-pub enum Kind {
+pub enum InterventionKind {
     Vanilla,
     Zero,
     Addition,
@@ -21,31 +21,40 @@ pub enum Kind {
     JumpReluAutoencoder,
 }
 
-const KINDS: [(&str, Kind); 15] = [
-    ("VanillaIntervention", Kind::Vanilla),
-    ("ZeroIntervention", Kind::Zero),
-    ("AdditionIntervention", Kind::Addition),
-    ("SubtractionIntervention", Kind::Subtraction),
-    ("CollectIntervention", Kind::Collect),
-    ("SkipIntervention", Kind::Skip),
-    ("NoiseIntervention", Kind::Noise),
-    ("RotatedSpaceIntervention", Kind::RotatedSpace),
-    ("LowRankRotatedSpaceIntervention", Kind::LowRankRotatedSpace),
+const KINDS: [(&str, InterventionKind); 15] = [
+    ("VanillaIntervention", InterventionKind::Vanilla),
+    ("ZeroIntervention", InterventionKind::Zero),
+    ("AdditionIntervention", InterventionKind::Addition),
+    ("SubtractionIntervention", InterventionKind::Subtraction),
+    ("CollectIntervention", InterventionKind::Collect),
+    ("SkipIntervention", InterventionKind::Skip),
+    ("NoiseIntervention", InterventionKind::Noise),
+    ("RotatedSpaceIntervention", InterventionKind::RotatedSpace),
+    (
+        "LowRankRotatedSpaceIntervention",
+        InterventionKind::LowRankRotatedSpace,
+    ),
     (
         "BoundlessRotatedSpaceIntervention",
-        Kind::BoundlessRotatedSpace,
+        InterventionKind::BoundlessRotatedSpace,
     ),
     (
         "SigmoidMaskRotatedSpaceIntervention",
-        Kind::SigmoidMaskRotatedSpace,
+        InterventionKind::SigmoidMaskRotatedSpace,
     ),
-    ("SigmoidMaskIntervention", Kind::SigmoidMask),
-    ("PCARotatedSpaceIntervention", Kind::PcaRotatedSpace),
-    ("AutoencoderIntervention", Kind::Autoencoder),
-    ("JumpReLUAutoencoderIntervention", Kind::JumpReluAutoencoder),
+    ("SigmoidMaskIntervention", InterventionKind::SigmoidMask),
+    (
+        "PCARotatedSpaceIntervention",
+        InterventionKind::PcaRotatedSpace,
+    ),
+    ("AutoencoderIntervention", InterventionKind::Autoencoder),
+    (
+        "JumpReLUAutoencoderIntervention",
+        InterventionKind::JumpReluAutoencoder,
+    ),
 ];
 
-impl Kind {
+impl InterventionKind {
     /// pyvene's name of the class.
     pub fn name(self) -> &'static str {
         KINDS[self as usize].0
@@ -63,22 +72,25 @@ impl Kind {
 
     /// Whether it acts in coordinates of its own, or on a softly chosen part of the plain ones.
     pub fn has_basis(self) -> bool {
-        self as usize >= Kind::RotatedSpace as usize
+        self as usize >= InterventionKind::RotatedSpace as usize
     }
 
     /// Whether it can take a constant in place of a source.
     pub fn takes_constant(self) -> bool {
-        matches!(self, Kind::Vanilla | Kind::Addition | Kind::Subtraction)
+        matches!(
+            self,
+            InterventionKind::Vanilla | InterventionKind::Addition | InterventionKind::Subtraction
+        )
     }
 
     /// Whether pyvene's `subspaces` mean anything to it.
     pub fn takes_subspaces(self) -> bool {
         !matches!(
             self,
-            Kind::BoundlessRotatedSpace
-                | Kind::SigmoidMaskRotatedSpace
-                | Kind::SigmoidMask
-                | Kind::Noise
+            InterventionKind::BoundlessRotatedSpace
+                | InterventionKind::SigmoidMaskRotatedSpace
+                | InterventionKind::SigmoidMask
+                | InterventionKind::Noise
         )
     }
 

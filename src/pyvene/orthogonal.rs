@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 /// A matrix, row by row.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Matrix {
+pub struct DenseMatrix {
     /// Rows.
     pub rows: usize,
     /// Columns.
@@ -25,7 +25,7 @@ pub struct Matrix {
     pub values: Vec<f64>,
 }
 
-impl Matrix {
+impl DenseMatrix {
     fn identity(rows: usize, columns: usize) -> Self {
         let mut values = vec![0.0; rows * columns];
         values
@@ -85,7 +85,10 @@ impl Matrix {
 /// # Errors
 ///
 /// A sentence that goes on from the layer's name.
-pub fn orthogonal(original: &Matrix, base: Option<&Matrix>) -> Result<Matrix, String> {
+pub fn orthogonal(
+    original: &DenseMatrix,
+    base: Option<&DenseMatrix>,
+) -> Result<DenseMatrix, String> {
     let (n, k) = (original.rows, original.columns);
     if n < k {
         return Err(format!(
@@ -109,14 +112,14 @@ pub fn orthogonal(original: &Matrix, base: Option<&Matrix>) -> Result<Matrix, St
 }
 
 /// L − Lᵀ of the lower triangle.
-fn skew(x: &Matrix) -> Matrix {
+fn skew(x: &DenseMatrix) -> DenseMatrix {
     let n = x.rows;
     let at = |i: usize| match (i / n, i % n) {
         (row, column) if row > column => x.values[i],
         (row, column) if row < column => -x.values[column * n + row],
         _ => 0.0,
     };
-    Matrix {
+    DenseMatrix {
         rows: n,
         columns: n,
         values: (0..n * n).map(at).collect(),
@@ -125,7 +128,7 @@ fn skew(x: &Matrix) -> Matrix {
 
 /// exp(A) by scaling and squaring: Taylor's series to the 16th power, by Paterson and Stockmeyer, of
 /// A/2ˢ with a norm of at most 1/2, where the remainder is under 2⁻⁶⁵; then squared s times.
-fn exponential(a: &Matrix) -> Matrix {
+fn exponential(a: &DenseMatrix) -> DenseMatrix {
     let n = a.rows;
     let norm = a
         .values
@@ -133,10 +136,10 @@ fn exponential(a: &Matrix) -> Matrix {
         .map(|row| row.iter().map(|x| x.abs()).sum::<f64>())
         .fold(0.0, f64::max);
     if norm == 0.0 {
-        return Matrix::identity(n, n);
+        return DenseMatrix::identity(n, n);
     }
     let squarings = (norm * 2.0).log2().ceil().clamp(0.0, 1023.0) as i32;
-    let zero = Matrix {
+    let zero = DenseMatrix {
         values: vec![0.0; n * n],
         ..*a
     };
@@ -144,7 +147,7 @@ fn exponential(a: &Matrix) -> Matrix {
     let a2 = a.times(&a);
     let a3 = a2.times(&a);
     let a4 = a2.times(&a2);
-    let one = Matrix::identity(n, n);
+    let one = DenseMatrix::identity(n, n);
     let mut factorials = [1.0; 17];
     for i in 1..17 {
         factorials[i] = factorials[i - 1] * i as f64;
@@ -165,9 +168,9 @@ fn exponential(a: &Matrix) -> Matrix {
 }
 
 /// The product of reflections with the signs of X's diagonal.
-fn reflections(x: &Matrix) -> Result<Matrix, String> {
+fn reflections(x: &DenseMatrix) -> Result<DenseMatrix, String> {
     let (n, k) = (x.rows, x.columns);
-    let mut q = Matrix::identity(n, k);
+    let mut q = DenseMatrix::identity(n, k);
     for j in (0..k).rev() {
         let mut along = vec![0.0; n];
         along[j] = 1.0;
@@ -210,8 +213,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn matrix(rows: usize, columns: usize, values: &[f64]) -> Matrix {
-        Matrix {
+    fn matrix(rows: usize, columns: usize, values: &[f64]) -> DenseMatrix {
+        DenseMatrix {
             rows,
             columns,
             values: values.to_vec(),
@@ -239,7 +242,13 @@ mod tests {
         let decayed = orthogonal(&matrix(3, 1, &[-0.99, 2.0, 2.0]), None).unwrap_err();
         assert!(decayed.contains("weight decay"), "{decayed}");
         assert!(orthogonal(&matrix(1, 2, &[1.0, 1.0]), None).is_err());
-        assert!(orthogonal(&matrix(2, 1, &[1.0, 1.0]), Some(&Matrix::identity(3, 3))).is_err());
+        assert!(
+            orthogonal(
+                &matrix(2, 1, &[1.0, 1.0]),
+                Some(&DenseMatrix::identity(3, 3))
+            )
+            .is_err()
+        );
     }
 
     proptest! {
@@ -252,7 +261,7 @@ mod tests {
             }
             let w = orthogonal(&x, None).unwrap();
             let gram = w.transposed().times(&w);
-            for (x, y) in gram.values.iter().zip(Matrix::identity(k, k).values) {
+            for (x, y) in gram.values.iter().zip(DenseMatrix::identity(k, k).values) {
                 prop_assert!((x - y).abs() < 1e-12, "{gram:?}");
             }
         }

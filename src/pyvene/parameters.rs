@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::PyveneError;
 use super::configuration::Representation;
-use super::kind::Kind;
-use super::orthogonal::{Matrix, orthogonal};
-use super::state::{StateDict, Tensor};
+use super::kind::InterventionKind;
+use super::orthogonal::{DenseMatrix, orthogonal};
+use super::state::{StateDict, StoredTensor};
 
 /// What a representation's state dict says.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +16,7 @@ pub enum Parameters {
     /// Tensors of a basis by their names in it, and how many coordinates it has.
     Basis {
         /// `rotation`, `mask`, `mean` …
-        tensors: Vec<(&'static str, Tensor)>,
+        tensors: Vec<(&'static str, StoredTensor)>,
         /// k, or n where only a mask is there.
         coordinates: usize,
     },
@@ -31,10 +31,14 @@ pub enum Parameters {
 /// [`PyveneError`] for a file that is missing, malformed, or of another width.
 pub fn read(made: &Representation, folder: &Path, width: usize) -> Result<Parameters, PyveneError> {
     let path = folder.join(&made.file);
-    if !made.kind.has_basis() && made.kind != Kind::Noise && !made.constant {
+    if !made.kind.has_basis() && made.kind != InterventionKind::Noise && !made.constant {
         return Ok(Parameters::None);
     }
-    if matches!(made.kind, Kind::Noise | Kind::PcaRotatedSpace) && !path.exists() {
+    if matches!(
+        made.kind,
+        InterventionKind::Noise | InterventionKind::PcaRotatedSpace
+    ) && !path.exists()
+    {
         return Err(PyveneError::State {
             problem: format!(
                 "there is no such file, and pyvene's save writes none for {}: write it where pyvene has the \
@@ -52,7 +56,7 @@ pub fn read(made: &Representation, folder: &Path, width: usize) -> Result<Parame
     };
     dict.check_width(made)?;
     match made.kind {
-        Kind::Noise => dict.noise(),
+        InterventionKind::Noise => dict.noise(),
         _ if made.constant => dict.constant(),
         _ => dict.basis(made.kind),
     }
@@ -90,7 +94,7 @@ impl Reading<'_> {
         Ok(self.state.tensor(name)?.values)
     }
 
-    fn shaped(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, PyveneError> {
+    fn shaped(&mut self, name: &str, shape: &[usize]) -> Result<StoredTensor, PyveneError> {
         let tensor = self.state.tensor(name)?;
         if tensor.shape != shape {
             let found = tensor.shape;
@@ -101,10 +105,10 @@ impl Reading<'_> {
         Ok(tensor)
     }
 
-    fn matrix(&mut self, name: &str) -> Result<Matrix, PyveneError> {
+    fn matrix(&mut self, name: &str) -> Result<DenseMatrix, PyveneError> {
         let tensor = self.state.tensor(name)?;
         match tensor.shape[..] {
-            [rows, columns] => Ok(Matrix {
+            [rows, columns] => Ok(DenseMatrix {
                 rows,
                 columns,
                 values: tensor.values,
@@ -154,7 +158,7 @@ impl Reading<'_> {
         Ok(Parameters::Rows(rows.collect()))
     }
 
-    fn rotation(&mut self) -> Result<Matrix, PyveneError> {
+    fn rotation(&mut self) -> Result<DenseMatrix, PyveneError> {
         let original = "rotate_layer.parametrizations.weight.original";
         let base = "rotate_layer.parametrizations.weight.0.base";
         let rotation = match self.state.has(original) {
@@ -183,24 +187,24 @@ impl Reading<'_> {
         Ok(rotation)
     }
 
-    fn basis(&mut self, kind: Kind) -> Result<Parameters, PyveneError> {
+    fn basis(&mut self, kind: InterventionKind) -> Result<Parameters, PyveneError> {
         let n = self.width;
-        let vector = |values: Vec<f64>| Tensor {
+        let vector = |values: Vec<f64>| StoredTensor {
             shape: vec![values.len()],
             values,
         };
-        let matrix = |m: Matrix| Tensor {
+        let matrix = |m: DenseMatrix| StoredTensor {
             shape: vec![m.rows, m.columns],
             values: m.values,
         };
         let soft = |masks: Vec<f64>, t: f64| vector(masks.iter().map(|m| sigmoid(m / t)).collect());
         let (tensors, coordinates) = match kind {
-            Kind::SigmoidMask => {
+            InterventionKind::SigmoidMask => {
                 let t = self.temperature()?;
                 let mask = self.shaped("mask", &[n])?;
                 (vec![("mask", soft(mask.values, t))], n)
             }
-            Kind::PcaRotatedSpace => {
+            InterventionKind::PcaRotatedSpace => {
                 let components = self.matrix("pca_components")?;
                 if components.columns != n {
                     let found = components.columns;
@@ -221,7 +225,7 @@ impl Reading<'_> {
                 ];
                 (tensors, k)
             }
-            Kind::Autoencoder => {
+            InterventionKind::Autoencoder => {
                 let encoder = self.matrix("autoencoder.encoder.0.weight")?;
                 let k = encoder.rows;
                 if encoder.columns != n {
@@ -243,7 +247,7 @@ impl Reading<'_> {
                 ];
                 (tensors, k)
             }
-            Kind::JumpReluAutoencoder => {
+            InterventionKind::JumpReluAutoencoder => {
                 let encoder = self.matrix("W_enc")?;
                 let k = encoder.columns;
                 let mut threshold = self.shaped("threshold", &[k])?;
@@ -267,10 +271,10 @@ impl Reading<'_> {
                 let k = rotation.columns;
                 let mut tensors = vec![("rotation", matrix(rotation))];
                 match kind {
-                    Kind::BoundlessRotatedSpace => {
+                    InterventionKind::BoundlessRotatedSpace => {
                         tensors.push(("mask", vector(self.boundary(k)?)))
                     }
-                    Kind::SigmoidMaskRotatedSpace => {
+                    InterventionKind::SigmoidMaskRotatedSpace => {
                         let t = self.temperature()?;
                         let masks = self.shaped("masks", &[k])?;
                         tensors.push(("mask", soft(masks.values, t)));

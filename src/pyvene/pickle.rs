@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::instructions;
 use super::quoted;
-use super::storage::{Kind, Layout};
+use super::storage::{Layout, ScalarType};
 
 /// What is wrong with a pickle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,7 @@ enum Global {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
-    Storage(Kind),
+    Storage(ScalarType),
 }
 
 /// Values refer to the machine's own lists, so that they are copied and never nested.
@@ -41,8 +41,8 @@ enum Value<'a> {
     Dict(usize),
     Global(Global),
     /// (kind, key, numbers)
-    Storage(Kind, &'a str, i64),
-    Tensor(usize),
+    Storage(ScalarType, &'a str, i64),
+    StoredTensor(usize),
 }
 
 const NOT_ONE: &str = "a state dict has none here: save it again with torch.save(intervention.state_dict(), …), \
@@ -83,7 +83,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<(String, Layout)>, PickleError> {
     let mut named: Vec<(String, Layout)> = Vec::new();
     let mut places = HashMap::new();
     for (key, value) in &machine.dicts[dict] {
-        let (Value::Text(name), Value::Tensor(tensor)) = (key, value) else {
+        let (Value::Text(name), Value::StoredTensor(tensor)) = (key, value) else {
             return machine.fail("the state dict holds something that is no named tensor");
         };
         let layout = machine.tensors[*tensor].clone();
@@ -306,7 +306,7 @@ impl<'a> Machine<'a> {
     }
 
     fn global(&self, module: &str, name: &str) -> Result<Global, PickleError> {
-        let storage = Kind::of(name)
+        let storage = ScalarType::of(name)
             .filter(|_| module == "torch")
             .map(Global::Storage);
         match (module, name) {
@@ -350,7 +350,7 @@ impl<'a> Machine<'a> {
             // (data, requires_grad, hooks)
             (
                 Global::RebuildParameter,
-                [tensor @ Value::Tensor(_), Value::Bool, Value::Dict(_)],
+                [tensor @ Value::StoredTensor(_), Value::Bool, Value::Dict(_)],
             ) => {
                 self.stack.push(*tensor);
             }
@@ -375,7 +375,7 @@ impl<'a> Machine<'a> {
                     shape: self.integers(*shape)?,
                     strides: self.integers(*strides)?,
                 };
-                self.stack.push(Value::Tensor(self.tensors.len()));
+                self.stack.push(Value::StoredTensor(self.tensors.len()));
                 self.tensors.push(layout);
             }
             _ => {
@@ -430,7 +430,7 @@ mod tests {
     fn a_state_dict_is_its_tensors() {
         let read = read(&one("torch\nFloatStorage\n", 6, 4)).unwrap();
         let layout = Layout {
-            kind: Kind::Float,
+            kind: ScalarType::Float,
             key: "0".into(),
             numbers: 6,
             offset: 0,

@@ -20,7 +20,7 @@ pub enum Unit {
 
 /// Where a representation is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct UnitPlace {
     /// The activation.
     pub component: Component,
     /// Its layer, unless it stands outside them.
@@ -106,13 +106,13 @@ const OUTSIDE: [(&str, Component, Option<usize>); 4] = [
 /// # Errors
 ///
 /// A sentence: what cannot be mapped, and what can.
-pub fn place(component: &str, layer: Option<usize>, unit: &str) -> Result<Place, String> {
+pub fn place(component: &str, layer: Option<usize>, unit: &str) -> Result<UnitPlace, String> {
     let (component, layer, hook, skip) = match component.contains('.') {
         true => path(component)?,
         false => named(component, layer)?,
     };
     let unit = units(component, unit)?;
-    Ok(Place {
+    Ok(UnitPlace {
         component,
         layer,
         unit,

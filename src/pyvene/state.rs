@@ -19,7 +19,7 @@ const LARGEST_PICKLE: u64 = 1 << 20;
 
 /// Numbers with their shape.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
+pub struct StoredTensor {
     /// Sizes; none for a scalar.
     pub shape: Vec<usize>,
     /// Values, the last dimension the fastest.
@@ -132,7 +132,7 @@ impl StateDict {
     ///
     /// [`PyveneError`] if there is none, it does not lie within its storage, its elements share memory,
     /// or a number is not finite.
-    pub fn tensor(&mut self, name: &str) -> Result<Tensor, PyveneError> {
+    pub fn tensor(&mut self, name: &str) -> Result<StoredTensor, PyveneError> {
         let Some((_, layout)) = self.tensors.iter().find(|(known, _)| known == name) else {
             let known: Vec<&str> = self.names().take(10).collect();
             return Err(self.wrong(format!(
@@ -165,7 +165,7 @@ impl StateDict {
             Some(x) => Err(self.wrong(format!(
                 "tensor `{name}` has {x}: its numbers must be finite"
             ))),
-            None => Ok(Tensor {
+            None => Ok(StoredTensor {
                 shape: span.shape,
                 values,
             }),

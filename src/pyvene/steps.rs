@@ -25,7 +25,7 @@ pub enum Reads {
 
 /// One run: a prompt and what acts in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct ImportedRun {
     /// Its name; pyvene's own, in serial mode.
     pub name: String,
     /// The prompt that is patched.
@@ -52,7 +52,7 @@ pub fn sources(configuration: &Configuration) -> Result<usize, PyveneError> {
 /// # Errors
 ///
 /// [`PyveneError`] for groups that pyvene would not run as they read.
-pub fn steps(configuration: &Configuration, given: usize) -> Result<Vec<Step>, PyveneError> {
+pub fn steps(configuration: &Configuration, given: usize) -> Result<Vec<ImportedRun>, PyveneError> {
     let groups = groups(configuration)?;
     let source = |index: usize| if given == 1 { 0 } else { index };
     if configuration.mode == Mode::Parallel {
@@ -68,7 +68,7 @@ pub fn steps(configuration: &Configuration, given: usize) -> Result<Vec<Step>, P
             }
             next += usize::from(reads(group));
         }
-        return Ok(vec![Step {
+        return Ok(vec![ImportedRun {
             name: "parallel".into(),
             prompt: PatchedPrompt::Base,
             patches,
@@ -90,7 +90,7 @@ pub fn steps(configuration: &Configuration, given: usize) -> Result<Vec<Step>, P
             (true, 0) => Reads::Prompt(source(0)),
             (true, _) => Reads::RunBefore(source(index)),
         };
-        steps.push(Step {
+        steps.push(ImportedRun {
             name: match index == last {
                 true => format!("source_{index}->base"),
                 false => format!("source_{index}->source_{}", index + 1),

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 /// A number's type in a storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // torch's own names
-pub enum Kind {
+pub enum ScalarType {
     Double,
     Float,
     Half,
@@ -18,30 +18,30 @@ pub enum Kind {
     Bool,
 }
 
-impl Kind {
+impl ScalarType {
     /// Bytes of one number.
     pub fn bytes(self) -> usize {
         match self {
-            Kind::Double | Kind::Long => 8,
-            Kind::Float | Kind::Int => 4,
-            Kind::Half | Kind::BFloat16 | Kind::Short => 2,
-            Kind::Char | Kind::Byte | Kind::Bool => 1,
+            ScalarType::Double | ScalarType::Long => 8,
+            ScalarType::Float | ScalarType::Int => 4,
+            ScalarType::Half | ScalarType::BFloat16 | ScalarType::Short => 2,
+            ScalarType::Char | ScalarType::Byte | ScalarType::Bool => 1,
         }
     }
 
     /// The kind of a storage by torch's name of its class.
     pub(super) fn of(storage: &str) -> Option<Self> {
         Some(match storage {
-            "DoubleStorage" => Kind::Double,
-            "FloatStorage" => Kind::Float,
-            "HalfStorage" => Kind::Half,
-            "BFloat16Storage" => Kind::BFloat16,
-            "LongStorage" => Kind::Long,
-            "IntStorage" => Kind::Int,
-            "ShortStorage" => Kind::Short,
-            "CharStorage" => Kind::Char,
-            "ByteStorage" => Kind::Byte,
-            "BoolStorage" => Kind::Bool,
+            "DoubleStorage" => ScalarType::Double,
+            "FloatStorage" => ScalarType::Float,
+            "HalfStorage" => ScalarType::Half,
+            "BFloat16Storage" => ScalarType::BFloat16,
+            "LongStorage" => ScalarType::Long,
+            "IntStorage" => ScalarType::Int,
+            "ShortStorage" => ScalarType::Short,
+            "CharStorage" => ScalarType::Char,
+            "ByteStorage" => ScalarType::Byte,
+            "BoolStorage" => ScalarType::Bool,
             _ => return None,
         })
     }
@@ -51,7 +51,7 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// Their type.
-    pub kind: Kind,
+    pub kind: ScalarType,
     /// The storage's name: the archive's entry `data/KEY`.
     pub key: String,
     /// Numbers in the storage.
@@ -145,20 +145,20 @@ impl Strided {
 }
 
 /// One number out of as many bytes as its kind has.
-pub(super) fn number(kind: Kind, bytes: &[u8]) -> f64 {
+pub(super) fn number(kind: ScalarType, bytes: &[u8]) -> f64 {
     fn as_array<const N: usize>(bytes: &[u8]) -> [u8; N] {
         bytes.try_into().unwrap_or([0; N])
     }
     match kind {
-        Kind::Double => f64::from_le_bytes(as_array(bytes)),
-        Kind::Float => f32::from_le_bytes(as_array(bytes)).into(),
-        Kind::Half => f16::from_le_bytes(as_array(bytes)).into(),
-        Kind::BFloat16 => bf16::from_le_bytes(as_array(bytes)).into(),
-        Kind::Long => i64::from_le_bytes(as_array(bytes)) as f64,
-        Kind::Int => i32::from_le_bytes(as_array(bytes)).into(),
-        Kind::Short => i16::from_le_bytes(as_array(bytes)).into(),
-        Kind::Char => i8::from_le_bytes(as_array(bytes)).into(),
-        Kind::Byte | Kind::Bool => bytes[0].into(),
+        ScalarType::Double => f64::from_le_bytes(as_array(bytes)),
+        ScalarType::Float => f32::from_le_bytes(as_array(bytes)).into(),
+        ScalarType::Half => f16::from_le_bytes(as_array(bytes)).into(),
+        ScalarType::BFloat16 => bf16::from_le_bytes(as_array(bytes)).into(),
+        ScalarType::Long => i64::from_le_bytes(as_array(bytes)) as f64,
+        ScalarType::Int => i32::from_le_bytes(as_array(bytes)).into(),
+        ScalarType::Short => i16::from_le_bytes(as_array(bytes)).into(),
+        ScalarType::Char => i8::from_le_bytes(as_array(bytes)).into(),
+        ScalarType::Byte | ScalarType::Bool => bytes[0].into(),
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
 
     fn layout(numbers: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Layout {
         Layout {
-            kind: Kind::Float,
+            kind: ScalarType::Float,
             key: "0".into(),
             numbers,
             offset,

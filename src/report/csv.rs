@@ -4,42 +4,62 @@
 //! pandas, R and polars read them. CSV cannot tell an empty text from a missing one: an optional
 //! column's empty text reads back as missing.
 
+use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::columns::{self, Cell, FIXED, Kind};
-use super::{Provenance, ReportError, Row, Table};
+use super::ReportError;
+use crate::files::error::FileError;
+use crate::results::columns::{self, Cell, Column, Kind};
+use crate::results::table::{Row, Table};
 use crate::text::counted;
 
-/// Writes the table, header first. The table has been checked.
-pub(super) fn write(table: &Table, out: &mut dyn Write) -> io::Result<()> {
-    let mut csv = csv::Writer::from_writer(out);
-    write_records(table, &mut csv).map_err(io_error)?;
-    csv.flush()
+/// Lines in the making.
+pub(super) struct Lines<W: Write> {
+    csv: csv::Writer<W>,
+    number: String,
 }
 
-fn write_records<W: Write>(table: &Table, csv: &mut csv::Writer<W>) -> csv::Result<()> {
-    csv.write_record(columns::names(&table.metrics))?;
-    for row in &table.rows {
-        write_record(columns::cells(row), csv)?;
+impl<W: Write> Lines<W> {
+    /// Begins with the header.
+    pub(super) fn new(columns: &[Column], out: W) -> io::Result<Self> {
+        let mut csv = csv::Writer::from_writer(out);
+        let names = columns.iter().map(|column| &*column.name);
+        csv.write_record(names).map_err(io_error)?;
+        Ok(Self {
+            csv,
+            number: String::new(),
+        })
     }
-    Ok(())
-}
 
-/// Writes one line.
-pub(super) fn write_record<'a, W: Write>(
-    cells: impl Iterator<Item = Cell<'a>>,
-    csv: &mut csv::Writer<W>,
-) -> csv::Result<()> {
-    for cell in cells {
-        match cell {
-            Cell::Missing => csv.write_field("")?,
-            Cell::Int(value) => csv.write_field(value.to_string())?,
-            Cell::Text(value) => csv.write_field(value.as_bytes())?,
-            Cell::Float(value) => csv.write_field(columns::float_text(value))?,
+    /// Writes one line.
+    pub(super) fn row<'a>(&mut self, cells: impl Iterator<Item = Cell<'a>>) -> io::Result<()> {
+        for cell in cells {
+            self.number.clear();
+            let field = match cell {
+                Cell::Missing => "",
+                Cell::Text(value) => value,
+                Cell::Int(value) => {
+                    let _ = write!(self.number, "{value}");
+                    &self.number
+                }
+                Cell::Float(value) => {
+                    columns::write_float(&mut self.number, value);
+                    &self.number
+                }
+            };
+            self.csv.write_field(field).map_err(io_error)?;
         }
+        self.csv.write_record(None::<&[u8]>).map_err(io_error)
     }
-    csv.write_record(None::<&[u8]>)
+
+    /// What was written to, with every line in it.
+    pub(super) fn finish(mut self) -> io::Result<W> {
+        self.csv.flush()?;
+        self.csv
+            .into_inner()
+            .map_err(|error| io::Error::other(error.to_string()))
+    }
 }
 
 /// The system's own error: the crate's conversion would hide that a disk is full or a pipe closed.
@@ -50,7 +70,7 @@ pub(super) fn io_error(error: csv::Error) -> io::Error {
     }
 }
 
-/// Reads what [`write`] wrote; `path` is for messages.
+/// Reads a table; `path` is for messages.
 pub(super) fn read(path: &Path, input: impl Read) -> Result<Table, ReportError> {
     let mut csv = csv::ReaderBuilder::new()
         .has_headers(false)
@@ -72,33 +92,24 @@ pub(super) fn read(path: &Path, input: impl Read) -> Result<Table, ReportError> 
     let mut rows = Vec::new();
     while advance(path, &mut csv, &mut record)? {
         let line = record.position().map_or(0, csv::Position::line);
-        let field = |column: &str, problem: String| ReportError::Field {
-            path: path.to_owned(),
-            place: format!("line {line}"),
-            column: column.to_owned(),
-            problem,
-        };
         let mut row = Row::default();
-        let mut fields = record.iter();
-        for column in &FIXED {
-            // The reader has checked that every record is as long as the header.
-            let bytes = fields.next().unwrap_or_default();
-            let cell = cell(bytes, column.kind, column.nullable)
-                .map_err(|problem| field(column.name, problem))?;
-            (column.set)(&mut row, cell);
-        }
-        for (name, bytes) in metrics.iter().zip(fields) {
-            match cell(bytes, Kind::Float, false).map_err(|problem| field(name, problem))? {
-                Cell::Float(value) => row.metrics.push(value),
-                _ => return Err(field(name, "expected a number".to_owned())),
-            }
+        // The reader has checked that every record is as long as the header.
+        for (number, bytes) in record.iter().enumerate() {
+            let cell =
+                cell(bytes, columns::kind(number)).map_err(|problem| ReportError::Field {
+                    path: path.to_owned(),
+                    place: format!("line {line}"),
+                    column: header[number].clone(),
+                    problem,
+                })?;
+            columns::set(&mut row, number, cell);
         }
         rows.push(row);
     }
     Ok(Table {
         metrics,
         rows,
-        provenance: Provenance::default(),
+        ..Table::default()
     })
 }
 
@@ -125,31 +136,26 @@ fn advance<R: Read>(
             );
         }
         match error.into_kind() {
-            csv::ErrorKind::Io(source) => ReportError::Read {
-                path: path.to_owned(),
-                source,
-            },
+            csv::ErrorKind::Io(source) => FileError::read_of(path)(source).into(),
             other => ReportError::malformed(path, format!("not readable as CSV: {other:?}")),
         }
     })
 }
 
 /// Reads one field.
-fn cell(bytes: &[u8], kind: Kind, nullable: bool) -> Result<Cell<'_>, String> {
+fn cell(bytes: &[u8], (kind, nullable): (Kind, bool)) -> Result<Cell<'_>, String> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| format!("{:?} is not UTF-8", String::from_utf8_lossy(bytes)))?;
     if text.is_empty() && nullable {
         return Ok(Cell::Missing);
     }
-    let wrong = || match text {
+    let read = match kind {
+        Kind::Text => Some(Cell::Text(text)),
+        Kind::Int => text.parse().ok().map(Cell::Int),
+        Kind::Float => text.parse().ok().map(Cell::Float),
+    };
+    read.ok_or_else(|| match text {
         "" => format!("expected {}, found nothing", kind.expected()),
         _ => format!("expected {}, found {text:?}", kind.expected()),
-    };
-    match kind {
-        Kind::Text => Ok(Cell::Text(text.into())),
-        Kind::Int => text.parse().map(Cell::Int).map_err(|_| wrong()),
-        Kind::Float => columns::float_of_text(text)
-            .map(Cell::Float)
-            .ok_or_else(wrong),
-    }
+    })
 }

@@ -4,17 +4,16 @@
 //! would touch are turned, and where even that is too tight every second, fifth … one is written.
 
 use super::colour::{Rgb, ink_on};
-use super::colour_bar::colour_bar;
 use super::heatmap::{Facet, HeatMap};
 use super::numbers::{Numbers, plain};
 use super::scene::{Anchor, Mark, Scene, cut, text_width, wrap};
 
-pub(super) const INK: Rgb = [0x22, 0x22, 0x22];
-pub(super) const SOFT: Rgb = [0x66, 0x66, 0x66];
+const INK: Rgb = [0x22, 0x22, 0x22];
+const SOFT: Rgb = [0x66, 0x66, 0x66];
 const RULE: Rgb = [0xbb, 0xbb, 0xbb];
 const EMPTY: Rgb = [0xf4, 0xf4, 0xf4];
 
-pub(super) const MARGIN: f32 = 24.0;
+const MARGIN: f32 = 24.0;
 const GUTTER: f32 = 36.0;
 /// Facets stand beside each other up to this width.
 const PAGE: f32 = 1900.0;
@@ -24,8 +23,8 @@ const NARROWEST: f32 = 460.0;
 const TITLE: f32 = 15.0;
 const NOTE: f32 = 11.5;
 const HEADING: f32 = 14.0;
-pub(super) const LABEL: f32 = 12.0;
-pub(super) const SMALL: f32 = 10.0;
+const LABEL: f32 = 12.0;
+const SMALL: f32 = 10.0;
 /// Longest token label, in pixels along the text.
 const TOKEN: f32 = 190.0;
 /// The angle of labels that do not fit level.
@@ -232,7 +231,7 @@ fn clean_width(facet: &Facet) -> f32 {
 }
 
 /// A cell where nothing was run.
-pub(super) fn empty(scene: &mut Scene, x: f32, y: f32, width: f32, height: f32, seam: f32) {
+fn empty(scene: &mut Scene, x: f32, y: f32, width: f32, height: f32, seam: f32) {
     scene.rect(x, y, width - seam, height - seam, EMPTY);
     if width >= 8.0 && height >= 8.0 {
         scene.marks.push(Mark::Line {
@@ -417,4 +416,76 @@ fn draw_axis(scene: &mut Scene, facet: &Facet, sizes: &Sizes, left: f32, bottom:
         scene.text(at, LABEL, Anchor::Middle, INK, label);
     }
     y + 4.0
+}
+
+/// The scale, below the titles. Returns the page's y below it.
+fn colour_bar(scene: &mut Scene, map: &HeatMap, name: &str, y: f32) -> f32 {
+    let (low, high) = (map.scale.low, map.scale.high);
+    let (length, height, steps) = (240.0, 12.0, 120);
+    let left = MARGIN + text_width(name, LABEL) + 10.0;
+    scene.text((MARGIN, y + 10.5), LABEL, Anchor::Start, INK, name);
+    let step = length / steps as f32;
+    for index in 0..steps {
+        let at = (f64::from(index) + 0.5) / f64::from(steps);
+        let x = left + index as f32 * step;
+        scene.rect(x, y, step, height, map.scale.colour_at(at));
+    }
+    for (value, text) in ticks(low, high) {
+        let x = left + length * ((value - low) / (high - low)) as f32;
+        scene.marks.push(Mark::Line {
+            from: (x, y + height),
+            to: (x, y + height + 4.0),
+            colour: SOFT,
+            width: 1.0,
+        });
+        scene.text((x, y + height + 14.0), SMALL, Anchor::Middle, INK, &text);
+    }
+    let cells = || map.facets.iter().flat_map(|facet| &facet.cells);
+    if cells().any(Option::is_none) {
+        let x = left + length + 30.0;
+        empty(scene, x, y, 18.0, height, 1.0);
+        scene.text((x + 24.0, y + 10.5), LABEL, Anchor::Start, INK, "not run");
+    }
+    y + height + 16.0
+}
+
+/// Round values for the scale's marks, about four of them, and the two ends in any case.
+fn ticks(low: f64, high: f64) -> Vec<(f64, String)> {
+    let span = high - low;
+    let mut ticks = Vec::new();
+    let unit = 10f64.powf((span / 4.0).log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .map(|factor| factor * unit)
+        .into_iter()
+        .find(|step| span / step <= 5.0)
+        .unwrap_or(span);
+    let decimals = (-step.log10().floor()).clamp(0.0, 12.0) as usize;
+    let mut index = (low / step).ceil();
+    while index * step <= high && ticks.len() < 12 {
+        let value = index * step + 0.0;
+        // The ends have marks of their own.
+        if value - low > 0.12 * span && high - value > 0.12 * span {
+            ticks.push((value, number(value, decimals)));
+        }
+        index += 1.0;
+    }
+    for end in [low, high] {
+        ticks.push((end, number(end, decimals + 1)));
+    }
+    ticks
+}
+
+fn number(value: f64, decimals: usize) -> String {
+    if value == 0.0 {
+        "0".to_owned()
+    } else if decimals > 3 || value.abs() >= 1e6 {
+        format!("{value:.1e}")
+    } else {
+        let text = format!("{value:.decimals$}");
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text
+        }
+    }
 }

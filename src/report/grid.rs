@@ -1,28 +1,31 @@
-//! Where each row of a table goes in a heat map, and the means of what falls into one cell.
+//! Where each row of a result goes in a heat map, and the means of what falls into one cell, as rows come.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::ReportError;
 use super::heatmap::{Facet, Group};
 use super::labels::{component_layered, component_rank, site_label, token_label};
-use super::{ReportError, Row, Table};
+use crate::results::moments::Moments;
+use crate::results::table::{Row, Text};
 
 /// Which number of a row is shown.
-pub(super) enum Value {
+#[derive(Clone, Copy)]
+enum Shown {
     Field(fn(&Row) -> f64),
     Metric(usize),
 }
 
-impl Value {
-    pub(super) fn named(table: &Table, name: &str) -> Result<Self, ReportError> {
+impl Shown {
+    fn named(metrics: &[String], name: &str) -> Result<Self, ReportError> {
         Ok(match name {
             "prob" => Self::Field(|row| row.prob),
             "logprob" => Self::Field(|row| row.logprob),
             "logit" => Self::Field(|row| row.logit),
-            _ => match table.metrics.iter().position(|metric| metric == name) {
+            _ => match metrics.iter().position(|metric| metric == name) {
                 Some(index) => Self::Metric(index),
                 None => {
                     let fixed = ["prob", "logprob", "logit"].into_iter().map(str::to_owned);
-                    let known = fixed.chain(table.metrics.iter().cloned());
+                    let known = fixed.chain(metrics.iter().cloned());
                     return Err(ReportError::NoSuchValue {
                         name: name.to_owned(),
                         known: known.collect::<Vec<_>>().join(", "),
@@ -32,265 +35,288 @@ impl Value {
         })
     }
 
-    pub(super) fn of(&self, row: &Row) -> f64 {
+    fn of(self, row: &Row) -> f64 {
         match self {
             Self::Field(get) => get(row),
-            Self::Metric(index) => row.metrics.get(*index).copied().unwrap_or(f64::NAN),
+            Self::Metric(index) => row.metrics.get(index).copied().unwrap_or(f64::NAN),
         }
     }
 }
 
-/// A running mean, exact where all values are the same, as those of the clean prompt are.
-#[derive(Default, Clone, Copy)]
-struct Mean {
-    mean: f64,
-    count: usize,
-}
+/// What a facet shows: a component (all of them where they share one), an operator and a target, by their
+/// indices.
+type Of = (Option<usize>, usize, usize);
 
-impl Mean {
-    fn add(&mut self, value: f64) {
-        self.count += 1;
-        if self.count == 1 {
-            self.mean = value;
-        } else if self.mean.is_finite() {
-            self.mean += (value - self.mean) / self.count as f64;
-        }
-        // A mean that is not finite stays what it is.
-    }
+/// Layer, position and head of a cell; no head where heads do not stand side by side.
+type At = (Option<u32>, Option<u32>, Option<u32>);
 
-    fn get(self) -> Option<f64> {
-        (self.count > 0 && !self.mean.is_nan()).then_some(self.mean)
-    }
-}
+/// What a run is filed under beside its name: no two of a pair may have the same.
+type Filed = (Text, Option<Text>, [Option<u32>; 7]);
 
-/// A row that has a place in the grid.
-pub(super) struct Placed<'a> {
-    pub(super) row: &'a Row,
-    pub(super) component: &'a str,
-    pub(super) target: usize,
-}
-
-type Column = (Option<u32>, Option<u32>);
-
-/// What a facet is made for.
-pub(super) struct Targets {
-    pub(super) labels: Vec<String>,
-    /// Metrics of a whole run need one facet, not one a target.
-    whole_run: bool,
-}
-
-impl Targets {
-    pub(super) fn of(table: &Table, read: &Value, value: &str) -> Self {
-        let mut lists: BTreeMap<u32, Vec<(u32, &str)>> = BTreeMap::new();
-        let mut first_run = HashMap::new();
-        let mut firsts: HashMap<(u32, u32), u64> = HashMap::new();
-        let mut whole_run = matches!(read, Value::Metric(_));
-        for row in &table.rows {
-            if *first_run.entry(row.pair).or_insert(row.run) == row.run {
-                lists
-                    .entry(row.pair)
-                    .or_default()
-                    .push((row.target_id, &row.target));
-            }
-            if whole_run {
-                let bits = read.of(row).to_bits();
-                whole_run = *firsts.entry((row.pair, row.run)).or_insert(bits) == bits;
-            }
-        }
-        if whole_run {
-            return Self {
-                labels: vec![value.to_owned()],
-                whole_run,
-            };
-        }
-        let most = lists.values().map(Vec::len).max().unwrap_or(0);
-        let labels = (0..most)
-            .map(|index| {
-                let names = lists
-                    .values()
-                    .filter_map(|list| list.get(index))
-                    .collect::<BTreeSet<_>>();
-                match names.first() {
-                    Some((_, name)) if names.len() == 1 => token_label(name),
-                    // Pairs with targets of their own: the first of each belong together.
-                    _ => format!("target {} of each pair", index + 1),
-                }
-            })
-            .collect();
-        Self { labels, whole_run }
-    }
-}
-
-/// Gives every row that patches one site its place; also returns how many runs patch several.
-pub(super) fn place<'a>(table: &'a Table, targets: &Targets) -> (Vec<Placed<'a>>, usize) {
-    let mut placed = Vec::new();
-    let mut several = BTreeSet::new();
-    let mut seen: HashMap<(u32, u32), usize> = HashMap::new();
-    for row in &table.rows {
-        let target = seen.entry((row.pair, row.run)).or_default();
-        let index = *target;
-        *target += 1;
-        match row.component.as_deref() {
-            Some(component) if row.layer.is_some() || !component_layered(component) => {
-                if !targets.whole_run || index == 0 {
-                    placed.push(Placed {
-                        row,
-                        component,
-                        target: index,
-                    });
-                }
-            }
-            _ => {
-                several.insert((row.pair, row.run));
-            }
-        }
-    }
-    (placed, several.len())
-}
-
-/// The token of each position, where all pairs agree on it.
-pub(super) struct Tokens<'a>(HashMap<u32, Option<&'a str>>);
-
-impl<'a> Tokens<'a> {
-    pub(super) fn of(placed: &[Placed<'a>]) -> Self {
-        let mut tokens = HashMap::new();
-        for cell in placed {
-            if let Some(position) = cell.row.position {
-                let token = cell.row.token.as_deref();
-                let agreed = tokens.entry(position).or_insert(token);
-                if *agreed != token {
-                    *agreed = None;
-                }
-            }
-        }
-        Self(tokens)
-    }
-
-    pub(super) fn label(&self, position: u32) -> String {
-        match self.0.get(&position) {
-            Some(Some(token)) => token_label(token),
-            _ => position.to_string(),
-        }
-    }
-}
-
-/// The rows and columns that the facets of one component share, whether or not each has them all.
+/// The rows so far, as means. A pair's rows come together, and so do a run's.
 pub(super) struct Grid {
-    rows: Vec<(Option<u32>, String)>,
-    columns: Vec<Column>,
-    single: bool,
-    side_by_side: bool,
+    shown: Shown,
+    /// Whether a value is one of the whole run, which needs one facet and not one a target: all are, of
+    /// a metric.
+    pub whole_run: bool,
+    first_value: u64,
+    /// The run whose rows come, how many of its rows have come, and its pair's first run.
+    here: Option<(u32, u32)>,
+    index: usize,
+    first_run: u32,
+    pub rows: usize,
+    pub pairs: usize,
+    /// Runs that patch several sites.
+    pub several: usize,
+    /// The targets of each index; nothing where pairs have their own.
+    targets: Vec<Option<(u32, Text)>>,
+    pub components: Vec<Text>,
+    pub ops: Vec<Option<Text>>,
+    pub heads: BTreeSet<u32>,
+    /// The token of each position, where all pairs agree on it.
+    tokens: HashMap<u32, Option<Text>>,
+    cells: HashMap<(Of, At), Moments>,
+    /// The same without heads, while there are not several.
+    headless: HashMap<(Of, At), Moments>,
+    /// The clean base and source of a facet.
+    clean: HashMap<Of, (Moments, Moments)>,
+    clean_of: fn(f64) -> Option<f64>,
+    filed: HashMap<Filed, Text>,
+    /// Two runs of one pair, by their names, that have a single cell.
+    pub crowded: Option<(Text, Text)>,
+}
+
+/// Place of a thing in a list of few, to whose end it is added if it is new.
+fn place<T: PartialEq + Clone>(list: &mut Vec<T>, thing: &T) -> usize {
+    list.iter().position(|x| x == thing).unwrap_or_else(|| {
+        list.push(thing.clone());
+        list.len() - 1
+    })
 }
 
 impl Grid {
-    pub(super) fn of(placed: &[Placed<'_>], share: &[&str], side_by_side: bool) -> Self {
-        let mut rows = BTreeMap::new();
-        let mut positions = BTreeSet::new();
-        let mut heads = BTreeSet::new();
-        for cell in placed.iter().filter(|cell| share.contains(&cell.component)) {
-            let rank = component_rank(cell.component);
-            // Global sites lie below the first layer or above the last.
-            let height = match cell.row.layer {
-                Some(layer) => i64::from(layer),
-                None if rank < component_rank("block_input") => -1,
-                None => i64::from(u32::MAX) + 1,
-            };
-            rows.insert(
-                (height, rank, cell.component),
-                (cell.row.layer, cell.component.to_owned()),
-            );
-            positions.insert(cell.row.position);
-            heads.insert(cell.row.head.filter(|_| side_by_side));
+    /// No rows yet, of tables with these metrics, of which `value` is shown.
+    pub fn new(metrics: &[String], value: &str) -> Result<Self, ReportError> {
+        let shown = Shown::named(metrics, value)?;
+        Ok(Self {
+            shown,
+            whole_run: matches!(shown, Shown::Metric(_)),
+            first_value: 0,
+            here: None,
+            index: 0,
+            first_run: 0,
+            rows: 0,
+            pairs: 0,
+            several: 0,
+            targets: Vec::new(),
+            components: Vec::new(),
+            ops: Vec::new(),
+            heads: BTreeSet::new(),
+            tokens: HashMap::new(),
+            cells: HashMap::new(),
+            headless: HashMap::new(),
+            clean: HashMap::new(),
+            // Only probabilities of the clean prompts are known.
+            clean_of: match value {
+                "prob" => Some,
+                "logprob" => |prob| Some(prob.ln()),
+                _ => |_| None,
+            },
+            filed: HashMap::new(),
+            crowded: None,
+        })
+    }
+
+    /// Adds a row.
+    pub fn add(&mut self, row: &Row) {
+        self.rows += 1;
+        let value = self.shown.of(row);
+        let run = Some((row.pair, row.run));
+        self.index += 1;
+        if self.here != run {
+            self.index = 0;
+            self.first_value = value.to_bits();
+            if self.here.is_none_or(|(pair, _)| pair != row.pair) {
+                self.pairs += 1;
+                self.first_run = row.run;
+                self.filed.clear();
+            }
+            self.here = run;
+            self.file(row);
         }
-        let columns = positions
-            .iter()
-            .flat_map(|&position| heads.iter().map(move |&head| (position, head)))
-            .collect();
-        Self {
-            rows: rows.into_values().collect(),
-            columns,
-            single: share.len() == 1,
-            side_by_side,
+        self.whole_run &= value.to_bits() == self.first_value;
+        if row.run == self.first_run {
+            self.target(row);
+        }
+        match &row.component {
+            Some(component) if row.layer.is_some() || !component_layered(component) => {
+                self.place(row, component, value);
+            }
+            _ => self.several += usize::from(self.index == 0),
         }
     }
 
-    /// Fills one facet; also returns how many values the fullest cell averages.
-    pub(super) fn fill(
+    /// Notes a run that patches what the grid has a single cell for and another does too, such as spans of
+    /// several tokens, or one sender's paths to several receivers.
+    fn file(&mut self, row: &Row) {
+        let (Some(name), Some(component)) = (&row.name, &row.component) else {
+            return;
+        };
+        let numbers = [
+            row.layer,
+            row.head,
+            row.position,
+            row.sample,
+            row.source_layer,
+            row.source_head,
+            row.source_position,
+        ];
+        let filed = (component.clone(), row.op.clone(), numbers);
+        let other = self.filed.entry(filed).or_insert_with(|| name.clone());
+        if self.crowded.is_none() && other != name {
+            self.crowded = Some((other.clone(), name.clone()));
+        }
+    }
+
+    fn target(&mut self, row: &Row) {
+        let own = (row.target_id, &row.target);
+        match self.targets.get_mut(self.index) {
+            None => self.targets.push(Some((row.target_id, row.target.clone()))),
+            Some(known) => {
+                if known.as_ref().is_some_and(|(id, text)| (*id, text) != own) {
+                    *known = None;
+                }
+            }
+        }
+    }
+
+    fn place(&mut self, row: &Row, component: &Text, value: f64) {
+        let component = place(&mut self.components, component);
+        let op = place(&mut self.ops, &row.op);
+        if let Some(position) = row.position {
+            let agreed = self.tokens.entry(position);
+            let agreed = agreed.or_insert_with(|| row.token.clone());
+            if *agreed != row.token {
+                *agreed = None;
+            }
+        }
+        self.heads.extend(row.head);
+        let of = (Some(component), op, self.index);
+        let at = (row.layer, row.position, row.head);
+        self.cells.entry((of, at)).or_default().add(value);
+        if self.heads.len() <= 1 {
+            let at = (row.layer, row.position, None);
+            self.headless.entry((of, at)).or_default().add(value);
+        } else {
+            self.headless.clear();
+        }
+        let base = (self.clean_of)(row.base_prob);
+        let source = row.source_prob.and_then(self.clean_of);
+        for of in [of, (None, op, self.index)] {
+            let clean = self.clean.entry(of).or_default();
+            base.into_iter().for_each(|x| clean.0.add(x));
+            source.into_iter().for_each(|x| clean.1.add(x));
+        }
+    }
+
+    /// What the facets of a target are called, by its index; `value` where there is one for all.
+    pub fn targets(&self, value: &str) -> Vec<String> {
+        if self.whole_run {
+            return vec![value.to_owned()];
+        }
+        let label = |(index, target): (usize, &Option<(u32, Text)>)| match target {
+            Some((_, name)) => token_label(name),
+            // Pairs with targets of their own: the first of each belong together.
+            None => format!("target {} of each pair", index + 1),
+        };
+        self.targets.iter().enumerate().map(label).collect()
+    }
+
+    /// Whether heads stand side by side.
+    pub fn side_by_side(&self) -> bool {
+        self.heads.len() > 1
+    }
+
+    /// The facet of an operator and a target, by their indices, and of these components, which share its rows
+    /// and columns with their other facets, whether or not each has them all; and how many values its
+    /// fullest cell averages.
+    pub fn facet(
         &self,
-        title: String,
-        cells: &[&Placed<'_>],
-        read: &Value,
-        value: &str,
-        tokens: &Tokens<'_>,
-    ) -> (Facet, usize) {
-        let row_of = self
-            .rows
-            .iter()
-            .enumerate()
-            .map(|(i, key)| (key.clone(), i));
-        let row_of = row_of.collect::<HashMap<_, _>>();
-        let column_of = self.columns.iter().enumerate().map(|(i, &key)| (key, i));
-        let column_of = column_of.collect::<HashMap<_, _>>();
-        let mut means = vec![Mean::default(); self.rows.len() * self.columns.len()];
-        let (mut base, mut source) = (Mean::default(), Mean::default());
-        for cell in cells {
-            let row = row_of.get(&(cell.row.layer, cell.component.to_owned()));
-            let head = cell.row.head.filter(|_| self.side_by_side);
-            let column = column_of.get(&(cell.row.position, head));
-            if let (Some(row), Some(column)) = (row, column) {
-                means[row * self.columns.len() + column].add(read.of(cell.row));
-            }
-            // Only probabilities of the clean prompts are known.
-            let clean = |prob: f64| match value {
-                "prob" => Some(prob),
-                "logprob" => Some(prob.ln()),
-                _ => None,
+        (share, op, target): (&[usize], usize, usize),
+        title: &str,
+    ) -> Option<(Facet, u32)> {
+        let whole = share.len() == self.components.len();
+        let of = (Some(share[0]).filter(|_| !whole), op, target);
+        let clean = self.clean.get(&of)?;
+        let side_by_side = self.side_by_side();
+        let known = match side_by_side {
+            true => &self.cells,
+            false => &self.headless,
+        };
+        let (mut rows, mut columns) = (BTreeMap::new(), BTreeSet::new());
+        let shared = known.keys().filter_map(|((component, ..), at)| {
+            let component = component.filter(|component| share.contains(component))?;
+            Some((component, at))
+        });
+        let (mut positions, mut heads) = (BTreeSet::new(), BTreeSet::new());
+        for (component, (layer, position, head)) in shared {
+            let name = &self.components[component];
+            let rank = component_rank(name);
+            // Global sites lie below the first layer or above the last.
+            let height = match layer {
+                Some(layer) => i64::from(*layer),
+                None if rank < component_rank("block_input") => -1,
+                None => i64::from(u32::MAX) + 1,
             };
-            if let Some(value) = clean(cell.row.base_prob) {
-                base.add(value);
-            }
-            if let Some(value) = cell.row.source_prob.and_then(clean) {
-                source.add(value);
-            }
+            rows.insert((height, rank, name), (*layer, component));
+            positions.insert(*position);
+            heads.insert(*head);
         }
+        for position in &positions {
+            columns.extend(heads.iter().map(|head| (*position, *head)));
+        }
+        let moments = rows.values().flat_map(|(layer, component)| {
+            columns.iter().map(|(position, head)| {
+                let of = (Some(*component), op, target);
+                known.get(&(of, (*layer, *position, *head)))
+            })
+        });
+        let moments: Vec<Moments> = moments.map(|m| m.copied().unwrap_or_default()).collect();
         let mut groups: Vec<Group> = Vec::new();
-        let mut last = None;
-        for &(position, head) in &self.columns {
-            if last != Some(position) {
-                groups.push(Group {
-                    label: position.map_or_else(String::new, |position| tokens.label(position)),
-                    position,
-                    columns: Vec::new(),
-                });
-                last = Some(position);
-            }
-            if let Some(group) = groups.last_mut() {
-                group.columns.push(match head {
-                    Some(head) => head.to_string(),
-                    None if self.side_by_side => "–".to_owned(),
-                    None => String::new(),
-                });
-            }
+        for position in positions {
+            let label = |head: &Option<u32>| match head {
+                // A component without heads has nothing to set side by side after all.
+                _ if heads.len() == 1 => String::new(),
+                Some(head) => head.to_string(),
+                None => "–".to_owned(),
+            };
+            groups.push(Group {
+                label: position.map_or_else(String::new, |position| self.token(position)),
+                position,
+                columns: heads.iter().map(label).collect(),
+            });
         }
-        // A component without heads has nothing to set side by side after all.
-        for group in &mut groups {
-            if let [only] = group.columns.as_mut_slice() {
-                only.clear();
-            }
-        }
-        let label = |(layer, component): &(Option<u32>, String)| match layer {
-            Some(layer) if self.single && self.side_by_side => format!("L{layer}"),
-            layer => site_label(component, *layer),
+        let label = |(layer, component): &(Option<u32>, usize)| match layer {
+            Some(layer) if share.len() == 1 && side_by_side => format!("L{layer}"),
+            layer => site_label(&self.components[*component], *layer),
         };
+        let shown = |moments: &Moments| Some(moments.shown()).filter(|x| !x.is_nan());
         let facet = Facet {
-            title,
-            base: base.get(),
-            source: source.get(),
-            rows: self.rows.iter().map(label).collect(),
+            title: title.to_owned(),
+            base: shown(&clean.0),
+            source: shown(&clean.1),
+            rows: rows.values().map(label).collect(),
             groups,
-            cells: means.iter().map(|mean| mean.get()).collect(),
+            cells: moments.iter().map(shown).collect(),
         };
-        let most = means.iter().map(|mean| mean.count).max().unwrap_or(0);
-        (facet, most)
+        let most = moments.iter().map(Moments::values).max().unwrap_or(0);
+        Some((facet, most))
+    }
+
+    fn token(&self, position: u32) -> String {
+        match self.tokens.get(&position) {
+            Some(Some(token)) => token_label(token),
+            _ => position.to_string(),
+        }
     }
 }

@@ -5,12 +5,15 @@
 //! component: rows are layers upward, columns the positions with the heads side by side in each.
 //! Several pairs, noise samples or sources of one cell are averaged, and the notes say so.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use super::ReportError;
 use super::colour::Scale;
-use super::grid::{Grid, Targets, Tokens, Value, place};
+use super::grid::Grid;
 use super::labels::{component_rank, component_short, one_line};
-use super::{ReportError, Table};
+use crate::files::error::FileError;
+use crate::results::rows::{Gather, RunResult};
+use crate::results::table::{Provenance, Row, Table};
 use crate::text::counted;
 
 /// Up to this many components share a facet when no heads stand side by side.
@@ -109,94 +112,92 @@ impl HeatMap {
         Self::build(table, value, 1)
     }
 
-    /// Two runs of one pair, by their names, that patch what the grid has a single cell for, such as
-    /// spans of several tokens, or one sender's paths to several receivers.
-    fn crowded(table: &Table) -> Option<(&str, &str)> {
-        let mut known: HashMap<_, &str> = HashMap::new();
-        table.rows.iter().find_map(|row| {
-            let name = row.name.as_deref()?;
-            let cell = (
-                (row.pair, row.component.as_deref()?, row.layer, row.head),
-                (row.position, row.op.as_deref(), row.sample),
-                (row.source_layer, row.source_head, row.source_position),
-            );
-            let other = *known.entry(cell).or_insert(name);
-            (other != name).then_some((other, name))
+    fn build(table: &Table, value: &str, most_together: usize) -> Result<Self, ReportError> {
+        let mut drawing = Drawing {
+            most_together,
+            ..Drawing::new(&table.metrics, value)?
+        };
+        // a file that another tool has sorted anew keeps its runs together no longer
+        let mut rows: Vec<&Row> = table.rows.iter().collect();
+        rows.sort_by_key(|row| (row.pair, row.run));
+        rows.into_iter().for_each(|row| drawing.grid.add(row));
+        drawing.finish(&table.provenance)
+    }
+}
+
+/// A heat map in the making: means of the rows so far.
+pub struct Drawing {
+    value: String,
+    most_together: usize,
+    grid: Grid,
+}
+
+impl Drawing {
+    /// Nothing yet, of tables with these metrics. `value` is `prob`, `logprob`, `logit` or one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError::NoSuchValue`].
+    pub fn new(metrics: &[String], value: &str) -> Result<Self, ReportError> {
+        Ok(Self {
+            value: value.to_owned(),
+            most_together: COMPONENTS_IN_A_FACET,
+            grid: Grid::new(metrics, value)?,
         })
     }
 
-    fn build(table: &Table, value: &str, most_together: usize) -> Result<Self, ReportError> {
-        let read = Value::named(table, value)?;
-        if table.rows.is_empty() {
+    /// The heat map of all rows that came, of results made in this way.
+    ///
+    /// # Errors
+    ///
+    /// As [`HeatMap::new`].
+    pub fn finish(self, made: &Provenance) -> Result<HeatMap, ReportError> {
+        let Self { value, grid, .. } = self;
+        if grid.rows == 0 {
             return Err(ReportError::NothingToPlot(
                 "the table has no rows".to_owned(),
             ));
         }
-        if let Some((one, other)) = Self::crowded(table) {
+        if let Some((one, other)) = &grid.crowded {
             return Err(ReportError::Crowded {
-                one: one.to_owned(),
-                other: other.to_owned(),
+                one: one.to_string(),
+                other: other.to_string(),
             });
         }
-        let targets = Targets::of(table, &read, value);
-        let (placed, several_sites) = place(table, &targets);
-        if placed.is_empty() {
+        if grid.components.is_empty() {
             return Err(ReportError::NothingToPlot(
                 "every run patches several components or layers at once, which has no place in a \
                  grid; a sweep patches one a run"
                     .to_owned(),
             ));
         }
+        let side_by_side = grid.side_by_side();
+        let mut components: Vec<usize> = (0..grid.components.len()).collect();
+        let name = |component: usize| &*grid.components[component];
+        components.sort_by_key(|c| (component_rank(name(*c)), name(*c)));
+        let together = !side_by_side && components.len() <= self.most_together;
+        let mut ops: Vec<usize> = (0..grid.ops.len()).collect();
+        ops.sort_by_key(|op| &grid.ops[*op]);
+        let targets = grid.targets(&value);
 
-        let heads = placed
-            .iter()
-            .filter_map(|cell| cell.row.head)
-            .collect::<BTreeSet<_>>();
-        let side_by_side = heads.len() > 1;
-        let mut components = placed
-            .iter()
-            .map(|cell| cell.component)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect::<Vec<_>>();
-        components.sort_by_key(|name| (component_rank(name), *name));
-        let together = !side_by_side && components.len() <= most_together;
-        let ops = placed
-            .iter()
-            .map(|cell| cell.row.op.as_deref())
-            .collect::<BTreeSet<_>>();
-
-        let tokens = Tokens::of(&placed);
-        let mut facets = Vec::new();
-        let mut most = 0;
-        let shares = if together {
-            vec![components.clone()]
-        } else {
-            components.iter().map(|&name| vec![name]).collect()
-        };
-        for share in &shares {
+        let (mut facets, mut most) = (Vec::new(), 0);
+        let size = if together { components.len() } else { 1 };
+        for share in components.chunks(size) {
             for &op in &ops {
-                for (target, label) in targets.labels.iter().enumerate() {
-                    let cells = placed.iter().filter(|cell| {
-                        cell.target == target
-                            && cell.row.op.as_deref() == op
-                            && share.contains(&cell.component)
-                    });
-                    let cells = cells.collect::<Vec<_>>();
-                    if cells.is_empty() {
-                        continue;
-                    }
-                    let grid = Grid::of(&placed, share, side_by_side);
+                for (target, label) in targets.iter().enumerate() {
                     let mut title = label.clone();
-                    if let (false, [name]) = (together, share.as_slice()) {
+                    if let (false, [component]) = (together, share) {
+                        let name = name(*component);
                         title = join(&title, &format!("{} ({name})", component_short(name)));
                     }
                     if ops.len() > 1 {
+                        let op = grid.ops[op].as_deref();
                         title = join(&title, op.unwrap_or("several operators"));
                     }
-                    let (facet, deepest) = grid.fill(title, &cells, &read, value, &tokens);
-                    most = most.max(deepest);
-                    facets.push(facet);
+                    if let Some((facet, deepest)) = grid.facet((share, op, target), &title) {
+                        most = most.max(deepest as usize);
+                        facets.push(facet);
+                    }
                 }
             }
         }
@@ -206,20 +207,29 @@ impl HeatMap {
             .flat_map(|facet| facet.cells.iter().flatten().copied());
         let base = facets.iter().filter_map(|facet| facet.base);
         let scale = Scale::of(shown.chain(base), value == "prob");
-        let single_head = heads.first().filter(|_| !side_by_side).copied();
-        Ok(Self {
-            title: title(table, &ops, single_head),
-            notes: notes(table, &components, together, several_sites, most),
-            value: match value {
-                "prob" => "probability",
-                "logprob" => "log-probability",
-                other => other,
-            }
-            .to_owned(),
+        let single_head = grid.heads.first().filter(|_| !side_by_side).copied();
+        let names: Vec<&str> = components.iter().map(|c| name(*c)).collect();
+        let together: &[&str] = if together { &names } else { &[] };
+        let ops = grid.ops.iter().map(|op| op.as_deref()).collect();
+        Ok(HeatMap {
+            title: title(made, &ops, single_head),
+            notes: notes(together, (grid.pairs, grid.several, most)),
+            value: match &*value {
+                "prob" => "probability".to_owned(),
+                "logprob" => "log-probability".to_owned(),
+                _ => value,
+            },
             scale,
-            per_row: targets.labels.len(),
+            per_row: targets.len(),
             facets,
         })
+    }
+}
+
+impl Gather for Drawing {
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        result.rows.iter().for_each(|row| self.grid.add(row));
+        Ok(())
     }
 }
 
@@ -232,8 +242,7 @@ fn join(left: &str, right: &str) -> String {
 }
 
 /// What was done, in one or two lines.
-fn title(table: &Table, ops: &BTreeSet<Option<&str>>, head: Option<u32>) -> Vec<TitleLine> {
-    let made = &table.provenance;
+fn title(made: &Provenance, ops: &BTreeSet<Option<&str>>, head: Option<u32>) -> Vec<TitleLine> {
     let prompt = |text: &Option<String>, tokens: &[String], ids: &[u32]| match text {
         Some(text) => format!("“{}”", one_line(text)),
         None if tokens.is_empty() => {
@@ -274,28 +283,17 @@ fn title(table: &Table, ops: &BTreeSet<Option<&str>>, head: Option<u32>) -> Vec<
     lines
 }
 
-/// What the picture alone would not say.
-fn notes(
-    table: &Table,
-    components: &[&str],
-    together: bool,
-    several_sites: usize,
-    most: usize,
-) -> Vec<String> {
+/// What the picture alone would not say: which components share a facet, of how many pairs they are, how many
+/// runs are missing, and how many values the fullest cell averages.
+fn notes(together: &[&str], (pairs, several_sites, most): (usize, usize, usize)) -> Vec<String> {
     let mut notes = Vec::new();
-    if together {
-        let short = components.iter().map(|name| match component_short(name) {
+    if !together.is_empty() {
+        let short = together.iter().map(|name| match component_short(name) {
             short if short == *name => (*name).to_owned(),
             short => format!("{short} = {name}"),
         });
         notes.push(short.collect::<Vec<_>>().join(", "));
     }
-    let pairs = table
-        .rows
-        .iter()
-        .map(|row| row.pair)
-        .collect::<BTreeSet<_>>()
-        .len();
     if pairs > 1 && most <= pairs {
         notes.push(format!(
             "each cell is the mean over the pairs that have it, up to {most}"

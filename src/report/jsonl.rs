@@ -3,57 +3,70 @@
 //! JSON has no infinities: they, and NaN, are the strings `"inf"`, `"-inf"` and `"NaN"`, which
 //! pandas turns into numbers by itself.
 
-use std::borrow::Cow;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 
 use serde_json::Value;
 
+use super::ReportError;
+use crate::files::error::FileError;
 use crate::files::fields::Fields;
+use crate::results::columns::{self, Cell, Column, Kind};
+use crate::results::table::{Row, Table};
 
-use super::columns::{self, Cell, FIXED, Kind};
-use super::{Provenance, ReportError, Row, Table};
-
-/// Writes the table. It has been checked.
-pub(super) fn write(table: &Table, out: &mut dyn Write) -> io::Result<()> {
-    let names = columns::names(&table.metrics);
-    write_objects(names, table.rows.iter().map(columns::cells), out)
+/// Objects in the making.
+pub(super) struct Objects<W> {
+    out: W,
+    /// The keys are the same in every line, and quoted once.
+    keys: Vec<String>,
+    line: String,
 }
 
-/// Writes one object a row.
-pub(super) fn write_objects<'a, R: Iterator<Item = Cell<'a>>>(
-    names: impl Iterator<Item = &'a str>,
-    rows: impl Iterator<Item = R>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    // The keys are the same in every line: quote them once.
-    let keys = names
-        .map(|name| Ok(format!("{}:", serde_json::to_string(name)?)))
-        .collect::<Result<Vec<_>, serde_json::Error>>()?;
-    let mut line = Vec::new();
-    for row in rows {
+impl<W: Write> Objects<W> {
+    pub(super) fn new(columns: &[Column], out: W) -> io::Result<Self> {
+        let key = |column: &Column| Ok(format!("{}:", serde_json::to_string(&column.name)?));
+        Ok(Self {
+            out,
+            keys: columns.iter().map(key).collect::<io::Result<_>>()?,
+            line: String::new(),
+        })
+    }
+
+    /// Writes one object.
+    pub(super) fn row<'a>(&mut self, cells: impl Iterator<Item = Cell<'a>>) -> io::Result<()> {
+        use std::fmt::Write as _;
+        let line = &mut self.line;
         line.clear();
-        for (key, cell) in keys.iter().zip(row) {
-            line.push(if line.is_empty() { b'{' } else { b',' });
-            line.extend_from_slice(key.as_bytes());
+        for (key, cell) in self.keys.iter().zip(cells) {
+            line.push(if line.is_empty() { '{' } else { ',' });
+            line.push_str(key);
             match cell {
-                Cell::Missing => line.extend_from_slice(b"null"),
-                Cell::Int(value) => write!(line, "{value}")?,
-                Cell::Text(value) => serde_json::to_writer(&mut line, &*value)?,
-                Cell::Float(value) if value.is_finite() => {
-                    line.extend_from_slice(columns::float_text(value).as_bytes());
+                Cell::Missing => line.push_str("null"),
+                Cell::Int(value) => {
+                    let _ = write!(line, "{value}");
                 }
-                Cell::Float(value) => write!(line, "\"{}\"", columns::float_text(value))?,
+                Cell::Text(value) => line.push_str(&serde_json::to_string(value)?),
+                Cell::Float(value) if value.is_finite() => columns::write_float(line, value),
+                Cell::Float(value) => {
+                    line.push('"');
+                    columns::write_float(line, value);
+                    line.push('"');
+                }
             }
         }
-        line.extend_from_slice(b"}\n");
-        out.write_all(&line)?;
+        line.push_str("}\n");
+        self.out.write_all(line.as_bytes())
     }
-    out.flush()
+
+    /// What was written to, with every object in it.
+    pub(super) fn finish(mut self) -> io::Result<W> {
+        self.out.flush()?;
+        Ok(self.out)
+    }
 }
 
-/// Reads what [`write`] wrote; `path` is for messages. A file without rows does not say which
-/// metrics it has, so `columns`, the names that the provenance beside it gives, may.
+/// Reads a table; `path` is for messages. A file without rows does not say which metrics it has, so
+/// `columns`, the names that the provenance beside it gives, may.
 pub(super) fn read(
     path: &Path,
     input: impl BufRead,
@@ -62,10 +75,7 @@ pub(super) fn read(
     let mut metrics: Option<Vec<String>> = None;
     let mut rows = Vec::new();
     for (index, line) in input.split(b'\n').enumerate() {
-        let line = line.map_err(|source| ReportError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let line = line.map_err(FileError::read_of(path))?;
         let place = format!("line {}", index + 1);
         let Fields(fields) = serde_json::from_slice(&line).map_err(|error| {
             let problem = match error.classify() {
@@ -86,25 +96,16 @@ pub(super) fn read(
                 ),
             ));
         }
-
-        let field = |column: &str, problem: String| ReportError::Field {
-            path: path.to_owned(),
-            place: place.clone(),
-            column: column.to_owned(),
-            problem,
-        };
         let mut row = Row::default();
-        let mut values = values.into_iter();
-        for (column, value) in FIXED.iter().zip(values.by_ref()) {
-            let cell = cell(value, column.kind, column.nullable)
-                .map_err(|problem| field(column.name, problem))?;
-            (column.set)(&mut row, cell);
-        }
-        for (name, value) in found.iter().zip(values) {
-            match cell(value, Kind::Float, false).map_err(|problem| field(name, problem))? {
-                Cell::Float(value) => row.metrics.push(value),
-                _ => return Err(field(name, "expected a number".to_owned())),
-            }
+        for (number, value) in values.iter().enumerate() {
+            let cell =
+                cell(value, columns::kind(number)).map_err(|problem| ReportError::Field {
+                    path: path.to_owned(),
+                    place: place.clone(),
+                    column: header[number].clone(),
+                    problem,
+                })?;
+            columns::set(&mut row, number, cell);
         }
         rows.push(row);
     }
@@ -117,22 +118,24 @@ pub(super) fn read(
     Ok(Table {
         metrics,
         rows,
-        provenance: Provenance::default(),
+        ..Table::default()
     })
 }
 
 /// Reads one field.
-fn cell(value: Value, kind: Kind, nullable: bool) -> Result<Cell<'static>, String> {
-    let cell = match (&value, kind) {
+fn cell(value: &Value, (kind, nullable): (Kind, bool)) -> Result<Cell<'_>, String> {
+    let cell = match (value, kind) {
         (Value::Null, _) if nullable => Some(Cell::Missing),
-        (Value::String(text), Kind::Text) => Some(Cell::Text(Cow::Owned(text.clone()))),
+        (Value::String(text), Kind::Text) => Some(Cell::Text(text)),
         (Value::Number(number), Kind::Int) => number
             .as_u64()
             .and_then(|number| u32::try_from(number).ok())
             .map(Cell::Int),
         (Value::Number(number), Kind::Float) => number.as_f64().map(Cell::Float),
-        (Value::String(text), Kind::Float) => columns::float_of_text(text)
-            .filter(|number| !number.is_finite())
+        (Value::String(text), Kind::Float) => text
+            .parse()
+            .ok()
+            .filter(|number: &f64| !number.is_finite())
             .map(Cell::Float),
         _ => None,
     };

@@ -1,47 +1,59 @@
 //! NumPy's `.npz`: a ZIP archive, not compressed, of one `.npy` an array.
 
-use std::io::{self, Cursor, Write};
+use std::io::{self, Seek, Write};
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use crate::results::array::Array;
 
-/// The archive's bytes.
-pub(super) fn write_npz<'a>(
-    arrays: impl IntoIterator<Item = &'a (String, Array)>,
-) -> io::Result<Vec<u8>> {
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+/// Writes the archive to `out`.
+pub(super) fn write_npz(
+    arrays: &mut [(String, Array)],
+    out: &mut (impl Write + Seek),
+) -> io::Result<()> {
+    let mut zip = ZipWriter::new(out);
     for (name, array) in arrays {
-        let bytes = npy(array);
+        let (kind, shape, bytes) = describe(array);
+        let header = header(&kind, &shape);
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
-            .large_file(bytes.len() >= u32::MAX as usize);
+            .large_file(header.len() as u64 + bytes >= u64::from(u32::MAX));
         zip.start_file(format!("{name}.npy"), options)
             .map_err(io::Error::other)?;
-        zip.write_all(&bytes)?;
+        zip.write_all(&header)?;
+        match array {
+            Array::Floats(..) | Array::Spooled(..) => array.write_numbers(&mut zip)?,
+            Array::Indices(_, list) => {
+                for index in list {
+                    zip.write_all(&(*index as i64).to_le_bytes())?;
+                }
+            }
+            Array::Texts(list) => write_texts(list, &mut zip)?,
+            Array::Text(text) => write_texts(std::slice::from_ref(text), &mut zip)?,
+        }
     }
-    Ok(zip.finish().map_err(io::Error::other)?.into_inner())
+    zip.finish().map_err(io::Error::other)?;
+    Ok(())
 }
 
-/// One array in NumPy's format, version 1: magic, length of the header, header, values.
-fn npy(array: &Array) -> Vec<u8> {
-    let (kind, shape, values): (String, Vec<usize>, Vec<u8>) = match array {
-        Array::Floats(shape, values) => (
-            "<f8".into(),
-            shape.clone(),
-            values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        ),
-        Array::Indices(shape, list) => (
-            "<i8".into(),
-            shape.clone(),
-            list.iter()
-                .flat_map(|i| (*i as i64).to_le_bytes())
-                .collect(),
-        ),
+/// Type and shape of an array, and how many bytes its values are.
+fn describe(array: &Array) -> (String, Vec<usize>, u64) {
+    let texts = |list: &[String], shape| {
+        let width = width(list);
+        (format!("<U{width}"), shape, (4 * width * list.len()) as u64)
+    };
+    match array {
+        Array::Floats(shape, values) => ("<f8".into(), shape.clone(), 8 * values.len() as u64),
+        Array::Spooled(shape, spool) => ("<f8".into(), shape.clone(), spool.bytes()),
+        Array::Indices(shape, list) => ("<i8".into(), shape.clone(), 8 * list.len() as u64),
         Array::Texts(list) => texts(list, vec![list.len()]),
         Array::Text(text) => texts(std::slice::from_ref(text), Vec::new()),
-    };
+    }
+}
+
+/// What stands before the values in NumPy's format, version 1: magic, length of the header, header.
+fn header(kind: &str, shape: &[usize]) -> Vec<u8> {
     let lengths: String = shape.iter().map(|n| format!("{n},")).collect();
     let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({lengths}), }}");
     // values begin at a multiple of 64
@@ -52,41 +64,36 @@ fn npy(array: &Array) -> Vec<u8> {
     bytes.extend_from_slice(header.as_bytes());
     bytes.resize(10 + length - 1, b' ');
     bytes.push(b'\n');
-    bytes.extend(values);
     bytes
 }
 
-/// Texts padded to the longest, as NumPy does: type, shape, UTF-32.
-fn texts(list: &[String], shape: Vec<usize>) -> (String, Vec<usize>, Vec<u8>) {
-    let chars: Vec<Vec<char>> = list.iter().map(|text| text.chars().collect()).collect();
-    // a width of nothing is not readable everywhere
-    let width = chars.iter().map(Vec::len).max().unwrap_or(0).max(1);
-    let padded = |text: &Vec<char>| {
-        let padding = std::iter::repeat_n('\0', width - text.len());
-        let all: Vec<u8> = text
-            .iter()
-            .copied()
-            .chain(padding)
-            .flat_map(|c| u32::from(c).to_le_bytes())
-            .collect();
-        all
-    };
-    (
-        format!("<U{width}"),
-        shape,
-        chars.iter().flat_map(padded).collect(),
-    )
+/// Characters of the longest text; a width of nothing is not readable everywhere.
+fn width(list: &[String]) -> usize {
+    let widths = list.iter().map(|text| text.chars().count());
+    widths.max().unwrap_or(0).max(1)
+}
+
+/// Texts padded to the longest, as NumPy does, in UTF-32.
+fn write_texts(list: &[String], out: &mut impl Write) -> io::Result<()> {
+    let width = width(list);
+    for text in list {
+        let padding = std::iter::repeat('\0');
+        for c in text.chars().chain(padding).take(width) {
+            out.write_all(&u32::from(c).to_le_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Cursor, Read};
 
     #[test]
     fn arrays_are_as_numpy_writes_them() {
         let texts = vec!["ab".to_owned(), "ü".to_owned()];
-        let arrays = [
+        let mut arrays = [
             (
                 "x".to_owned(),
                 Array::Floats(vec![1, 2], vec![0.5, f64::NAN]),
@@ -96,8 +103,9 @@ mod tests {
             ("n".to_owned(), Array::Indices(vec![], vec![7])),
             ("s".to_owned(), Array::Text("abc".to_owned())),
         ];
-        let file = write_npz(&arrays).unwrap();
-        let mut zip = zip::ZipArchive::new(Cursor::new(file)).unwrap();
+        let mut file = Cursor::new(Vec::new());
+        write_npz(&mut arrays, &mut file).unwrap();
+        let mut zip = zip::ZipArchive::new(file).unwrap();
         let mut read = |name: &str| {
             let mut bytes = Vec::new();
             zip.by_name(name).unwrap().read_to_end(&mut bytes).unwrap();

@@ -3,13 +3,14 @@
 //! Column by column through the `parquet` crate's low-level interface: a table of two dozen flat
 //! columns does not need arrow, which would be most of the build.
 
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
+use parquet::basic::{Compression, Encoding, LogicalType, Repetition, Type as Physical};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int32Type};
 use parquet::errors::ParquetError;
@@ -17,76 +18,192 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::types::{Type, TypePtr};
+use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
-use super::columns::{self, Cell, FIXED, Kind};
-use super::{Provenance, ReportError, Row, Table};
+use super::ReportError;
 use crate::files::fence::fenced;
+use crate::results::columns::{self, Cell, Column, Kind};
+use crate::results::table::{Provenance, Row, Table};
 
-/// Rows in a row group: some tens of megabytes in memory, which is what readers expect.
-const ROW_GROUP: usize = 1 << 17;
+/// Rows in a row group: a few tens of megabytes where readers hold it, some ten here, as columns.
+const ROW_GROUP: usize = 1 << 16;
 
 /// Key of the provenance in the file's metadata.
 const METADATA_KEY: &str = "headlight";
 
-/// Writes the table. It has been checked.
-pub(super) fn write(table: &Table, out: &mut (dyn Write + Send)) -> io::Result<()> {
-    let fixed = FIXED.iter().map(|c| (c.name, c.kind, c.nullable));
-    let metrics = table
-        .metrics
-        .iter()
-        .map(|name| (&**name, Kind::Float, false));
-    let mut file = writer(fixed.chain(metrics), &table.provenance, out)?;
-    for rows in table.rows.chunks(ROW_GROUP) {
-        let mut group = file.next_row_group().map_err(io_error)?;
-        for column in &FIXED {
-            let cells = rows.iter().map(column.get);
-            write_column(&mut group, column.kind, column.nullable, cells).map_err(io_error)?;
+/// Row groups in the making: rows wait, column by column, until there are enough for one.
+pub(super) struct RowGroups<W: Write + Send> {
+    columns: Vec<Column>,
+    waiting: Vec<Waiting>,
+    rows: usize,
+    /// What is written to, until the first row group says how its columns are best encoded.
+    out: Option<W>,
+    file: Option<SerializedFileWriter<W>>,
+}
+
+impl<W: Write + Send> RowGroups<W> {
+    pub(super) fn new(columns: &[Column], out: W) -> Self {
+        Self {
+            waiting: columns.iter().map(Waiting::of).collect(),
+            columns: columns.to_vec(),
+            rows: 0,
+            out: Some(out),
+            file: None,
         }
-        for metric in 0..table.metrics.len() {
-            let cells = rows.iter().map(|row| Cell::Float(row.metrics[metric]));
-            write_column(&mut group, Kind::Float, false, cells).map_err(io_error)?;
+    }
+
+    /// Adds a row.
+    pub(super) fn row<'a>(&mut self, cells: impl Iterator<Item = Cell<'a>>) -> io::Result<()> {
+        let columns = self.waiting.iter_mut();
+        columns
+            .zip(cells)
+            .for_each(|(column, cell)| column.push(cell));
+        self.rows += 1;
+        match self.rows {
+            ROW_GROUP => self.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    /// What was written to, with every row in it and the provenance in its metadata.
+    pub(super) fn finish(mut self, provenance: &Provenance) -> io::Result<W> {
+        let provenance = serde_json::to_string(provenance)?;
+        if self.rows > 0 {
+            self.flush()?;
+        }
+        let mut file = self.opened()?;
+        file.append_key_value_metadata(KeyValue::new(METADATA_KEY.to_owned(), provenance));
+        file.into_inner().map_err(io_error)
+    }
+
+    /// Writes what waits as a row group.
+    fn flush(&mut self) -> io::Result<()> {
+        let mut file = self.opened()?;
+        let mut group = file.next_row_group().map_err(io_error)?;
+        for column in &mut self.waiting {
+            column.write(&mut group).map_err(io_error)?;
         }
         group.close().map_err(io_error)?;
+        self.file = Some(file);
+        self.rows = 0;
+        Ok(())
     }
-    file.close().map_err(io_error)?;
-    Ok(())
+
+    fn opened(&mut self) -> io::Result<SerializedFileWriter<W>> {
+        if let Some(file) = self.file.take() {
+            return Ok(file);
+        }
+        let mut properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+        for (column, waiting) in self.columns.iter().zip(&self.waiting) {
+            // numbers that hardly repeat are smaller by their bytes than by a list of them
+            if waiting.hardly_repeats() {
+                let path = ColumnPath::from(&*column.name);
+                properties = properties
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT);
+            }
+        }
+        let schema = schema(&self.columns).map_err(io_error)?;
+        let out = self.out.take();
+        let out = out.ok_or_else(|| io::Error::other("the file failed before"))?;
+        SerializedFileWriter::new(out, schema, Arc::new(properties.build())).map_err(io_error)
+    }
 }
 
-/// Writes rows of cells in these columns (name, kind, whether nullable), as one row group.
-pub(super) fn write_cells<'a>(
-    columns: impl Iterator<Item = (&'a str, Kind, bool)> + Clone,
-    rows: &[Vec<Cell<'_>>],
-    provenance: &Provenance,
-    out: &mut (dyn Write + Send),
-) -> io::Result<()> {
-    let mut file = writer(columns.clone(), provenance, out)?;
-    let mut group = file.next_row_group().map_err(io_error)?;
-    for (i, (_, kind, nullable)) in columns.enumerate() {
-        let cells = rows.iter().map(|row| row[i].clone());
-        write_column(&mut group, kind, nullable, cells).map_err(io_error)?;
-    }
-    group.close().map_err(io_error)?;
-    file.close().map_err(io_error)?;
-    Ok(())
+/// Values of a column that wait for their row group.
+struct Waiting {
+    values: Values,
+    /// 1 for each value that is there, 0 for each that is missing, where one may be.
+    present: Option<Vec<i16>>,
 }
 
-/// A file of these columns (name, kind, whether nullable), with the provenance in its metadata.
-fn writer<'a, W: Write + Send>(
-    columns: impl Iterator<Item = (&'a str, Kind, bool)>,
-    provenance: &Provenance,
-    out: W,
-) -> io::Result<SerializedFileWriter<W>> {
-    let provenance = serde_json::to_string(provenance)?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::SNAPPY)
-        .set_key_value_metadata(Some(vec![KeyValue::new(
-            METADATA_KEY.to_owned(),
-            provenance,
-        )]))
-        .build();
-    let schema = schema(columns).map_err(io_error)?;
-    SerializedFileWriter::new(out, schema, Arc::new(properties)).map_err(io_error)
+enum Values {
+    Ints(Vec<i32>),
+    /// Indices of texts, each of which is kept once.
+    Texts(Vec<u32>, HashMap<Box<str>, u32>, Vec<ByteArray>),
+    Floats(Vec<f64>),
+}
+
+impl Waiting {
+    fn of(column: &Column) -> Self {
+        Self {
+            values: match column.kind {
+                Kind::Int => Values::Ints(Vec::new()),
+                Kind::Text => Values::Texts(Vec::new(), HashMap::new(), Vec::new()),
+                Kind::Float => Values::Floats(Vec::new()),
+            },
+            present: column.nullable.then(Vec::new),
+        }
+    }
+
+    /// Adds a cell of the column's kind; any other is a mistake of the caller and counts as missing.
+    fn push(&mut self, cell: Cell<'_>) {
+        if let Some(present) = &mut self.present {
+            present.push(i16::from(cell != Cell::Missing));
+        }
+        match (&mut self.values, cell) {
+            // Parquet keeps unsigned numbers in the bits of signed ones.
+            (Values::Ints(all), Cell::Int(value)) => all.push(value.cast_signed()),
+            (Values::Floats(all), Cell::Float(value)) => all.push(value),
+            (Values::Texts(all, known, texts), Cell::Text(value)) => {
+                let index = known.get(value).copied().unwrap_or_else(|| {
+                    texts.push(ByteArray::from(value.as_bytes().to_vec()));
+                    let index = texts.len() as u32 - 1;
+                    known.insert(value.into(), index);
+                    index
+                });
+                all.push(index);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a dictionary of the numbers would be nearly as long as they are.
+    fn hardly_repeats(&self) -> bool {
+        match &self.values {
+            Values::Floats(all) => {
+                let distinct: HashSet<u64> = all.iter().map(|x| x.to_bits()).collect();
+                2 * distinct.len() > all.len()
+            }
+            _ => false,
+        }
+    }
+
+    /// Writes the column of a row group, and forgets it.
+    fn write<W: Write + Send>(
+        &mut self,
+        group: &mut SerializedRowGroupWriter<'_, W>,
+    ) -> parquet::errors::Result<()> {
+        let Some(mut writer) = group.next_column()? else {
+            return Err(ParquetError::General("fewer columns than planned".into()));
+        };
+        let present = self.present.as_deref();
+        match &mut self.values {
+            Values::Ints(all) => {
+                let writer = writer.typed::<Int32Type>();
+                writer.write_batch(all, present, None)?;
+                all.clear();
+            }
+            Values::Floats(all) => {
+                let writer = writer.typed::<DoubleType>();
+                writer.write_batch(all, present, None)?;
+                all.clear();
+            }
+            Values::Texts(all, known, texts) => {
+                let each = all.iter().map(|index| texts[*index as usize].clone());
+                let each: Vec<ByteArray> = each.collect();
+                let writer = writer.typed::<ByteArrayType>();
+                writer.write_batch(&each, present, None)?;
+                all.clear();
+                known.clear();
+                texts.clear();
+            }
+        }
+        if let Some(present) = &mut self.present {
+            present.clear();
+        }
+        writer.close()
+    }
 }
 
 /// The system's own error, where there is one inside: a full disk should read as a full disk.
@@ -101,70 +218,31 @@ fn io_error(error: ParquetError) -> io::Error {
 }
 
 /// The file's schema.
-fn schema<'a>(
-    columns: impl Iterator<Item = (&'a str, Kind, bool)>,
-) -> parquet::errors::Result<TypePtr> {
-    let field = |(name, kind, nullable): (&str, Kind, bool)| {
-        let (physical, logical) = match kind {
+fn schema(columns: &[Column]) -> parquet::errors::Result<TypePtr> {
+    let field = |column: &Column| {
+        let (physical, logical) = match column.kind {
             Kind::Int => (Physical::INT32, Some(LogicalType::integer(32, false))),
             Kind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
             Kind::Float => (Physical::DOUBLE, None),
         };
-        let repetition = if nullable {
+        let repetition = if column.nullable {
             Repetition::OPTIONAL
         } else {
             Repetition::REQUIRED
         };
-        Type::primitive_type_builder(name, physical)
+        Type::primitive_type_builder(&column.name, physical)
             .with_logical_type(logical)
             .with_repetition(repetition)
             .build()
             .map(Arc::new)
     };
     Type::group_type_builder("result")
-        .with_fields(columns.map(field).collect::<Result<_, _>>()?)
+        .with_fields(columns.iter().map(field).collect::<Result<_, _>>()?)
         .build()
         .map(Arc::new)
 }
 
-/// Writes one column of one row group.
-fn write_column<'a, W: Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
-    kind: Kind,
-    nullable: bool,
-    cells: impl Iterator<Item = Cell<'a>>,
-) -> parquet::errors::Result<()> {
-    let Some(mut writer) = group.next_column()? else {
-        return Err(ParquetError::General("fewer columns than planned".into()));
-    };
-    let (mut ints, mut texts, mut floats) = (Vec::new(), Vec::new(), Vec::new());
-    let mut present = Vec::new();
-    for cell in cells {
-        present.push(i16::from(cell != Cell::Missing));
-        match cell {
-            Cell::Missing => {}
-            // Parquet keeps unsigned numbers in the bits of signed ones.
-            Cell::Int(value) => ints.push(value.cast_signed()),
-            Cell::Text(value) => texts.push(ByteArray::from(value.as_bytes().to_vec())),
-            Cell::Float(value) => floats.push(value),
-        }
-    }
-    let present = nullable.then_some(present.as_slice());
-    match kind {
-        Kind::Int => writer
-            .typed::<Int32Type>()
-            .write_batch(&ints, present, None)?,
-        Kind::Text => writer
-            .typed::<ByteArrayType>()
-            .write_batch(&texts, present, None)?,
-        Kind::Float => writer
-            .typed::<DoubleType>()
-            .write_batch(&floats, present, None)?,
-    };
-    writer.close()
-}
-
-/// Reads what [`write`] wrote; `path` is for messages.
+/// Reads a table; `path` is for messages.
 ///
 /// Integers may also be 64 bits wide and any column may be nullable, as other tools write them when
 /// they save a result again; what a value then is, is checked row by row.
@@ -217,10 +295,7 @@ fn read_trusting(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
         let group = file.get_row_group(index).map_err(damaged)?;
         let first = rows.len();
         for (number, name) in header.iter().enumerate() {
-            let (kind, nullable) = match FIXED.get(number) {
-                Some(column) => (column.kind, column.nullable),
-                None => (Kind::Float, false),
-            };
+            let (kind, nullable) = columns::kind(number);
             let mut next = first;
             let field = |row: usize, problem: String| ReportError::Field {
                 path: path.to_owned(),
@@ -244,11 +319,7 @@ fn read_trusting(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
                 let row = rows
                     .get_mut(next)
                     .ok_or_else(|| field(next, "longer than the columns before it".to_owned()))?;
-                match (FIXED.get(number), cell) {
-                    (Some(column), cell) => (column.set)(row, cell),
-                    (None, Cell::Float(value)) => row.metrics.push(value),
-                    (None, _) => {}
-                }
+                columns::set(row, number, cell);
                 next += 1;
                 Ok(())
             })
@@ -322,7 +393,7 @@ fn read_column(
                 each(match value {
                     None => Ok(Cell::Missing),
                     Some(value) => match std::str::from_utf8(value.data()) {
-                        Ok(text) => Ok(Cell::Text(text.into())),
+                        Ok(text) => Ok(Cell::Text(text)),
                         Err(_) => unfit("bytes that are not UTF-8".to_owned()),
                     },
                 })

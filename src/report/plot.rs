@@ -5,7 +5,8 @@ use std::path::Path;
 use super::heatmap::HeatMap;
 #[cfg(feature = "png")]
 use super::png;
-use super::{ReportError, WholeFile, ending, figure, svg};
+use super::{ReportError, ending, figure, svg};
+use crate::files::whole::WholeFile;
 
 /// A format of plots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl PlotFormat {
 /// # Errors
 ///
 /// As [`check_plot`]; [`ReportError::TooLarge`] for a picture that no PNG can hold;
-/// [`ReportError::Write`] where the disk does not take it.
+/// [`FileError::Write`](crate::files::error::FileError::Write) where the disk does not take it.
 pub fn plot(map: &HeatMap, path: &Path) -> Result<(), ReportError> {
     let format = PlotFormat::of(path)?;
     let scene = figure::scene(map);
@@ -57,7 +58,7 @@ pub fn plot(map: &HeatMap, path: &Path) -> Result<(), ReportError> {
         #[cfg(feature = "png")]
         PlotFormat::Png => png::picture(&scene, path)?,
     };
-    WholeFile::write(path, &bytes)
+    Ok(WholeFile::write(path, &bytes)?)
 }
 
 /// Checks that [`plot`] could write to `path`, as far as that can be known: for the start of a long
@@ -68,5 +69,6 @@ pub fn plot(map: &HeatMap, path: &Path) -> Result<(), ReportError> {
 /// As [`PlotFormat::of`] and [`WholeFile::create`].
 pub fn check_plot(path: &Path) -> Result<(), ReportError> {
     PlotFormat::of(path)?;
-    WholeFile::create(path).map(drop)
+    WholeFile::create(path)?;
+    Ok(())
 }

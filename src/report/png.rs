@@ -8,6 +8,7 @@ use ttf_parser::OutlineBuilder;
 use super::ReportError;
 use super::colour::Rgb;
 use super::scene::{Anchor, Mark, Scene, advance, face, glyph, text_width};
+use crate::files::error::FileError;
 
 /// The longest side of a picture, in pixels.
 const LIMIT: f32 = 16_384.0;
@@ -34,10 +35,8 @@ pub(super) fn picture(scene: &Scene, path: &Path) -> Result<Vec<u8>, ReportError
     for mark in &scene.marks {
         paint(&mut pixmap, mark, scale);
     }
-    pixmap.encode_png().map_err(|error| ReportError::Write {
-        to: path.display().to_string(),
-        source: std::io::Error::other(error),
-    })
+    let encoded = pixmap.encode_png().map_err(std::io::Error::other);
+    Ok(encoded.map_err(FileError::write_to(path))?)
 }
 
 fn paint(pixmap: &mut Pixmap, mark: &Mark, scale: Transform) {

@@ -4,23 +4,7 @@ use std::io::{self, Write};
 
 use super::labels::{one_line, site_label, token_label, width};
 use super::numbers::plain;
-use super::{Row, Table};
-
-/// The `n` rows whose probability is furthest from the clean base prompt's, strongest first; equal
-/// ones in table order. `target` keeps one target's rows.
-#[must_use]
-pub fn strongest<'a>(table: &'a Table, target: Option<&str>, n: usize) -> Vec<&'a Row> {
-    let mut rows = table
-        .rows
-        .iter()
-        .filter(|row| target.is_none_or(|target| row.target == target))
-        .filter(|row| (row.prob - row.base_prob).abs() > 0.0)
-        .collect::<Vec<_>>();
-    let moved = |row: &Row| (row.prob - row.base_prob).abs();
-    rows.sort_by(|a, b| moved(b).total_cmp(&moved(a)));
-    rows.truncate(n);
-    rows
-}
+use crate::results::table::Row;
 
 /// What a row patches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +27,7 @@ pub enum Patched {
 /// # Errors
 ///
 /// Those of `out`.
-pub fn write_strongest(rows: &[&Row], what: Patched, out: &mut dyn Write) -> io::Result<()> {
+pub fn write_strongest(rows: &[Row], what: Patched, out: &mut dyn Write) -> io::Result<()> {
     if rows.is_empty() {
         return writeln!(out, "no patch changed a target's probability");
     }

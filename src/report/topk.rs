@@ -5,9 +5,12 @@
 
 use std::io::{self, Write};
 
-use super::columns::float_text;
 use super::csv::io_error;
 use super::labels::{token_label, width};
+use crate::backend::Readout;
+use crate::model::Checkpoint;
+use crate::results::columns::float_text;
+use crate::results::rows::raw;
 
 /// One token of the distribution.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +25,23 @@ pub struct Candidate {
     pub logprob: f64,
     /// Its logit.
     pub logit: f64,
+}
+
+impl Candidate {
+    /// A readout's most probable tokens.
+    pub fn all(model: &Checkpoint, read: &Readout) -> Vec<Self> {
+        let candidate = |(id, logit): &(u32, f64)| {
+            let logprob = read.log_probability(*logit);
+            Self {
+                id: *id,
+                token: raw(model, *id),
+                prob: logprob.exp(),
+                logprob,
+                logit: *logit,
+            }
+        };
+        read.top.iter().map(candidate).collect()
+    }
 }
 
 /// How a distribution is written.

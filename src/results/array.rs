@@ -1,10 +1,22 @@
-//! Named arrays, whatever they hold and whichever file they go to.
+//! Named arrays, whatever they hold and whichever file they go to, and the values of metrics along named axes.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::files::error::FileError;
+use crate::files::spool::Spool;
+use crate::prompt::pair::PairRuns;
+use crate::results::metric::{Metric, RunReadouts};
+use crate::results::moments::Mean;
+use crate::results::rows::{Gather, PairResult, RunResult};
 
 /// An array, the last axis the fastest. A shape of no axes is a single value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub enum Array {
     /// Doubles.
     Floats(Vec<usize>, Vec<f64>),
+    /// Doubles that wait on disk.
+    Spooled(Vec<usize>, Spool),
     /// Indices, as 64-bit integers.
     Indices(Vec<usize>, Vec<usize>),
     /// Texts, one axis.
@@ -22,15 +34,267 @@ impl Array {
         Self::Indices(vec![list.len()], list)
     }
 
+    /// One number.
+    pub fn number(x: f64) -> Self {
+        Self::Floats(Vec::new(), vec![x])
+    }
+
+    /// Writes doubles, little-endian; nothing of what holds none.
+    pub(crate) fn write_numbers(&mut self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+        match self {
+            Self::Floats(_, values) => {
+                let mut values = values.iter();
+                values.try_for_each(|x| out.write_all(&x.to_le_bytes()))
+            }
+            Self::Spooled(_, spool) => spool.copy(0, spool.bytes(), out),
+            Self::Indices(..) | Self::Texts(..) | Self::Text(..) => Ok(()),
+        }
+    }
+
     /// As an entry of metadata, where it does not hold doubles.
     pub(crate) fn json(&self) -> Option<String> {
         match self {
-            Self::Floats(..) => None,
+            Self::Floats(..) | Self::Spooled(..) => None,
             // one value stands by itself
             Self::Indices(shape, list) if shape.is_empty() => list.first().map(usize::to_string),
             Self::Indices(_, list) => Some(serde_json::json!(list).to_string()),
             Self::Texts(list) => Some(serde_json::json!(list).to_string()),
             Self::Text(text) => Some(text.clone()),
         }
+    }
+}
+
+/// An axis: its name, and what stands along it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Axis {
+    /// Such as `sender`.
+    pub name: &'static str,
+    /// Its coordinates.
+    pub along: Along,
+}
+
+/// What stands along an axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Along {
+    /// Things that have names.
+    Names(Vec<String>),
+    /// Things that are numbered, by their numbers.
+    Numbers(Vec<usize>),
+}
+
+impl Axis {
+    /// An axis of things that have names.
+    pub fn named(name: &'static str, names: Vec<String>) -> Self {
+        Self {
+            name,
+            along: Along::Names(names),
+        }
+    }
+
+    /// An axis of so many numbers, from 0.
+    pub fn numbered(name: &'static str, length: usize) -> Self {
+        Self {
+            name,
+            along: Along::Numbers((0..length).collect()),
+        }
+    }
+
+    /// How long it is.
+    pub fn length(&self) -> usize {
+        match &self.along {
+            Along::Names(names) => names.len(),
+            Along::Numbers(numbers) => numbers.len(),
+        }
+    }
+
+    /// Its coordinates, under its name.
+    pub fn coordinates(self) -> (String, Array) {
+        let array = match self.along {
+            Along::Names(names) => Array::Texts(names),
+            Along::Numbers(numbers) => Array::indices(numbers),
+        };
+        (self.name.into(), array)
+    }
+}
+
+/// How a run's values for several targets become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverTargets {
+    /// Their mean, and each target's own beside it; one that is NaN is passed over.
+    Apart,
+    /// Their mean, NaN where one is.
+    Together,
+}
+
+/// Where the value of a run stands along the axes together, given the index of its pair and its own; and how
+/// many places behind it cannot be patched, and hold the base's value.
+pub type Place<'a> = dyn Fn(usize, usize) -> Option<(usize, usize)> + 'a;
+
+/// The values of some metrics at places along axes, filled as runs pass. A pair's own stand in memory until
+/// the pair is over, and means over pairs to the end; all pairs' wait on disk.
+pub struct Values<'a> {
+    shape: Vec<usize>,
+    over: OverTargets,
+    place: Box<Place<'a>>,
+    of: Vec<OfMetric>,
+    path: &'a Path,
+}
+
+/// One metric at every place.
+struct OfMetric {
+    metric: Metric,
+    /// Values that a run has, the most of any pair.
+    targets: usize,
+    /// The current pair's, by target; NaN where nothing was run.
+    here: Vec<Vec<f64>>,
+    mean: Vec<Mean>,
+    pairs: Spool,
+    every: Spool,
+    /// The clean prompts', one a pair.
+    base: Vec<f64>,
+    source: Vec<f64>,
+}
+
+impl<'a> Values<'a> {
+    /// No values yet, of these pairs, of arrays of this shape that will be written to `path`.
+    pub fn new(
+        shape: Vec<usize>,
+        metrics: &[Metric],
+        pairs: &[PairRuns],
+        over: OverTargets,
+        path: &'a Path,
+        place: Box<Place<'a>>,
+    ) -> Self {
+        let size = shape.iter().product();
+        let of = |metric: &Metric| OfMetric {
+            metric: *metric,
+            targets: pairs
+                .iter()
+                .map(|p| metric.values(&p.pair))
+                .max()
+                .unwrap_or(0),
+            here: Vec::new(),
+            mean: vec![Mean::default(); size],
+            pairs: Spool::beside(path),
+            every: Spool::beside(path),
+            base: Vec::new(),
+            source: Vec::new(),
+        };
+        Self {
+            shape,
+            over,
+            place,
+            of: metrics.iter().map(of).collect(),
+            path,
+        }
+    }
+
+    /// Of each metric `m`: `m`, the mean over pairs; `m_pairs`, `m_base` and `m_source`, of each pair; and
+    /// `m_targets`, of each pair and target, where these are apart and there are several.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] of a disk that does not take what waits.
+    pub fn finish(mut self) -> Result<Arrays, FileError> {
+        self.close()?;
+        let mut arrays = Arrays::new();
+        for of in self.of {
+            let pairs = of.base.len();
+            let shape = |first: &[usize]| [first, &self.shape].concat();
+            let mut add = |name: &str, array| arrays.push((format!("{}{name}", of.metric), array));
+            let mean = of.mean.into_iter().map(Mean::get);
+            add("", Array::Floats(shape(&[]), mean.collect()));
+            add("_pairs", Array::Spooled(shape(&[pairs]), of.pairs));
+            if self.over == OverTargets::Apart && of.targets > 1 {
+                let shape = shape(&[pairs, of.targets]);
+                add("_targets", Array::Spooled(shape, of.every));
+            }
+            add("_base", Array::Floats(vec![pairs], of.base));
+            add("_source", Array::Floats(vec![pairs], of.source));
+        }
+        Ok(arrays)
+    }
+
+    /// The current pair is over.
+    fn close(&mut self) -> Result<(), FileError> {
+        for of in &mut self.of {
+            let here = std::mem::take(&mut of.here);
+            let Some(first) = here.first() else { continue };
+            let size = first.len();
+            let value = |i: usize| match self.over {
+                OverTargets::Apart => here.iter().map(|of| of[i]).collect::<Mean>().get(),
+                OverTargets::Together => first[i],
+            };
+            let values: Vec<f64> = (0..size).map(value).collect();
+            of.mean.iter_mut().zip(&values).for_each(|(m, x)| m.add(*x));
+            let bytes = values.iter().map(|x| x.to_le_bytes());
+            let mut pushed = of.pairs.push(bytes);
+            if self.over == OverTargets::Apart && of.targets > 1 {
+                let all = here.iter().flatten().copied();
+                let padding = std::iter::repeat_n(f64::NAN, (of.targets - here.len()) * size);
+                let bytes = all.chain(padding).map(f64::to_le_bytes);
+                pushed = pushed.and_then(|()| of.every.push(bytes));
+            }
+            pushed.map_err(FileError::write_to(self.path))?;
+        }
+        Ok(())
+    }
+
+    /// The values of a run: one, or one a target.
+    fn of_run(over: OverTargets, metric: Metric, read: &RunReadouts<'_>) -> Vec<f64> {
+        match over {
+            OverTargets::Together => vec![metric.of_run(read)],
+            OverTargets::Apart => (0..metric.values(read.pair))
+                .map(|i| metric.of(read, i))
+                .collect(),
+        }
+    }
+}
+
+impl Gather for Values<'_> {
+    fn pair(&mut self, result: &PairResult<'_>) -> Result<(), FileError> {
+        self.close()?;
+        let (over, size) = (self.over, self.shape.iter().product());
+        let Some(base) = result.clean.base.last() else {
+            return Ok(());
+        };
+        let source = result.clean.source.as_ref();
+        for of in &mut self.of {
+            let values = |run| {
+                let read = RunReadouts {
+                    pair: result.pair,
+                    base,
+                    source,
+                    run,
+                };
+                Self::of_run(over, of.metric, &read)
+            };
+            let one = |values: Vec<f64>| match over {
+                OverTargets::Apart => values.into_iter().collect::<Mean>().get(),
+                OverTargets::Together => values.first().copied().unwrap_or(f64::NAN),
+            };
+            let base = values(base);
+            let source = source.map_or(Vec::new(), values);
+            of.here = vec![vec![f64::NAN; size]; base.len()];
+            of.base.push(one(base));
+            of.source.push(one(source));
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        let Some((at, masked)) = (self.place)(result.pair, result.run) else {
+            return Ok(());
+        };
+        for of in &mut self.of {
+            let values = Self::of_run(self.over, of.metric, &result.read);
+            for (here, x) in of.here.iter_mut().zip(values) {
+                here[at] = x;
+            }
+            if let (1.., Some(base), Some(here)) = (masked, of.base.last(), of.here.first_mut()) {
+                here[at + 1..][..masked].fill(*base);
+            }
+        }
+        Ok(())
     }
 }

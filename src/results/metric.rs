@@ -98,7 +98,7 @@ pub enum MetricError {
 
 /// What was read of a run, and of its pair's clean prompts.
 #[derive(Debug, Clone, Copy)]
-pub struct Reading<'a> {
+pub struct RunReadouts<'a> {
     /// The prompts and answers.
     pub pair: &'a Pair,
     /// Of the clean base.
@@ -154,7 +154,7 @@ impl Metric {
     }
 
     /// Its value of a run, for the pair's target of this index.
-    pub fn of(&self, reading: &Reading<'_>, target: usize) -> f64 {
+    pub fn of(&self, reading: &RunReadouts<'_>, target: usize) -> f64 {
         let of = |readout| self.quantity.of(reading.pair, readout, target);
         let x = of(reading.run);
         match (self.recovery, reading.source) {
@@ -169,7 +169,7 @@ impl Metric {
     }
 
     /// Its value of a run as one number: the mean over the targets, where they differ.
-    pub fn of_run(&self, reading: &Reading<'_>) -> f64 {
+    pub fn of_run(&self, reading: &RunReadouts<'_>) -> f64 {
         mean((0..self.values(reading.pair)).map(|i| self.of(reading, i)))
     }
 
@@ -300,7 +300,7 @@ mod tests {
         };
         let [base_read, source_read, run_read] =
             [base, source, run].map(|l| readout(&l, &pair, &base));
-        let reading = Reading {
+        let reading = RunReadouts {
             pair: &pair,
             base: &base_read,
             source: Some(&source_read),
@@ -336,7 +336,7 @@ mod tests {
             quantity,
             recovery: true,
         }) {
-            let at = |run| metric.of_run(&Reading { run, ..reading });
+            let at = |run| metric.of_run(&RunReadouts { run, ..reading });
             // rank and top1 may not differ between base and source
             let (zero, one) = (at(&base_read), at(&source_read));
             assert!(zero.abs() < 1e-12 || zero.is_nan(), "{metric} {zero}");

@@ -1,8 +1,10 @@
-//! What was read, as rows, means and arrays: the one model that every file, table and picture is made of.
+//! What was read, as it passes: rows, means, arrays. The one model that every file, table and picture is made of.
 
 pub mod array;
-pub mod dense;
+pub mod averages;
+pub mod columns;
 pub mod metric;
+pub mod moments;
 pub mod rows;
-pub mod summary;
+pub mod strongest;
 pub mod table;

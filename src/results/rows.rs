@@ -1,66 +1,318 @@
-//! From readouts to the result table.
+//! From readouts to rows, run by run as they are finished, and to whatever gathers them.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
 
 use crate::ask::experiment::PatchText;
 use crate::backend::Readout;
-use crate::execute::Outcome;
+use crate::execute::collect::Collection;
+use crate::execute::{PairReadouts, Sink};
+use crate::files::error::FileError;
 use crate::model::Checkpoint;
 use crate::patch::{Op, Patch, Run};
-use crate::prompt::pair::PairRuns;
-use crate::results::metric::{Metric, Reading};
-use crate::results::table::{PairProvenance, Provenance, Row, Table};
+use crate::prompt::pair::{Pair, PairRuns};
+use crate::results::metric::{Metric, RunReadouts};
+use crate::results::table::{PairProvenance, Row, Table, Text};
 
-/// The table of an outcome, with a column for each metric that is not one already. Values are read at
-/// each pair's last readout position.
-pub fn table(
-    model: &Checkpoint,
-    pairs: &[PairRuns],
-    outcome: &Outcome,
-    metrics: &[Metric],
-    provenance: Provenance,
-) -> Table {
-    let metrics: Vec<Metric> = metrics.iter().filter(|m| !m.is_column()).copied().collect();
-    let mut rows = Vec::new();
-    for (p, (pair_runs, read)) in pairs.iter().zip(&outcome.pairs).enumerate() {
-        let PairRuns { pair, runs } = pair_runs;
-        let clean = |r: &Readout, i: usize| r.log_probability(r.logits[i]).exp();
-        let Some(base) = read.base.last() else {
-            continue;
-        };
-        let tokens: Vec<String> = pair.targets.iter().map(|id| raw(model, *id)).collect();
-        for (r, (run, readouts)) in runs.iter().zip(&read.runs).enumerate() {
-            let Some(readout) = readouts.last() else {
-                continue;
-            };
-            let shared = shared(model, run, pair_runs);
-            let reading = Reading {
-                pair,
-                base,
-                source: read.source.as_ref(),
-                run: readout,
-            };
-            for (i, target) in pair.targets.iter().enumerate() {
-                let logprob = readout.log_probability(readout.logits[i]);
-                rows.push(Row {
-                    pair: p as u32,
-                    run: r as u32,
-                    target: tokens[i].clone(),
-                    target_id: *target,
-                    prob: logprob.exp(),
-                    logprob,
-                    logit: readout.logits[i],
-                    base_prob: clean(base, i),
-                    source_prob: read.source.as_ref().map(|s| clean(s, i)),
-                    metrics: metrics.iter().map(|m| m.of(&reading, i)).collect(),
-                    ..shared.clone()
-                });
-            }
+/// A pair whose clean prompts have been read.
+#[derive(Debug, Clone, Copy)]
+pub struct PairResult<'a> {
+    /// Its index.
+    pub index: usize,
+    /// Its prompts and answers.
+    pub pair: &'a Pair,
+    /// What was read of them.
+    pub clean: &'a PairReadouts,
+}
+
+/// A run that has been read.
+#[derive(Debug, Clone, Copy)]
+pub struct RunResult<'a> {
+    /// Index of its pair.
+    pub pair: usize,
+    /// Its index in the pair.
+    pub run: usize,
+    /// What was read of it and of its pair, at the last readout position.
+    pub read: RunReadouts<'a>,
+    /// Its rows, one a target.
+    pub rows: &'a [Row],
+}
+
+/// What results pass through, pair by pair and run by run in order: a file in the making, averages, the
+/// strongest so far. Nothing that it does not keep is kept.
+pub trait Gather {
+    /// A pair, before its runs.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] of a file that does not take it, which ends the work; as of the others.
+    fn pair(&mut self, pair: &PairResult<'_>) -> Result<(), FileError> {
+        let _ = pair;
+        Ok(())
+    }
+
+    /// A run with its rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gather::pair`].
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError>;
+
+    /// What a patch of the pair of this index collected, before the pair itself or after.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gather::pair`].
+    fn collected(&mut self, pair: usize, collection: &Collection) -> Result<(), FileError> {
+        let _ = (pair, collection);
+        Ok(())
+    }
+}
+
+/// What a run's rows are filed under, where that is not what its patches say: changes the columns that
+/// all its rows share, given the index of the pair and of the run. Pairs that share their runs are asked
+/// once. The token follows from the position.
+pub type Relabel<'a> = dyn Fn(usize, usize, &mut Row) + 'a;
+
+/// Makes rows of what is read, with a column for each metric that is not one already, and hands them on.
+pub struct RowSink<'a> {
+    model: &'a Checkpoint,
+    pairs: &'a [PairRuns],
+    metrics: Vec<Metric>,
+    relabel: &'a Relabel<'a>,
+    gather: Vec<&'a mut dyn Gather>,
+    /// Index of the first pair, and of the first run in it.
+    first: (usize, usize),
+    tokens: HashMap<u32, Text>,
+    /// How many pairs have the runs at this address, and what is known of them if there are several.
+    shared: HashMap<usize, (usize, Vec<Option<Row>>)>,
+    /// Pairs whose runs are still to come: what patches collect is told of ahead of runs.
+    announced: VecDeque<(usize, PairReadouts)>,
+    here: Option<Here<'a>>,
+    failed: Option<FileError>,
+}
+
+/// The pair whose runs come.
+struct Here<'a> {
+    of: &'a PairRuns,
+    clean: PairReadouts,
+    targets: Vec<Text>,
+    base_probs: Vec<f64>,
+    source_probs: Option<Vec<f64>>,
+    /// One a target, over and over.
+    rows: Vec<Row>,
+}
+
+/// Runs are remembered while so many of them are.
+const REMEMBERED: usize = 1 << 14;
+
+impl<'a> RowSink<'a> {
+    /// Rows of these pairs.
+    pub fn new(model: &'a Checkpoint, pairs: &'a [PairRuns], metrics: &[Metric]) -> Self {
+        let mut shared: HashMap<usize, (usize, Vec<Option<Row>>)> = HashMap::new();
+        for pair in pairs {
+            shared.entry(address(pair)).or_default().0 += 1;
+        }
+        Self {
+            model,
+            pairs,
+            metrics: metrics.iter().filter(|m| !m.is_column()).copied().collect(),
+            relabel: &|_, _, _| (),
+            gather: Vec::new(),
+            first: (0, 0),
+            tokens: HashMap::new(),
+            shared,
+            announced: VecDeque::new(),
+            here: None,
+            failed: None,
         }
     }
-    Table {
-        metrics: metrics.iter().map(Metric::to_string).collect(),
-        rows,
-        provenance,
+
+    /// Files rows under something else.
+    #[must_use]
+    pub fn relabel(self, relabel: &'a Relabel<'a>) -> Self {
+        Self { relabel, ..self }
     }
+
+    /// The pairs are only some of all: `pair` and `run` are the indices of the first of each. A pair that
+    /// begins with a later run than its first has been announced before.
+    #[must_use]
+    pub fn from(self, pair: usize, run: usize) -> Self {
+        Self {
+            first: (pair, run),
+            ..self
+        }
+    }
+
+    /// Hands rows on to this one too.
+    #[must_use]
+    pub fn to(mut self, gather: &'a mut dyn Gather) -> Self {
+        self.gather.push(gather);
+        self
+    }
+
+    /// Ends the last pair.
+    ///
+    /// # Errors
+    ///
+    /// What a file said that did not take its results; the work was ended for it.
+    pub fn finish(mut self) -> Result<(), FileError> {
+        let _ = self.open(usize::MAX);
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    /// Goes on unless a file failed.
+    fn each(
+        &mut self,
+        mut hand: impl FnMut(&mut dyn Gather) -> Result<(), FileError>,
+    ) -> ControlFlow<()> {
+        for gather in &mut self.gather {
+            if let Err(error) = hand(&mut **gather) {
+                self.failed = Some(error);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn token(&mut self, id: u32) -> Text {
+        let make = || raw(self.model, id).into();
+        self.tokens.entry(id).or_insert_with(make).clone()
+    }
+
+    /// The columns that all rows of a run share, without the token.
+    fn label(&mut self, pair: usize, run: usize) -> Row {
+        let of = &self.pairs[pair];
+        let (first_pair, first_run) = self.first;
+        let make = || {
+            let mut row = label(&of.runs[run], of);
+            (self.relabel)(first_pair + pair, first_run + run, &mut row);
+            row
+        };
+        // the names of further prompts are the pair's own
+        match self.shared.get_mut(&address(of)) {
+            Some((2.., known)) if of.pair.prompts.is_empty() => {
+                known.resize(of.runs.len(), None);
+                known[run].get_or_insert_with(make).clone()
+            }
+            _ => make(),
+        }
+    }
+
+    fn read(&mut self, pair: usize, run: usize, readouts: &[Readout]) -> Option<()> {
+        let readout = readouts.last()?;
+        let mut label = self.label(pair, run);
+        let mut here = self.here.take()?;
+        let (prompts, clean) = (&here.of.pair, &here.clean);
+        let token = label.position.and_then(|p| prompts.base.get(p as usize));
+        label.token = token.map(|id| self.token(*id));
+        (label.pair, label.run) = ((self.first.0 + pair) as u32, (self.first.1 + run) as u32);
+        let read = RunReadouts {
+            pair: prompts,
+            base: clean.base.last()?,
+            source: clean.source.as_ref(),
+            run: readout,
+        };
+        for (i, row) in here.rows.iter_mut().enumerate() {
+            let mut metrics = std::mem::take(&mut row.metrics);
+            metrics.clear();
+            metrics.extend(self.metrics.iter().map(|m| m.of(&read, i)));
+            let logprob = readout.log_probability(readout.logits[i]);
+            *row = Row {
+                target: here.targets[i].clone(),
+                target_id: prompts.targets[i],
+                prob: logprob.exp(),
+                logprob,
+                logit: readout.logits[i],
+                base_prob: here.base_probs[i],
+                source_prob: here.source_probs.as_ref().map(|probs| probs[i]),
+                metrics,
+                ..label.clone()
+            };
+        }
+        let result = RunResult {
+            pair: label.pair as usize,
+            run: label.run as usize,
+            read,
+            rows: &here.rows,
+        };
+        let _ = self.each(|gather| gather.run(&result));
+        self.here = Some(here);
+        Some(())
+    }
+}
+
+impl RowSink<'_> {
+    /// Opens the pairs up to this one, whose runs come.
+    fn open(&mut self, last: usize) -> ControlFlow<()> {
+        while let Some((pair, clean)) = self.announced.pop_front_if(|(pair, _)| *pair <= last) {
+            self.begin(pair, clean)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn begin(&mut self, pair: usize, clean: PairReadouts) -> ControlFlow<()> {
+        let remembered: usize = self.shared.values().map(|(_, known)| known.len()).sum();
+        if remembered > REMEMBERED {
+            let known = self.shared.values_mut().map(|(_, known)| known);
+            known.for_each(|known| *known = Vec::new());
+        }
+        let of = &self.pairs[pair];
+        let (first_pair, first_run) = self.first;
+        let result = PairResult {
+            index: first_pair + pair,
+            pair: &of.pair,
+            clean: &clean,
+        };
+        if pair > 0 || first_run == 0 {
+            self.each(|gather| gather.pair(&result))?;
+        }
+        let prob = |r: &Readout, i: usize| r.log_probability(r.logits[i]).exp();
+        let targets = &of.pair.targets;
+        let probs = |r: &Readout| (0..targets.len()).map(|i| prob(r, i)).collect();
+        self.here = clean.base.last().map(probs).map(|base_probs| Here {
+            of,
+            targets: targets.iter().map(|id| self.token(*id)).collect(),
+            base_probs,
+            source_probs: clean.source.as_ref().map(probs),
+            rows: vec![Row::default(); targets.len()],
+            clean,
+        });
+        ControlFlow::Continue(())
+    }
+}
+
+impl Sink for RowSink<'_> {
+    fn pair(&mut self, pair: usize, clean: &PairReadouts) -> ControlFlow<()> {
+        self.announced.push_back((pair, clean.clone()));
+        ControlFlow::Continue(())
+    }
+
+    fn run(&mut self, pair: usize, run: usize, readouts: Vec<Readout>) -> ControlFlow<()> {
+        self.open(pair)?;
+        self.read(pair, run, &readouts);
+        match self.failed {
+            None => ControlFlow::Continue(()),
+            Some(_) => ControlFlow::Break(()),
+        }
+    }
+
+    fn collected(&mut self, pair: usize, collection: Collection) -> ControlFlow<()> {
+        let pair = self.first.0 + pair;
+        self.each(|gather| gather.collected(pair, &collection))
+    }
+}
+
+impl Gather for Table {
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        self.rows.extend_from_slice(result.rows);
+        Ok(())
+    }
+}
+
+/// Where a pair's runs stand in memory, while the pairs do.
+fn address(pair: &PairRuns) -> usize {
+    pair.runs.as_ptr().addr()
 }
 
 /// What a provenance says of every pair.
@@ -89,47 +341,44 @@ pub(crate) fn raw(model: &Checkpoint, id: u32) -> String {
         .map_or_else(|| format!("[{id}]"), |t| t.decode_raw(id))
 }
 
-/// The columns that do not depend on the target: filled where all patches of the run agree.
-fn shared(model: &Checkpoint, run: &Run, pair_runs: &PairRuns) -> Row {
+/// The columns that say what a run patches: filled where all its patches agree.
+fn label(run: &Run, pair_runs: &PairRuns) -> Row {
     let one = |list: &[usize]| match list {
         [only] => Some(*only as u32),
         _ => None,
     };
-    let source = |patch: &Patch| patch.op.reads_source().then_some(patch.clone());
-    let position = agree(run, |p| one(&p.positions));
-    let base = &pair_runs.pair.base;
-    let text = |patch| PatchText::from_patch(patch, pair_runs);
-    let texts: Vec<PatchText> = run.patches.iter().map(text).collect();
+    let texts = run.patches.iter();
+    let texts: Vec<PatchText> = texts
+        .map(|patch| PatchText::from_patch(patch, pair_runs))
+        .collect();
+    let reading = |p: &Patch, value: Option<u32>| value.filter(|_| p.op.reads_source());
     Row {
-        name: run.name.clone(),
-        component: agree(run, |p| Some(p.component.name().to_owned())),
+        name: run.name.as_deref().map(Text::from),
+        component: agree(run, |p| Some(p.component.name())).map(Text::from),
         layer: agree(run, |p| p.layer.map(|l| l as u32)),
         head: agree(run, |p| one(&p.heads)),
-        position,
-        token: position
-            .and_then(|p| base.get(p as usize))
-            .map(|id| raw(model, *id)),
-        op: agree(run, |p| Some(p.op.label())),
+        position: agree(run, |p| one(&p.positions)),
+        op: agree(run, |p| Some(p.op.label())).map(Text::from),
         source_layer: agree(run, |p| {
-            source(p)?.source_layer.or(p.layer).map(|l| l as u32)
+            reading(p, p.source_layer.or(p.layer).map(|l| l as u32))
         }),
         source_head: agree(run, |p| {
-            one(source(p)?.source_heads.as_ref().unwrap_or(&p.heads))
+            reading(p, one(p.source_heads.as_ref().unwrap_or(&p.heads)))
         }),
         source_position: agree(run, |p| {
-            one(source(p)?.source_positions.as_ref().unwrap_or(&p.positions))
+            reading(p, one(p.source_positions.as_ref().unwrap_or(&p.positions)))
         }),
         sample: agree(run, |p| match p.op {
             Op::Noise { sample, .. } => Some(sample),
             _ => None,
         }),
         // the texts are plain numbers, strings and lists, which always serialise
-        patches: serde_json::to_string(&texts).unwrap_or_default(),
+        patches: serde_json::to_string(&texts).unwrap_or_default().into(),
         ..Row::default()
     }
 }
 
-fn agree<T: PartialEq>(run: &Run, value: impl Fn(&Patch) -> Option<T>) -> Option<T> {
+fn agree<'p, T: PartialEq>(run: &'p Run, value: impl Fn(&'p Patch) -> Option<T>) -> Option<T> {
     let mut values = run.patches.iter().map(value);
     let first = values.next()??;
     values.all(|v| v.as_ref() == Some(&first)).then_some(first)

@@ -3,6 +3,11 @@
 //! Every file format writes the same columns under the same names, so a row is defined once, here,
 //! and [`crate::report`] only decides how it is spelt.
 
+use std::sync::Arc;
+
+/// Text that many rows share.
+pub type Text = Arc<str>;
+
 /// One target of one run.
 ///
 /// A single-valued field (`component` … `sample`) is `Some` where all patches of the run agree on
@@ -14,9 +19,9 @@ pub struct Row {
     /// Index of the run within its pair, from 0.
     pub run: u32,
     /// The run's name, where the experiment gave one.
-    pub name: Option<String>,
+    pub name: Option<Text>,
     /// Canonical component name, such as `head_value_output`.
-    pub component: Option<String>,
+    pub component: Option<Text>,
     /// Layer of the patched site; `None` for global sites too.
     pub layer: Option<u32>,
     /// Head of the patched site; `None` for sites without heads too.
@@ -24,9 +29,9 @@ pub struct Row {
     /// Position in the base prompt, from 0.
     pub position: Option<u32>,
     /// The base prompt's token at `position`, decoded raw; invalid UTF-8 as `\xNN`.
-    pub token: Option<String>,
+    pub token: Option<Text>,
     /// Operator, as `--op` spells it.
-    pub op: Option<String>,
+    pub op: Option<Text>,
     /// Layer that the value was read from, for operators that read a source.
     pub source_layer: Option<u32>,
     /// Head that the value was read from.
@@ -36,7 +41,7 @@ pub struct Row {
     /// Noise sample, from 0.
     pub sample: Option<u32>,
     /// The target token, decoded raw.
-    pub target: String,
+    pub target: Text,
     /// The target token's id.
     pub target_id: u32,
     /// Probability of the target after the patch, at the readout position.
@@ -50,7 +55,7 @@ pub struct Row {
     /// Probability of the target in the clean source prompt, where the pair has one.
     pub source_prob: Option<f64>,
     /// All patches of the run, as a JSON array in the experiment file's spelling.
-    pub patches: String,
+    pub patches: Text,
     /// Metric values, in the order of [`Table::metrics`].
     pub metrics: Vec<f64>,
 }

@@ -1,153 +1,59 @@
-//! A tracing's result table, its means over samples and pairs, and what a heat map draws of them.
+//! A tracing's means over samples and prompts, and what a heat map draws of them.
 
-use std::collections::HashMap;
+use std::path::Path;
 
 use super::runs::{ROLES, Tracing};
-use crate::execute::Outcome;
-use crate::model::Checkpoint;
-use crate::prompt::pair::PairRuns;
-use crate::results::metric::Metric;
-use crate::results::rows::{raw, table};
-use crate::results::summary::{Average, Moments, Summary};
-use crate::results::table::{Provenance, Row, Table};
+use crate::files::error::FileError;
+use crate::files::spool::Spool;
+use crate::results::averages::{Average, Averages, Over};
+use crate::results::metric::{Metric, Quantity, RunReadouts};
+use crate::results::moments::Moments;
+use crate::results::rows::{Gather, PairResult, RunResult};
+use crate::results::table::{Row, Table};
 
-/// The result table: a run is filed under what it restores, by the middle layer of its window, and a
-/// corrupted run under the embeddings that it corrupts.
-pub fn result(
-    model: &Checkpoint,
+/// Means of a tracing, as its runs pass: by component, layer and position, or role in prompts of a data set.
+pub struct TraceMeans<'a> {
+    tracing: &'a Tracing,
+    layers: usize,
+    /// The averages.
+    pub averages: Averages,
+    /// The clean prompts' probability of each target, by its index.
+    clean: Vec<Moments>,
+    /// What is drawn, and what arrays hold.
+    metric: Metric,
+    /// Its index among the averages'.
+    index: usize,
+    /// Each clean prompt's metric of its first target.
+    high: Vec<f64>,
+    /// The same of its corrupted runs by themselves.
+    low: Vec<f64>,
+    /// Each prompt's own scores, where arrays will hold them.
+    scores: Option<(Spool, &'a Path)>,
+    open: bool,
+}
+
+/// Where a value of one prompt, or of all, stands along components, positions (or roles) and layers.
+pub(super) fn place(
+    average: &Average,
     tracing: &Tracing,
-    pairs: &[PairRuns],
-    outcome: &Outcome,
-    metrics: &[Metric],
-    provenance: Provenance,
-) -> Table {
-    let mut table = table(model, pairs, outcome, metrics, provenance);
-    let mut rows = table.rows.iter_mut().peekable();
-    for (p, PairRuns { pair, .. }) in pairs.iter().enumerate() {
-        let cells = tracing.cells(model.config.layers, pair.base.len());
-        for (run, cell) in cells.enumerate() {
-            let here = |row: &&mut Row| (row.pair as usize, row.run as usize) == (p, run);
-            while let Some(row) = rows.next_if(here) {
-                let Some((component, layer, position)) = cell.restored else {
-                    continue;
-                };
-                row.component = Some(tracing.restored[component].component.name().into());
-                row.layer = Some(layer as u32);
-                row.position = Some(position as u32);
-                row.token = pair.base.get(position).map(|id| raw(model, *id));
-                row.op = Some("interchange".into());
-                row.sample = Some(cell.sample);
-            }
-        }
+    (position, positions): (usize, usize),
+    layers: usize,
+) -> Option<usize> {
+    if is_corrupted(average) || average.index > 0 {
+        return None;
     }
-    table
+    let named = average.row.component.as_deref();
+    let mut restored = tracing.restored.iter();
+    let component = restored.position(|r| named == Some(r.component.name()))?;
+    let layer = average.row.layer? as usize;
+    Some((component * positions + position) * layers + layer)
 }
 
-/// What a tracing's means are taken over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Over {
-    /// The samples of one prompt.
-    Samples,
-    /// The prompts of a data set, of each of which the mean over samples and positions is taken first;
-    /// positions go by what they are to the subject ([`ROLES`]).
-    Prompts,
-}
-
-/// Means of a tracing.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Means {
-    /// By component, layer and position or role.
-    pub summary: Summary,
-    /// What each prompt adds to the summary: a row of it, and the mean of each metric.
-    pub prompts: Vec<Vec<(usize, Vec<f64>)>>,
-    /// The clean prompts' probability of each target, by its index, the mean over prompts.
-    pub clean: Vec<f64>,
-}
-
-/// What belongs together: component, layer, position, name, target index.
-type Place = (
-    Option<String>,
-    Option<u32>,
-    Option<u32>,
-    Option<String>,
-    u32,
-);
-
-/// Averages a [`result`].
-pub fn means(table: &Table, over: Over) -> Means {
-    let fixed = ["prob", "logprob", "logit"].map(str::to_owned);
-    let several = over == Over::Prompts;
-    let mut means = Means::default();
-    means.summary.metrics = fixed.into_iter().chain(table.metrics.clone()).collect();
-    let mut known: HashMap<Place, usize> = HashMap::new();
-    let mut clean: Vec<Moments> = Vec::new();
-    for rows in table.rows.chunk_by(|a, b| a.pair == b.pair) {
-        let mut here: Vec<(usize, Vec<Moments>)> = Vec::new();
-        let mut found: HashMap<usize, usize> = HashMap::new();
-        for run in rows.chunk_by(|a, b| a.run == b.run) {
-            for (index, row) in run.iter().enumerate() {
-                let position = row.position.filter(|_| !several);
-                let (component, name) = (row.component.clone(), row.name.clone());
-                let place = (component, row.layer, position, name, index as u32);
-                let all = &mut means.summary.rows;
-                let at = *known.entry(place).or_insert_with(|| {
-                    all.push(average(row, index as u32, several));
-                    all.len() - 1
-                });
-                let values = [row.prob, row.logprob, row.logit];
-                let values = values.into_iter().chain(row.metrics.iter().copied());
-                let at_here = *found.entry(at).or_insert_with(|| {
-                    here.push((at, vec![Moments::default(); 3 + row.metrics.len()]));
-                    let target = Some((row.target.clone(), row.target_id));
-                    if all[at].target != target {
-                        all[at].target = None;
-                    }
-                    all[at].pairs += 1;
-                    here.len() - 1
-                });
-                let moments = here[at_here].1.iter_mut();
-                moments.zip(values).for_each(|(m, x)| m.add(x));
-                if run[0].run == rows[0].run {
-                    clean.resize(clean.len().max(index + 1), Moments::default());
-                    clean[index].add(row.base_prob);
-                }
-            }
-        }
-        let own = here.iter().map(|(at, moments)| {
-            let means = moments.iter().map(Moments::mean);
-            (*at, means.collect())
-        });
-        means.prompts.push(own.collect());
-        for (at, moments) in here {
-            let average = &mut means.summary.rows[at];
-            match several {
-                false => average.values = moments,
-                true => {
-                    let all = average.values.iter_mut();
-                    all.zip(moments).for_each(|(all, one)| all.add(one.mean()));
-                }
-            }
-        }
-    }
-    means.clean = clean.iter().map(Moments::mean).collect();
-    means
-}
-
-fn average(row: &Row, index: u32, several: bool) -> Average {
-    let mut row = Row {
-        sample: None,
-        ..row.clone()
-    };
-    if several {
-        (row.position, row.token) = (None, None);
-    }
-    Average {
-        target: Some((row.target.clone(), row.target_id)),
-        index,
-        values: vec![Moments::default(); 3 + row.metrics.len()],
-        row,
-        ..Average::default()
-    }
+/// The same of a role.
+pub(super) fn place_of_role(average: &Average, tracing: &Tracing, layers: usize) -> Option<usize> {
+    let role = average.row.name.as_deref()?;
+    let role = ROLES.iter().position(|name| *name == role)?;
+    place(average, tracing, (role, ROLES.len()), layers)
 }
 
 /// Whether an average is that of corrupted runs by themselves.
@@ -155,18 +61,111 @@ pub fn is_corrupted(average: &Average) -> bool {
     average.row.name.as_deref() == Some("corrupted")
 }
 
-impl Means {
+impl<'a> TraceMeans<'a> {
+    /// No runs yet, of a model of so many layers. What is drawn is the first of the metrics, else the
+    /// probability.
+    pub fn new(tracing: &'a Tracing, over: Over, layers: usize, metrics: &[Metric]) -> Self {
+        let averages = Averages::new(over, metrics);
+        let metric = metrics.first().copied();
+        let metric = metric.unwrap_or(Metric::plain(Quantity::Prob));
+        let named = |name: &String| *name == metric.to_string();
+        Self {
+            tracing,
+            layers,
+            index: averages.metrics().iter().position(named).unwrap_or(0),
+            averages,
+            clean: Vec::new(),
+            metric,
+            high: Vec::new(),
+            low: Vec::new(),
+            scores: None,
+            open: false,
+        }
+    }
+
+    /// Keeps each prompt's own scores for arrays in a file at `path`.
+    #[must_use]
+    pub fn scored(self, path: &'a Path) -> Self {
+        Self {
+            scores: Some((Spool::beside(path), path)),
+            ..self
+        }
+    }
+
+    /// What is drawn.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// Its moments of an average.
+    pub(super) fn moments<'m>(&self, average: &'m Average) -> &'m Moments {
+        &average.values[self.index]
+    }
+
+    /// Of each prompt, in order: the clean one's metric of its first target, and the same of the corrupted.
+    pub(super) fn clean_and_corrupted(&self) -> (&[f64], &[f64]) {
+        (&self.high, &self.low)
+    }
+
+    /// Every prompt's own scores, by component, role and layer.
+    pub(super) fn take_scores(&mut self) -> Option<Spool> {
+        self.scores.take().map(|(spool, _)| spool)
+    }
+
+    /// Ends the last prompt.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] of a disk that does not take its scores.
+    pub fn finish(&mut self) -> Result<(), FileError> {
+        let own = self.averages.close();
+        if !std::mem::take(&mut self.open) {
+            return Ok(());
+        }
+        let size = self.tracing.restored.len() * ROLES.len() * self.layers;
+        let (mut scores, mut low) = (vec![f64::NAN; size], f64::NAN);
+        for (at, moments) in own {
+            let average = &self.averages.rows()[at];
+            let mean = moments[self.index].mean();
+            match place_of_role(average, self.tracing, self.layers) {
+                Some(place) => scores[place] = mean,
+                None if is_corrupted(average) && average.index == 0 => low = mean,
+                None => {}
+            }
+        }
+        self.low.push(low);
+        match &mut self.scores {
+            Some((spool, path)) => {
+                let pushed = spool.push(scores.into_iter().map(f64::to_le_bytes));
+                pushed.map_err(FileError::write_to(path))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The mean of a metric in the corrupted runs by themselves, of the target of this index.
     pub fn corrupted(&self, metric: usize, index: u32) -> f64 {
-        let all = self.summary.rows.iter();
+        let all = self.averages.rows().iter();
         let mut of = all.filter(|a| is_corrupted(a) && a.index == index);
         of.next().map_or(f64::NAN, |a| a.values[metric].mean())
+    }
+
+    /// The same of what is drawn, of the first target.
+    pub(super) fn low(&self) -> f64 {
+        self.corrupted(self.index, 0)
+    }
+
+    /// The clean prompts' probability of the target of this index, the mean over prompts.
+    pub fn clean(&self, index: u32) -> f64 {
+        self.clean
+            .get(index as usize)
+            .map_or(f64::NAN, Moments::mean)
     }
 
     /// What an average is of: the target, or that it is each prompt's own.
     pub fn target(&self, average: &Average) -> String {
         match (&average.target, self.clean.len()) {
-            (Some((target, _)), _) => target.clone(),
+            (Some((target, _)), _) => target.to_string(),
             (None, 1) => "answer".to_owned(),
             (None, _) => format!("answer {}", average.index + 1),
         }
@@ -174,9 +173,9 @@ impl Means {
 
     /// The means of what was restored as a table of one run each, which a heat map draws. The base's
     /// probability is the clean prompt's; of several prompts, positions are their names.
-    pub fn drawn(&self, table: &Table) -> Table {
+    pub fn drawn(&self) -> Table {
         let mut runs = 0;
-        let restored = self.summary.rows.iter().filter(|a| !is_corrupted(a));
+        let averages = self.averages.rows().iter();
         let row = |average: &Average| {
             let row = &average.row;
             // a place's targets stand together, the first of them first
@@ -195,35 +194,58 @@ impl Means {
                 position: row.position.or(role),
                 token: row.token.clone().or(row.name.clone()),
                 op: Some("restored".into()),
-                target: self.target(average),
+                target: self.target(average).into(),
                 target_id,
                 prob: mean(0),
                 logprob: mean(1),
                 logit: mean(2),
-                base_prob: self
-                    .clean
-                    .get(average.index as usize)
-                    .copied()
-                    .unwrap_or(f64::NAN),
+                base_prob: self.clean(average.index),
                 metrics: (3..average.values.len()).map(mean).collect(),
                 ..row.clone()
             }
         };
-        let rows = restored.map(row).collect();
         Table {
-            metrics: table.metrics.clone(),
-            rows,
-            provenance: table.provenance.clone(),
+            metrics: self.averages.metrics()[3..].to_vec(),
+            rows: averages.filter(|a| !is_corrupted(a)).map(row).collect(),
+            ..Table::default()
         }
     }
 
     /// The same with the corrupted runs for base: what restoring changes.
-    pub fn restored(&self, table: &Table) -> Table {
-        let mut table = self.drawn(table);
-        let averages = self.summary.rows.iter().filter(|a| !is_corrupted(a));
+    pub fn restored(&self) -> Table {
+        let mut table = self.drawn();
+        let averages = self.averages.rows().iter().filter(|a| !is_corrupted(a));
         for (row, average) in table.rows.iter_mut().zip(averages) {
             row.base_prob = self.corrupted(0, average.index);
         }
         table
+    }
+}
+
+impl Gather for TraceMeans<'_> {
+    fn pair(&mut self, result: &PairResult<'_>) -> Result<(), FileError> {
+        self.finish()?;
+        self.open = true;
+        let base = result.clean.base.last();
+        self.high.push(base.map_or(f64::NAN, |base| {
+            let read = RunReadouts {
+                pair: result.pair,
+                base,
+                source: None,
+                run: base,
+            };
+            self.metric.of(&read, 0)
+        }));
+        Ok(())
+    }
+
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        if result.run == 0 {
+            let targets = self.clean.len().max(result.rows.len());
+            self.clean.resize(targets, Moments::default());
+            let clean = self.clean.iter_mut().zip(result.rows);
+            clean.for_each(|(clean, row)| clean.add(row.base_prob));
+        }
+        self.averages.run(result)
     }
 }

@@ -112,7 +112,7 @@ mod tests {
         let model = Checkpoint::demo().unwrap();
         let row = |id: usize| model.token_embedding().row(id).to_vec::<f64>();
         let all = [row(948), row(1052), row(948)].concat();
-        let mut moments = crate::results::summary::Moments::default();
+        let mut moments = crate::results::moments::Moments::default();
         all.iter().for_each(|x| moments.add(*x));
         let found = deviation(&model, &[948, 1052, 948]);
         assert!((found - moments.deviation()).abs() < 1e-12, "{found}");

@@ -2,6 +2,7 @@
 
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch, Prompt, Run};
+use crate::results::table::Row;
 use crate::site::{Component, Width};
 
 use super::window::window;
@@ -75,7 +76,7 @@ pub enum TracingError {
 
 /// What one run of a tracing restores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cell {
+pub struct Traced {
     /// Which component, by its index, the middle layer, and where; nothing in a corrupted run by
     /// itself.
     pub restored: Option<(usize, usize, usize)>,
@@ -124,7 +125,7 @@ impl Tracing {
 
     /// What each run restores, in the order of [`Tracing::runs`]: the corrupted runs by themselves, then
     /// by component, layer and position, each with its samples.
-    pub fn cells(&self, layers: usize, length: usize) -> impl Iterator<Item = Cell> {
+    pub fn cells(&self, layers: usize, length: usize) -> impl Iterator<Item = Traced> {
         let samples = self.samples;
         let cells = (0..self.restored.len()).flat_map(move |component| {
             (0..layers).flat_map(move |layer| {
@@ -133,12 +134,25 @@ impl Tracing {
         });
         std::iter::once(None)
             .chain(cells)
-            .flat_map(move |restored| (0..samples).map(move |sample| Cell { restored, sample }))
+            .flat_map(move |restored| (0..samples).map(move |sample| Traced { restored, sample }))
+    }
+
+    /// What the run of this index restores, of a prompt of so many tokens.
+    pub fn traced(&self, layers: usize, length: usize, run: usize) -> Traced {
+        let samples = self.samples as usize;
+        let restored = (run / samples).checked_sub(1).map(|place| {
+            let (layer, position) = (place / length % layers, place % length);
+            (place / length / layers, layer, position)
+        });
+        Traced {
+            restored,
+            sample: (run % samples) as u32,
+        }
     }
 
     /// The runs of a prompt of so many tokens whose subject stands at these positions.
     pub fn runs(&self, config: &Config, length: usize, subject: &[usize]) -> Vec<Run> {
-        let run = |cell: Cell| {
+        let run = |cell: Traced| {
             let noise = Op::Noise {
                 level: self.level,
                 seed: self.seed,
@@ -165,6 +179,18 @@ impl Tracing {
             }
         };
         self.cells(config.layers, length).map(run).collect()
+    }
+
+    /// Files a row under what its run restores, by the middle layer of its window; one of a corrupted run
+    /// stays filed under the embeddings that it corrupts.
+    pub fn relabel(&self, cell: Traced, row: &mut Row) {
+        if let Some((component, layer, position)) = cell.restored {
+            row.component = Some(self.restored[component].component.name().into());
+            row.layer = Some(layer as u32);
+            row.position = Some(position as u32);
+            row.op = Some("interchange".into());
+            row.sample = Some(cell.sample);
+        }
     }
 }
 
@@ -258,9 +284,10 @@ mod tests {
         tracing.check().unwrap();
         let model = crate::model::Checkpoint::demo().unwrap();
         let (runs, layers) = (tracing.runs(&model.config, 4, &[1, 2]), model.config.layers);
-        let cells: Vec<Cell> = tracing.cells(layers, 4).collect();
+        let cells: Vec<Traced> = tracing.cells(layers, 4).collect();
         assert_eq!((runs.len(), cells.len()), (2 * (1 + 2 * 5 * 4), runs.len()));
-        for (run, cell) in runs.iter().zip(&cells) {
+        for (i, (run, cell)) in runs.iter().zip(&cells).enumerate() {
+            assert_eq!(tracing.traced(layers, 4, i), *cell);
             let noise = &run.patches[0];
             assert_eq!(
                 (noise.component, &noise.positions[..]),

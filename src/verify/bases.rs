@@ -1,7 +1,7 @@
 //! Encoding and decoding in bases of every form, of rows that stand, that are read, and of their
 //! difference.
 
-use super::operation::Operation;
+use super::operation::Exercise;
 use super::operations::Trial;
 use super::{Gates, Inputs};
 use crate::backend::{Backend, BasisOn, DeviceError, Place, Precision, Probe, Store};
@@ -24,7 +24,7 @@ pub(super) struct Bases {
     encodes: bool,
 }
 
-impl Operation for Bases {
+impl Exercise for Bases {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let rows = self.matrix.len() / self.width;
         let upload = |values: &Vec<f64>| backend.upload(rows, self.width, self.store, values);

@@ -8,7 +8,7 @@ use crate::plan::tables::{AttentionRows, Ref};
 use crate::plan::writes::Write;
 
 /// An operation as both backends run it: from inputs to everything that it wrote, row by row.
-pub(super) trait Operation {
+pub(super) trait Exercise {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError>;
 }
 
@@ -18,7 +18,7 @@ pub(super) struct Embed {
     pub width: usize,
 }
 
-impl Operation for Embed {
+impl Exercise for Embed {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let mut out = backend.matrix(self.index.len(), self.width, Store::Residual);
         backend.embed(self.table, &self.index, &mut out);
@@ -48,7 +48,7 @@ pub(super) struct LinearLayer {
     pub after: After,
 }
 
-impl Operation for LinearLayer {
+impl Exercise for LinearLayer {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (count, n) = (self.rows.len(), self.columns.len());
         let k = self.input.len() / count;
@@ -97,7 +97,7 @@ pub(super) struct LayerNorm {
     pub thirds: bool,
 }
 
-impl Operation for LayerNorm {
+impl Exercise for LayerNorm {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (rows, width) = (self.refs.len(), backend.config().width);
         let own = backend.upload(rows, width, Store::Residual, &self.own);
@@ -127,7 +127,7 @@ pub(super) struct Activate {
     pub width: usize,
 }
 
-impl Operation for Activate {
+impl Exercise for Activate {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let pre = backend.upload(self.rows.len(), self.width, Store::Branch, &self.pre);
         let mut out = backend.matrix(self.rows.len(), self.width, Store::Branch);
@@ -145,7 +145,7 @@ pub(super) struct Sum {
     pub width: usize,
 }
 
-impl Operation for Sum {
+impl Exercise for Sum {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (rows, width) = (self.places.len(), self.width);
         let upload = |values: &Vec<f64>| backend.upload(rows, width, Store::Residual, values);
@@ -179,7 +179,7 @@ pub(super) struct Overwrite {
     pub width: usize,
 }
 
-impl Operation for Overwrite {
+impl Exercise for Overwrite {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let rows = self.matrix.len() / self.width;
         let upload = |values: &Vec<f64>| backend.upload(rows, self.width, self.store, values);
@@ -203,7 +203,7 @@ pub(super) struct AttentionOf {
     pub weights: Vec<Write>,
 }
 
-impl Operation for AttentionOf {
+impl Exercise for AttentionOf {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (width, count) = (self.width, self.rows.query.len());
         let keys = backend.config().heads * self.stride;
@@ -286,11 +286,11 @@ impl Unembedding {
             ranks: false,
             base: self.base.clone(),
         };
-        backend.readout(&input, self.rows, &spec)
+        backend.finish(backend.readout(&input, self.rows, &spec)?)
     }
 }
 
-impl Operation for Unembedding {
+impl Exercise for Unembedding {
     /// Some logits of each row, its log-sum-exp, and its largest logits.
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let row = |r: Readout| {
@@ -304,7 +304,7 @@ impl Operation for Unembedding {
 /// What is summed over the whole distribution.
 pub(super) struct Distributions(pub Unembedding);
 
-impl Operation for Distributions {
+impl Exercise for Distributions {
     /// Each row's entropy and divergence.
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let readouts = self.0.readouts(backend)?;

@@ -1,7 +1,7 @@
 //! Operation by operation, on random ragged shapes.
 
 use super::operation::{
-    Activate, After, AttentionOf, Distributions, Embed, LayerNorm, LinearLayer, Operation,
+    Activate, After, AttentionOf, Distributions, Embed, Exercise, LayerNorm, LinearLayer,
     Overwrite, Sum, Unembedding,
 };
 use super::{Comparison, Gates, Inputs, compare};
@@ -94,7 +94,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
         what: String,
         width: usize,
         gate: f64,
-        operation: &impl Operation,
+        operation: &impl Exercise,
     ) -> Result<(), DeviceError> {
         let (want, got) = (operation.run(self.reference)?, operation.run(self.subject)?);
         let comparison = compare(what, &want, &got, width, gate);

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Comparison, Gates, Inputs};
 use crate::backend::Backend;
-use crate::execute::{ExecuteError, Limits, Outcome, execute};
+use crate::execute::{ExecuteError, Limits, Outcome};
 use crate::patch::{MeanOver, Op, Origin, Patch, Run, Vector};
 use crate::prompt::pair::{Pair, PairRuns};
 use crate::site::{Component, columns};
@@ -28,7 +28,7 @@ pub fn runs<R: Backend, S: Backend>(
     let config = reference.config();
     let limits = Limits {
         top: 5,
-        ..Limits::new(memory, stop)
+        ..Limits::new(memory).until(stop)
     };
     let mut comparisons = Vec::new();
     for component in Component::all() {
@@ -63,7 +63,7 @@ pub fn runs<R: Backend, S: Backend>(
                 pair: pair.clone(),
                 runs: [].into(),
             }];
-            let read = execute(reference, &clean, &limits)?;
+            let read = Outcome::of(reference, &clean, &limits)?;
             let targets = read.pairs[0].base[0]
                 .top
                 .iter()
@@ -75,8 +75,8 @@ pub fn runs<R: Backend, S: Backend>(
             });
         }
         let (want, got) = (
-            execute(reference, &pairs, &limits)?,
-            execute(subject, &pairs, &limits)?,
+            Outcome::of(reference, &pairs, &limits)?,
+            Outcome::of(subject, &pairs, &limits)?,
         );
         let (mut worst, mut total, mut count) = (0.0f64, 0.0, 0);
         for (want, got) in want.pairs.iter().zip(&got.pairs) {

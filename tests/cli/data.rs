@@ -66,7 +66,7 @@ fn rows(lab: &Lab, args: &[&str]) -> Vec<Row> {
 
 fn targets(rows: &[Row], run: u32) -> Vec<(u32, &str)> {
     let of_run = rows.iter().filter(|row| row.run == run);
-    of_run.map(|row| (row.pair, row.target.as_str())).collect()
+    of_run.map(|row| (row.pair, &*row.target)).collect()
 }
 
 /// The sweep of one pair of the demo, for comparison.
@@ -424,5 +424,5 @@ fn first_token_lets_an_answer_of_several_count() {
         &["f.csv, line 2, field targets", "--first-token"],
     );
     let all = rows(&lab, &["--data", "f.csv", "--first-token"]);
-    assert_eq!(all[0].target, "M");
+    assert_eq!(&*all[0].target, "M");
 }

@@ -49,14 +49,11 @@ fn without_prompts_every_edge_of_the_demo_is_patched() {
         assert_eq!(found.len(), 2, "{name}");
         let row = found[0];
         let head = (row.component.clone(), row.layer, row.head);
-        assert_eq!(
-            (row.target.as_str(), found[1].target.as_str()),
-            (" Madrid", " Rome")
-        );
+        assert_eq!((&*row.target, &*found[1].target), (" Madrid", " Rome"));
         assert_eq!(row.op.as_deref(), Some("add=source-base"));
         head
     };
-    let at = |component: &str, layer, head| (Some(component.to_owned()), Some(layer), head);
+    let at = |component: &str, layer, head| (Some(component.into()), Some(layer), head);
     assert_eq!(
         edge("a0.h1->a2.h3<q>"),
         at("attention_query_input", 2, Some(3))
@@ -182,7 +179,7 @@ fn equal_prompts_move_nothing() {
     for row in lab.table("t.csv").rows {
         assert_eq!(row.prob.to_bits(), row.base_prob.to_bits(), "{row:?}");
         assert!(row.component.is_some() && row.layer.is_some());
-        assert_eq!(row.patches, "[]");
+        assert_eq!(&*row.patches, "[]");
     }
 }
 
@@ -334,7 +331,7 @@ fn each_position_is_a_run_a_row_and_a_place_in_the_arrays() {
             let r = receivers.iter().position(|n| n == to).unwrap();
             for position in 0..length {
                 let row = left.remove(0);
-                assert_eq!(row.name, Some(format!("{edge}@{position}")));
+                assert_eq!(row.name.as_deref(), Some(&*format!("{edge}@{position}")));
                 assert_eq!(row.position, Some(position as u32));
                 let tokens = ["The", " capital", " city", " of", " Spain", " is"];
                 let token = match (pair, position) {

@@ -224,7 +224,7 @@ fn presets_have_transformer_lens_shapes() {
 }
 
 /// A checkpoint without a tokenizer and a batch of two pairs, as TransformerLens patched it
-/// (tests/fixtures/make_transformer_lens.py; tests/presets.rs has every preset).
+/// (tests/fixtures/make_transformer_lens.py; tests/engine/presets.rs has every preset).
 #[test]
 fn arrays_are_those_of_transformer_lens() {
     let model = fixture("tied");

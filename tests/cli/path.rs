@@ -23,7 +23,7 @@ fn rows_say_what_sends_and_where_to() {
         let row = of(&table.rows, name);
         (row.component.clone().unwrap(), row.layer, row.head)
     };
-    let z = "head_attention_value_output".to_owned();
+    let z = "head_attention_value_output".into();
     assert_eq!(at("a3.h1->logits"), (z, Some(3), Some(1)));
     assert_eq!(at("m2->logits"), ("mlp_output".into(), Some(2), None));
     assert_eq!(at("input->logits"), ("block_input".into(), Some(0), None));
@@ -55,7 +55,7 @@ fn rows_say_what_sends_and_where_to() {
     let (path, edge) = (lab.table("p.parquet"), lab.table("e.parquet"));
     for (path, edge) in path.rows.iter().zip(&edge.rows) {
         assert!((path.logprob - edge.logprob).abs() < 1e-5);
-        assert!((path.prob - path.base_prob).abs() > 0.05 || path.target != " Madrid");
+        assert!((path.prob - path.base_prob).abs() > 0.05 || &*path.target != " Madrid");
     }
 }
 
@@ -114,7 +114,10 @@ fn receivers_apart_and_positions_stand_along_the_arrays() {
                 for (p, position) in ["Spain", "end"].iter().enumerate() {
                     let value = values[((layer * 4 + head) * 3 + r) * 2 + p];
                     let name = format!("a{layer}.h{head}@{position}->{to}");
-                    let row = table.rows.iter().find(|r| r.name.as_ref() == Some(&name));
+                    let row = table
+                        .rows
+                        .iter()
+                        .find(|r| r.name.as_deref() == Some(&*name));
                     assert_eq!(row.is_none(), value.is_nan(), "{name}");
                     if let Some(row) = row {
                         runs += 1;
@@ -330,8 +333,8 @@ fn a_receiver_named_twice_is_one() {
         let rows = lab.rows("path", &["--senders", "m0", "--receivers", receivers]);
         rows[0].name.clone().unwrap()
     };
-    assert_eq!(names("a1.h2.q,a1.h2.q"), "m0->a1.h2<q>");
-    assert_eq!(names("a1.h2.v, m1"), "m0->a1.h2<v>+m1");
-    assert_eq!(names("logits,logits"), "m0->logits");
-    assert_eq!(names("q,q"), "m0->q");
+    assert_eq!(&*names("a1.h2.q,a1.h2.q"), "m0->a1.h2<q>");
+    assert_eq!(&*names("a1.h2.v, m1"), "m0->a1.h2<v>+m1");
+    assert_eq!(&*names("logits,logits"), "m0->logits");
+    assert_eq!(&*names("q,q"), "m0->q");
 }

@@ -20,10 +20,7 @@ fn place(row: &Row) -> Place<'_> {
 }
 
 fn targets(rows: &[Row]) -> Vec<(&str, u32)> {
-    let mut targets: Vec<_> = rows
-        .iter()
-        .map(|r| (r.target.as_str(), r.target_id))
-        .collect();
+    let mut targets: Vec<_> = rows.iter().map(|r| (&*r.target, r.target_id)).collect();
     targets.truncate(rows.iter().filter(|r| r.run == 0).count());
     targets
 }
@@ -433,7 +430,7 @@ fn a_model_without_a_tokenizer_takes_ids() {
         ];
         let rows = lab.sweep(&args);
         assert_eq!(
-            (rows[0].target.as_str(), rows[0].token.as_deref()),
+            (&*rows[0].target, rows[0].token.as_deref()),
             ("[5]", Some("[1]"))
         );
         assert!(rows.iter().any(|r| r.prob != r.base_prob));

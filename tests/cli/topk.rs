@@ -1,5 +1,7 @@
 //! `headlight topk` and `headlight info`.
 
+use headlight::backend::cpu::Instructions;
+
 use crate::lab::{BASE, Lab, fixture};
 use crate::models::{self, SMALL};
 use serde_json::Value;
@@ -159,4 +161,32 @@ fn info_names_the_model_and_the_devices() {
         "{}",
         said.out
     );
+}
+
+#[test]
+fn narrower_instructions_say_so_and_change_no_bit() {
+    let lab = Lab::new();
+    let args = ["topk", "The capital of Spain is", "--format", "csv"];
+    let with = |name: &str| {
+        lab.command(&args)
+            .env("HEADLIGHT_CPU", name)
+            .output()
+            .unwrap()
+    };
+    let best = lab.ok(&args);
+    for instructions in Instructions::available() {
+        let said = with(instructions.name());
+        let err = String::from_utf8(said.stderr).unwrap();
+        assert!(
+            err.contains(&format!(", {} (", instructions.name())),
+            "{err}"
+        );
+        assert_eq!(String::from_utf8(said.stdout).unwrap(), best.out);
+    }
+    let said = with("avx3");
+    assert_eq!(said.status.code(), Some(2));
+    assert_eq!(said.stdout, b"");
+    let err = String::from_utf8(said.stderr).unwrap();
+    let named = "headlight: HEADLIGHT_CPU is `avx3`: must be `";
+    assert!(err.starts_with(named) && err.lines().count() == 1, "{err}");
 }

@@ -102,8 +102,8 @@ fn years_are_answers() {
         for later in year + 1..100 {
             let row = rest.next().unwrap();
             assert_eq!(
-                (row.pair as usize, &row.target),
-                (pair, &format!("{later:02}"))
+                (row.pair as usize, &*row.target),
+                (pair, &*format!("{later:02}"))
             );
             assert!((row.prob - prob(later)).abs() < 1e-12, "{row:?}");
             assert!((row.metrics[0] - (right - wrong)).abs() < 1e-12, "{row:?}");

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
 use headlight::backend::Backend;
+use headlight::execute::Outcome;
 use headlight::graph::edge::edges;
 use headlight::graph::extent::Extent;
 use headlight::graph::patching::patch_edges;
@@ -63,40 +64,22 @@ pub fn worst<B: Backend>(
             Extent::PerPosition => assert!(wanted.len() > 50, "{name}"),
         }
         let before = backend.executed_flops();
-        let (mut planned, mut runs) = (0, 0);
-        patch_edges(
-            backend,
-            model,
-            &pair,
-            &edges,
-            extent,
-            &limits(&stop),
-            |batch| {
-                planned += batch.outcome.plan.flops();
-                let read = &batch.outcome.pairs[0];
-                worst.note_targets(&read.base[0], &case.logprobs, "clean");
-                assert_eq!(read.runs.len(), batch.edges.len());
-                for ((edge, run), readout) in batch
-                    .edges
-                    .iter()
-                    .zip(batch.pair.runs.iter())
-                    .zip(&read.runs)
-                {
-                    let edge = edge.to_string();
-                    assert_eq!(run.name.as_ref(), Some(&edge));
-                    runs += 1;
-                    let Some(want) = wanted.remove(&edge) else {
-                        assert_eq!(extent, Extent::PerPosition, "{edge} is no edge");
-                        continue;
-                    };
-                    worst.note_targets(&readout[0], &want, &edge);
-                }
-            },
-        )
-        .unwrap();
-        assert_eq!((runs, wanted.len()), (count, 0));
+        let mut read = Outcome::default();
+        let (of, limits) = ((&*edges, extent), limits(&stop));
+        let planned = patch_edges(backend, model, &pair, of, &limits, &mut read).unwrap();
+        let read = &read.pairs[0];
+        worst.note_targets(&read.base[0], &case.logprobs, "clean");
+        for (i, readout) in read.runs.iter().enumerate() {
+            let edge = extent.edge(&edges, pair.base.len(), i).to_string();
+            let Some(want) = wanted.remove(&edge) else {
+                assert_eq!(extent, Extent::PerPosition, "{edge} is no edge");
+                continue;
+            };
+            worst.note_targets(&readout[0], &want, &edge);
+        }
+        assert_eq!((read.runs.len(), wanted.len()), (count, 0));
         // contributions are taken from two clean runs more, which nobody reads out
-        assert!(backend.executed_flops() - before > planned);
+        assert!(backend.executed_flops() - before > planned.flops());
     }
     worst
 }

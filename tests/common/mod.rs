@@ -18,7 +18,7 @@ pub mod subspaces;
 use std::sync::atomic::AtomicBool;
 
 use headlight::backend::{Backend, Readout};
-use headlight::execute::{ExecuteError, Limits, Outcome, PairOutcome, execute};
+use headlight::execute::{ExecuteError, Limits, Outcome, PairOutcome};
 use headlight::patch::Run;
 use headlight::prompt::pair::{Pair, PairRuns};
 use proptest::test_runner::Config;
@@ -62,7 +62,7 @@ impl Random {
 
 /// Plenty of memory, and nothing read out but targets.
 pub fn limits(stop: &AtomicBool) -> Limits<'_> {
-    Limits::new(PLENTY, stop)
+    Limits::new(PLENTY).until(stop)
 }
 
 /// Executes, and checks that exactly what was planned was executed.
@@ -94,7 +94,7 @@ pub fn try_run_within<B: Backend>(
     limits: &Limits<'_>,
 ) -> Result<Outcome, ExecuteError> {
     let before = backend.executed_flops();
-    let outcome = execute(backend, pairs, limits)?;
+    let outcome = Outcome::of(backend, pairs, limits)?;
     let executed = backend.executed_flops() - before;
     assert_eq!(
         executed,

@@ -63,7 +63,7 @@ fn go<B: Backend>(
         spec.first.push(spec.ids.len());
     }
     let stop = AtomicBool::new(false);
-    forward(
+    let readouts = forward(
         backend,
         chunk,
         &mut Buffers::new(backend),
@@ -71,7 +71,8 @@ fn go<B: Backend>(
         &spec,
         &stop,
     )
-    .unwrap()
+    .unwrap();
+    backend.finish(readouts).unwrap()
 }
 
 /// A whole run's rows are all its own: it knows of the base run only what operators read.

@@ -65,6 +65,7 @@ void headlight_trap() __attribute__((noreturn));
 
 #define DEVICE inline __attribute__((always_inline))
 #define __global__
+#define __grid_constant__
 #define __device__
 #define __host__
 #define __constant__ static const

@@ -16,10 +16,16 @@ struct Arena {
   uint64_t *written, *read, *other;
 };
 
+// A pointer to device memory in a parameter; its name is empty if it is the parameter.
+struct Pointer {
+  const char *name;
+  uint32_t offset;
+};
+
 struct Parameter {
-  enum Kind : uint32_t { SCALAR, POINTER, VIEW };  // a View begins with its pointer
   uint32_t size;
-  Kind kind;
+  const Pointer *pointers;
+  uint32_t pointer_count;
 };
 
 struct Kernel {

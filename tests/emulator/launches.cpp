@@ -61,20 +61,22 @@ CUresult check_shape(const Recorded &launch) {
 // Pointers must point into memory that is alive; a null one is the kernel's own affair.
 CUresult check_pointers(const Recorded &launch) {
   const Kernel &kernel = *launch.function->kernel;
-  size_t offset = 0;
+  const unsigned char *argument = launch.arguments.data();
   for (uint32_t i = 0; i < kernel.parameter_count; ++i) {
     const Parameter &parameter = kernel.parameters[i];
-    if (parameter.kind != Parameter::SCALAR) {
+    for (uint32_t p = 0; p < parameter.pointer_count; ++p) {
+      const Pointer &place = parameter.pointers[p];
       uint64_t pointer;
-      memcpy(&pointer, launch.arguments.data() + offset, 8);
+      memcpy(&pointer, argument + place.offset, 8);
       if (pointer && !find_allocation(pointer, 1, nullptr)) {
         report(in_launch(launch) + "argument " + std::to_string(i + 1) +
+               (*place.name ? std::string(" (") + place.name + ")" : std::string()) +
                " is no pointer to live memory: " + describe_address(pointer));
         driver().sticky = ILLEGAL_ADDRESS;
         return SUCCESS;
       }
     }
-    offset += parameter.size;
+    argument += parameter.size;
   }
   return SUCCESS;
 }

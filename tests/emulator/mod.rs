@@ -10,9 +10,12 @@
 //! ```
 #![allow(dead_code)] // each test uses a part
 
+#[path = "../../build/arguments.rs"]
+pub mod arguments;
 pub mod direct;
 pub mod gpu;
 
+use arguments::{Interface, Structure};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -147,6 +150,7 @@ impl Build {
             }
         }
         hash.update(fs::read(self.emulator.join("mod.rs")).unwrap());
+        hash.update(fs::read(root().join("build/arguments.rs")).unwrap());
         hex(&hash.finalize())
     }
 
@@ -160,7 +164,7 @@ impl Build {
         );
         let mut jobs: Vec<(PathBuf, String, &[&str])> = Vec::new();
         for source in &sources {
-            jobs.push((source.clone(), registered(source), &KERNEL_FLAGS));
+            jobs.push((source.clone(), self.registered(source), &KERNEL_FLAGS));
         }
         for (names, flags) in [
             (&ENGINE[..], &["-O3", "-fno-exceptions"][..]),
@@ -226,6 +230,30 @@ impl Build {
             }
         });
         objects.into_inner().unwrap()
+    }
+
+    /// A source that includes the kernels of one file, checks what they are launched with and registers
+    /// each by its name. They stand in an anonymous namespace, so that files may use the same names for
+    /// different things, as they may for nvcc.
+    fn registered(&self, source: &Path) -> String {
+        let mut unit = format!(
+            "#include \"device.cuh\"\n#include \"registry.hpp\"\nnamespace {{\n#include \"common.cuh\"\n\
+             #include \"{}\"\n}}\n",
+            source.display()
+        );
+        let places = self.includes.iter().map(|f| f.join("arguments.cuh"));
+        let shared = places
+            .filter_map(|path| fs::read_to_string(path).ok())
+            .next();
+        let shared = arguments::read(&shared.unwrap()).unwrap();
+        unit += &shared.checks();
+        for structure in &shared.structures {
+            unit += &pointers(&shared, structure);
+        }
+        for (name, bound) in kernels_in(&fs::read_to_string(source).unwrap()) {
+            writeln!(unit, "HEADLIGHT_REGISTER({name}, {bound})").unwrap();
+        }
+        unit
     }
 
     /// Contents of every file that a text includes, however deep, each once.
@@ -327,20 +355,41 @@ impl Build {
     }
 }
 
-/// A source that includes the kernels of one file and registers each by its name. They stand in an
-/// anonymous namespace, so that files may use the same names for different things, as they may for nvcc.
-fn registered(source: &Path) -> String {
-    let text = fs::read_to_string(source).unwrap();
-    let mut unit = format!(
-        "#include \"device.cuh\"\n#include \"registry.hpp\"\nnamespace {{\n#include \"common.cuh\"\n\
-         #include \"{}\"\n}}\ntemplate <class T>\n\
-         struct headlight::BeginsWithPointer<View<T>> : std::true_type {{}};\n",
-        source.display()
-    );
-    for (name, bound) in kernels_in(&text) {
-        writeln!(unit, "HEADLIGHT_REGISTER({name}, {bound})").unwrap();
+/// What tells the driver where a structure's pointers are, those of structures in it included.
+fn pointers(shared: &Interface, structure: &Structure) -> String {
+    fn collect(shared: &Interface, of: &Structure, name: &str, at: usize, list: &mut Vec<String>) {
+        for field in &of.fields {
+            let (name, at) = (format!("{name}{}", field.name), at + field.offset);
+            match shared.structures.iter().find(|s| s.name == field.kind) {
+                Some(inner) => collect(shared, inner, &format!("{name}."), at, list),
+                None if field.kind == "Pointer" => list.push(format!("{{\"{name}\", {at}}}")),
+                None => {}
+            }
+        }
     }
-    unit
+    let mut list = Vec::new();
+    collect(shared, structure, "", 0, &mut list);
+    if list.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = (0..structure.parameters).map(|i| format!("T{i}")).collect();
+    let template = |before: &str| match &*names {
+        [] => String::new(),
+        names => format!("<{before}{}>", names.join(&format!(", {before}"))),
+    };
+    let (parameters, arguments) = (template("class "), template(""));
+    format!(
+        "template {}\nstruct headlight::PointersOf<{}{arguments}> {{\n  \
+         static constexpr Pointer list[] = {{{}}};\n  static constexpr uint32_t count = {};\n}};\n",
+        if parameters.is_empty() {
+            "<>"
+        } else {
+            &parameters
+        },
+        structure.name,
+        list.join(", "),
+        list.len()
+    )
 }
 
 /// Makes every shared variable (a function's own static one) longer by what shared_memory.cpp takes off
@@ -371,6 +420,7 @@ pub fn kernels_in(text: &str) -> Vec<(String, String)> {
         .flat_map(str::split_whitespace)
         .collect();
     let code = code.join(" ");
+    let code = code.replace("KERNEL(", "extern \"C\" __global__ void __launch_bounds__(");
     let mut found = Vec::new();
     for rest in code.split("extern \"C\" __global__ void ").skip(1) {
         let mut rest = rest.trim_start();

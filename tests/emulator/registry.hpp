@@ -1,7 +1,8 @@
 // How kernels are found by name and called through cuLaunchKernel's array of pointers.
 //
 // The builder writes, for each .cu, a source that includes it and registers each kernel found in its
-// text (mod.rs). Parameter types come from the function's own type.
+// text (mod.rs). Parameter types come from the function's own type: one structure of arguments.cuh, or for
+// planted kernels anything.
 #pragma once
 
 #include <stdint.h>
@@ -16,17 +17,22 @@ namespace headlight {
 // Compiled with the engine: the hooks are not yet at work when this is called.
 void register_kernel(const Kernel &kernel);
 
-// A structure whose first member is a pointer into device memory, or null.
+// Where the pointers to device memory of a parameter are. Structures have theirs from the builder.
 template <class T>
-struct BeginsWithPointer : std::false_type {};
+struct PointersOf {
+  static constexpr Pointer list[1] = {};
+  static constexpr uint32_t count = 0;
+};
+template <class T>
+struct PointersOf<T *> {
+  static constexpr Pointer list[1] = {{"", 0}};
+  static constexpr uint32_t count = 1;
+};
 
 template <class... A>
 struct Parameters {
   static constexpr Parameter list[sizeof...(A) + 1] = {
-      {uint32_t(sizeof(A)), std::is_pointer<A>::value      ? Parameter::POINTER
-                            : BeginsWithPointer<A>::value ? Parameter::VIEW
-                                                          : Parameter::SCALAR}...,
-      {}};
+      {uint32_t(sizeof(A)), PointersOf<A>::list, PointersOf<A>::count}..., {}};
 
   // Reads the host's array of pointers, so the hooks must not see it.
   template <void (*kernel)(A...), size_t... I>

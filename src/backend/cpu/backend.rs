@@ -22,6 +22,7 @@ fn widened<T: Real>(x: &[T]) -> Vec<f64> {
 impl<T: Real> Backend for Cpu<'_, T> {
     type Matrix = Buffer<T>;
     type Constants = Vec<T>;
+    type Readouts = Vec<Readout>;
 
     fn config(&self) -> &Config {
         &self.weights.model.config
@@ -308,6 +309,10 @@ impl<T: Real> Backend for Cpu<'_, T> {
         let weight = self.weights.unembedding();
         let read = readout::readout(self.arch, weight, vocab, &input.data, rows, spec);
         Ok(read)
+    }
+
+    fn finish(&self, readouts: Vec<Readout>) -> Result<Vec<Readout>, DeviceError> {
+        Ok(readouts)
     }
 
     fn executed_flops(&self) -> u64 {

@@ -1,9 +1,22 @@
 //! Vector instructions: which this machine has, and which are used.
 //!
-//! The choice changes speed and no bit of any result (`tests/instructions.rs`), so it is made once,
-//! at run time, and can be made otherwise only to check that.
+//! The choice changes speed and no bit of any result (`tests/engine/instructions.rs`), so it is made at
+//! run time, and `HEADLIGHT_CPU` makes it otherwise only to check that and to measure.
 
 use pulp::Arch;
+
+/// The variable that names narrower ones than the best.
+const VARIABLE: &str = "HEADLIGHT_CPU";
+
+/// Instructions that this machine lacks, or that nobody has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{VARIABLE} is `{found}`: must be {had}, which this machine has, or not be set")]
+pub struct UnknownInstructions {
+    /// What the variable holds.
+    pub found: String,
+    /// What it may hold.
+    pub had: String,
+}
 
 /// A set of vector instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +35,32 @@ impl Instructions {
     /// The best that this machine has.
     pub fn best() -> Self {
         of(Arch::new())
+    }
+
+    /// Those that `HEADLIGHT_CPU` names, or the best that this machine has if it is not set or empty.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownInstructions`] if it names any that this machine lacks.
+    pub fn chosen() -> Result<Self, UnknownInstructions> {
+        let Some(found) = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()) else {
+            return Ok(Self::best());
+        };
+        let available = Self::available();
+        let named = available.iter().find(|i| found == i.name());
+        named.copied().ok_or_else(|| UnknownInstructions {
+            found: found.to_string_lossy().into_owned(),
+            had: available
+                .iter()
+                .map(|i| format!("`{}`", i.name()))
+                .collect::<Vec<_>>()
+                .join(" or "),
+        })
+    }
+
+    /// Those that are used: [`Self::chosen`], and the best where that fails.
+    pub fn used() -> Self {
+        Self::chosen().unwrap_or_else(|_| Self::best())
     }
 
     /// Everything that this machine has, best first.

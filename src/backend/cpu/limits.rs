@@ -3,7 +3,6 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::real::Real;
@@ -11,7 +10,7 @@ use super::real::Real;
 /// Multiply-adds a second on all threads, times two, of the register tile with its operands in the
 /// first-level cache: what a matrix product would reach if memory cost nothing. The best of five.
 pub fn multiply_add_peak<T: Real>() -> f64 {
-    let arch = Arch::new();
+    let arch = super::arch();
     const REPEATS: usize = 20_000;
     let best = (0..5).map(|_| {
         let start = Instant::now();

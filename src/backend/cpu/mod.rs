@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicU64;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-pub use self::instructions::Instructions;
+pub use self::instructions::{Instructions, UnknownInstructions};
 use self::linear::Rounding;
 pub use self::matrix::Buffer;
 pub use self::real::Real;
@@ -34,6 +34,11 @@ use crate::model::Checkpoint;
 /// Rows that one task of a row-wise operation takes.
 const TASK_ROWS: usize = 8;
 
+/// The token of the instructions that are used.
+fn arch() -> Arch {
+    Instructions::used().arch().unwrap_or_default()
+}
+
 /// The CPU as a device, holding one model's weights where they are mapped.
 pub struct Cpu<'m, T> {
     weights: Weights<'m, T>,
@@ -42,10 +47,10 @@ pub struct Cpu<'m, T> {
 }
 
 impl<'m, T: Real> Cpu<'m, T> {
-    /// A backend over a checkpoint, with the best instructions of this machine. Only vectors
-    /// (biases, layer norms) are copied.
+    /// A backend over a checkpoint, with [`Instructions::used`]. Only vectors (biases, layer norms) are
+    /// copied.
     pub fn new(model: &'m Checkpoint) -> Self {
-        Self::on(model, Arch::new(), Rounding::None)
+        Self::on(model, arch(), Rounding::None)
     }
 
     /// The same with other instructions; `None` if this machine lacks them.
@@ -61,7 +66,7 @@ impl<'m, T: Real> Cpu<'m, T> {
             Precision::F16 => Rounding::F16,
             Precision::F32 | Precision::F64 | Precision::Tf32 => Rounding::None,
         };
-        Self::on(model, Arch::new(), round)
+        Self::on(model, arch(), round)
     }
 
     fn on(model: &'m Checkpoint, arch: Arch, round: Rounding) -> Self {

@@ -1,11 +1,17 @@
 //! Unembedding and what is kept of it, without storing the logits.
 //!
-//! The vocabulary is cut into tiles of 192 columns, whatever the machine. Each tile gives each row
+//! The vocabulary is cut into tiles of 192 tokens, whatever the machine. Each tile gives each row
 //! its maximum m, Σ e^(l − m), Σ e^(l − m)(l − m) for the entropy, Σ e^(b − m_b)(b − l) for the
 //! divergence from a row with logits b, the wanted logits that fall into it, how many of its tokens
 //! come before each wanted one, and its own most probable tokens. Tiles are then merged in the order
 //! of the vocabulary, so each sum has one order.
+//!
+//! The product is computed the other way round: the unembedding's rows, which are read where they are
+//! stored, times the rows that are read out, transposed once. A tile's logits then stand token by
+//! token, the rows side by side, so that what is done to each row is done to 16 at a time, and sums run
+//! over the same 16 partial sums as everywhere (`rows.rs`) without a fold across lanes.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -14,16 +20,18 @@ use rayon::prelude::*;
 
 use super::linear::{self, Factor, Matrix, Output, Product};
 use super::real::Real;
-use super::rows;
+use super::rows::{PARTIALS, fold_each};
 use crate::backend::{Readout, ReadoutSpec};
 
-/// Columns of a vocabulary tile.
+/// Tokens of a vocabulary tile.
 const TILE: usize = 192;
+/// Rows that are looked at together.
+const SIDE: usize = 16;
 /// Rows whose logits of a tile stand in memory at once.
 const ROWS: usize = 2048;
 
 /// What one tile knows of one row.
-#[derive(Clone, Default)]
+#[derive(Clone, Copy, Default)]
 struct Part {
     max: f64,
     /// Σ exp(logit − max)
@@ -32,69 +40,103 @@ struct Part {
     weighted: f64,
     /// Σ exp(b − max b) · (b − logit), b being the logits of the row that this one is compared with
     divergence: f64,
-    top: Vec<(u32, f64)>,
 }
 
+/// A tile's logits of a row that others are compared with.
+struct Base<T> {
+    logits: [T; TILE],
+    /// exp(logit − max)
+    exponentials: [T; TILE],
+}
+
+/// Some neighbouring rows of a tile.
 struct Scan<'a, T> {
-    logits: &'a [T],
-    /// Those of the row that it is compared with.
-    base: Option<&'a [T]>,
+    logits: &'a Logits<'a, T>,
     first: usize,
-    top: usize,
+    /// Of each row, what it is compared with; empty if nothing is.
+    bases: &'a [&'a Base<T>],
 }
 
 impl<T: Real> NullaryFnOnce for Scan<'_, T> {
-    type Output = Part;
+    type Output = [Part; SIDE];
 
     #[inline(always)]
-    fn call(self) -> Part {
-        let mut buffer = [T::default(); TILE];
-        let shifted = &mut buffer[..self.logits.len()];
-        let max = exponentials(self.logits, shifted);
-        let sum = rows::sum(shifted);
-        shifted
-            .iter_mut()
-            .zip(self.logits)
-            .for_each(|(e, x)| *e = *e * (*x - max));
-        // e⁻∞ · −∞ is 0 · −∞
-        let finite = max > T::NEG_INFINITY;
-        let weighted = if finite {
-            rows::sum(shifted)
-        } else {
-            T::default()
-        };
-        let divergence = self.base.map_or(T::default(), |base| {
-            exponentials(base, shifted);
-            let terms = shifted.iter_mut().zip(base.iter().zip(self.logits));
-            terms.for_each(|(e, (b, x))| *e = *e * (*b - *x));
-            rows::sum(shifted)
-        });
-        let mut top: Vec<(u32, f64)> = Vec::new();
-        if self.top > 0 {
-            let ids = (self.first as u32..).zip(self.logits.iter().map(|x| x.to_f64()));
-            top.extend(ids);
-            best(&mut top, self.top);
+    fn call(self) -> [Part; SIDE] {
+        let tokens = || self.logits.of(self.first).enumerate();
+        let max = maxima(tokens().map(|(_, x)| x));
+        let mut sum = [[T::default(); SIDE]; PARTIALS];
+        let mut weighted = sum;
+        for (n, x) in tokens() {
+            for row in 0..SIDE {
+                let shifted = x[row] - max[row];
+                let e = shifted.exp();
+                sum[n % PARTIALS][row] += e;
+                weighted[n % PARTIALS][row] += e * shifted;
+            }
         }
-        Part {
-            max: max.to_f64(),
-            sum: sum.to_f64(),
-            weighted: weighted.to_f64(),
-            divergence: divergence.to_f64(),
-            top,
+        let mut divergence = [[T::default(); SIDE]; PARTIALS];
+        if !self.bases.is_empty() {
+            // rows that are not there are compared with any
+            let base: [&Base<T>; SIDE] =
+                std::array::from_fn(|row| self.bases[row.min(self.bases.len() - 1)]);
+            for (n, x) in tokens() {
+                for row in 0..SIDE {
+                    let (e, b) = (base[row].exponentials[n], base[row].logits[n]);
+                    divergence[n % PARTIALS][row] += e * (b - x[row]);
+                }
+            }
         }
+        let [sum, weighted, divergence] = [sum, weighted, divergence].map(fold_each);
+        std::array::from_fn(|row| Part {
+            max: max[row].to_f64(),
+            sum: sum[row].to_f64(),
+            // e⁻∞ · −∞ is 0 · −∞
+            weighted: match max[row] > T::NEG_INFINITY {
+                true => weighted[row].to_f64(),
+                false => 0.0,
+            },
+            divergence: divergence[row].to_f64(),
+        })
     }
 }
 
-/// exp(x − max) of each; returns the maximum.
+/// The largest logit of each row.
 #[inline(always)]
-fn exponentials<T: Real>(x: &[T], out: &mut [T]) -> T {
-    let max = x
-        .iter()
-        .fold(T::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
-    out.iter_mut()
-        .zip(x)
-        .for_each(|(e, x)| *e = (*x - max).exp());
+fn maxima<'a, T: Real>(tokens: impl Iterator<Item = &'a [T; SIDE]>) -> [T; SIDE] {
+    let mut max = [T::NEG_INFINITY; SIDE];
+    for x in tokens {
+        for row in 0..SIDE {
+            max[row] = if x[row] > max[row] { x[row] } else { max[row] };
+        }
+    }
     max
+}
+
+/// How many tokens of a tile come before a wanted one, for some neighbouring rows: those with a larger
+/// logit, and of equal ones those with a lower id. Rows without one have NaN, which nothing is above.
+struct Before<'a, T> {
+    logits: &'a Logits<'a, T>,
+    first: usize,
+    wanted: [T; SIDE],
+    /// Ids, from the tile's first token on.
+    ids: [i64; SIDE],
+}
+
+impl<T: Real> NullaryFnOnce for Before<'_, T> {
+    type Output = [u32; SIDE];
+
+    #[inline(always)]
+    fn call(self) -> [u32; SIDE] {
+        let mut count = [0; SIDE];
+        for (n, x) in self.logits.of(self.first).enumerate() {
+            for row in 0..SIDE {
+                let (x, wanted) = (x[row], self.wanted[row]);
+                let before = x > wanted || (x == wanted && (n as i64) < self.ids[row]);
+                count[row] += u32::from(before);
+            }
+        }
+        count
+    }
 }
 
 /// The sums of one row over all tiles, in the order of the vocabulary.
@@ -123,16 +165,25 @@ impl Whole {
     }
 }
 
+/// Most probable first: larger logits, of equal ones lower ids.
+fn order(a: &(u32, f64), b: &(u32, f64)) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
 /// Keeps the n largest, largest first, ties by lower id.
-fn best(list: &mut Vec<(u32, f64)>, n: usize) {
-    let order = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    if list.len() > n {
-        if n > 0 {
-            list.select_nth_unstable_by(n - 1, order);
+fn best(list: impl Iterator<Item = (u32, f64)>, n: usize) -> Vec<(u32, f64)> {
+    let mut top: Vec<(u32, f64)> = Vec::with_capacity(n);
+    for next in list {
+        if top.len() == n {
+            match top.last() {
+                Some(last) if order(&next, last).is_lt() => top.pop(),
+                _ => continue,
+            };
         }
-        list.truncate(n);
+        let at = top.partition_point(|other| order(other, &next).is_lt());
+        top.insert(at, next);
     }
-    list.sort_by(order);
+    top
 }
 
 /// Reads out rows `0..rows` of `[_, width]` input against a `[vocab, width]` unembedding.
@@ -210,56 +261,91 @@ impl<'a, T: Real> Block<'a, T> {
         }
     }
 
-    fn row(&self, m: usize) -> &'a [T] {
+    /// The rows as columns, `[width, stride]`, zeros beyond the last.
+    fn transposed(&self) -> (Vec<T>, usize) {
         let width = self.weight.inputs;
-        &self.input[self.rows[m] * width..][..width]
+        // a cache line more, so that the columns of one row of it lie in different sets
+        let stride = self.side() + SIDE;
+        let mut columns = vec![T::default(); width * stride];
+        columns
+            .par_chunks_mut(64 * stride)
+            .enumerate()
+            .for_each(|(block, columns)| {
+                for (m, row) in self.rows.iter().enumerate() {
+                    let stretch = &self.input[row * width..][..width][64 * block..];
+                    let columns = columns.chunks_exact_mut(stride);
+                    columns.zip(stretch).for_each(|(column, x)| column[m] = *x);
+                }
+            });
+        (columns, stride)
     }
 
-    /// Logits of some columns of a weight, `[rows, columns.len()]`.
+    /// Rows that stand side by side: as many as there are and those that fill the last vectors.
+    fn side(&self) -> usize {
+        self.rows.len().next_multiple_of(2 * SIDE)
+    }
+
+    /// Logits of some tokens, `[tokens, side]`.
     fn product(
         &self,
         arch: Arch,
-        weight: Matrix<'_>,
-        columns: Range<usize>,
-        rows: usize,
-        out: &mut Vec<T>,
+        (columns, stride): (&[T], usize),
+        tokens: Range<usize>,
+        scratch: &mut Scratch<T>,
     ) {
-        let wide = columns.len();
-        out.resize(rows * wide, T::default());
-        linear::product(
-            arch,
-            &Product {
-                weight: Factor::Stored(weight),
-                columns,
-                rows,
-                row: &|m| self.row(m),
-                place: &|m| m,
-                output: Output {
-                    base: out.as_mut_ptr(),
-                    stride: wide,
-                },
-                finish: &|_, _, _: &mut [T]| {},
+        let (width, side) = (self.weight.inputs, self.side());
+        scratch.logits.resize(tokens.len() * side, T::default());
+        let Scratch {
+            linear,
+            logits,
+            rows,
+            widened,
+        } = scratch;
+        let stored = match self.weight.in_place::<T>() {
+            Some(data) => &data[tokens.start * width..],
+            None => {
+                rows.clear();
+                widened.resize(width, 0.0);
+                for token in tokens.clone() {
+                    let row = linear::stretch(self.weight, token * width, width, widened);
+                    rows.extend(row.iter().map(|x| T::from(*x)));
+                }
+                &rows[..]
+            }
+        };
+        let product = Product {
+            weight: Factor::Own {
+                data: columns,
+                inputs: width,
+                columns: stride,
             },
-        );
+            columns: 0..side,
+            rows: tokens.len(),
+            row: &|token| &stored[token * width..][..width],
+            place: &|token| token,
+            output: Output {
+                base: logits.as_mut_ptr(),
+                stride: side,
+            },
+            finish: &|_, _, _: &mut [T]| {},
+        };
+        linear::product_alone(arch, &product, linear);
     }
 
     /// Wanted logits of each row by id, before anything else is known: the product of a row and a
-    /// column does not depend on what stands beside them, so these are the scan's own bits.
-    fn wanted_logits(&self, arch: Arch) -> Vec<Vec<(u32, T)>> {
+    /// token does not depend on what stands beside them, so these are the scan's own bits.
+    fn wanted_logits(&self, arch: Arch, columns: (&[T], usize)) -> Vec<Vec<(u32, T)>> {
         let mut distinct: Vec<u32> = self.wanted.iter().map(|w| w.3).collect();
         distinct.sort_unstable();
         distinct.dedup();
-        let width = self.weight.inputs;
-        let mut by_id = HashMap::new();
-        for id in distinct {
-            let one = Matrix {
-                data: self.weight.data.slice(id as usize * width, width),
-                ..self.weight
-            };
-            let mut logits = Vec::new();
-            self.product(arch, one, 0..1, self.count, &mut logits);
-            by_id.insert(id, logits);
-        }
+        let by_id: HashMap<u32, Vec<T>> = distinct
+            .into_par_iter()
+            .map_init(Scratch::default, |scratch, id| {
+                let token = id as usize;
+                self.product(arch, columns, token..token + 1, scratch);
+                (id, scratch.logits.clone())
+            })
+            .collect();
         let mut all = vec![Vec::new(); self.count];
         for (_, m, _, id) in &self.wanted {
             all[*m].push((*id, by_id[id][*m]));
@@ -268,27 +354,29 @@ impl<'a, T: Real> Block<'a, T> {
     }
 
     fn read(&self, arch: Arch) -> Vec<Readout> {
+        let (columns, stride) = self.transposed();
+        let columns = (&columns[..], stride);
         let early = if self.spec.ranks {
-            self.wanted_logits(arch)
+            self.wanted_logits(arch, columns)
         } else {
             Vec::new()
         };
         let tiles: Vec<Tile> = (0..self.vocab.div_ceil(TILE))
             .into_par_iter()
-            .map_init(Vec::new, |logits: &mut Vec<T>, tile| {
-                self.tile(arch, tile, &early, logits)
+            .map_init(Scratch::default, |scratch, tile| {
+                self.tile(arch, tile, columns, &early, scratch)
             })
             .collect();
 
         let whole = |m: usize| Whole::of(tiles.iter().map(move |tile| &tile.parts[m]));
         let mut readouts: Vec<Readout> = (0..self.count)
+            .into_par_iter()
             .map(|m| {
                 let own = whole(m);
-                let mut top: Vec<_> = tiles
-                    .iter()
-                    .flat_map(|tile| tile.parts[m].top.iter().copied())
-                    .collect();
-                best(&mut top, self.spec.top);
+                let top = match self.spec.top {
+                    0 => Vec::new(),
+                    n => best(tiles.iter().flat_map(|tile| tile.top[m].iter().copied()), n),
+                };
                 let kl = self.base.get(m).map_or(0.0, |base| {
                     let other = whole(*base);
                     let terms = tiles.iter().map(|tile| {
@@ -324,46 +412,162 @@ impl<'a, T: Real> Block<'a, T> {
         readouts
     }
 
-    fn tile(&self, arch: Arch, tile: usize, early: &[Vec<(u32, T)>], logits: &mut Vec<T>) -> Tile {
-        let columns = tile * TILE..self.vocab.min((tile + 1) * TILE);
-        let (origin, wide) = (columns.start, columns.len());
-        self.product(arch, self.weight, columns, self.rows.len(), logits);
-        let row = |m: usize| &logits[m * wide..][..wide];
-        let part = |m: usize| {
-            arch.dispatch(Scan {
-                logits: row(m),
-                base: self.base.get(m).map(|base| row(*base)),
-                first: origin,
-                top: if m < self.count { self.spec.top } else { 0 },
-            })
+    fn tile(
+        &self,
+        arch: Arch,
+        tile: usize,
+        columns: (&[T], usize),
+        early: &[Vec<(u32, T)>],
+        scratch: &mut Scratch<T>,
+    ) -> Tile {
+        let tokens = tile * TILE..self.vocab.min((tile + 1) * TILE);
+        let origin = tokens.start;
+        self.product(arch, columns, tokens, scratch);
+        let logits = &Logits {
+            tokens: &scratch.logits,
+            side: self.side(),
         };
-        let above = early.iter().enumerate().map(|(m, wanted)| {
-            let before = |id: u32, logit: T| {
-                let all = (origin as u32..).zip(row(m));
-                all.filter(|(i, x)| **x > logit || (**x == logit && *i < id))
-                    .count() as u32
-            };
-            wanted
-                .iter()
-                .map(|(id, logit)| before(*id, *logit))
-                .collect()
-        });
+
+        let mut bases = HashMap::new();
+        for m in &self.base {
+            bases.entry(*m).or_insert_with(|| logits.base(arch, *m));
+        }
+        let bases: Vec<&Base<T>> = self.base.iter().map(|m| &bases[m]).collect();
+        let mut parts = Vec::with_capacity(self.side());
+        let mut above = vec![Vec::new(); early.len()];
+        for first in (0..self.rows.len()).step_by(SIDE) {
+            parts.extend(arch.dispatch(Scan {
+                logits,
+                first,
+                bases: &bases[first.min(bases.len())..],
+            }));
+            let early = &early[first.min(early.len())..early.len().min(first + SIDE)];
+            for i in 0..early.iter().map(Vec::len).max().unwrap_or(0) {
+                let mut before = Before {
+                    logits,
+                    first,
+                    wanted: [T::NAN; SIDE],
+                    ids: [0; SIDE],
+                };
+                for (row, (id, logit)) in early
+                    .iter()
+                    .map(|w| w.get(i))
+                    .enumerate()
+                    .filter_map(|(row, w)| Some((row, w?)))
+                {
+                    before.wanted[row] = *logit;
+                    before.ids[row] = i64::from(*id) - origin as i64;
+                }
+                let counts = arch.dispatch(before);
+                for (row, wanted) in early.iter().enumerate() {
+                    if i < wanted.len() {
+                        above[first + row].push(counts[row]);
+                    }
+                }
+            }
+        }
+        let top = match self.spec.top {
+            0 => Vec::new(),
+            n => {
+                let ids = origin as u32..;
+                let of = |m| ids.clone().zip(logits.row(m).map(|x| x.to_f64()));
+                (0..self.count).map(|m| best(of(m), n)).collect()
+            }
+        };
         let from = self.wanted.partition_point(|w| w.0 < tile);
         let to = self.wanted.partition_point(|w| w.0 <= tile);
         let found = self.wanted[from..to]
             .iter()
-            .map(|(_, m, _, id)| row(*m)[*id as usize - origin].to_f64());
+            .map(|(_, m, _, id)| logits.at(*id as usize - origin, *m).to_f64());
         Tile {
-            parts: (0..self.rows.len()).map(part).collect(),
+            parts,
+            top,
             found: found.collect(),
-            above: above.collect(),
+            above,
         }
+    }
+}
+
+/// A thread's buffers.
+struct Scratch<T> {
+    linear: linear::Scratch<T>,
+    logits: Vec<T>,
+    /// The tile's rows of the unembedding, where they are stored as something else.
+    rows: Vec<T>,
+    widened: Vec<f32>,
+}
+
+impl<T: Default> Default for Scratch<T> {
+    fn default() -> Self {
+        Self {
+            linear: linear::Scratch::default(),
+            logits: Vec::new(),
+            rows: Vec::new(),
+            widened: Vec::new(),
+        }
+    }
+}
+
+/// A tile's logits, token by token.
+struct Logits<'a, T> {
+    /// `[tokens, side]`
+    tokens: &'a [T],
+    side: usize,
+}
+
+impl<T: Real> Logits<'_, T> {
+    /// Of some neighbouring rows, token by token.
+    #[inline(always)]
+    fn of(&self, first: usize) -> impl Iterator<Item = &[T; SIDE]> {
+        let tokens = self.tokens.chunks_exact(self.side);
+        tokens.filter_map(move |token| token[first..].first_chunk())
+    }
+
+    /// Of one row.
+    fn row(&self, m: usize) -> impl Iterator<Item = T> {
+        self.tokens[m..].iter().step_by(self.side).copied()
+    }
+
+    fn at(&self, token: usize, m: usize) -> T {
+        self.tokens[token * self.side + m]
+    }
+
+    fn base(&self, arch: Arch, m: usize) -> Base<T> {
+        let mut base = Base {
+            logits: [T::default(); TILE],
+            exponentials: [T::default(); TILE],
+        };
+        base.logits
+            .iter_mut()
+            .zip(self.row(m))
+            .for_each(|(to, x)| *to = x);
+        arch.dispatch(Exponentials(&mut base, self.tokens.len() / self.side));
+        base
+    }
+}
+
+/// Computes a row's exponentials, of so many logits.
+struct Exponentials<'a, T>(&'a mut Base<T>, usize);
+
+impl<T: Real> NullaryFnOnce for Exponentials<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let logits = &self.0.logits[..self.1];
+        let max = logits
+            .iter()
+            .fold(T::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
+        let out = self.0.exponentials.iter_mut().zip(logits);
+        out.for_each(|(e, x)| *e = (*x - max).exp());
     }
 }
 
 /// What one tile knows of a block.
 struct Tile {
     parts: Vec<Part>,
+    /// Each row's most probable tokens, if they are wanted.
+    top: Vec<Vec<(u32, f64)>>,
     /// The wanted logits that fall into it.
     found: Vec<f64>,
     /// For each row and each of its wanted ids, how many of the tile's tokens come before it.

@@ -4,6 +4,7 @@
 //! written as straight-line arithmetic, so that the compiler can use it sixteen at a time; GELU over
 //! a wide MLP would otherwise cost as much as the matrix product before it.
 
+use pulp::Simd;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -31,6 +32,27 @@ pub trait Real:
     const ONE: Self;
     /// −∞.
     const NEG_INFINITY: Self;
+    /// Not a number.
+    const NAN: Self;
+    /// A vector register of numbers.
+    type Vector<S: Simd>: Copy;
+    /// Numbers in a vector register.
+    fn lanes<S: Simd>() -> usize;
+    /// One number in every lane.
+    fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
+    /// a · b + c, rounded once.
+    fn fused<S: Simd>(
+        simd: S,
+        a: Self::Vector<S>,
+        b: Self::Vector<S>,
+        c: Self::Vector<S>,
+    ) -> Self::Vector<S>;
+    /// a + b
+    fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    /// a · b
+    fn times<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    /// Stored single-precision numbers as numbers of this type, if they are that.
+    fn own(stored: &[f32]) -> Option<&[Self]>;
     /// Rounded to nearest.
     fn from_f64(x: f64) -> Self;
     /// Exact.
@@ -51,7 +73,33 @@ impl Real for f64 {
     const LANES: usize = 8;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
+    const NAN: Self = f64::NAN;
 
+    type Vector<S: Simd> = S::f64s;
+    #[inline(always)]
+    fn lanes<S: Simd>() -> usize {
+        S::F64_LANES
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, x: Self) -> S::f64s {
+        simd.splat_f64s(x)
+    }
+    #[inline(always)]
+    fn fused<S: Simd>(simd: S, a: S::f64s, b: S::f64s, c: S::f64s) -> S::f64s {
+        simd.mul_add_f64s(a, b, c)
+    }
+    #[inline(always)]
+    fn plus<S: Simd>(simd: S, a: S::f64s, b: S::f64s) -> S::f64s {
+        simd.add_f64s(a, b)
+    }
+    #[inline(always)]
+    fn times<S: Simd>(simd: S, a: S::f64s, b: S::f64s) -> S::f64s {
+        simd.mul_f64s(a, b)
+    }
+    #[inline(always)]
+    fn own(_: &[f32]) -> Option<&[Self]> {
+        None
+    }
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x
@@ -86,7 +134,33 @@ impl Real for f32 {
     const LANES: usize = 16;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
+    const NAN: Self = f32::NAN;
 
+    type Vector<S: Simd> = S::f32s;
+    #[inline(always)]
+    fn lanes<S: Simd>() -> usize {
+        S::F32_LANES
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, x: Self) -> S::f32s {
+        simd.splat_f32s(x)
+    }
+    #[inline(always)]
+    fn fused<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+        simd.mul_add_f32s(a, b, c)
+    }
+    #[inline(always)]
+    fn plus<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.add_f32s(a, b)
+    }
+    #[inline(always)]
+    fn times<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.mul_f32s(a, b)
+    }
+    #[inline(always)]
+    fn own(stored: &[f32]) -> Option<&[Self]> {
+        Some(stored)
+    }
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x as f32

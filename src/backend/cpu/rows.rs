@@ -9,7 +9,24 @@ use pulp::NullaryFnOnce;
 use super::real::Real;
 use crate::model::Activation;
 
-const PARTIALS: usize = 16;
+/// Partial sums of a row.
+pub const PARTIALS: usize = 16;
+
+/// The partial sums of several rows, side by side, folded as those of one.
+#[inline(always)]
+pub fn fold_each<T: Real, const ROWS: usize>(mut partial: [[T; ROWS]; PARTIALS]) -> [T; ROWS] {
+    let mut half = PARTIALS / 2;
+    while half > 0 {
+        let (low, high) = partial.split_at_mut(half);
+        for (low, high) in low.iter_mut().zip(high) {
+            low.iter_mut()
+                .zip(high)
+                .for_each(|(low, high)| *low += *high);
+        }
+        half /= 2;
+    }
+    partial[0]
+}
 
 #[inline(always)]
 fn fold<T: Real>(mut partial: [T; PARTIALS]) -> T {
@@ -45,11 +62,36 @@ pub fn sum<T: Real>(x: &[T]) -> T {
     sum_by(x, |_, x, acc| acc + x)
 }
 
+/// The largest number; NaN is none.
+#[inline(always)]
+pub fn max<T: Real>(x: &[T]) -> T {
+    let larger = |m: T, x: T| if x > m { x } else { m };
+    let (blocks, rest) = x.as_chunks::<PARTIALS>();
+    let mut most = [T::NEG_INFINITY; PARTIALS];
+    for block in blocks {
+        for lane in 0..PARTIALS {
+            most[lane] = larger(most[lane], block[lane]);
+        }
+    }
+    let all = most.iter().chain(rest);
+    all.fold(T::NEG_INFINITY, |m, x| larger(m, *x))
+}
+
 /// Σ x·y
 #[inline(always)]
 pub fn dot<T: Real>(x: &[T], y: &[T]) -> T {
-    let y = &y[..x.len()];
-    sum_by(x, |i, x, acc| x.mul_add(y[i], acc))
+    let mut partial = [T::default(); PARTIALS];
+    let (x, x_rest) = x.as_chunks::<PARTIALS>();
+    let (y, y_rest) = y.as_chunks::<PARTIALS>();
+    for (x, y) in x.iter().zip(y) {
+        for lane in 0..PARTIALS {
+            partial[lane] = x[lane].mul_add(y[lane], partial[lane]);
+        }
+    }
+    for (partial, (x, y)) in partial.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        *partial = x.mul_add(*y, *partial);
+    }
+    fold(partial)
 }
 
 /// The mean of a row.

@@ -91,7 +91,6 @@ impl<'m, T: Real> Weights<'m, T> {
                 data: tensor.data,
                 stride,
                 inputs,
-                transposed: false,
                 round: self.round,
             },
             first,
@@ -99,7 +98,7 @@ impl<'m, T: Real> Weights<'m, T> {
         )
     }
 
-    /// The unembedding, whose rows are its outputs.
+    /// The unembedding, `[vocab, K]`: its stored rows are outputs.
     pub fn unembedding(&self) -> Matrix<'m> {
         let tensor = self.model.unembedding();
         let [_, width] = tensor.shape;
@@ -107,7 +106,6 @@ impl<'m, T: Real> Weights<'m, T> {
             data: tensor.data,
             stride: width,
             inputs: width,
-            transposed: true,
             round: self.round,
         }
     }

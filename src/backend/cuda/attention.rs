@@ -1,26 +1,17 @@
 //! The launch of attention: rows cut into query tiles, and shared memory for their scores.
 
 use super::Cuda;
+use super::arguments::{
+    self, ATTENTION_PART, ATTENTION_PLAN, ATTENTION_THREADS, AttentionArgs, AttentionShape, Cells,
+    NONE, QUERY_ROWS, QueryTile, View, number,
+};
 use super::kernels::{Kernel, shared_per_block};
-use super::matrix::{Element, Matrix, View};
-use super::queue::{Launch, Queue, Table};
-use super::rows::{Constants, DeviceWrite, views};
+use super::matrix::{Element, Matrix};
+use super::queue::{Launch, Queue};
+use super::rows::{Constants, views};
 use crate::backend::{Attention, DeviceError, KeepKeys};
-use crate::plan::tables::AttentionRows;
+use crate::plan::tables::{AttentionRows, Keep, Ref};
 use crate::plan::writes::Write;
-
-/// Rows that see the same keys, each as far as its own count. Mirrors `Tile` in kernels/attention.cu.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-struct QueryTile {
-    row: u32,
-    rows: u32,
-    first: u32,
-    keys: u32,
-}
-
-/// Most rows of a query tile.
-const MOST_ROWS: usize = 16;
 
 /// Cuts rows into tiles of at most `most`, of even size within a stretch of rows with the same keys.
 fn tiles(rows: &AttentionRows, most: usize) -> Vec<QueryTile> {
@@ -45,40 +36,49 @@ fn tiles(rows: &AttentionRows, most: usize) -> Vec<QueryTile> {
     tiles
 }
 
-/// How a launch lies in shared memory (kernels/attention.cu).
-struct Shape {
+/// A launch's tiles, and how a block of it lies in shared memory.
+struct Plan {
     tiles: Vec<QueryTile>,
-    tile_rows: usize,
-    largest: usize,
-    stage_keys: usize,
+    shape: AttentionShape,
+    /// Bytes of shared memory.
     shared: usize,
 }
 
-impl Shape {
+impl Plan {
     /// The largest tiles that fit; `None` if not even one row's scores do.
     fn of(rows: &AttentionRows, d: usize, element: Element, room: usize) -> Option<Self> {
         let largest = rows.count.iter().copied().max().unwrap_or(0) as usize;
-        let vectors = d.div_ceil(16 / element.bytes());
-        let (padded, pitch) = (vectors * (16 / element.bytes()), (vectors | 1) * 16);
-        let score_pitch = (largest.div_ceil(4) | 1) * 4;
+        let vector = 16 / element.bytes();
+        // rows a pitch apart, an odd number of vectors, start in different banks
+        let (vectors, part) = (d.div_ceil(vector), ATTENTION_PART as usize);
+        let (pitch, query_pitch) = ((vectors | 1) * vector, vectors * vector);
+        let score_pitch = (largest.div_ceil(part) | 1) * part;
         let stage_keys = largest
-            .next_multiple_of(4)
-            .min((18_432 / pitch / 32 * 32).max(32));
-        let mut most = if largest > 512 {
-            MOST_ROWS / 2
-        } else {
-            MOST_ROWS
-        };
+            .next_multiple_of(part)
+            .min((STAGE_BYTES / (pitch * element.bytes()) / 32 * 32).max(32));
+        let queries = ATTENTION_PLAN as usize + 2 * stage_keys * pitch * element.bytes();
+        // where keys are many, two blocks are to fit a multiprocessor
+        let mut most = QUERY_ROWS as usize;
+        if largest > 512 {
+            most /= 2;
+        }
         loop {
             let tiles = tiles(rows, most);
             let tile_rows = tiles.iter().map(|t| t.rows as usize).max().unwrap_or(0);
-            let shared = 160 + 2 * stage_keys * pitch + 4 * tile_rows * (padded + score_pitch);
+            let scores = queries + 4 * tile_rows * query_pitch;
+            let shared = scores + 4 * tile_rows * score_pitch;
             if shared <= room {
+                let shape = AttentionShape {
+                    stage_keys: number(stage_keys),
+                    pitch: number(pitch),
+                    queries: number(queries),
+                    query_pitch: number(query_pitch),
+                    scores: number(scores),
+                    score_pitch: number(score_pitch),
+                };
                 return Some(Self {
                     tiles,
-                    tile_rows,
-                    largest,
-                    stage_keys,
+                    shape,
                     shared,
                 });
             }
@@ -90,17 +90,30 @@ impl Shape {
     }
 }
 
-/// Overwrites of scores or pattern with the first of each row, both missing where there are none.
-fn cells(queue: &mut Queue, writes: &[Write], rows: usize) -> [Table; 2] {
-    if writes.is_empty() {
-        return [queue.null(); 2];
-    }
+/// Bytes of a slot, about.
+const STAGE_BYTES: usize = 18_432;
+
+/// Scores' or the pattern's overwrites, and where it is kept.
+fn cells(
+    queue: &mut Queue,
+    attention: &Attention<'_, Matrix>,
+    (writes, keep): (&[Write], Option<KeepKeys<'_>>),
+    (kept, constants): (&[Matrix], &Constants),
+) -> Cells {
     debug_assert!(writes.is_sorted_by_key(|w| w.row));
-    let first: Vec<u32> = (0..=rows)
-        .map(|row| writes.partition_point(|w| w.row < row) as u32)
-        .collect();
-    let list: Vec<DeviceWrite> = writes.iter().map(DeviceWrite::from).collect();
-    [queue.table(&list), queue.table(&first)]
+    let list: Vec<arguments::Write> = writes.iter().map(arguments::Write::from).collect();
+    // the first of each row
+    let first = |row| writes.partition_point(|w| w.row < row) as u32;
+    let first: Vec<u32> = (0..=attention.rows.query.len()).map(first).collect();
+    Cells {
+        writes: queue.table(&list),
+        first: queue.optional((!writes.is_empty()).then_some(&first)),
+        kept: views(queue, kept, Element::F32),
+        constants: constants.pointer(Element::F32),
+        keep: keep.map_or(View::NONE, |keep| kept[keep.slot].view()),
+        keep_rows: queue.optional(keep.map(|keep| keep.to)),
+        keep_stride: number(attention.stride),
+    }
 }
 
 /// Queues attention over every head.
@@ -111,13 +124,14 @@ pub fn attention(
     constants: &Constants,
     out: &Matrix,
 ) {
+    const { assert!(Keep::NOWHERE == NONE) };
     let config = &cuda.config;
     let (rows, d) = (attention.rows, config.head_width());
     if rows.query.is_empty() {
         return;
     }
     let room = shared_per_block(cuda.device.capability) as usize;
-    let Some(shape) = Shape::of(rows, d, out.element, room) else {
+    let Some(plan) = Plan::of(rows, d, out.element, room) else {
         let keys = rows.count.iter().max().copied().unwrap_or(0);
         return cuda.fail(DeviceError::Failed {
             doing: "planning attention",
@@ -125,46 +139,34 @@ pub fn attention(
         });
     };
     let keys: u64 = rows.count.iter().map(|c| u64::from(*c)).sum();
-    let block = (d.div_ceil(4) * 8).next_multiple_of(32).clamp(64, 256) as u32;
-    let grid = [shape.tiles.len() as u32, config.heads as u32, 1];
     cuda.record(4 * config.width as u64 * keys, |queue| {
-        let trace = |slot: Option<usize>| slot.map_or(View::NONE, |slot| kept[slot].view());
-        let mut launch = Launch::new(
-            Kernel::Attention(out.element),
-            grid,
-            block,
-            shape.shared as u32,
-        );
-        for ((own, slot), refs) in [
-            (attention.query, &rows.query),
-            (attention.key, &rows.key),
-            (attention.value, &rows.value),
-        ] {
-            let refs = queue.refs(refs);
-            launch = launch.view(own.view()).view(trace(slot)).table(refs);
-        }
-        let (count, tiles) = (queue.table(&rows.count), queue.table(&shape.tiles));
-        launch = launch
-            .table(count)
-            .integer(d)
-            .float(config.score_scale(attention.layer))
-            .table(tiles)
-            .integer(shape.tile_rows)
-            .integer(shape.largest)
-            .integer(shape.stage_keys);
-        for writes in [attention.scores, attention.weights] {
-            let [list, first] = cells(queue, writes, rows.query.len());
-            launch = launch.table(list).table(first);
-        }
-        launch = launch
-            .table(views(queue, kept, Element::F32))
-            .pointer(constants.pointer(Element::F32));
-        for keep in [attention.keep_scores, attention.keep_pattern] {
-            let to = keep.map_or(queue.null(), |keep| queue.table(keep.to));
-            let matrix = keep.map_or(View::NONE, |KeepKeys { slot, .. }| kept[slot].view());
-            launch = launch.view(matrix).table(to);
-        }
-        launch.integer(attention.stride).view(out.view())
+        let mut of = |(own, slot): (&Matrix, Option<usize>), refs: &[Ref]| arguments::Rows {
+            own: own.view(),
+            cache: slot.map_or(View::NONE, |slot| kept[slot].view()),
+            refs: queue.table(refs),
+        };
+        let scores = (attention.scores, attention.keep_scores);
+        let pattern = (attention.weights, attention.keep_pattern);
+        let operands = (kept, constants);
+        let arguments = AttentionArgs {
+            query: of(attention.query, &rows.query),
+            key: of(attention.key, &rows.key),
+            value: of(attention.value, &rows.value),
+            count: queue.table(&rows.count),
+            tiles: queue.table(&plan.tiles),
+            scores: cells(queue, attention, scores, operands),
+            pattern: cells(queue, attention, pattern, operands),
+            out: out.view(),
+            scale: config.score_scale(attention.layer) as f32,
+            d: number(d),
+            shape: plan.shape,
+        };
+        // a thread for four columns of each of two rows
+        let threads = (d.div_ceil(4) * 8).next_multiple_of(32) as u32;
+        let block = threads.clamp(64, ATTENTION_THREADS);
+        let grid = [number(plan.tiles.len()), number(config.heads)];
+        let kernel = Kernel::Attention(out.element);
+        Launch::new(kernel, grid, block, number(plan.shared), arguments)
     });
 }
 
@@ -196,11 +198,14 @@ mod tests {
             count: vec![keys; 16],
             ..AttentionRows::default()
         };
-        let shape = |keys| Shape::of(&rows(keys), 64, Element::F32, 99 << 10).map(|s| s.tile_rows);
-        assert_eq!(shape(100), Some(16));
-        assert_eq!(shape(1024), Some(8));
-        assert_eq!(shape(8000), Some(2));
-        assert_eq!(shape(16_000), Some(1));
-        assert_eq!(shape(40_000), None);
+        let most_rows = |keys| {
+            let plan = Plan::of(&rows(keys), 64, Element::F32, 99 << 10)?;
+            plan.tiles.iter().map(|tile| tile.rows).max()
+        };
+        assert_eq!(most_rows(100), Some(16));
+        assert_eq!(most_rows(1024), Some(8));
+        assert_eq!(most_rows(8000), Some(2));
+        assert_eq!(most_rows(16_000), Some(1));
+        assert_eq!(most_rows(40_000), None);
     }
 }

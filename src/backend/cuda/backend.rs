@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::arguments::Arguments;
 use super::device::{Device, Unavailable};
 use super::events::Timer;
+use super::kernels::Kernel;
 use super::linear::{Tile, Variant, tile, variant};
 use super::matrix::{Element, Matrix};
 use super::queue::{Launch, Queue};
@@ -101,7 +103,7 @@ impl Cuda {
             variant: None,
             branch,
             tile: None,
-            queue: Mutex::new(Queue::default()),
+            queue: Mutex::new(Queue::new(device.clone())),
             flops: AtomicU64::new(0),
             device,
             _taken: taken,
@@ -150,10 +152,15 @@ impl Cuda {
         queue.launch(flops, launch);
     }
 
-    /// Queues a launch over rows, if there are any.
-    pub(super) fn record_rows(&self, count: usize, launch: impl FnOnce(&mut Queue) -> Launch) {
+    /// Queues a kernel of which each warp takes a row, if there are any.
+    pub(super) fn record_rows<A: Into<Arguments>>(
+        &self,
+        kernel: Kernel,
+        count: usize,
+        arguments: impl FnOnce(&mut Queue) -> A,
+    ) {
         if count > 0 {
-            self.record(0, launch);
+            self.record(0, |queue| Launch::rows(kernel, count, arguments(queue)));
         }
     }
 
@@ -167,7 +174,7 @@ impl Cuda {
     ///
     /// [`DeviceError`]: the first thing that went wrong since the last flush.
     pub fn flush(&self) -> Result<(), DeviceError> {
-        let flops = self.queue().flush(&self.device)?;
+        let flops = self.queue().flush()?;
         self.flops.fetch_add(flops, Ordering::Relaxed);
         Ok(())
     }
@@ -241,7 +248,7 @@ fn driver(error: DeviceError) -> Unavailable {
 impl Drop for Cuda {
     fn drop(&mut self) {
         // what still waits is nobody's any more
-        drop(std::mem::take(&mut *self.queue()));
+        *self.queue() = Queue::new(self.device.clone());
         let _ = self.device.wait();
     }
 }
@@ -249,6 +256,7 @@ impl Drop for Cuda {
 impl Backend for Cuda {
     type Matrix = Matrix;
     type Constants = Constants;
+    type Readouts = Vec<Readout>;
 
     fn config(&self) -> &Config {
         &self.config
@@ -423,6 +431,10 @@ impl Backend for Cuda {
         spec: &ReadoutSpec,
     ) -> Result<Vec<Readout>, DeviceError> {
         readout::readout(self, input, rows, spec)
+    }
+
+    fn finish(&self, readouts: Vec<Readout>) -> Result<Vec<Readout>, DeviceError> {
+        Ok(readouts)
     }
 
     /// A pass that the device had no room for counts as far as it got.

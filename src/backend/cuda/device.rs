@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
+use super::arguments::Pointer;
 use super::images::{COMPILED_BY, IMAGES};
 use super::kernels::Kernel;
+use super::queue::Launch;
 use crate::backend::DeviceError;
 
 /// Why a GPU cannot be used.
@@ -221,7 +223,6 @@ impl Device {
         Ok(())
     }
 
-    /// Makes the context this thread's, which every call of the driver needs.
     /// Takes the device for one model; whether it was free.
     pub(super) fn take(&self) -> bool {
         !self.taken.swap(true, Ordering::AcqRel)
@@ -232,6 +233,7 @@ impl Device {
         self.taken.store(false, Ordering::Release);
     }
 
+    /// Makes the context this thread's, which every call of the driver needs.
     pub(super) fn bind(&self) -> Result<(), DriverError> {
         // SAFETY: the context lives as long as the device.
         unsafe { result::ctx::set_current(self.context) }
@@ -341,39 +343,46 @@ impl Device {
         unsafe { result::stream::synchronize(self.stream) }.map_err(&doing)
     }
 
-    /// Puts one kernel on the stream.
-    pub(super) fn launch(
-        &self,
-        kernel: Kernel,
-        grid: [u32; 3],
-        block: u32,
-        shared: u32,
-        arguments: &mut [*mut std::ffi::c_void],
-    ) -> Result<(), DeviceError> {
-        let doing = failed("launching a kernel");
-        self.bind().map_err(&doing)?;
-        let function = &self.functions[&kernel];
-        if shared > SHARED_BY_DEFAULT && !function.roomy.load(Ordering::Acquire) {
-            let most = kernel.most_shared(self.capability);
+    /// Puts launches on the stream.
+    pub(super) fn launch(&self, launches: &[Launch]) -> Result<(), DeviceError> {
+        self.bind().map_err(failed("launching a kernel"))?;
+        for launch in launches {
+            self.launch_one(launch)
+                .map_err(|error| DeviceError::Failed {
+                    doing: "launching a kernel",
+                    why: format!("{}: {}", launch.kernel.name(), word(error)),
+                })?;
+        }
+        Ok(())
+    }
+
+    fn launch_one(&self, launch: &Launch) -> Result<(), DriverError> {
+        let function = &self.functions[&launch.kernel];
+        if launch.shared > SHARED_BY_DEFAULT && !function.roomy.load(Ordering::Acquire) {
+            let most = launch.kernel.most_shared(self.capability);
             let which =
                 sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is one of this device's.
-            unsafe { result::function::set_function_attribute(function.handle, which, most) }
-                .map_err(&doing)?;
+            unsafe { result::function::set_function_attribute(function.handle, which, most) }?;
             function.roomy.store(true, Ordering::Release);
         }
-        let (grid, block) = ((grid[0], grid[1], grid[2]), (block, 1, 1));
-        // SAFETY: the arguments are those of the kernel's signature, in number and type: `queue`
-        // compares them with it, and a test compares that with the source. What they point to are
-        // allocations that are not freed before this launch is on the stream: dropping one only
-        // retires it, and one `Cuda` at a time has a device and its queue.
+        let [x, y] = launch.grid;
+        let mut arguments = [launch.argument.address().cast_mut()];
+        // SAFETY: the kernel takes one argument, and this is it: `Queue::launch` compares its name with the
+        // kernel's, a test that with the source, and both sides' sizes and offsets are checked when they are
+        // compiled. The driver copies it before it returns. What it points to are allocations that are
+        // not freed before this launch is on the stream: dropping one only retires it, and one `Cuda` at a
+        // time has a device and its queue.
         unsafe {
-            result::launch_kernel(function.handle, grid, block, shared, self.stream, arguments)
+            result::launch_kernel(
+                function.handle,
+                (x, y, 1),
+                (launch.block, 1, 1),
+                launch.shared,
+                self.stream,
+                &mut arguments,
+            )
         }
-        .map_err(|DriverError(code)| DeviceError::Failed {
-            doing: "launching a kernel",
-            why: format!("{}: {}", kernel.name(), word(DriverError(code))),
-        })
     }
 
     pub(super) fn stream(&self) -> sys::CUstream {
@@ -406,6 +415,13 @@ pub(super) struct Allocation {
     pub device: Arc<Device>,
     pub pointer: u64,
     pub bytes: usize,
+}
+
+impl Allocation {
+    /// Its first byte, as kernels take it.
+    pub fn start(&self) -> Pointer {
+        Pointer(self.pointer)
+    }
 }
 
 impl Drop for Allocation {

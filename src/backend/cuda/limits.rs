@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+use super::arguments::{
+    CHAIN_STEPS, CHAINS, COPIES, LIMIT_THREADS, LimitArgs, MMA_ACROSS, MMA_DOWN, MMA_STEPS, number,
+};
 use super::device::{Allocation, Device};
 use super::events::Timer;
 use super::kernels::Kernel;
@@ -56,9 +59,9 @@ pub struct Measured {
     pub result: Vec<f64>,
 }
 
-const BLOCK: usize = 256;
+const BLOCK: usize = LIMIT_THREADS as usize;
 /// Bytes that a block of `limit_copy` copies.
-const BLOCK_BYTES: usize = 4 * 16 * BLOCK;
+const BLOCK_BYTES: usize = COPIES as usize * 16 * BLOCK;
 /// Bytes copied: from little to many times any cache.
 const LEAST_COPIED: usize = 1 << 20;
 const MOST_COPIED: usize = 1 << 30;
@@ -66,13 +69,11 @@ const MOST_COPIED: usize = 1 << 30;
 const MOST_REPEATS: usize = 1 << 16;
 /// Numbers to copy that differ.
 const PATTERN: usize = 1 << 20;
-/// Chains of a thread of `limit_ffma`, steps of each in a repeat, and the multiply-add of a step.
-const CHAINS: usize = 32;
-const STEPS: usize = 8;
+/// Steps of every chain of `limit_ffma` in a repeat, and the multiply-add of one.
+const STEPS: usize = CHAIN_STEPS as usize;
 const STEP: (f32, f32) = (0.9993, 0.7309);
-/// Products of a warp of `limit_mma_*`, and steps of each in a repeat.
-const PRODUCTS: usize = 16;
-const MMA_STEPS: usize = 2;
+/// Products of a warp of `limit_mma_*`.
+const PRODUCTS: usize = (MMA_DOWN * MMA_ACROSS) as usize;
 /// Operands of products: as many significant bits as bfloat16 has, so that every type has the same.
 const LEFT: [f64; 4] = [171.0 / 128.0, -213.0 / 128.0, 171.0 / 256.0, -213.0 / 256.0];
 const RIGHT: [f64; 4] = [147.0 / 128.0, -181.0 / 128.0, 147.0 / 256.0, -181.0 / 256.0];
@@ -110,10 +111,10 @@ impl Limit {
     fn work(self, load: &Load) -> f64 {
         let block = match self {
             Self::Copy => 2 * BLOCK_BYTES,
-            Self::Ffma => BLOCK * CHAINS * STEPS * 2 * load.repeats,
+            Self::Ffma => BLOCK * CHAINS as usize * STEPS * 2 * load.repeats,
             _ => {
                 let mma = 2 * 16 * 8 * self.depth();
-                BLOCK / 32 * PRODUCTS * MMA_STEPS * mma * load.repeats
+                BLOCK / 32 * PRODUCTS * MMA_STEPS as usize * mma * load.repeats
             }
         };
         (self.blocks(load) * block) as f64
@@ -155,13 +156,13 @@ impl Limit {
                     let steps = 0..STEPS * load.repeats;
                     steps.fold(start as f32, |x, _| x.mul_add(STEP.0, STEP.1))
                 };
-                let sum = |thread| (0..CHAINS).fold(0.0, |sum, i| sum + chain(thread + i));
+                let sum = |thread| (0..CHAINS as usize).fold(0.0, |sum, i| sum + chain(thread + i));
                 (0..BLOCK).map(|thread| f64::from(sum(thread))).collect()
             }
             _ => {
                 let starts: f64 = (0..PRODUCTS).map(|i| i as f64).sum();
                 let product = LEFT.iter().sum::<f64>() * RIGHT.iter().sum::<f64>();
-                let times = MMA_STEPS * self.depth() * load.repeats;
+                let times = MMA_STEPS as usize * self.depth() * load.repeats;
                 vec![4.0 * (starts + times as f64 * product); BLOCK]
             }
         }
@@ -219,25 +220,21 @@ impl Limit {
             let part = &input[..input.len().min(read - at)];
             device.write(from.pointer + at as u64, part)?;
         }
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(device.clone());
         queue.timer = Some(timer.clone());
+        let arguments = LimitArgs {
+            from: from.start(),
+            out: to.start(),
+            a: STEP.0,
+            b: STEP.1,
+            repeats: number(load.repeats),
+        };
         let mut best = f64::INFINITY;
         for _ in 0..launches {
-            let launch = Launch::new(Kernel::Limit(self), [blocks as u32, 1, 1], BLOCK as u32, 0);
-            let launch = match self {
-                Self::Copy => launch.pointer(from.pointer).pointer(to.pointer),
-                Self::Ffma => launch
-                    .float(STEP.0.into())
-                    .float(STEP.1.into())
-                    .integer(load.repeats)
-                    .pointer(to.pointer),
-                _ => launch
-                    .pointer(from.pointer)
-                    .integer(load.repeats)
-                    .pointer(to.pointer),
-            };
+            let grid = [number(blocks), 1];
+            let launch = Launch::new(Kernel::Limit(self), grid, LIMIT_THREADS, 0, arguments);
             queue.launch(0, launch);
-            queue.flush(device)?;
+            queue.flush()?;
             best = best.min(timer.take());
         }
         let result = last(device, &to, written)?;

@@ -4,9 +4,15 @@
 //! many rows there are chooses only between two tiles that give the same bits.
 
 use super::Cuda;
+use super::arguments::{
+    self, Finish, LARGE_COLUMNS, LARGE_ROWS, LARGE_SCAN_SHARED, LARGE_SHARED, LARGE_THREADS,
+    LinearArgs, Operands, Pointer, SMALL_COLUMNS, SMALL_ROWS, SMALL_SCAN_SHARED, SMALL_SHARED,
+    SMALL_THREADS, number,
+};
 use super::kernels::Kernel;
-use super::matrix::{Element, Matrix, View};
+use super::matrix::{Element, Matrix};
 use super::queue::Launch;
+use super::rows::rows;
 use crate::backend::{Epilogue, Linear, Precision};
 use crate::model::Activation;
 
@@ -96,39 +102,39 @@ impl Tile {
     /// Rows.
     pub fn rows(self) -> usize {
         match self {
-            Self::Large => 128,
-            Self::Small => 32,
+            Self::Large => LARGE_ROWS as usize,
+            Self::Small => SMALL_ROWS as usize,
         }
     }
 
     /// Columns of a linear layer.
     fn columns(self) -> usize {
         match self {
-            Self::Large => 192,
-            Self::Small => 64,
+            Self::Large => LARGE_COLUMNS as usize,
+            Self::Small => SMALL_COLUMNS as usize,
         }
     }
 
     pub(super) fn block(self) -> u32 {
         match self {
-            Self::Large => 256,
-            Self::Small => 128,
+            Self::Large => LARGE_THREADS,
+            Self::Small => SMALL_THREADS,
         }
     }
 
-    /// Dynamic shared memory of a linear layer, in bytes (kernels/linear.cu).
+    /// Dynamic shared memory of a linear layer, in bytes.
     pub(super) fn linear_shared(self) -> u32 {
         match self {
-            Self::Large => 83_456,
-            Self::Small => 49_536,
+            Self::Large => LARGE_SHARED,
+            Self::Small => SMALL_SHARED,
         }
     }
 
-    /// Dynamic shared memory of the readout's scan, in bytes (kernels/readout.cu).
+    /// Dynamic shared memory of the readout's scan, in bytes.
     pub(super) fn scan_shared(self) -> u32 {
         match self {
-            Self::Large => 98_816,
-            Self::Small => 57_472,
+            Self::Large => LARGE_SCAN_SHARED,
+            Self::Small => SMALL_SCAN_SHARED,
         }
     }
 }
@@ -143,13 +149,13 @@ pub fn tile(rows: usize, columns: usize, processors: u32) -> Tile {
     }
 }
 
-/// The number by which kernels know an activation function (kernels/activation.cuh).
-pub(super) fn activation(activation: Activation) -> u32 {
+/// An activation function, as kernels know it.
+pub(super) fn activation(activation: Activation) -> arguments::Activation {
     match activation {
-        Activation::GeluNew | Activation::GeluPytorchTanh => 0,
-        Activation::Gelu => 1,
-        Activation::Relu => 2,
-        Activation::Silu => 3,
+        Activation::GeluNew | Activation::GeluPytorchTanh => arguments::Activation::GeluNew,
+        Activation::Gelu => arguments::Activation::Gelu,
+        Activation::Relu => arguments::Activation::Relu,
+        Activation::Silu => arguments::Activation::Silu,
     }
 }
 
@@ -171,37 +177,36 @@ pub(super) fn linear(cuda: &Cuda, linear: &Linear<'_, Matrix>, out: &mut Matrix)
     let grid = [
         columns.div_ceil(tile.columns()) as u32,
         count.div_ceil(tile.rows()) as u32,
-        1,
     ];
+    let first = first + linear.columns.start;
     cuda.record(2 * (count * weight.inputs * columns) as u64, |queue| {
-        let rows = queue.table(linear.rows);
-        let out_rows = queue.optional(linear.out_rows);
-        let (epilogue, residual, residual_trace, refs) = match &linear.epilogue {
-            Epilogue::None => (0, View::NONE, View::NONE, queue.null()),
-            Epilogue::Activate => (1, View::NONE, View::NONE, queue.null()),
-            Epilogue::Residual(rows) => {
-                let trace = rows.cache.map_or(View::NONE, Matrix::view);
-                (2, rows.own.view(), trace, queue.refs(rows.refs))
-            }
+        let (finish, residual) = match &linear.epilogue {
+            Epilogue::None => (Finish::Plain, arguments::Rows::NONE),
+            Epilogue::Activate => (Finish::Activate, arguments::Rows::NONE),
+            Epilogue::Residual(residual) => (Finish::Residual, rows(queue, residual)),
         };
-        Launch::new(kernel, grid, tile.block(), tile.linear_shared())
-            .view(linear.input.view())
-            .table(rows)
-            .integer(count)
-            .integer(weight.inputs)
-            .integer(first + linear.columns.start)
-            .integer(columns)
-            .pointer(weight.pointer())
-            .integer(weight.stride)
-            .pointer(bias)
-            .integer(epilogue)
-            .integer(activation(cuda.config.activation) as usize)
-            .view(residual)
-            .view(residual_trace)
-            .table(refs)
-            .view(out.view())
-            .integer(linear.columns.start)
-            .table(out_rows)
+        let arguments = LinearArgs {
+            operands: Operands {
+                input: linear.input.view(),
+                rows: queue.table(linear.rows),
+                weight: weight.row(first),
+                ids: Pointer::NULL,
+                count: number(count),
+                inputs: number(weight.inputs),
+                columns: number(columns),
+                weight_stride: number(weight.stride),
+            },
+            to: arguments::Epilogue {
+                bias: bias.offset(first * size_of::<f32>()),
+                residual,
+                out: out.view(),
+                out_rows: queue.optional(linear.out_rows),
+                out_column: number(linear.columns.start),
+                finish,
+                activation: activation(cuda.config.activation),
+            },
+        };
+        Launch::new(kernel, grid, tile.block(), tile.linear_shared(), arguments)
     });
 }
 

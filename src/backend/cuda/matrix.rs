@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
+use super::arguments::{Pointer, View};
 use super::device::{Allocation, Device};
 use crate::backend::{DeviceError, Precision, Store};
 use crate::model::Config;
@@ -92,31 +93,6 @@ impl Element {
     }
 }
 
-/// A matrix as a kernel takes it. Mirrors `View` in kernels/common.cuh.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct View {
-    /// Device address of (0, 0).
-    pub data: u64,
-    /// Numbers from one stretch of columns to the next.
-    pub segment_stride: u64,
-    /// Numbers from one row to the next.
-    pub row_stride: u32,
-    /// Columns in a stretch.
-    pub segment: u32,
-}
-
-impl View {
-    /// No matrix. Kernels divide by the columns of a stretch, and ask whether they are whole vectors:
-    /// a missing trace must not forbid those.
-    pub const NONE: Self = Self {
-        data: 0,
-        segment_stride: 0,
-        row_stride: 0,
-        segment: 16,
-    };
-}
-
 /// A matrix on the device: row-major, or for queries, keys, values and z `[head][row][d]`.
 pub struct Matrix {
     memory: Option<Allocation>,
@@ -193,7 +169,10 @@ impl Matrix {
     pub fn view(&self) -> View {
         let heads = self.segment < self.width;
         View {
-            data: self.memory.as_ref().map_or(0, |m| m.pointer),
+            data: self
+                .memory
+                .as_ref()
+                .map_or(Pointer::NULL, |m| Pointer(m.pointer)),
             segment_stride: if heads {
                 (self.capacity * self.segment) as u64
             } else {
@@ -204,12 +183,22 @@ impl Matrix {
         }
     }
 
+    /// The same from a row on.
+    pub fn view_from(&self, row: usize) -> View {
+        let view = self.view();
+        let skipped = row * view.row_stride as usize * self.element.bytes();
+        View {
+            data: view.data.offset(skipped),
+            ..view
+        }
+    }
+
     /// Device address and columns of each stretch's used rows.
     fn stretches(&self) -> impl Iterator<Item = (u64, usize)> {
         let view = self.view();
         let count = self.width / self.segment;
         let step = view.segment_stride * self.element.bytes() as u64;
-        (0..count as u64).map(move |i| (view.data + i * step, self.segment))
+        (0..count as u64).map(move |i| (view.data.0 + i * step, self.segment))
     }
 
     /// Writes all rows in use.
@@ -239,7 +228,7 @@ impl Matrix {
             let number = segment as u64 * view.segment_stride
                 + row as u64 * u64::from(view.row_stride)
                 + within as u64;
-            pieces.push((view.data + number * size, count));
+            pieces.push((view.data.0 + number * size, count));
             at += count;
         }
         pieces

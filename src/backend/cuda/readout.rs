@@ -4,6 +4,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::Cuda;
+use super::arguments::{
+    MergeArgs, NONE, Operands, Pointer, ROW_THREADS, ScanArgs, TopArgs, VOCABULARY_TILE, WARP,
+    WantedArgs, number,
+};
 use super::device::{Allocation, Device};
 use super::kernels::Kernel;
 use super::linear::Tile;
@@ -11,12 +15,10 @@ use super::matrix::Matrix;
 use super::queue::Launch;
 use crate::backend::{DeviceError, Readout, ReadoutSpec};
 
-/// Columns of a vocabulary tile (kernels/readout.cuh), and the most tokens that one keeps.
-const TILE: usize = 192;
+/// Columns of a vocabulary tile, and the most tokens that one keeps.
+const TILE: usize = VOCABULARY_TILE as usize;
 /// Bytes that one block of rows may take for what tiles know of them.
 const PARTS: usize = 256 << 20;
-/// What kernels take for "nothing to compare with".
-const NONE: u32 = u32::MAX;
 
 /// Reads out rows `0..rows` of the input.
 pub fn readout(
@@ -146,17 +148,21 @@ impl<'a> Block<'a> {
         self.wanted_logits(&memory);
         self.scan(&memory, tiles, kept, flops);
         if top > 0 {
-            let grid = [listed.div_ceil(8) as u32, 1, 1];
             cuda.record(0, |_| {
-                Launch::new(Kernel::ReadoutTop, grid, 256, 32 * tiles as u32)
-                    .pointer(memory.tile_ids.pointer)
-                    .pointer(memory.tile_logits.pointer)
-                    .integer(tiles)
-                    .integer(listed)
-                    .integer(kept)
-                    .integer(top)
-                    .pointer(memory.top_ids.pointer)
-                    .pointer(memory.top_logits.pointer)
+                let arguments = TopArgs {
+                    tile_ids: memory.tile_ids.start(),
+                    tile_logits: memory.tile_logits.start(),
+                    ids: memory.top_ids.start(),
+                    logits: memory.top_logits.start(),
+                    tiles: number(tiles),
+                    count: number(listed),
+                    kept: number(kept),
+                    top: number(top),
+                };
+                Launch {
+                    shared: ROW_THREADS / WARP * 4 * number(tiles),
+                    ..Launch::rows(Kernel::ReadoutTop, listed, arguments)
+                }
             });
         }
         cuda.flush()?;
@@ -203,21 +209,23 @@ impl<'a> Block<'a> {
             .flat_map(|row| vec![row as u32; self.wanted(row).len()])
             .collect();
         let kernel = Kernel::ReadoutWanted(self.cuda.variant(unembedding.inputs));
-        let (grid, tile) = (
-            [count.div_ceil(Tile::Small.rows()) as u32, 1, 1],
-            Tile::Small,
-        );
+        let tile = Tile::Small;
         self.cuda.record(0, |queue| {
-            let (rows, ids) = (queue.table(&rows), queue.table(self.ids));
-            Launch::new(kernel, grid, tile.block(), tile.linear_shared())
-                .view(self.input.view())
-                .table(rows)
-                .table(ids)
-                .integer(count)
-                .integer(unembedding.inputs)
-                .pointer(unembedding.pointer())
-                .integer(unembedding.stride)
-                .pointer(memory.wanted.pointer)
+            let arguments = WantedArgs {
+                operands: Operands {
+                    input: self.input.view(),
+                    rows: queue.table(&rows),
+                    weight: unembedding.row(0),
+                    ids: queue.table(self.ids),
+                    count: number(count),
+                    inputs: number(unembedding.inputs),
+                    columns: number(count),
+                    weight_stride: number(unembedding.stride),
+                },
+                logits: memory.wanted.start(),
+            };
+            let grid = [count.div_ceil(tile.rows()) as u32, 1];
+            Launch::new(kernel, grid, tile.block(), tile.linear_shared(), arguments)
         });
     }
 
@@ -226,7 +234,7 @@ impl<'a> Block<'a> {
         let (listed, spec) = (rows.len(), self.spec);
         let unembedding = self.cuda.weights.unembedding();
         let kernel = Kernel::ReadoutScan(self.cuda.variant(unembedding.inputs), self.tile);
-        let grid = [listed.div_ceil(self.tile.rows()) as u32, tiles as u32, 1];
+        let grid = [listed.div_ceil(self.tile.rows()) as u32, tiles as u32];
         // where each listed row's wanted ids start; rows that are compared with want none
         let mut first = vec![0u32; listed + 1];
         for (row, at) in self.range.clone().zip(at) {
@@ -236,59 +244,47 @@ impl<'a> Block<'a> {
             first[i + 1] += first[i];
         }
         let ranked = spec.ranks && !self.ids.is_empty();
-        let compared = !spec.base.is_empty();
+        let given = |there: bool, memory: &Allocation| match there {
+            true => memory.start(),
+            false => Pointer::NULL,
+        };
         self.cuda.record(flops, |queue| {
-            let null = queue.null();
-            let rows = queue.table(rows);
-            let base = if compared { queue.table(base) } else { null };
-            let launch = Launch::new(kernel, grid, self.tile.block(), self.tile.scan_shared())
-                .view(self.input.view())
-                .table(rows)
-                .integer(listed)
-                .integer(unembedding.inputs)
-                .pointer(unembedding.pointer())
-                .integer(unembedding.stride)
-                .integer(self.cuda.config.vocab)
-                .table(base);
-            let launch = if ranked {
-                let (first, ids) = (queue.table(&first), queue.table(self.ids));
-                launch
-                    .table(first)
-                    .table(ids)
-                    .pointer(memory.wanted.pointer)
-                    .pointer(memory.above.pointer)
-            } else {
-                launch.table(null).table(null).table(null).table(null)
+            let arguments = ScanArgs {
+                operands: Operands {
+                    input: self.input.view(),
+                    rows: queue.table(rows),
+                    weight: unembedding.row(0),
+                    ids: Pointer::NULL,
+                    count: number(listed),
+                    inputs: number(unembedding.inputs),
+                    columns: number(self.cuda.config.vocab),
+                    weight_stride: number(unembedding.stride),
+                },
+                base: queue.optional((!spec.base.is_empty()).then_some(base)),
+                wanted_first: queue.optional(ranked.then_some(&first)),
+                wanted_ids: queue.optional(ranked.then_some(self.ids)),
+                wanted_logits: given(ranked, &memory.wanted),
+                above: given(ranked, &memory.above),
+                parts: memory.parts.start(),
+                top_ids: memory.tile_ids.start(),
+                top_logits: memory.tile_logits.start(),
+                top: number(kept),
             };
-            launch
-                .integer(kept)
-                .pointer(memory.parts.pointer)
-                .pointer(memory.tile_ids.pointer)
-                .pointer(memory.tile_logits.pointer)
+            let (block, shared) = (self.tile.block(), self.tile.scan_shared());
+            Launch::new(kernel, grid, block, shared, arguments)
         });
-        self.cuda.record(0, |queue| {
-            let null = queue.null();
-            let base = if compared { queue.table(base) } else { null };
-            let launch = Launch::rows(Kernel::ReadoutMerge, listed)
-                .pointer(memory.parts.pointer)
-                .integer(tiles)
-                .integer(listed)
-                .table(base);
-            let launch = if ranked {
-                let first = queue.table(&first);
-                launch.table(first).pointer(memory.above.pointer)
-            } else {
-                launch.table(null).table(null)
-            };
-            let launch = launch
-                .pointer(memory.log_sum_exp.pointer)
-                .pointer(memory.entropy.pointer)
-                .pointer(memory.divergence.pointer);
-            if ranked {
-                launch.pointer(memory.ranks.pointer)
-            } else {
-                launch.table(null)
-            }
+        let merge = Kernel::ReadoutMerge;
+        self.cuda.record_rows(merge, listed, |queue| MergeArgs {
+            parts: memory.parts.start(),
+            base: queue.optional((!spec.base.is_empty()).then_some(base)),
+            wanted_first: queue.optional(ranked.then_some(&first)),
+            above: given(ranked, &memory.above),
+            log_sum_exp: memory.log_sum_exp.start(),
+            entropy: memory.entropy.start(),
+            divergence: memory.divergence.start(),
+            ranks: given(ranked, &memory.ranks),
+            tiles: number(tiles),
+            count: number(listed),
         });
     }
 }

@@ -2,75 +2,56 @@
 //! overwrites, comparison.
 
 use super::Cuda;
+use super::arguments::{
+    self, ActivateArgs, AddArgs, Comparison, EmbedArgs, GatherArgs, LayerNormArgs,
+    OVERWRITE_THREADS, Operator, OverwriteArgs, Pointer, SameArgs, Source, View, WARP, number,
+};
 use super::device::Allocation;
 use super::kernels::Kernel;
 use super::linear::activation;
-use super::matrix::{Element, Matrix, View};
-use super::queue::{Launch, Queue, Table};
+use super::matrix::{Element, Matrix};
+use super::queue::{Launch, Queue};
 use crate::backend::{DeviceError, Embedding, Norm, Rows, Same};
 use crate::plan::edit::EditOp;
 use crate::plan::writes::{Operand, Write};
 
-/// An overwrite as kernels read it. Mirrors `Write` in kernels/overwrite.cuh.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct DeviceWrite {
-    row: u32,
-    head: u32,
-    column: u32,
-    length: u32,
-    op: u32,
-    operand: u32,
-    slot: u32,
-    operand_row: u32,
-    operand_column: u64,
-    scalar: f32,
-    padding: u32,
-}
-
-impl From<&Write> for DeviceWrite {
-    fn from(write: &Write) -> Self {
-        let (op, scalar) = match write.op {
-            EditOp::Set => (0, 0.0),
-            EditOp::Zero => (1, 0.0),
-            EditOp::Add => (2, 0.0),
-            EditOp::Subtract => (3, 0.0),
-            EditOp::Scale(x) => (4, x),
-            EditOp::Interpolate(alpha) => (5, alpha),
-        };
-        let (operand, slot, operand_row, operand_column) = match write.operand {
-            Operand::None => (0, 0, 0, 0),
-            Operand::Kept { slot, row, column } => (1, slot, row, column),
-            Operand::Constant(offset) => (2, 0, 0, offset),
+impl From<&Operand> for Source {
+    fn from(operand: &Operand) -> Self {
+        let (operand, slot, row, column) = match *operand {
+            Operand::None => (arguments::Operand::Nothing, 0, 0, 0),
+            Operand::Kept { slot, row, column } => (arguments::Operand::Kept, slot, row, column),
+            Operand::Constant(offset) => (arguments::Operand::Constant, 0, 0, offset),
         };
         Self {
-            row: write.row as u32,
-            head: write.head as u32,
-            column: write.column as u32,
-            length: write.length as u32,
-            op,
+            column: column as u64,
             operand,
-            slot: slot as u32,
-            operand_row: operand_row as u32,
-            operand_column: operand_column as u64,
-            scalar: scalar as f32,
-            padding: 0,
+            slot: number(slot),
+            row: number(row),
+            unused: 0,
         }
     }
 }
 
-/// Two stretches to compare. Mirrors `Comparison` in kernels/rows.cu.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct DeviceComparison {
-    a_matrix: u32,
-    a_row: u32,
-    a_column: u32,
-    b_matrix: u32,
-    b_row: u32,
-    b_column: u32,
-    length: u32,
-    padding: u32,
+impl From<&Write> for arguments::Write {
+    fn from(write: &Write) -> Self {
+        let (op, scalar) = match write.op {
+            EditOp::Set => (Operator::Set, 0.0),
+            EditOp::Zero => (Operator::Zero, 0.0),
+            EditOp::Add => (Operator::Add, 0.0),
+            EditOp::Subtract => (Operator::Subtract, 0.0),
+            EditOp::Scale(x) => (Operator::Scale, x),
+            EditOp::Interpolate(alpha) => (Operator::Interpolate, alpha),
+        };
+        Self {
+            source: Source::from(&write.operand),
+            row: number(write.row),
+            head: number(write.head),
+            column: number(write.column),
+            length: number(write.length),
+            op,
+            scalar: scalar as f32,
+        }
+    }
 }
 
 /// Numbers that overwrites read, in each type that they may be read in.
@@ -83,17 +64,17 @@ pub struct Constants {
 
 impl Constants {
     /// Where those of a type start.
-    pub fn pointer(&self, element: Element) -> u64 {
+    pub fn pointer(&self, element: Element) -> Pointer {
         let memory = match element {
             Element::F32 => &self.full,
             Element::Bf16 | Element::F16 => &self.branch,
         };
-        memory.as_ref().map_or(0, |m| m.pointer)
+        memory.as_ref().map_or(Pointer::NULL, Allocation::start)
     }
 }
 
 /// Views of all kept matrices, those of another type left out.
-pub fn views(queue: &mut Queue, kept: &[Matrix], element: Element) -> Table {
+pub fn views(queue: &mut Queue, kept: &[Matrix], element: Element) -> Pointer {
     let view = |matrix: &Matrix| {
         if matrix.element == element {
             matrix.view()
@@ -104,127 +85,122 @@ pub fn views(queue: &mut Queue, kept: &[Matrix], element: Element) -> Table {
     queue.table(&kept.iter().map(view).collect::<Vec<_>>())
 }
 
-trait RowArguments {
-    /// The own rows, the trace's, and which is which.
-    fn own_and_trace(self, queue: &mut Queue, rows: &Rows<'_, Matrix>) -> Self;
-}
-
-impl RowArguments for Launch {
-    fn own_and_trace(self, queue: &mut Queue, rows: &Rows<'_, Matrix>) -> Self {
-        let refs = queue.refs(rows.refs);
-        self.view(rows.own.view())
-            .view(rows.cache.map_or(View::NONE, Matrix::view))
-            .table(refs)
+/// Rows as kernels take them.
+pub fn rows(queue: &mut Queue, rows: &Rows<'_, Matrix>) -> arguments::Rows {
+    arguments::Rows {
+        own: rows.own.view(),
+        cache: rows.cache.map_or(View::NONE, Matrix::view),
+        refs: queue.table(rows.refs),
     }
 }
 
 pub fn embed(cuda: &Cuda, table: Embedding, index: &[u32], out: &Matrix) {
-    cuda.record_rows(index.len(), |queue| {
-        let at = queue.table(index);
-        Launch::rows(Kernel::Embed, index.len())
-            .pointer(cuda.weights.embedding(table))
-            .table(at)
-            .integer(index.len())
-            .integer(out.width)
-            .view(out.view())
+    cuda.record_rows(Kernel::Embed, index.len(), |queue| EmbedArgs {
+        table: cuda.weights.embedding(table),
+        index: queue.table(index),
+        out: out.view(),
+        count: number(index.len()),
+        width: number(out.width),
     });
 }
 
 /// Row refs[i] goes to row places[i] of `out`, or to row first + i.
 pub fn gather(
     cuda: &Cuda,
-    rows: &Rows<'_, Matrix>,
+    from: &Rows<'_, Matrix>,
     first: usize,
     places: Option<&[u32]>,
     out: &Matrix,
 ) {
-    debug_assert_eq!(rows.own.element, out.element);
-    let count = rows.refs.len();
-    cuda.record_rows(count, |queue| {
-        let places = queue.optional(places);
-        Launch::rows(Kernel::Gather(out.element), count)
-            .own_and_trace(queue, rows)
-            .integer(first)
-            .table(places)
-            .integer(count)
-            .integer(out.width)
-            .view(out.view())
+    debug_assert_eq!(from.own.element, out.element);
+    let count = from.refs.len();
+    cuda.record_rows(Kernel::Gather(out.element), count, |queue| GatherArgs {
+        rows: rows(queue, from),
+        places: queue.optional(places),
+        out: out.view_from(first),
+        count: number(count),
+        width: number(out.width),
     });
 }
 
 pub fn add(cuda: &Cuda, a: &Rows<'_, Matrix>, b: &Rows<'_, Matrix>, out: &Matrix) {
     let count = a.refs.len();
-    cuda.record_rows(count, |queue| {
-        Launch::rows(Kernel::Add, count)
-            .own_and_trace(queue, a)
-            .own_and_trace(queue, b)
-            .integer(count)
-            .integer(out.width)
-            .view(out.view())
+    cuda.record_rows(Kernel::Add, count, |queue| AddArgs {
+        a: rows(queue, a),
+        b: rows(queue, b),
+        out: out.view(),
+        count: number(count),
+        width: number(out.width),
     });
+}
+
+pub fn activate(cuda: &Cuda, pre: &Matrix, from: &[u32], out: &Matrix) {
+    cuda.record_rows(Kernel::Activate(out.element), from.len(), |queue| {
+        ActivateArgs {
+            pre: pre.view(),
+            rows: queue.table(from),
+            out: out.view(),
+            count: number(from.len()),
+            width: number(out.width),
+            activation: activation(cuda.config.activation),
+        }
+    });
+}
+
+/// What all of layer norm's kernels are told of the model and their input.
+fn norm_arguments(cuda: &Cuda, input: arguments::Rows, count: usize) -> LayerNormArgs {
+    LayerNormArgs {
+        input,
+        scale: View::NONE,
+        weight: Pointer::NULL,
+        bias: Pointer::NULL,
+        out: View::NONE,
+        count: number(count),
+        width: number(cuda.config.width),
+        epsilon: cuda.config.layer_norm_epsilon as f32,
+    }
 }
 
 pub fn layer_norm(cuda: &Cuda, norm: Norm, input: &Rows<'_, Matrix>, out: &Matrix) {
     let (count, [weight, bias]) = (input.refs.len(), cuda.weights.norm(norm));
-    cuda.record_rows(count, |queue| {
-        Launch::rows(Kernel::LayerNorm(out.element), count)
-            .own_and_trace(queue, input)
-            .integer(count)
-            .integer(out.width)
-            .pointer(weight)
-            .pointer(bias)
-            .float(cuda.config.layer_norm_epsilon)
-            .view(out.view())
+    let kernel = Kernel::LayerNorm(out.element);
+    cuda.record_rows(kernel, count, |queue| LayerNormArgs {
+        weight,
+        bias,
+        out: out.view(),
+        ..norm_arguments(cuda, rows(queue, input), count)
     });
 }
 
 pub fn layer_norm_scale(cuda: &Cuda, input: &Rows<'_, Matrix>, scale: &Matrix) {
     let count = input.refs.len();
-    cuda.record_rows(count, |queue| {
-        Launch::rows(Kernel::LayerNormScale, count)
-            .own_and_trace(queue, input)
-            .integer(count)
-            .integer(cuda.config.width)
-            .float(cuda.config.layer_norm_epsilon)
-            .view(scale.view())
+    cuda.record_rows(Kernel::LayerNormScale, count, |queue| LayerNormArgs {
+        scale: scale.view(),
+        ..norm_arguments(cuda, rows(queue, input), count)
     });
 }
 
 pub fn layer_norm_normalize(cuda: &Cuda, input: &Rows<'_, Matrix>, scale: &Matrix, out: &Matrix) {
     let count = input.refs.len();
-    cuda.record_rows(count, |queue| {
-        Launch::rows(Kernel::LayerNormNormalize, count)
-            .own_and_trace(queue, input)
-            .view(scale.view())
-            .integer(count)
-            .integer(out.width)
-            .view(out.view())
+    cuda.record_rows(Kernel::LayerNormNormalize, count, |queue| LayerNormArgs {
+        scale: scale.view(),
+        out: out.view(),
+        ..norm_arguments(cuda, rows(queue, input), count)
     });
 }
 
-pub fn layer_norm_affine(cuda: &Cuda, norm: Norm, normalized: &Matrix, rows: usize, out: &Matrix) {
+pub fn layer_norm_affine(cuda: &Cuda, norm: Norm, normalized: &Matrix, count: usize, out: &Matrix) {
     let [weight, bias] = cuda.weights.norm(norm);
-    cuda.record_rows(rows, |_| {
-        Launch::rows(Kernel::LayerNormAffine(out.element), rows)
-            .view(normalized.view())
-            .pointer(weight)
-            .pointer(bias)
-            .integer(rows)
-            .integer(out.width)
-            .view(out.view())
-    });
-}
-
-pub fn activate(cuda: &Cuda, pre: &Matrix, rows: &[u32], out: &Matrix) {
-    cuda.record_rows(rows.len(), |queue| {
-        let table = queue.table(rows);
-        Launch::rows(Kernel::Activate(out.element), rows.len())
-            .view(pre.view())
-            .table(table)
-            .integer(rows.len())
-            .integer(out.width)
-            .integer(activation(cuda.config.activation) as usize)
-            .view(out.view())
+    let input = arguments::Rows {
+        own: normalized.view(),
+        ..arguments::Rows::NONE
+    };
+    let kernel = Kernel::LayerNormAffine(out.element);
+    cuda.record_rows(kernel, count, |_| LayerNormArgs {
+        weight,
+        bias,
+        out: out.view(),
+        ..norm_arguments(cuda, input, count)
     });
 }
 
@@ -243,28 +219,23 @@ pub fn overwrite(
         .collect();
     let groups = first.len();
     first.push(sorted.len() as u32);
-    cuda.record_rows(groups, |queue| {
-        let list: Vec<DeviceWrite> = sorted.iter().map(|w| DeviceWrite::from(*w)).collect();
-        let (list, first) = (queue.table(&list), queue.table(&first));
-        let kept = views(queue, kept, matrix.element);
-        let grid = [groups.div_ceil(4) as u32, 1, 1];
-        Launch::new(Kernel::Overwrite(matrix.element), grid, 128, 0)
-            .view(matrix.view())
-            .table(list)
-            .table(first)
-            .integer(groups)
-            .table(kept)
-            .pointer(constants.pointer(matrix.element))
+    if groups == 0 {
+        return;
+    }
+    cuda.record(0, |queue| {
+        let list: Vec<arguments::Write> = sorted.iter().map(|w| (*w).into()).collect();
+        let arguments = OverwriteArgs {
+            matrix: matrix.view(),
+            writes: queue.table(&list),
+            first: queue.table(&first),
+            kept: views(queue, kept, matrix.element),
+            constants: constants.pointer(matrix.element),
+            groups: number(groups),
+        };
+        let grid = [number(groups).div_ceil(OVERWRITE_THREADS / WARP), 1];
+        let kernel = Kernel::Overwrite(matrix.element);
+        Launch::new(kernel, grid, OVERWRITE_THREADS, 0, arguments)
     });
-}
-
-/// A place as kernels count it.
-fn narrow(place: usize) -> u32 {
-    assert!(
-        u32::try_from(place).is_ok(),
-        "row or column {place} is more than a kernel counts to"
-    );
-    place as u32
 }
 
 /// For each pair of stretches, whether they are equal; one launch for each type of numbers.
@@ -285,30 +256,27 @@ pub fn same(cuda: &Cuda, pairs: &[Same<'_, Matrix>]) -> Result<Vec<bool>, Device
             });
             at as u32
         };
-        let list: Vec<DeviceComparison> = which
+        let list: Vec<Comparison> = which
             .iter()
             .map(|i| {
                 let Same { a, b, length } = &pairs[*i];
-                DeviceComparison {
+                Comparison {
                     a_matrix: index(a.matrix),
-                    a_row: narrow(a.row),
-                    a_column: narrow(a.column),
+                    a_row: number(a.row),
+                    a_column: number(a.column),
                     b_matrix: index(b.matrix),
-                    b_row: narrow(b.row),
-                    b_column: narrow(b.column),
-                    length: narrow(*length),
-                    padding: 0,
+                    b_row: number(b.row),
+                    b_column: number(b.column),
+                    length: number(*length),
                 }
             })
             .collect();
         let flags = cuda.with_room(|| cuda.device.allocate(4 * list.len()))?;
-        cuda.record_rows(list.len(), |queue| {
-            let (table, matrices) = (queue.table(&list), queue.table(&seen));
-            Launch::rows(Kernel::Same(element), list.len())
-                .table(table)
-                .table(matrices)
-                .integer(list.len())
-                .pointer(flags.pointer)
+        cuda.record_rows(Kernel::Same(element), list.len(), |queue| SameArgs {
+            pairs: queue.table(&list),
+            matrices: queue.table(&seen),
+            flags: flags.start(),
+            count: number(list.len()),
         });
         cuda.flush()?;
         let mut bytes = vec![0u8; 4 * list.len()];

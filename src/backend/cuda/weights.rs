@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
+use super::arguments::{K_MULTIPLE, Pointer};
 use super::device::{Allocation, Device};
 use super::matrix::Element;
 use crate::backend::{DeviceError, Embedding, Norm, Weight};
 use crate::model::{Checkpoint, Config, Tensor};
 
-const PAD_K: usize = 32;
+const PAD_K: usize = K_MULTIPLE as usize;
 const PAD_N: usize = 128;
 
 /// One linear weight.
@@ -21,11 +22,14 @@ pub struct Transposed {
     pub inputs: usize,
     /// K with its padding: numbers from one output to the next.
     pub stride: usize,
+    element: Element,
 }
 
 impl Transposed {
-    pub fn pointer(&self) -> u64 {
-        self.memory.pointer
+    /// Its row of an output.
+    pub fn row(&self, output: usize) -> Pointer {
+        let row = self.stride * self.element.bytes();
+        self.memory.start().offset(output * row)
     }
 }
 
@@ -104,11 +108,11 @@ impl DeviceWeights {
         })
     }
 
-    /// A linear weight, the output at which it starts there, and the address of the bias there.
-    pub fn linear(&self, weight: Weight) -> (&Transposed, usize, u64) {
+    /// A linear weight, the output at which it starts there, and the bias there.
+    pub fn linear(&self, weight: Weight) -> (&Transposed, usize, Pointer) {
         let third = |layer: usize, i: usize| {
             let (weight, bias) = &self.layers[layer].c_attn;
-            (weight, i * self.width, bias.pointer)
+            (weight, i * self.width, bias.start())
         };
         let (weight, bias) = match weight {
             Weight::Query(layer) => return third(layer, 0),
@@ -118,24 +122,24 @@ impl DeviceWeights {
             Weight::MlpPre(layer) => &self.layers[layer].c_fc,
             Weight::MlpOutput(layer) => &self.layers[layer].mlp_proj,
         };
-        (weight, 0, bias.pointer)
+        (weight, 0, bias.start())
     }
 
-    /// Addresses of a layer norm's weight and bias.
-    pub fn norm(&self, norm: Norm) -> [u64; 2] {
+    /// A layer norm's weight and bias.
+    pub fn norm(&self, norm: Norm) -> [Pointer; 2] {
         let norm = match norm {
             Norm::Ln1(layer) => &self.layers[layer].norms[0],
             Norm::Ln2(layer) => &self.layers[layer].norms[1],
             Norm::LnF => &self.ln_f,
         };
-        [norm[0].pointer, norm[1].pointer]
+        norm.each_ref().map(Allocation::start)
     }
 
-    /// Address of an embedding's rows.
-    pub fn embedding(&self, embedding: Embedding) -> u64 {
+    /// An embedding's rows.
+    pub fn embedding(&self, embedding: Embedding) -> Pointer {
         match embedding {
-            Embedding::Token => self.embeddings[0].pointer,
-            Embedding::Position => self.embeddings[1].pointer,
+            Embedding::Token => self.embeddings[0].start(),
+            Embedding::Position => self.embeddings[1].start(),
         }
     }
 
@@ -194,6 +198,7 @@ impl Upload<'_> {
             memory,
             inputs,
             stride,
+            element: self.element,
         })
     }
 }

@@ -1,14 +1,14 @@
 //! Operations on the CPU, by the wall clock.
 
-use super::Setup;
 use super::print;
 use crate::backend::cpu::{Cpu, Real, limits};
 use crate::bench::operations::cases;
 use crate::bench::{Repeats, median, wall_clock};
+use crate::engine::Engine;
 use crate::error::Error;
 
-pub fn kernels<T: Real>(setup: &Setup, quick: bool) -> Result<(), Error> {
-    let model = &setup.model;
+pub fn kernels<T: Real>(engine: &Engine, quick: bool) -> Result<(), Error> {
+    let model = engine.model();
     let (cpu, config) = (Cpu::<T>::new(model), &model.config);
     let (peak, copy) = (limits::multiply_add_peak::<T>(), limits::copy_bandwidth());
     let out = &mut std::io::stdout().lock();
@@ -34,7 +34,7 @@ pub fn kernels<T: Real>(setup: &Setup, quick: bool) -> Result<(), Error> {
     for case in rows.iter().flat_map(|rows| cases(*rows, 16)) {
         let mut run = case.prepare(&cpu);
         let seconds = median(repeats, || {
-            setup.go_on()?;
+            engine.go_on()?;
             Ok::<_, Error>(wall_clock(&mut run)?)
         })?;
         let (work, moved) = (case.flops(config), case.bytes(config, |_| size_of::<T>()));

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::Setup;
 use super::print;
 use crate::backend::DeviceError;
 use crate::backend::cuda::events::Timer;
@@ -10,6 +9,7 @@ use crate::backend::cuda::limits::{Effort, Limit};
 use crate::backend::cuda::{Cuda, Variant};
 use crate::bench::operations::{Case, Operation, cases};
 use crate::bench::{Repeats, median};
+use crate::engine::Engine;
 use crate::error::Error;
 
 /// Rows of attention's prompts together.
@@ -95,7 +95,7 @@ fn list(cuda: &Cuda, quick: bool) -> Vec<Case> {
     list
 }
 
-pub fn kernels(cuda: &Cuda, setup: &Setup, quick: bool) -> Result<(), Error> {
+pub fn kernels(cuda: &Cuda, engine: &Engine, quick: bool) -> Result<(), Error> {
     let out = &mut std::io::stdout().lock();
     let limits = Limits::measure(cuda, quick)?;
     let tera = |limit| limits.of(limit) / 1e12;
@@ -114,7 +114,7 @@ pub fn kernels(cuda: &Cuda, setup: &Setup, quick: bool) -> Result<(), Error> {
         writeln!(
             out,
             "precision {}; medians of device time, L2 cache {caches}\n",
-            setup.precision.name()
+            engine.precision().name()
         )?;
         writeln!(
             out,
@@ -124,7 +124,7 @@ pub fn kernels(cuda: &Cuda, setup: &Setup, quick: bool) -> Result<(), Error> {
     })?;
     let timer = Arc::new(Timer::new(cuda.device(), !quick)?);
     for case in list(cuda, quick) {
-        setup.go_on()?;
+        engine.go_on()?;
         let line = match time(cuda, &timer, &case, quick) {
             Ok(seconds) => line(cuda, &limits, &case, seconds),
             Err(DeviceError::OutOfMemory { .. }) => {

@@ -8,10 +8,11 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::setup::{Setup, Task};
+use super::setup::Setup;
 use super::{Global, print};
 use crate::backend::{Backend, Precision};
 use crate::bench::{sweep, time_sweep};
+use crate::engine::{Engine, Task};
 use crate::error::Error;
 
 /// Flags of `bench`.
@@ -35,31 +36,31 @@ impl Bench {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         let (setup, quick) = (Setup::new(global)?, self.quick);
         if self.what != Some(What::Sweep) {
-            kernels(&setup, quick)?;
+            kernels(&setup.engine, quick)?;
         }
         if self.what != Some(What::Kernels) {
-            let setup = &setup;
-            setup.on_device(Sweeps { setup, quick })?;
+            let engine = &setup.engine;
+            engine.on_device(Sweeps { engine, quick })?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Operations one by one, where things run.
-fn kernels(setup: &Setup, quick: bool) -> Result<(), Error> {
+fn kernels(engine: &Engine, quick: bool) -> Result<(), Error> {
     #[cfg(feature = "cuda")]
-    if let Some(cuda) = setup.on_gpu()? {
-        return gpu::kernels(cuda, setup, quick);
+    if let Some(cuda) = engine.on_gpu()? {
+        return gpu::kernels(cuda, engine, quick);
     }
-    match setup.precision {
-        Precision::F64 => cpu::kernels::<f64>(setup, quick),
-        _ => cpu::kernels::<f32>(setup, quick),
+    match engine.precision() {
+        Precision::F64 => cpu::kernels::<f64>(engine, quick),
+        _ => cpu::kernels::<f32>(engine, quick),
     }
 }
 
 /// Whole sweeps, by the wall clock.
 struct Sweeps<'a> {
-    setup: &'a Setup,
+    engine: &'a Engine,
     quick: bool,
 }
 
@@ -82,7 +83,7 @@ impl Task for Sweeps<'_> {
                 "executed"
             )
         })?;
-        let limits = self.setup.limits(memory);
+        let limits = self.engine.limits(memory);
         let (lengths, most, enough): (&[_], _, _) = if self.quick {
             (&[5], 50, 0.0)
         } else {

@@ -1,9 +1,10 @@
 //! Each pair's prompts beside each other.
 
 use crate::backend::{Backend, ReadoutSpec};
+use crate::execute::ExecuteError;
 use crate::execute::layout::Place;
-use crate::execute::{ExecuteError, Limits, Outcome};
-use crate::forward::{ActivationCache, Buffers, forward};
+use crate::execute::passes::Passes;
+use crate::forward::ActivationCache;
 use crate::plan::chunk::{Builder, Means};
 use crate::plan::edit::edits;
 use crate::plan::patched_cache::PatchedCache;
@@ -14,13 +15,12 @@ use crate::site::Stage;
 /// KL(base‖source) of every pair, 0 without a source. Both stand in the cache, so this is a chunk of
 /// no runs that is only read out.
 pub fn compare<B: Backend>(
-    backend: &B,
+    passes: &mut Passes<'_, B>,
     cache: &mut ActivationCache<B::Matrix>,
-    buffers: &mut Buffers<B::Matrix>,
-    (pairs, places): (&[PairRuns], &[Place]),
-    limits: &Limits<'_>,
-    outcome: &mut Outcome,
+    pairs: &[PairRuns],
+    places: &[Place],
 ) -> Result<Vec<f64>, ExecuteError> {
+    let backend = passes.backend;
     let config = backend.config();
     let mut kls = vec![0.0; pairs.len()];
     let last_stream = (Stage::BlockInput, config.layers);
@@ -59,8 +59,9 @@ pub fn compare<B: Backend>(
         base: (rows..2 * rows).map(|row| row as u32).collect(),
         ..ReadoutSpec::default()
     };
-    let readouts = forward(backend, &chunk, buffers, cache, &spec, limits.stop)?;
-    outcome.plan.compared += 2 * (2 * rows * config.vocab * config.width) as u64;
+    let readouts = passes.forward(&chunk, cache, &spec)?;
+    let readouts = backend.finish(readouts)?;
+    passes.plan.compared += 2 * (2 * rows * config.vocab * config.width) as u64;
     for ((p, _), readout) in of.into_iter().zip(readouts) {
         kls[p] = readout.kl;
     }

@@ -1,24 +1,29 @@
 //! A group of pairs whose clean activations stand in memory together: its clean runs, then its patched ones.
 //!
-//! What is read and kept of which runs is decided here; `cones.rs` draws the light cones of some, and
-//! `chunks.rs` runs them once enough of them wait. `compare.rs` holds the pairs' own prompts together.
+//! What is read and kept of which runs is decided here. `planner.rs` draws light cones and packs them into
+//! chunks, `executor.rs` runs those and delivers what was read; `compare.rs` holds the pairs' own prompts
+//! together.
 
-mod chunks;
 mod compare;
-mod cones;
+mod executor;
+mod planner;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicU64;
 
-use self::chunks::Chunks;
 use self::compare::compare;
-use self::cones::Asking;
+use self::executor::Executor;
+use self::planner::{Asking, Planner, Waiting};
+use super::clean::{clean, means};
+use super::collect::Reader;
+use super::layout::{Place, layout, readouts};
+use super::levels::{Step, reads_runs, steps};
+use super::no_op::Kept;
+use super::passes::Passes;
+use super::sink::Delivery;
+use super::{ExecuteError, PairReadouts};
 use crate::backend::{Backend, Readout};
-use crate::execute::clean::{clean, means};
-use crate::execute::collect::Reader;
-use crate::execute::layout::{Place, layout, readouts};
-use crate::execute::levels::{Step, steps};
-use crate::execute::{ExecuteError, Limits, Outcome, PairOutcome};
-use crate::forward::{ActivationCache, Buffers};
+use crate::forward::ActivationCache;
 use crate::patch::{Op, Run};
 use crate::plan::chunk::Means;
 use crate::plan::patched_cache::{self, PatchedCache, RunId};
@@ -26,29 +31,28 @@ use crate::prompt::pair::PairRuns;
 
 /// Pairs whose clean activations are held together.
 pub(super) struct Group<'a, B: Backend> {
-    backend: &'a B,
     pairs: &'a [PairRuns],
     first: usize,
     places: Vec<Place>,
+    clean: Vec<PairReadouts>,
     cache: ActivationCache<B::Matrix>,
     means: Means,
     patched: PatchedCache,
-    known: Known,
+    /// Runs that have been run for others before: what is kept of them is dropped with their readers, and
+    /// they are run again for the next.
+    known: HashSet<RunId>,
 }
 
 impl<'a, B: Backend> Group<'a, B> {
     /// Runs the group's prompts clean.
     pub fn new(
-        backend: &'a B,
         pairs: &'a [PairRuns],
         first: usize,
-        buffers: &mut Buffers<B::Matrix>,
-        limits: &Limits<'_>,
-        outcome: &mut Outcome,
+        passes: &mut Passes<'_, B>,
     ) -> Result<Self, ExecuteError> {
-        let config = backend.config();
-        let means = means(backend, pairs, buffers, limits, &mut outcome.plan.clean)?;
-        let (layout, places) = layout(pairs, first, config);
+        let (backend, limits) = (passes.backend, passes.limits);
+        let means = means(passes, pairs)?;
+        let (layout, places) = layout(pairs, backend.config());
         // a prompt's tokens are wanted by every pair that has it as base or source
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); layout.prompts.len()];
         for (pair, place) in pairs.iter().zip(&places) {
@@ -59,26 +63,12 @@ impl<'a, B: Backend> Group<'a, B> {
             }
         }
         let mut cache = ActivationCache::new(backend, layout);
-        let read = clean(
-            backend,
-            &mut cache,
-            buffers,
-            &ids,
-            limits,
-            &mut outcome.plan.clean,
-        )?;
-
+        let read = clean(passes, &mut cache, &ids)?;
         let compared = match limits.kl {
-            true => compare(
-                backend,
-                &mut cache,
-                buffers,
-                (pairs, &places),
-                limits,
-                outcome,
-            )?,
+            true => compare(passes, &mut cache, pairs, &places)?,
             false => vec![0.0; pairs.len()],
         };
+        let mut clean = Vec::with_capacity(pairs.len());
         for ((pair, place), kl) in pairs.iter().zip(&places).zip(compared) {
             let wanted = |prompt: usize, position: usize| -> Readout {
                 let readout = &read[&(prompt, position)];
@@ -105,23 +95,21 @@ impl<'a, B: Backend> Group<'a, B> {
                 .map(|p| wanted(place.base(), *p))
                 .collect();
             let source = place.source().filter(|_| !base.is_empty());
-            outcome.pairs.push(PairOutcome {
+            clean.push(PairReadouts {
                 source: source.map(|s| Readout {
                     kl,
                     ..wanted(s, source_last)
                 }),
                 base,
-                runs: vec![Vec::new(); pair.runs.len()],
-                collected: Vec::new(),
             });
         }
         Ok(Self {
-            backend,
             pairs,
             first,
             places,
+            clean,
             patched: PatchedCache::new(&cache.layout),
-            known: Known::default(),
+            known: HashSet::new(),
             cache,
             means,
         })
@@ -130,12 +118,11 @@ impl<'a, B: Backend> Group<'a, B> {
     /// Runs the group's patched runs, chunk by chunk.
     pub fn run(
         mut self,
-        buffers: &mut Buffers<B::Matrix>,
-        limits: &Limits<'_>,
-        outcome: &mut Outcome,
+        passes: &mut Passes<'_, B>,
+        delivery: &mut Delivery<'_>,
     ) -> Result<(), ExecuteError> {
         // steps are run for their readers' sake, or because they collect something
-        let wanted = |run: &Run| !run.step || run.patches.iter().any(|p| p.op == Op::Collect);
+        let wanted = |run: &Run| !run.step || collects(run);
         let all: Vec<(usize, usize)> = self
             .pairs
             .iter()
@@ -143,33 +130,52 @@ impl<'a, B: Backend> Group<'a, B> {
             .flat_map(|(p, pair)| (0..pair.runs.len()).map(move |r| (p, r)))
             .filter(|(p, r)| wanted(&self.pairs[*p].runs[*r]))
             .collect();
-        // cones are drawn in parallel, a batch at a time so that they do not pile up
-        const BATCH: usize = 4096;
-        let mut queue = Chunks::of((limits.memory / 2).min(self.backend.chunk_bytes()));
-        for batch in all.chunks(BATCH) {
-            let mut rest = batch;
-            while !rest.is_empty() {
-                let (count, steps) = self.batch(rest, limits)?;
-                let (runs, later) = rest.split_at(count);
-                rest = later;
-                self.steps(&steps, buffers, limits, outcome)?;
-                self.collect(runs, outcome)?;
-                let runs = runs.iter().filter(|(p, r)| !self.pairs[*p].runs[*r].step);
-                let runs: Vec<Asking> = runs.map(|(p, r)| self.asking(*p, *r)).collect();
-                for drawn in self.draw(runs)? {
-                    outcome.plan.count += 1;
-                    outcome.plan.copied += usize::from(drawn.cone.is_unseen());
-                    outcome.plan.runs += drawn.flops;
-                    self.wait(drawn, &mut queue, buffers, limits, outcome)?;
-                }
-                if !steps.is_empty() {
-                    self.flush(&mut queue, buffers, limits, outcome)?;
+        let read = |(p, r): &(usize, usize)| {
+            let run = &self.pairs[*p].runs[*r];
+            reads_runs(&run.patches) || collects(run)
+        };
+        let fits = AtomicU64::new((passes.limits.memory / 2).min(passes.backend.chunk_bytes()));
+        if !all.iter().any(read) {
+            self.stream(&all, &fits, passes, delivery)?;
+        } else {
+            // readers go batch by batch, so that what they read of others fits into memory
+            const BATCH: usize = 4096;
+            for batch in all.chunks(BATCH) {
+                let mut rest = batch;
+                while !rest.is_empty() {
+                    let (count, steps) = self.batch(rest, passes)?;
+                    let (runs, later) = rest.split_at(count);
+                    rest = later;
+                    self.steps(&steps, passes, delivery)?;
+                    self.collect(runs, passes, delivery)?;
+                    let read_out = |(p, r): &&(usize, usize)| !self.pairs[*p].runs[*r].step;
+                    let runs: Vec<(usize, usize)> = runs.iter().filter(read_out).copied().collect();
+                    self.stream(&runs, &fits, passes, delivery)?;
                     self.patched = PatchedCache::new(&self.cache.layout);
                     self.cache.clear_patched();
                 }
             }
         }
-        self.flush(&mut queue, buffers, limits, outcome)
+        let last = self.first + self.pairs.len() - 1;
+        Ok(delivery.pairs(last, self.first, &self.clean)?)
+    }
+
+    /// Runs what is read out and reads none but what is kept by now.
+    fn stream(
+        &mut self,
+        runs: &[(usize, usize)],
+        fits: &AtomicU64,
+        passes: &mut Passes<'_, B>,
+        delivery: &mut Delivery<'_>,
+    ) -> Result<(), ExecuteError> {
+        let layout = self.cache.layout.clone();
+        let kept = Kept {
+            layout: &layout,
+            patched: &self.patched,
+            means: &self.means,
+        };
+        let planner = Planner::new(passes, self.pairs, self.first, &self.places, kept, fits);
+        Executor::new(passes, &mut self.cache, delivery, planner, &self.clean).stream(runs)
     }
 
     /// How many of the runs go together, so that what they read of others fits into memory, and
@@ -177,9 +183,10 @@ impl<'a, B: Backend> Group<'a, B> {
     fn batch(
         &self,
         runs: &[(usize, usize)],
-        limits: &Limits<'_>,
+        passes: &Passes<'_, B>,
     ) -> Result<(usize, Vec<Step>), ExecuteError> {
-        let config = self.backend.config();
+        let (backend, limits) = (passes.backend, passes.limits);
+        let config = backend.config();
         let budget = limits.memory / 4;
         let mut count = runs.len();
         loop {
@@ -187,7 +194,7 @@ impl<'a, B: Backend> Group<'a, B> {
             let values = steps
                 .iter()
                 .map(|s| patched_cache::values(&s.wanted, &self.cache.layout, config));
-            let bytes = (values.sum::<usize>() * self.backend.value_bytes()) as u64;
+            let bytes = (values.sum::<usize>() * backend.value_bytes()) as u64;
             if bytes <= budget {
                 return Ok((count, steps));
             }
@@ -205,64 +212,88 @@ impl<'a, B: Backend> Group<'a, B> {
     fn steps(
         &mut self,
         steps: &[Step],
-        buffers: &mut Buffers<B::Matrix>,
-        limits: &Limits<'_>,
-        outcome: &mut Outcome,
+        passes: &mut Passes<'_, B>,
+        delivery: &mut Delivery<'_>,
     ) -> Result<(), ExecuteError> {
         for level in steps.chunk_by(|a, b| a.level == b.level) {
             self.patched.begin_level();
+            let layout = self.cache.layout.clone();
+            let fits = (passes.limits.memory / 4).min(passes.backend.chunk_bytes());
+            let fits = AtomicU64::new(fits);
+            let kept = Kept {
+                layout: &layout,
+                patched: &self.patched,
+                means: &self.means,
+            };
+            let planner = Planner::new(passes, self.pairs, self.first, &self.places, kept, &fits);
             let asking = level.iter().map(|step| Asking {
                 pair: step.id.pair,
                 run: step.id.run,
                 edits: step.edits.clone(),
                 kept_as: Some((step.id, step.wanted.clone())),
             });
-            let drawn = self.draw(asking.collect())?;
+            let asking: Vec<Asking> = asking.collect();
+            let questions = planner.questions(&asking);
+            let no_op = questions.ask(passes.backend, &self.cache.matrices)?;
+            let drawn = planner.draw(asking, &no_op);
+
             for (step, drawn) in level.iter().zip(&drawn) {
                 let place = &self.places[step.id.pair];
                 let clean = place.rows[&self.pairs[step.id.pair].runs[step.id.run].prompt];
                 self.patched.add(step.id, clean, &drawn.cone.kept);
             }
-            self.cache.extend(self.backend, &self.patched.matrices());
-            let mut queue = Chunks::of((limits.memory / 4).min(self.backend.chunk_bytes()));
-            for drawn in drawn {
-                match self.known.insert(drawn.kept_as) {
-                    true => outcome.plan.runs += drawn.flops,
-                    false => outcome.plan.again += drawn.flops.total(),
-                }
-                // what differs nowhere from the clean run stands in the cache
-                if drawn.cone.kept.values().any(|rows| !rows.is_empty()) {
-                    self.wait(drawn, &mut queue, buffers, limits, outcome)?;
+            self.cache.extend(passes.backend, &self.patched.matrices());
+            for drawn in &drawn {
+                match drawn.kept_as.is_none_or(|id| self.known.insert(id)) {
+                    true => passes.plan.runs += drawn.flops,
+                    false => passes.plan.again += drawn.flops.total(),
                 }
             }
-            self.flush(&mut queue, buffers, limits, outcome)?;
+            let kept = Kept {
+                layout: &layout,
+                patched: &self.patched,
+                means: &self.means,
+            };
+            let planner = Planner::new(passes, self.pairs, self.first, &self.places, kept, &fits);
+            let mut executor =
+                Executor::new(passes, &mut self.cache, delivery, planner, &self.clean);
+            let mut waiting = Waiting::default();
+            for drawn in drawn {
+                // what differs nowhere from the clean run stands in the cache
+                if drawn.cone.kept.values().any(|rows| !rows.is_empty()) {
+                    planner.wait(drawn, &mut waiting, &mut executor)?;
+                }
+            }
+            planner.flush(&mut waiting, &mut executor)?;
+            executor.finish()?;
         }
         Ok(())
     }
 
     /// Reads what the runs collect.
-    fn collect(&self, runs: &[(usize, usize)], outcome: &mut Outcome) -> Result<(), ExecuteError> {
+    fn collect(
+        &self,
+        runs: &[(usize, usize)],
+        passes: &Passes<'_, B>,
+        delivery: &mut Delivery<'_>,
+    ) -> Result<(), ExecuteError> {
         let mut reader = Reader {
-            backend: self.backend,
+            backend: passes.backend,
             cache: &self.cache,
             patched: &self.patched,
             known: HashMap::new(),
         };
         for (p, r) in runs {
-            let collected = reader.collect(self.pairs, *p, *r)?;
-            outcome.pairs[self.first + p].collected.extend(collected);
+            for collection in reader.collect(self.pairs, *p, *r)? {
+                let pair = self.first + p;
+                delivery.pairs(pair, self.first, &self.clean)?;
+                delivery.collected(pair, collection)?;
+            }
         }
         Ok(())
     }
 }
 
-/// Runs that have been run for others before: what is kept of them is dropped with their readers, and
-/// they are run again for the next.
-#[derive(Default)]
-struct Known(HashSet<RunId>);
-
-impl Known {
-    fn insert(&mut self, id: Option<RunId>) -> bool {
-        id.is_none_or(|id| self.0.insert(id))
-    }
+fn collects(run: &Run) -> bool {
+    run.patches.iter().any(|p| p.op == Op::Collect)
 }

@@ -15,13 +15,12 @@
 mod receiver;
 
 pub use self::receiver::{Receiver, Receivers, receivers};
-use super::matrix::Axis;
 use super::node::{self, Sender};
-use crate::model::{Checkpoint, Config};
+use crate::model::Config;
 use crate::patch::{Op, Origin, Patch, Prompt, Run};
 use crate::prompt::pair::Pair;
 use crate::prompt::position::Spot;
-use crate::results::rows::raw;
+use crate::results::array::Axis;
 use crate::results::table::Row;
 use crate::site::Component;
 
@@ -51,7 +50,7 @@ pub struct Paths {
 
 /// What one run that is read out stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cell {
+pub struct PathCell {
     /// What is sent.
     pub sender: Sender,
     /// Where, by the index of the spot.
@@ -139,14 +138,14 @@ impl Paths {
         &'a self,
         config: &'a Config,
         spots: usize,
-    ) -> impl Iterator<Item = Cell> + 'a {
+    ) -> impl Iterator<Item = PathCell> + 'a {
         self.senders.iter().flat_map(move |&sender| {
             let index = sender.index(config);
             let reached =
                 move |(_, receivers): &(usize, &Receivers)| index < receivers.upstream(config);
             (0..spots).flat_map(move |spot| {
                 let receivers = self.receivers.iter().enumerate().filter(reached);
-                receivers.map(move |(receivers, _)| Cell {
+                receivers.map(move |(receivers, _)| PathCell {
                     sender,
                     spot,
                     receivers,
@@ -170,20 +169,11 @@ impl Paths {
         axes
     }
 
-    /// Where the value of each of [`Paths::cells`] stands along [`Paths::axes`] of so many labels.
-    pub fn places(&self, config: &Config, spots: usize, labels: usize) -> Vec<Option<usize>> {
-        let place = |cell: Cell| {
-            let sender = self.senders.iter().position(|s| *s == cell.sender)?;
-            Some((sender * self.receivers.len() + cell.receivers) * labels + cell.spot)
-        };
-        self.cells(config, spots).map(place).collect()
-    }
-
     /// The runs of a prompt of so many tokens: those of [`Paths::cells`], then the sender runs that they
     /// read. The senders are the source's at these spots; receivers are patched at positions `at`.
     pub fn runs(&self, config: &Config, length: usize, spots: &[Spot], at: &[usize]) -> Vec<Run> {
-        let cells: Vec<Cell> = self.cells(config, spots.len()).collect();
-        let (mut runs, mut steps): (Vec<Run>, Vec<(Cell, Run)>) = (Vec::new(), Vec::new());
+        let cells: Vec<PathCell> = self.cells(config, spots.len()).collect();
+        let (mut runs, mut steps): (Vec<Run>, Vec<(PathCell, Run)>) = (Vec::new(), Vec::new());
         for cell in &cells {
             let (spot, receivers) = (&spots[cell.spot], &self.receivers[cell.receivers]);
             let name = format!("{}->{}", sent(cell.sender, spot), receivers.name);
@@ -289,33 +279,29 @@ impl Paths {
         patches
     }
 
-    /// Turns the rows of a pair's runs in the result table into rows of what sends, for the receivers are
-    /// in their name.
-    ///
-    /// # Panics
-    ///
-    /// If `spots` are fewer than [`Paths::runs`] was given.
-    pub fn rows(&self, rows: &mut [Row], model: &Checkpoint, pair: &Pair, spots: &[Spot]) {
-        let cells: Vec<Cell> = self.cells(&model.config, spots.len()).collect();
-        for row in rows {
-            let cell = cells[row.run as usize];
-            let (component, layer, head) = site(cell.sender);
-            let one = |positions: &[usize]| match positions {
-                [only] => Some(*only),
-                _ => None,
-            };
-            let spot = &spots[cell.spot];
-            let position = one(&spot.positions);
-            row.component = Some(component.name().into());
-            row.layer = Some(layer as u32);
-            row.head = head.map(|head| head as u32);
-            row.position = position.map(|p| p as u32);
-            row.token = position.and_then(|p| Some(raw(model, *pair.base.get(p)?)));
-            let there = spot.source_positions.as_ref().unwrap_or(&spot.positions);
-            row.source_position = one(there).map(|p| p as u32);
-            (row.source_layer, row.source_head) = (row.layer, row.head);
-            row.op = Some(Op::Interchange.label());
-        }
+    /// Files a row of one of [`Paths::cells`] under what sends, for the receivers are in its name. `spots` are
+    /// where senders send.
+    pub fn relabel(cell: PathCell, spots: &[Spot], row: &mut Row) {
+        let (component, layer, head) = site(cell.sender);
+        let one = |positions: &[usize]| match positions {
+            [only] => Some(*only as u32),
+            _ => None,
+        };
+        let spot = &spots[cell.spot];
+        row.component = Some(component.name().into());
+        row.layer = Some(layer as u32);
+        row.head = head.map(|head| head as u32);
+        row.position = one(&spot.positions);
+        let there = spot.source_positions.as_ref().unwrap_or(&spot.positions);
+        row.source_position = one(there);
+        (row.source_layer, row.source_head) = (row.layer, row.head);
+        row.op = Some(Op::Interchange.label().into());
+    }
+
+    /// Where the value of one of [`Paths::cells`] stands along [`Paths::axes`] of so many labels.
+    pub fn place(&self, cell: PathCell, labels: usize) -> Option<usize> {
+        let sender = self.senders.iter().position(|s| *s == cell.sender)?;
+        Some((sender * self.receivers.len() + cell.receivers) * labels + cell.spot)
     }
 }
 

@@ -5,9 +5,9 @@
 // out = in · factor, row by row. launch: a block a row
 extern "C" __global__ void __launch_bounds__(256) scale_rows(View<const float> in, float factor,
                                                              uint32_t columns, View<float> out) {
-  for (uint32_t i = threadIdx.x; i < columns; i += blockDim.x) {
-    *out.at(blockIdx.x, i) = *in.at(blockIdx.x, i) * factor;
-  }
+  RowOf<const float> from(in, blockIdx.x);
+  RowOf<float> to(out, blockIdx.x);
+  for (uint32_t i = threadIdx.x; i < columns; i += blockDim.x) *to.at(i) = *from.at(i) * factor;
 }
 
 extern "C" __global__ void copy_words(const float *in, float *out) {

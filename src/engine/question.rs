@@ -1,0 +1,456 @@
+//! A question and its answer: runs on a device, and what passes from them to whatever gathers it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::pairs::{Places, axis};
+use super::{Engine, Reads, Task};
+use crate::ask::grid::Grid;
+use crate::ask::preset::{GridIndex, Preset, PresetAxis};
+use crate::backend::{Backend, Readout};
+use crate::error::Error;
+use crate::execute::{PairReadouts, Plan, Sink, execute};
+use crate::graph::edge::{Edge, EdgeAxes};
+use crate::graph::extent::Extent;
+use crate::graph::patching;
+use crate::graph::path::{PathCell, Paths};
+use crate::prompt::pair::PairRuns;
+use crate::prompt::position::Spot;
+use crate::report::Patched;
+use crate::results::array::{Array, Arrays, Axis, OverTargets, Place, Values};
+use crate::results::averages::Over;
+use crate::results::metric::{self, Metric, Quantity};
+use crate::results::rows::{Gather, Relabel, RowSink};
+use crate::results::table::{Row, Table};
+use crate::tracing::runs::Tracing;
+
+/// Pairs with their runs, and what their rows say.
+pub struct Question<'e> {
+    engine: &'e Engine,
+    /// The pairs; edges are made into runs a few at a time.
+    pub pairs: Vec<PairRuns>,
+    /// What stands behind the runs.
+    pub form: Form,
+    /// A column each, unless every result has it.
+    pub metrics: Vec<Metric>,
+}
+
+/// What stands behind runs, from which follows what their rows are filed under.
+pub enum Form {
+    /// Nothing: a row is filed under what its run patches.
+    Runs,
+    /// A preset over some layers and heads.
+    Preset {
+        /// Which.
+        preset: Preset,
+        /// Layers and heads.
+        grid: Box<Grid>,
+        /// Where the runs of each pair stand in its array.
+        places: Vec<Places>,
+        /// Names of the positions of each pair.
+        labels: Vec<Vec<String>>,
+    },
+    /// Edges, whole or position by position.
+    Edges {
+        /// Each by itself.
+        edges: Vec<Edge>,
+        /// At every position, or at one after the other.
+        extent: Extent,
+    },
+    /// Paths.
+    Paths {
+        /// Which.
+        paths: Paths,
+        /// Where each pair's senders send.
+        spots: Vec<Vec<Spot>>,
+    },
+    /// A tracing.
+    Tracing {
+        /// Which.
+        tracing: Tracing,
+        /// Where each prompt's subject stands.
+        subjects: Vec<Vec<usize>>,
+        /// Whether the prompts are those of a data set.
+        of_data: bool,
+    },
+}
+
+/// What was executed, and how long it took.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    /// Exactly what was planned once the clean runs were there.
+    pub plan: Plan,
+    /// By the clock.
+    pub time: Duration,
+}
+
+/// Axes of arrays, and what stands along them.
+pub struct ArrayAxes {
+    shape: Vec<usize>,
+    over: OverTargets,
+    edges: Option<EdgeAxes>,
+    /// The axes' names, and what stands along each, as arrays.
+    about: Arrays,
+}
+
+impl ArrayAxes {
+    /// Arrays along these axes alone.
+    fn of(axes: Vec<Axis>, edges: Option<EdgeAxes>) -> Self {
+        let names = axes.iter().map(|axis| axis.name.to_owned()).collect();
+        let shape = axes.iter().map(Axis::length).collect();
+        let mut about: Arrays = vec![("axes".into(), Array::Texts(names))];
+        about.extend(axes.into_iter().map(Axis::coordinates));
+        Self {
+            shape,
+            over: OverTargets::Apart,
+            edges,
+            about,
+        }
+    }
+
+    /// The axes' names, and what stands along each.
+    pub fn about(self) -> Arrays {
+        self.about
+    }
+}
+
+impl<'e> Question<'e> {
+    pub(super) fn new(engine: &'e Engine, pairs: Vec<PairRuns>, form: Form) -> Self {
+        Self {
+            engine,
+            pairs,
+            form,
+            metrics: Vec::new(),
+        }
+    }
+
+    /// Adds a column for each metric.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Metric`] where a pair lacks what one of them needs.
+    pub fn metrics(mut self, metrics: &[Metric]) -> Result<Self, Error> {
+        self.metrics.extend(metrics);
+        metric::check(&self.metrics, &self.pairs)?;
+        Ok(self)
+    }
+
+    /// The metrics that are no columns anyway, by their names.
+    pub fn columns(&self) -> Vec<String> {
+        let others = self.metrics.iter().filter(|m| !m.is_column());
+        others.map(Metric::to_string).collect()
+    }
+
+    /// What arrays hold where no metric is named: logit_diff if all pairs have wrong answers, else
+    /// the targets' probability.
+    pub fn default_metric(&mut self) {
+        if self.metrics.is_empty() {
+            let differ = self.pairs.iter().all(|p| !p.pair.wrong.is_empty());
+            self.metrics.push(Metric::plain(match differ {
+                true => Quantity::LogitDiff,
+                false => Quantity::Prob,
+            }));
+        }
+    }
+
+    /// What a row patches.
+    pub fn patched(&self) -> Patched {
+        match &self.form {
+            Form::Runs | Form::Preset { .. } => Patched::Site,
+            Form::Edges { extent, .. } => match extent {
+                Extent::Whole => Patched::Edge,
+                Extent::PerPosition => Patched::EdgeAt,
+            },
+            Form::Paths { .. } => Patched::Path,
+            Form::Tracing { .. } => Patched::Restored,
+        }
+    }
+
+    /// What averages of its rows are taken over.
+    pub fn over(&self) -> Over {
+        match &self.form {
+            Form::Tracing { of_data: true, .. } => Over::Prompts,
+            Form::Tracing { .. } => Over::Samples,
+            Form::Edges { .. } => Over::Pairs,
+            _ => Over::pairs(&self.pairs),
+        }
+    }
+
+    /// How many runs are read out.
+    pub fn count(&self) -> usize {
+        let of_pair = |PairRuns { pair, runs }: &PairRuns| match &self.form {
+            Form::Edges { edges, extent } => edges.len() * extent.positions(pair.base.len()).len(),
+            _ => runs.iter().filter(|run| !run.step).count(),
+        };
+        self.pairs.iter().map(of_pair).sum()
+    }
+
+    /// What its rows are filed under.
+    fn relabel(&self) -> Box<Relabel<'_>> {
+        let (config, pairs) = (&self.engine.model.config, &self.pairs);
+        let length = |pair: usize| pairs[pair].pair.base.len();
+        match &self.form {
+            Form::Runs | Form::Preset { .. } => Box::new(|_, _, _| ()),
+            Form::Edges { edges, extent } => Box::new(move |pair, run, row| {
+                let edge = extent.edge(edges, length(pair), run);
+                patching::relabel(edge, config, row);
+            }),
+            Form::Paths { paths, spots } => {
+                let cells = self.paths(paths, spots);
+                Box::new(move |pair, run, row: &mut Row| {
+                    let spots = &spots[pair];
+                    Paths::relabel(cells[&spots.len()][run], spots, row);
+                })
+            }
+            Form::Tracing { tracing, .. } => Box::new(move |pair, run, row| {
+                let cell = tracing.traced(config.layers, length(pair), run);
+                tracing.relabel(cell, row);
+            }),
+        }
+    }
+
+    /// What the runs of pairs stand for, by the number of places at which their senders send.
+    fn paths(&self, paths: &Paths, spots: &[Vec<Spot>]) -> HashMap<usize, Vec<PathCell>> {
+        let config = &self.engine.model.config;
+        let mut cells = HashMap::new();
+        for spots in spots.iter().map(Vec::len) {
+            let make = || paths.cells(config, spots).collect();
+            cells.entry(spots).or_insert_with(make);
+        }
+        cells
+    }
+
+    /// The axes of its arrays; nothing where it has none of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where pairs are patched at places that are no axis.
+    pub fn axes(&self) -> Result<Option<ArrayAxes>, Error> {
+        let config = &self.engine.model.config;
+        Ok(Some(match &self.form {
+            Form::Runs | Form::Tracing { .. } => return Ok(None),
+            Form::Edges { edges, extent } => {
+                let longest = self.pairs.iter().map(|p| p.pair.base.len()).max();
+                let positions = longest.filter(|_| *extent == Extent::PerPosition);
+                let axes = EdgeAxes::new(edges, positions);
+                ArrayAxes::of(axes.axes(), Some(axes))
+            }
+            Form::Paths { paths, spots } => {
+                let labels = |spots: &Vec<Spot>| spots.iter().map(Spot::label).collect();
+                let labels: Vec<Vec<String>> = spots.iter().map(labels).collect();
+                ArrayAxes::of(paths.axes(&axis(&labels)?), None)
+            }
+            Form::Preset {
+                preset,
+                grid,
+                places,
+                labels,
+            } => {
+                let mut shape = vec![0; preset.axes.len()];
+                for place in places.iter().flat_map(|places| places.iter()) {
+                    for (length, at) in shape.iter_mut().zip(place) {
+                        *length = (*length).max(at + 1);
+                    }
+                }
+                let names = preset.axes.iter().map(|axis| axis.name().to_owned());
+                let components = preset.components.iter().map(|c| c.name().to_owned());
+                let heads = match preset.axes.contains(&PresetAxis::Head) {
+                    true => grid.heads.of(config.heads, "head")?,
+                    false => Vec::new(),
+                };
+                let positions = match preset.is_of_all_positions() {
+                    true => Vec::new(),
+                    false => axis(labels)?,
+                };
+                let layers = grid.layers.of(config.layers, "layer")?;
+                let about = [
+                    ("axes", Array::Texts(names.collect())),
+                    ("component", Array::Texts(components.collect())),
+                    ("layer", Array::indices(layers)),
+                    ("head", Array::indices(heads)),
+                    ("position", Array::Texts(positions)),
+                ];
+                ArrayAxes {
+                    shape,
+                    over: OverTargets::Together,
+                    edges: None,
+                    about: about.map(|(name, array)| (name.to_owned(), array)).into(),
+                }
+            }
+        }))
+    }
+
+    /// Values of its metrics along axes, which are filled as runs pass and will be written to `path`.
+    pub fn values<'a>(&'a self, axes: &'a ArrayAxes, path: &'a Path) -> Values<'a> {
+        let (shape, pairs) = (&axes.shape, &self.pairs);
+        let place: Box<Place<'a>> = match &self.form {
+            Form::Runs | Form::Tracing { .. } => Box::new(|_, _| None),
+            Form::Edges { edges, extent } => Box::new(move |pair, run| {
+                let edge = extent.edge(edges, pairs[pair].pair.base.len(), run);
+                Some((axes.edges.as_ref()?.place(edge)?, 0))
+            }),
+            Form::Paths { paths, spots } => {
+                let cells = self.paths(paths, spots);
+                let labels = shape.get(2).copied().unwrap_or(1);
+                Box::new(move |pair, run| {
+                    let cell = cells[&spots[pair].len()][run];
+                    Some((paths.place(cell, labels)?, 0))
+                })
+            }
+            Form::Preset { preset, places, .. } => Box::new(move |pair, run| {
+                let place: &GridIndex = places[pair].get(run)?;
+                let at = place.iter().zip(shape).fold(0, |i, (at, n)| i * n + at);
+                // the last of a query's keys comes last, and what it leaves is masked: nothing can be
+                // patched there
+                let masked = match (preset.axes.last(), place.last(), shape.last()) {
+                    (Some(PresetAxis::Source), Some(key), Some(keys)) => pairs[pair]
+                        .pair
+                        .base
+                        .len()
+                        .min(*keys)
+                        .saturating_sub(key + 1),
+                    _ => 0,
+                };
+                Some((at, masked))
+            }),
+        };
+        Values::new(shape.clone(), &self.metrics, pairs, axes.over, path, place)
+    }
+
+    /// Runs it. Rows pass to each that gathers, and are kept by nobody else; `done` is told how many runs were
+    /// read out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Execute`] and [`Error::EdgePatching`]: pairs that do not fit the model, a budget too small, or
+    /// an interruption; [`Error::File`] of a file that did not take its results.
+    pub fn answer(
+        &self,
+        gather: &mut [&mut dyn Gather],
+        done: &dyn Fn(u64),
+    ) -> Result<Answer, Error> {
+        self.engine.on_device(Answering {
+            question: self,
+            gather,
+            done,
+        })
+    }
+
+    /// Runs it, and keeps all rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Question::answer`].
+    pub fn table(&self) -> Result<Table, Error> {
+        let mut table = Table {
+            metrics: self.columns(),
+            provenance: self.engine.provenance(&self.pairs, false),
+            ..Table::default()
+        };
+        self.answer(&mut [&mut table], &|_| ())?;
+        Ok(table)
+    }
+
+    /// Passes the rows that it will have, numbers left out, as far as they are known before anything is
+    /// run; of edges, none.
+    pub(crate) fn preview(&self, gather: &mut dyn Gather) {
+        let relabel = self.relabel();
+        let mut sink = RowSink::new(&self.engine.model, &self.pairs, &[]).relabel(&relabel);
+        sink = sink.to(gather);
+        for (p, PairRuns { pair, runs }) in self.pairs.iter().enumerate() {
+            let nothing = || Readout {
+                logits: vec![0.0; pair.answers().len()],
+                ..Readout::default()
+            };
+            let clean = PairReadouts {
+                base: vec![nothing()],
+                source: None,
+            };
+            let mut flow = sink.pair(p, &clean);
+            for (r, run) in runs.iter().enumerate().filter(|(_, run)| !run.step) {
+                let _: &crate::patch::Run = run;
+                if flow.is_continue() {
+                    flow = sink.run(p, r, vec![nothing()]);
+                }
+            }
+        }
+    }
+}
+
+/// Counts runs that pass.
+struct Count<'a>(&'a dyn Fn(u64));
+
+impl Gather for Count<'_> {
+    fn run(
+        &mut self,
+        _: &crate::results::rows::RunResult<'_>,
+    ) -> Result<(), crate::files::error::FileError> {
+        (self.0)(1);
+        Ok(())
+    }
+}
+
+struct Answering<'a, 'g> {
+    question: &'a Question<'a>,
+    gather: &'a mut [&'g mut dyn Gather],
+    done: &'a dyn Fn(u64),
+}
+
+impl Task for Answering<'_, '_> {
+    type Output = Answer;
+
+    fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<Answer, Error> {
+        let Self {
+            question,
+            gather,
+            done,
+        } = self;
+        let Question {
+            engine,
+            pairs,
+            metrics,
+            form,
+        } = question;
+        let reads = Reads {
+            top: SHOWN,
+            metrics,
+        };
+        let limits = reads.limits(engine.limits(memory));
+        let relabel = question.relabel();
+        let (start, mut plan) = (Instant::now(), Plan::default());
+        let mut part = |first: (usize, usize), pairs: &[PairRuns]| -> Result<(), Error> {
+            let mut count = Count(done);
+            let mut sink = RowSink::new(&engine.model, pairs, metrics)
+                .relabel(&relabel)
+                .from(first.0, first.1);
+            for gather in gather.iter_mut() {
+                sink = sink.to(&mut **gather);
+            }
+            sink = sink.to(&mut count);
+            let executed = execute(backend, pairs, &limits, &mut sink);
+            // what broke the work off is said rather than that it was
+            sink.finish()?;
+            plan += executed?;
+            Ok(())
+        };
+        match form {
+            Form::Edges { edges, extent } => {
+                for (p, PairRuns { pair, .. }) in pairs.iter().enumerate() {
+                    let edges = (&**edges, *extent);
+                    let mut each =
+                        |first, runs: &PairRuns| part((p, first), std::slice::from_ref(runs));
+                    patching::each_part(backend, &engine.model, pair, edges, &limits, &mut each)?;
+                }
+            }
+            _ => part((0, 0), pairs)?,
+        }
+        Ok(Answer {
+            plan,
+            time: start.elapsed(),
+        })
+    }
+}
+
+/// How many of the most probable tokens are read of clean prompts.
+const SHOWN: usize = 10;

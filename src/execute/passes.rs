@@ -1,0 +1,48 @@
+//! Forward passes one after the other, and what they share.
+
+use super::{ExecuteError, Limits, Plan};
+use crate::backend::{Backend, ReadoutSpec};
+use crate::forward::{ActivationCache, Buffers, forward};
+use crate::plan::tables::Chunk;
+
+/// The device, what may be taken of it, and what has been done on it.
+pub(super) struct Passes<'a, B: Backend> {
+    pub backend: &'a B,
+    pub limits: &'a Limits<'a>,
+    pub buffers: Buffers<B::Matrix>,
+    pub plan: Plan,
+}
+
+impl<'a, B: Backend> Passes<'a, B> {
+    pub fn new(backend: &'a B, limits: &'a Limits<'a>) -> Self {
+        Self {
+            backend,
+            limits,
+            buffers: Buffers::new(backend),
+            plan: Plan::default(),
+        }
+    }
+
+    /// Lets go of the buffers, which have grown to what the device has no room for.
+    pub fn shrink(&mut self) {
+        self.buffers = Buffers::new(self.backend);
+    }
+
+    /// Runs a chunk; [`Backend::finish`] waits for what is read of it.
+    pub fn forward(
+        &mut self,
+        chunk: &Chunk,
+        cache: &mut ActivationCache<B::Matrix>,
+        spec: &ReadoutSpec,
+    ) -> Result<B::Readouts, ExecuteError> {
+        let (backend, buffers) = (self.backend, &mut self.buffers);
+        Ok(forward(
+            backend,
+            chunk,
+            buffers,
+            cache,
+            spec,
+            self.limits.stop,
+        )?)
+    }
+}

@@ -1,0 +1,404 @@
+//! Tables in files, row by row as they come, and how they were made.
+//!
+//! Parquet has room for a result's provenance in its own metadata; CSV and JSONL have none, so it stands
+//! beside them as `F.meta.json`, which also lists the columns. A result that was moved without it is still a
+//! result.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+#[cfg(feature = "parquet")]
+use super::parquet;
+use super::{ReportError, csv, ending, jsonl};
+use crate::files::error::FileError;
+use crate::files::whole::WholeFile;
+use crate::results::averages::Averages;
+use crate::results::columns::{self, Cell, Column};
+use crate::results::rows::{Gather, RunResult};
+use crate::results::table::{Provenance, Table};
+
+/// A format of result tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableFormat {
+    /// Comma-separated values.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+    /// Apache Parquet (feature `parquet`).
+    #[cfg(feature = "parquet")]
+    Parquet,
+}
+
+impl TableFormat {
+    /// The format that the ending of `path` names.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError::UnknownFormat`] for an ending of none; [`ReportError::LeftOut`] for Parquet in a build
+    /// without it.
+    pub fn of(path: &Path) -> Result<Self, ReportError> {
+        match ending(path).as_str() {
+            "csv" => Ok(Self::Csv),
+            "jsonl" => Ok(Self::Jsonl),
+            #[cfg(feature = "parquet")]
+            "parquet" => Ok(Self::Parquet),
+            #[cfg(not(feature = "parquet"))]
+            "parquet" => Err(ReportError::LeftOut {
+                path: path.to_owned(),
+                format: "Parquet",
+                instead: ".csv or .jsonl",
+            }),
+            _ => Err(ReportError::UnknownFormat {
+                path: path.to_owned(),
+                what: "results",
+                endings: ".csv, .jsonl or .parquet",
+            }),
+        }
+    }
+
+    /// Writes a whole table to `out`. Of the three, only Parquet includes the provenance.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`; of the kind [`io::ErrorKind::Other`] for a table whose rows and metric names do
+    /// not fit together.
+    pub fn write(self, table: &Table, out: &mut (dyn Write + Send)) -> io::Result<()> {
+        check(table).map_err(io::Error::other)?;
+        let mut rows = Rows::new(self, &columns::columns(&table.metrics), out)?;
+        for row in &table.rows {
+            rows.row(columns::cells(row))?;
+        }
+        rows.finish(&table.provenance)?;
+        Ok(())
+    }
+
+    /// Where the provenance of a result file at `path` stands, if it is not in the file itself.
+    fn sidecar(self, path: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Csv | Self::Jsonl => Some(meta_path(path)),
+            #[cfg(feature = "parquet")]
+            Self::Parquet => None,
+        }
+    }
+}
+
+/// Rows in the making, in one of the formats.
+enum Rows<W: Write + Send> {
+    Csv(Box<csv::Lines<W>>),
+    Jsonl(jsonl::Objects<W>),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<parquet::RowGroups<W>>),
+}
+
+impl<W: Write + Send> Rows<W> {
+    fn new(format: TableFormat, columns: &[Column], out: W) -> io::Result<Self> {
+        Ok(match format {
+            TableFormat::Csv => Self::Csv(Box::new(csv::Lines::new(columns, out)?)),
+            TableFormat::Jsonl => Self::Jsonl(jsonl::Objects::new(columns, out)?),
+            #[cfg(feature = "parquet")]
+            TableFormat::Parquet => Self::Parquet(parquet::RowGroups::new(columns, out).into()),
+        })
+    }
+
+    fn row<'a>(&mut self, cells: impl Iterator<Item = Cell<'a>>) -> io::Result<()> {
+        match self {
+            Self::Csv(lines) => lines.row(cells),
+            Self::Jsonl(objects) => objects.row(cells),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(groups) => groups.row(cells),
+        }
+    }
+
+    // only Parquet has room for the provenance
+    #[cfg_attr(not(feature = "parquet"), expect(unused_variables))]
+    fn finish(self, provenance: &Provenance) -> io::Result<W> {
+        match self {
+            Self::Csv(lines) => lines.finish(),
+            Self::Jsonl(objects) => objects.finish(),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(groups) => groups.finish(provenance),
+        }
+    }
+}
+
+/// A table's file, written as rows come; it appears whole, with its provenance, or not at all.
+pub struct TableWriter {
+    path: PathBuf,
+    rows: Rows<WholeFile>,
+    sidecar: Option<(WholeFile, Vec<Column>)>,
+}
+
+impl TableWriter {
+    /// Starts a table with columns for these metrics at `path`, in the format of its ending.
+    ///
+    /// # Errors
+    ///
+    /// As [`TableFormat::of`] and [`WholeFile::create`], of the file or of the one beside it;
+    /// [`ReportError::Inconsistent`] for metrics that would make the file ambiguous.
+    pub fn create(path: &Path, metrics: &[String]) -> Result<Self, ReportError> {
+        columns::check_metrics(metrics).map_err(ReportError::Inconsistent)?;
+        let columns = columns::columns(metrics);
+        let mut writer = Self::of(path, &columns)?;
+        if let Some(meta) = TableFormat::of(path)?.sidecar(path) {
+            writer.sidecar = Some((WholeFile::create(&meta)?, columns));
+        }
+        Ok(writer)
+    }
+
+    /// A table of these columns; nothing stands beside it.
+    fn of(path: &Path, columns: &[Column]) -> Result<Self, ReportError> {
+        let (format, file) = (TableFormat::of(path)?, WholeFile::create(path)?);
+        let rows = Rows::new(format, columns, file).map_err(FileError::write_to(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            rows,
+            sidecar: None,
+        })
+    }
+
+    /// Adds a row by its cells, one a column.
+    fn cells<'a>(&mut self, cells: impl Iterator<Item = Cell<'a>>) -> Result<(), FileError> {
+        let written = self.rows.row(cells);
+        written.map_err(|error| FileError::write_to(&self.path)(error))
+    }
+
+    /// Puts every row on disk, and gives the file its name.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Write`] where the disk does not take it.
+    pub fn finish(self, provenance: &Provenance) -> Result<(), FileError> {
+        let file = self.rows.finish(provenance);
+        let file = file.map_err(FileError::write_to(&self.path))?;
+        let Some((mut sidecar, columns)) = self.sidecar else {
+            return file.finish();
+        };
+        let names = columns.into_iter().map(|column| column.name.into_owned());
+        let meta = Meta {
+            provenance: provenance.clone(),
+            columns: Some(names.collect()),
+        };
+        let write = |mut json: Vec<u8>| {
+            json.push(b'\n');
+            sidecar.write_all(&json)
+        };
+        let json = serde_json::to_vec_pretty(&meta).map_err(io::Error::from);
+        json.and_then(write)
+            .map_err(FileError::write_to(sidecar.path()))?;
+        // Both are on disk before either has its name.
+        let (file, sidecar) = (file.sync()?, sidecar.sync()?);
+        file.rename()?;
+        sidecar.rename()
+    }
+}
+
+impl Gather for TableWriter {
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        let mut rows = result.rows.iter();
+        rows.try_for_each(|row| self.cells(columns::cells(row)))
+    }
+}
+
+/// Rows as CSV on a stream such as standard output, without the provenance.
+pub struct CsvStream<W: Write>(csv::Lines<W>);
+
+impl<W: Write> CsvStream<W> {
+    /// Begins with the columns' names.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Write`] where `out` does not take them.
+    pub fn new(metrics: &[String], out: W) -> Result<Self, FileError> {
+        let lines = csv::Lines::new(&columns::columns(metrics), out);
+        lines.map(Self).map_err(to_stream)
+    }
+
+    /// Hands on what still waits.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Write`].
+    pub fn finish(self) -> Result<(), FileError> {
+        self.0.finish().map(drop).map_err(to_stream)
+    }
+}
+
+impl<W: Write> Gather for CsvStream<W> {
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        let mut rows = result.rows.iter();
+        rows.try_for_each(|row| self.0.row(columns::cells(row)))
+            .map_err(to_stream)
+    }
+}
+
+fn to_stream(source: io::Error) -> FileError {
+    FileError::Write {
+        to: "standard output".to_owned(),
+        source,
+    }
+}
+
+/// Writes a table to `path` in the format of its ending, its provenance with it: inside a Parquet
+/// file, in [`meta_path`] beside the others.
+///
+/// # Errors
+///
+/// As [`TableWriter::create`] and [`TableWriter::finish`]; [`ReportError::Inconsistent`] for a table whose rows
+/// and metric names do not fit together.
+pub fn write(table: &Table, path: &Path) -> Result<(), ReportError> {
+    TableFormat::of(path)?;
+    check(table)?;
+    let mut writer = TableWriter::create(path, &table.metrics)?;
+    for row in &table.rows {
+        writer.cells(columns::cells(row))?;
+    }
+    Ok(writer.finish(&table.provenance)?)
+}
+
+/// Checks that [`TableWriter`] could write to `path`, as far as that can be known: for the start of a
+/// long computation.
+///
+/// # Errors
+///
+/// As [`TableWriter::create`].
+pub fn check_writable(path: &Path) -> Result<(), ReportError> {
+    let format = TableFormat::of(path)?;
+    WholeFile::create(path)?;
+    if let Some(meta) = format.sidecar(path) {
+        WholeFile::create(&meta)?;
+    }
+    Ok(())
+}
+
+/// Writes a table's rows as CSV to a stream such as standard output, without the provenance.
+///
+/// # Errors
+///
+/// [`ReportError::Inconsistent`] for a table whose rows and metric names do not fit together;
+/// [`FileError::Write`] where `out` does not take it.
+pub fn write_csv(table: &Table, out: impl Write) -> Result<(), ReportError> {
+    check(table)?;
+    let mut stream = CsvStream::new(&table.metrics, out)?;
+    for row in &table.rows {
+        stream.0.row(columns::cells(row)).map_err(to_stream)?;
+    }
+    Ok(stream.finish()?)
+}
+
+/// Reads a result file that [`write()`] made. It is strict: what does not fit is an error that names
+/// the file, the place and the column, never a guess.
+///
+/// # Errors
+///
+/// As [`TableFormat::of`]; [`FileError::Read`] for a file, or its provenance beside it, that cannot be read;
+/// [`ReportError::Malformed`] and [`ReportError::Field`] for what stands in it.
+pub fn read(path: &Path) -> Result<Table, ReportError> {
+    let format = TableFormat::of(path)?;
+    let bytes = fs::read(path).map_err(FileError::read_of(path))?;
+    let (mut table, meta) = match format {
+        TableFormat::Csv => (csv::read(path, bytes.as_slice())?, Meta::beside(path)?),
+        TableFormat::Jsonl => {
+            let meta = Meta::beside(path)?;
+            let named = meta.as_ref().and_then(|meta| meta.columns.as_deref());
+            (jsonl::read(path, bytes.as_slice(), named)?, meta)
+        }
+        #[cfg(feature = "parquet")]
+        TableFormat::Parquet => (parquet::read(path, bytes)?, None),
+    };
+    if let Some(meta) = meta {
+        table.provenance = meta.provenance;
+    }
+    Ok(table)
+}
+
+/// Refuses a table whose rows and metric names do not fit together.
+fn check(table: &Table) -> Result<(), ReportError> {
+    columns::check_metrics(&table.metrics).map_err(ReportError::Inconsistent)?;
+    let metrics = table.metrics.len();
+    let mut rows = table.rows.iter().enumerate();
+    match rows.find(|(_, row)| row.metrics.len() != metrics) {
+        Some((index, row)) => Err(ReportError::Inconsistent(format!(
+            "row {index} has {} metric values for {metrics} metrics",
+            row.metrics.len(),
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What `F.meta.json` holds.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Meta {
+    #[serde(flatten)]
+    provenance: Provenance,
+    /// Column names in file order; a JSONL file without rows has them nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    columns: Option<Vec<String>>,
+}
+
+impl Meta {
+    /// Reads what stands beside `path`, if something does.
+    fn beside(path: &Path) -> Result<Option<Self>, ReportError> {
+        let meta = meta_path(path);
+        let bytes = match fs::read(&meta) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(FileError::Read { path: meta, source }.into()),
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            ReportError::malformed(
+                &meta,
+                format!("not the provenance of a result: {error}; remove it to go without"),
+            )
+        })
+    }
+}
+
+/// Where the provenance of the result file `path` stands: `results.csv.meta.json`.
+#[must_use]
+pub fn meta_path(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".meta.json");
+    name.into()
+}
+
+/// Where the averages of the result file `path` stand: `results.summary.csv`.
+#[must_use]
+pub fn summary_path(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path.file_stem().unwrap_or_default());
+    name.push(".summary");
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
+/// Checks that [`write_summary`] could write beside `path`.
+///
+/// # Errors
+///
+/// [`ReportError`], as [`check_writable`].
+pub fn check_summary(path: &Path) -> Result<(), ReportError> {
+    TableFormat::of(path)?;
+    WholeFile::create(&summary_path(path))?;
+    Ok(())
+}
+
+/// Writes averages beside the result file `path`, in its format.
+///
+/// # Errors
+///
+/// [`ReportError`] of the file.
+pub fn write_summary(
+    averages: &Averages,
+    provenance: &Provenance,
+    path: &Path,
+) -> Result<(), ReportError> {
+    let mut writer = TableWriter::of(&summary_path(path), &averages.columns())?;
+    for average in averages.rows() {
+        writer.cells(average.cells())?;
+    }
+    Ok(writer.finish(provenance)?)
+}

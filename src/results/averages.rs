@@ -1,0 +1,312 @@
+//! Averages over pairs: one row for each place that is patched, over all pairs that have it.
+//!
+//! Where all pairs have the same runs, as in an experiment, a place is a run. Else runs of different
+//! pairs belong together if they patch the same component, layer, head and position (by its name,
+//! where it has one, else by its number) in the same way. Targets are taken in order: the first of
+//! each pair, the second of each. A tracing's averages are over its samples, or over prompts of each of which
+//! the mean is taken first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::files::error::FileError;
+use crate::prompt::pair::PairRuns;
+use crate::results::columns::{Cell, Column, FIXED, Fixed, Kind};
+use crate::results::metric::{Metric, Quantity};
+use crate::results::moments::Moments;
+use crate::results::rows::{Gather, RunResult};
+use crate::results::table::{Row, Text};
+
+/// One place and target.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Average {
+    /// What the rows agree on; `None` where they do not. Numbers of the row mean nothing here.
+    pub row: Row,
+    /// Index of the target within its pair.
+    pub index: u32,
+    /// The target and its id, where all pairs have the same.
+    pub target: Option<(Text, u32)>,
+    /// Over how many pairs.
+    pub pairs: u32,
+    /// Of each metric.
+    pub values: Vec<Moments>,
+}
+
+/// What averages are taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Over {
+    /// Pairs that have the same runs, so that a run is a place.
+    Runs,
+    /// Pairs, whose runs belong together by what they patch.
+    Pairs,
+    /// A tracing's samples of one prompt.
+    Samples,
+    /// A tracing's prompts, of each of which the mean over samples and positions is taken first; positions
+    /// go by what they are to the subject, the runs' names.
+    Prompts,
+}
+
+impl Over {
+    /// Pairs with the same runs, or not.
+    pub fn pairs(pairs: &[PairRuns]) -> Self {
+        let same = |w: &[PairRuns]| Arc::ptr_eq(&w[0].runs, &w[1].runs);
+        match pairs.windows(2).all(same) {
+            true => Self::Runs,
+            false => Self::Pairs,
+        }
+    }
+
+    /// Whether each pair's own mean is taken first.
+    fn is_of_means(self) -> bool {
+        matches!(self, Self::Samples | Self::Prompts)
+    }
+}
+
+/// What rows of different pairs must have in common to be averaged: name, component, numbers, operator,
+/// all patches where these do not say enough, and the target.
+#[derive(PartialEq, Eq, Hash)]
+struct Common {
+    name: Option<Text>,
+    component: Option<Text>,
+    numbers: [Option<u32>; 7],
+    op: Option<Text>,
+    patches: Option<Text>,
+    index: u32,
+}
+
+/// The current pair's own values of an average, by its index.
+pub type OwnMoments = Vec<(usize, Vec<Moments>)>;
+
+/// Averages that grow as runs pass.
+pub struct Averages {
+    over: Over,
+    metrics: Vec<String>,
+    rows: Vec<Average>,
+    known: HashMap<Common, usize>,
+    pair: u32,
+    own: OwnMoments,
+    own_at: HashMap<usize, usize>,
+}
+
+/// Names of what is averaged: prob, logprob and logit, then those of these metrics that are no columns
+/// anyway.
+fn names(metrics: &[Metric]) -> Vec<String> {
+    let fixed = [Quantity::Prob, Quantity::Logprob, Quantity::Logit].map(Metric::plain);
+    let others = metrics.iter().filter(|m| !m.is_column());
+    fixed.iter().chain(others).map(Metric::to_string).collect()
+}
+
+impl Averages {
+    /// Averages of prob, logprob, logit and these metrics.
+    pub fn new(over: Over, metrics: &[Metric]) -> Self {
+        Self {
+            over,
+            metrics: names(metrics),
+            rows: Vec::new(),
+            known: HashMap::new(),
+            pair: 0,
+            own: Vec::new(),
+            own_at: HashMap::new(),
+        }
+    }
+
+    /// Names of the metrics: prob, logprob and logit, then those asked for.
+    pub fn metrics(&self) -> &[String] {
+        &self.metrics
+    }
+
+    /// The averages, in the order in which their places came first.
+    pub fn rows(&self) -> &[Average] {
+        &self.rows
+    }
+
+    /// Ends a pair, of which each average's own moments come back where its mean is taken first.
+    pub fn close(&mut self) -> OwnMoments {
+        self.own_at.clear();
+        let own = std::mem::take(&mut self.own);
+        for (at, moments) in &own {
+            let average = &mut self.rows[*at];
+            match self.over {
+                Over::Prompts => {
+                    let all = average.values.iter_mut().zip(moments);
+                    all.for_each(|(all, one)| all.add(one.mean()));
+                }
+                _ => average.values.clone_from(moments),
+            }
+        }
+        own
+    }
+
+    /// Adds a run's row for the target of this index. A pair's rows come one after the other.
+    pub fn add(&mut self, row: &Row, index: u32) {
+        if row.pair != self.pair {
+            self.close();
+            self.pair = row.pair;
+        }
+        let at = *self
+            .known
+            .entry(self.over.common(row, index))
+            .or_insert_with(|| {
+                let mut row = row.clone();
+                if self.over.is_of_means() {
+                    row.sample = None;
+                }
+                if self.over == Over::Prompts {
+                    (row.position, row.token) = (None, None);
+                }
+                self.rows.push(Average {
+                    index,
+                    target: Some((row.target.clone(), row.target_id)),
+                    values: vec![Moments::default(); self.metrics.len()],
+                    row,
+                    ..Average::default()
+                });
+                self.rows.len() - 1
+            });
+        let average = &mut self.rows[at];
+        let values = if self.over.is_of_means() {
+            let place = *self.own_at.entry(at).or_insert_with(|| {
+                average.pairs += 1;
+                average.agree(row);
+                self.own
+                    .push((at, vec![Moments::default(); self.metrics.len()]));
+                self.own.len() - 1
+            });
+            &mut self.own[place].1
+        } else {
+            average.pairs += 1;
+            average.agree(row);
+            &mut average.values
+        };
+        let found = [row.prob, row.logprob, row.logit];
+        let found = found.iter().chain(&row.metrics);
+        values.iter_mut().zip(found).for_each(|(m, x)| m.add(*x));
+    }
+
+    /// The columns of averages in a file: what the averaged rows agree on, how many pairs, and of each metric
+    /// mean (`m`), standard deviation (`m_sd`), standard error of the mean (`m_se`) and finite values
+    /// (`m_n`).
+    pub fn columns(&self) -> Vec<Column> {
+        let agreed = agreed().map(Fixed::column);
+        let target = ["target", "target_id"].into_iter();
+        let target = target
+            .zip([Kind::Text, Kind::Int])
+            .map(|(name, kind)| Column {
+                nullable: true,
+                ..Column::of(name, kind)
+            });
+        let counted = ["target_index", "pairs"].map(|name| Column::of(name, Kind::Int));
+        let values = self.metrics.iter().flat_map(|name| {
+            [
+                Column::of(name.clone(), Kind::Float),
+                Column::of(format!("{name}_sd"), Kind::Float),
+                Column::of(format!("{name}_se"), Kind::Float),
+                Column::of(format!("{name}_n"), Kind::Int),
+            ]
+        });
+        agreed.chain(target).chain(counted).chain(values).collect()
+    }
+}
+
+/// The columns of a result that say what is patched, which the averaged rows may agree on.
+fn agreed() -> impl Iterator<Item = &'static Fixed> {
+    let is_of_runs = |c: &&Fixed| !["pair", "run"].contains(&c.name);
+    FIXED
+        .iter()
+        .take_while(|c| c.name != "target")
+        .filter(is_of_runs)
+}
+
+impl Gather for Averages {
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        (0..)
+            .zip(result.rows)
+            .for_each(|(index, row)| self.add(row, index));
+        Ok(())
+    }
+}
+
+impl Over {
+    fn common(self, row: &Row, index: u32) -> Common {
+        let mut common = Common {
+            name: row.name.clone(),
+            component: row.component.clone(),
+            numbers: [None; 7],
+            op: None,
+            patches: None,
+            index,
+        };
+        match self {
+            Self::Runs => {
+                return Common {
+                    name: None,
+                    component: None,
+                    numbers: [Some(row.run), None, None, None, None, None, None],
+                    ..common
+                };
+            }
+            Self::Samples => common.numbers[..2].copy_from_slice(&[row.layer, row.position]),
+            Self::Prompts => common.numbers[0] = row.layer,
+            Self::Pairs => {
+                // a named position is another number in each prompt
+                let at = |position: Option<u32>| position.filter(|_| row.name.is_none());
+                common.numbers = [
+                    row.layer,
+                    row.head,
+                    at(row.position),
+                    row.source_layer,
+                    row.source_head,
+                    at(row.source_position),
+                    row.sample,
+                ];
+                common.op.clone_from(&row.op);
+                // what has no name and no single place is told apart by its text
+                let placed = row.position.is_some() && !row.patches.contains("\"keys\"");
+                let said = row.component.is_some() && (placed || row.name.is_some());
+                common.patches = (!said).then(|| row.patches.clone());
+            }
+        }
+        common
+    }
+}
+
+impl Average {
+    fn agree(&mut self, row: &Row) {
+        fn keep<T: PartialEq>(mine: &mut Option<T>, theirs: &Option<T>) {
+            if mine != theirs {
+                *mine = None;
+            }
+        }
+        keep(&mut self.row.position, &row.position);
+        keep(&mut self.row.source_position, &row.source_position);
+        keep(&mut self.row.token, &row.token);
+        if self
+            .target
+            .as_ref()
+            .is_some_and(|(text, id)| (text, *id) != (&row.target, row.target_id))
+        {
+            self.target = None;
+        }
+    }
+
+    /// All cells, in the order of [`Averages::columns`].
+    pub fn cells(&self) -> impl Iterator<Item = Cell<'_>> {
+        let target = self.target.as_ref();
+        let agreed = agreed().map(|column| (column.get)(&self.row));
+        let target = [
+            target.map_or(Cell::Missing, |(text, _)| Cell::Text(text)),
+            target.map_or(Cell::Missing, |(_, id)| Cell::Int(*id)),
+            Cell::Int(self.index),
+            Cell::Int(self.pairs),
+        ];
+        let values = self.values.iter().flat_map(|m| {
+            [
+                Cell::Float(m.mean()),
+                Cell::Float(m.deviation()),
+                Cell::Float(m.error()),
+                Cell::Int(m.count()),
+            ]
+        });
+        agreed.chain(target).chain(values)
+    }
+}

@@ -1,0 +1,287 @@
+//! The columns of a result: one list by which rows are written, read and averaged.
+//!
+//! A format decides how a [`Cell`] is spelt and nothing else, so names, order and nullability
+//! cannot differ between CSV, JSONL and Parquet.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use crate::results::table::{Row, Text};
+
+/// One value of a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cell<'a> {
+    /// A missing value: empty in CSV, null elsewhere.
+    Missing,
+    /// A count, an index or an id.
+    Int(u32),
+    /// Text.
+    Text(&'a str),
+    /// A number.
+    Float(f64),
+}
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Cell::Int`].
+    Int,
+    /// [`Cell::Text`].
+    Text,
+    /// [`Cell::Float`].
+    Float,
+}
+
+impl Kind {
+    /// What a field of this kind should look like, for error messages.
+    pub(crate) fn expected(self) -> &'static str {
+        match self {
+            Self::Int => "a whole number from 0 to 4294967295",
+            Self::Text => "text",
+            Self::Float => "a number",
+        }
+    }
+}
+
+/// A column of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: Cow<'static, str>,
+    /// What it holds.
+    pub kind: Kind,
+    /// Whether a value may be missing.
+    pub nullable: bool,
+}
+
+impl Column {
+    /// A column in which no value is missing.
+    pub fn of(name: impl Into<Cow<'static, str>>, kind: Kind) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            nullable: false,
+        }
+    }
+}
+
+/// What a field of a row is to a file.
+trait Field: Sized {
+    const KIND: Kind;
+    const NULLABLE: bool = false;
+
+    fn cell(&self) -> Cell<'_>;
+
+    /// The field of a cell of the right kind.
+    fn of(cell: Cell<'_>) -> Option<Self>;
+}
+
+impl Field for u32 {
+    const KIND: Kind = Kind::Int;
+
+    fn cell(&self) -> Cell<'_> {
+        Cell::Int(*self)
+    }
+
+    fn of(cell: Cell<'_>) -> Option<Self> {
+        match cell {
+            Cell::Int(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl Field for Text {
+    const KIND: Kind = Kind::Text;
+
+    fn cell(&self) -> Cell<'_> {
+        Cell::Text(self)
+    }
+
+    fn of(cell: Cell<'_>) -> Option<Self> {
+        match cell {
+            Cell::Text(value) => Some(value.into()),
+            _ => None,
+        }
+    }
+}
+
+impl Field for f64 {
+    const KIND: Kind = Kind::Float;
+
+    fn cell(&self) -> Cell<'_> {
+        Cell::Float(*self)
+    }
+
+    fn of(cell: Cell<'_>) -> Option<Self> {
+        match cell {
+            Cell::Float(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    const KIND: Kind = T::KIND;
+    const NULLABLE: bool = true;
+
+    fn cell(&self) -> Cell<'_> {
+        self.as_ref().map_or(Cell::Missing, T::cell)
+    }
+
+    fn of(cell: Cell<'_>) -> Option<Self> {
+        match cell {
+            Cell::Missing => Some(None),
+            cell => T::of(cell).map(Some),
+        }
+    }
+}
+
+/// A column that every result has.
+pub(crate) struct Fixed {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub nullable: bool,
+    pub get: for<'a> fn(&'a Row) -> Cell<'a>,
+    /// Stores a cell of the right kind; any other is a mistake of the caller and is ignored.
+    set: fn(&mut Row, Cell<'_>),
+}
+
+impl Fixed {
+    /// As a column of a file.
+    pub fn column(&self) -> Column {
+        Column {
+            nullable: self.nullable,
+            ..Column::of(self.name, self.kind)
+        }
+    }
+}
+
+macro_rules! fixed {
+    ($($field:ident: $type:ty,)*) => {
+        [$(Fixed {
+            name: stringify!($field),
+            kind: <$type as Field>::KIND,
+            nullable: <$type as Field>::NULLABLE,
+            get: |row| row.$field.cell(),
+            set: |row, cell| {
+                if let Some(value) = Field::of(cell) {
+                    row.$field = value;
+                }
+            },
+        }),*]
+    };
+}
+
+/// The fixed columns, in file order.
+pub(crate) static FIXED: [Fixed; 21] = fixed![
+    pair: u32,
+    run: u32,
+    name: Option<Text>,
+    component: Option<Text>,
+    layer: Option<u32>,
+    head: Option<u32>,
+    position: Option<u32>,
+    token: Option<Text>,
+    op: Option<Text>,
+    source_layer: Option<u32>,
+    source_head: Option<u32>,
+    source_position: Option<u32>,
+    sample: Option<u32>,
+    target: Text,
+    target_id: u32,
+    prob: f64,
+    logprob: f64,
+    logit: f64,
+    base_prob: f64,
+    source_prob: Option<f64>,
+    patches: Text,
+];
+
+/// All columns of a table with these metrics, in file order.
+pub fn columns(metrics: &[String]) -> Vec<Column> {
+    let fixed = FIXED.iter().map(Fixed::column);
+    let metrics = metrics
+        .iter()
+        .map(|name| Column::of(name.clone(), Kind::Float));
+    fixed.chain(metrics).collect()
+}
+
+/// All cells of a row, in file order.
+pub fn cells(row: &Row) -> impl Iterator<Item = Cell<'_>> {
+    let fixed = FIXED.iter().map(move |column| (column.get)(row));
+    fixed.chain(row.metrics.iter().map(|&value| Cell::Float(value)))
+}
+
+/// What the column of this number holds, and whether a value may be missing.
+pub(crate) fn kind(number: usize) -> (Kind, bool) {
+    match FIXED.get(number) {
+        Some(column) => (column.kind, column.nullable),
+        None => (Kind::Float, false),
+    }
+}
+
+/// Stores the cell of the column of this number; metrics come in their order.
+pub(crate) fn set(row: &mut Row, number: usize, cell: Cell<'_>) {
+    match (FIXED.get(number), cell) {
+        (Some(column), cell) => (column.set)(row, cell),
+        (None, Cell::Float(value)) => row.metrics.push(value),
+        (None, _) => {}
+    }
+}
+
+/// Splits a file's header into the fixed columns, which must stand first and in order, and the
+/// metrics after them.
+pub(crate) fn metrics_of_header(header: &[String]) -> Result<Vec<String>, String> {
+    for (index, column) in FIXED.iter().enumerate() {
+        match header.get(index) {
+            Some(found) if found == column.name => {}
+            _ if !header.iter().any(|name| name == column.name) => {
+                let names: Vec<&str> = FIXED.iter().map(|column| column.name).collect();
+                return Err(format!(
+                    "the column {} is missing; a result has {}",
+                    column.name,
+                    names.join(", ")
+                ));
+            }
+            Some(found) => {
+                return Err(format!(
+                    "column {} should be {}, but is {found:?}",
+                    index + 1,
+                    column.name
+                ));
+            }
+            None => return Err(format!("the column {} is missing", column.name)),
+        }
+    }
+    let metrics = header[FIXED.len()..].to_vec();
+    check_metrics(&metrics)?;
+    Ok(metrics)
+}
+
+/// Refuses metric names that would make a file ambiguous.
+pub(crate) fn check_metrics(metrics: &[String]) -> Result<(), String> {
+    let mut seen: HashSet<&str> = FIXED.iter().map(|column| column.name).collect();
+    for name in metrics {
+        if name.is_empty() {
+            return Err("a metric column has no name".to_owned());
+        }
+        if !seen.insert(name) {
+            return Err(format!("there are two columns {name}"));
+        }
+    }
+    Ok(())
+}
+
+/// Spells a number as the shortest text that reads back to the same bits: `0.1`, `1e-7`, `-inf`,
+/// `NaN`. (A NaN's payload is not kept.)
+pub(crate) fn write_float(text: &mut String, value: f64) {
+    // `{:?}` rather than `{}`: the latter writes 1e-300 with three hundred zeros. Text takes everything.
+    let _ = write!(text, "{value:?}");
+}
+
+/// The same, by itself.
+pub(crate) fn float_text(value: f64) -> String {
+    format!("{value:?}")
+}

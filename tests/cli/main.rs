@@ -1,0 +1,38 @@
+//! The command line as a contract: what scripts may rely on, and how bad input is refused.
+
+#![cfg(all(
+    feature = "cuda",
+    feature = "hub",
+    feature = "parquet",
+    feature = "png"
+))]
+
+mod bad_rows;
+mod bases;
+mod bench;
+mod cache;
+mod data;
+mod documented;
+mod edges;
+#[path = "../emulator/mod.rs"]
+mod emulator;
+mod errors;
+mod exit;
+#[path = "../common/gpt2.rs"]
+mod gpt2;
+mod known;
+#[path = "../common/lab.rs"]
+mod lab;
+mod metrics;
+mod models;
+mod ops;
+mod path;
+mod published;
+mod run;
+mod sweep;
+mod topk;
+mod trace;
+mod trace_arrays;
+mod traps;
+mod wording;
+mod years;

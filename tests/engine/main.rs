@@ -1,0 +1,21 @@
+//! What is computed: against other programs (oracles), against the same thing said otherwise (laws), and
+//! what a plan draws and costs. On the CPU, and where an oracle is at hand on a GPU too, this machine's or
+//! the emulated one.
+
+mod bases;
+mod chains;
+#[path = "../common/mod.rs"]
+mod common;
+mod edges;
+#[cfg(feature = "cuda")]
+#[path = "../emulator/mod.rs"]
+mod emulator;
+mod instructions;
+mod invariants;
+mod oracle;
+mod paths;
+mod plan;
+mod presets;
+mod streams;
+mod tracing;
+mod wiring;

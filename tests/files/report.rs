@@ -1,0 +1,9 @@
+//! Result files and heat maps, from the outside.
+
+#![cfg(all(feature = "parquet", feature = "png"))]
+
+mod tables;
+
+mod files;
+mod plots;
+mod text;

@@ -1,0 +1,153 @@
+//! What ordinary inputs do not show: sums that only one order gets right, ties, single bits, rows wider
+//! than registers.
+
+use super::*;
+use headlight::backend::{Norm, Readout, ReadoutSpec, Rows, Same, Stretch};
+use headlight::plan::tables::Ref;
+
+/// A long sum and 256 small terms, each lost if it is added to the long sum by itself.
+#[test]
+fn multiply_adds_are_summed_in_blocks_of_256() {
+    let gpu = gpu();
+    let model = common::model::integers(1, 8, 512);
+    let of = |value: &dyn Fn(usize) -> f64| {
+        let x: Vec<f64> = (0..512).map(value).collect();
+        let cpu = product(&Cpu::<f64>::new(&model), Weight::MlpOutput(0), 1, 8, &x);
+        (x, cpu)
+    };
+    let (zeros, bias) = of(&|_| 0.0);
+    let large = |k| if k == 0 { f64::from(1u32 << 27) } else { 0.0 };
+    let small = |k| f64::from(u8::from(k >= 256));
+    let (first, second) = (of(&large).1, of(&small).1);
+    let (both, _) = of(&|k| large(k) + small(k));
+    let want: Vec<f64> = (0..8)
+        .map(|n| {
+            let [first, second] = [&first, &second].map(|sums| (sums[n] - bias[n]) as f32);
+            f64::from(first + second + bias[n] as f32)
+        })
+        .collect();
+    for tile in [Tile::Small, Tile::Large] {
+        let cuda = gpu
+            .cuda(&model, Precision::F32)
+            .with(Some(Variant::Ffma), Some(tile));
+        let got = product(&cuda, Weight::MlpOutput(0), 1, 8, &both);
+        assert_eq!(got, want, "{tile:?}");
+        assert_eq!(product(&cuda, Weight::MlpOutput(0), 1, 8, &zeros), bias);
+    }
+}
+
+/// Logits that are small integers, many of them equal: which token has which is exact, too.
+#[test]
+fn integers_are_read_out_exactly() {
+    let gpu = gpu();
+    let spec = ModelSpec {
+        layers: 1,
+        dtype: "integers",
+        ..shape(2, 16, 4, 400)
+    };
+    let (model, mut random, rows) = (spec.open(), Random(6), 5);
+    let x: Vec<f64> = (0..rows * 32)
+        .map(|_| random.below(5) as f64 - 2.0)
+        .collect();
+    let spec = ReadoutSpec {
+        ids: (0..400).step_by(7).collect::<Vec<u32>>().repeat(rows),
+        first: (0..=rows).map(|row| row * 58).collect(),
+        top: 200,
+        ranks: true,
+        ..ReadoutSpec::default()
+    };
+    fn read<B: Backend>(backend: &B, x: &[f64], rows: usize, spec: &ReadoutSpec) -> Vec<Readout> {
+        let input = backend.upload(rows, 32, Store::Branch, x);
+        let readouts = backend.readout(&input, rows, spec).unwrap();
+        backend.finish(readouts).unwrap()
+    }
+    let want = read(&Cpu::<f64>::new(&model), &x, rows, &spec);
+    for (precision, variant) in VARIANTS {
+        for tile in [Tile::Small, Tile::Large] {
+            let cuda = gpu.cuda(&model, precision).with(variant, Some(tile));
+            for (want, got) in want.iter().zip(read(&cuda, &x, rows, &spec)) {
+                assert_eq!(
+                    got.logits, want.logits,
+                    "{precision:?} {variant:?} {tile:?}"
+                );
+                assert_eq!(got.ranks, want.ranks, "{precision:?} {variant:?} {tile:?}");
+                assert_eq!(got.top, want.top, "{precision:?} {variant:?} {tile:?}");
+            }
+        }
+    }
+}
+
+/// Rows that a warp's registers do not hold.
+#[test]
+fn layer_norms_of_wide_rows_agree() {
+    fn normalized<B: Backend>(backend: &B, x: &[f64], parts: bool) -> Vec<f64> {
+        let width = backend.config().width;
+        let own = backend.upload(2, width, Store::Residual, x);
+        let input = Rows {
+            own: &own,
+            cache: None,
+            refs: &[Ref::own(1), Ref::own(0)],
+        };
+        let mut out = backend.matrix(2, width, Store::Branch);
+        if parts {
+            let mut scale = backend.matrix(2, 1, Store::Residual);
+            let mut middle = backend.matrix(2, width, Store::Residual);
+            backend.layer_norm_scale(&input, &mut scale);
+            backend.layer_norm_normalize(&input, &scale, &mut middle);
+            backend.layer_norm_affine(Norm::LnF, &middle, 2, &mut out);
+        } else {
+            backend.layer_norm(Norm::LnF, &input, &mut out);
+        }
+        backend.read(&out).unwrap()
+    }
+    let gpu = gpu();
+    // in vectors, and number by number
+    for head_width in [136, 131] {
+        let model = ModelSpec {
+            layers: 1,
+            ..shape(8, head_width, 1, 2)
+        };
+        let (model, mut random) = (model.open(), Random(5));
+        let cuda = gpu.cuda(&model, Precision::F32);
+        let x: Vec<f64> = (0..16 * head_width)
+            .map(|_| f64::from(random.normal() as f32))
+            .collect();
+        let want = normalized(&Cpu::<f64>::new(&model), &x, false);
+        let got = normalized(&cuda, &x, false);
+        let mut errors = want.iter().zip(&got).map(|(w, g)| (w - g).abs());
+        assert!(errors.all(|error| error < 4e-6));
+        assert_eq!(normalized(&cuda, &x, true), got);
+    }
+}
+
+/// Stretches that differ in one bit of one number, wherever it stands.
+#[test]
+fn one_other_bit_makes_a_difference() {
+    let gpu = gpu();
+    let model = shape(1, 8, 4, 5).open();
+    let width = 301;
+    for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+        let cuda = gpu.cuda(&model, precision);
+        let zeros = cuda.upload(1, width, Store::Branch, &vec![0.0; width]);
+        let mut values = vec![0.0; width * width];
+        (0..width).for_each(|i| values[i * width + i] = -0.0);
+        let others = cuda.upload(width, width, Store::Branch, &values);
+        let pair = |row, column, length| {
+            let stretch = |matrix, row| Stretch {
+                matrix,
+                row,
+                column,
+            };
+            let (a, b) = (stretch(&zeros, 0), stretch(&others, row));
+            Same { a, b, length }
+        };
+        let (mut pairs, mut want) = (Vec::new(), Vec::new());
+        for i in 0..width {
+            pairs.push(pair(i, 0, width));
+            // the number itself, all before it, all behind it
+            pairs.extend([pair(i, i, 1), pair(i, 0, i), pair(i, i + 1, width - i - 1)]);
+            want.extend([false, false, true, true]);
+        }
+        assert_eq!(cuda.same(&pairs).unwrap(), want);
+    }
+}
