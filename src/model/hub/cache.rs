@@ -1,11 +1,13 @@
 //! The cache that all of the hub's clients share, laid out as huggingface_hub does it:
 //!
-//!     models--owner--name/refs/main                 the commit that `main` was
-//!     models--owner--name/blobs/HASH                one file's bytes, under their hash
-//!     models--owner--name/blobs/HASH.incomplete     the beginning of it
-//!     models--owner--name/snapshots/COMMIT/NAME     a link to the blob
-//!     models--owner--name/.no_exist/COMMIT/NAME     an empty file: that commit has no such file
-//!     .locks/models--owner--name/HASH.lock          held by whoever fetches the blob
+//! ```text
+//! models--owner--name/refs/main                 the commit that `main` was
+//! models--owner--name/blobs/HASH                one file's bytes, under their hash
+//! models--owner--name/blobs/HASH.incomplete     the beginning of it
+//! models--owner--name/snapshots/COMMIT/NAME     a link to the blob
+//! models--owner--name/.no_exist/COMMIT/NAME     an empty file: that commit has no such file
+//! .locks/models--owner--name/HASH.lock          held by whoever fetches the blob
+//! ```
 //!
 //! A path is made of nothing but names that were checked: ids by [`Hub::id`](super::Hub::id), commits
 //! by [`Commit`], hashes by their type, files by the list of those that are fetched at all.
