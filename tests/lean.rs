@@ -97,10 +97,11 @@ fn a_hub_id_is_looked_up_in_the_cache_alone() {
     assert_eq!(said.lines().count(), 1, "{said}");
 
     let cached = lab.path("hf/hub/models--somebody--demo");
-    let snapshot = cached.join("snapshots/c0ffee");
+    let commit = "c0ffee".repeat(7)[..40].to_string();
+    let snapshot = cached.join("snapshots").join(&commit);
     std::fs::create_dir_all(&snapshot).unwrap();
     std::fs::create_dir_all(cached.join("refs")).unwrap();
-    std::fs::write(cached.join("refs/main"), "c0ffee").unwrap();
+    std::fs::write(cached.join("refs/main"), &commit).unwrap();
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/demo");
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
         std::fs::copy(demo.join(file), snapshot.join(file)).unwrap();
