@@ -2,7 +2,7 @@
 
 use super::{Backend, Store};
 use crate::basis::Basis;
-use crate::plan::tables::Operand;
+use crate::plan::writes::Operand;
 
 /// A basis on a device, as [`Basis`] describes it, with room for coordinates.
 #[derive(Debug)]

@@ -19,9 +19,10 @@ pub mod cuda;
 
 pub use self::basis::{BasisOn, Place, Probe};
 use crate::model::Config;
-use crate::plan::phase::Call;
-use crate::plan::tables::{AttentionRows, Ref, Write};
+use crate::plan::tables::{AttentionRows, Ref};
+use crate::plan::writes::{Call, Write};
 use crate::site::Stage;
+pub use crate::site::wiring::{Embedding, Norm, Weight};
 
 /// In what numbers activations are computed. The residual stream is f32 in all but [`Self::F64`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,43 +128,6 @@ pub struct Same<'a, M> {
     pub b: Stretch<'a, M>,
     /// How many columns.
     pub length: usize,
-}
-
-/// Which row table an embedding reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Embedding {
-    /// wte, indexed by token id.
-    Token,
-    /// wpe, indexed by position.
-    Position,
-}
-
-/// A layer norm's weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Norm {
-    /// ln_1 of a layer.
-    Ln1(usize),
-    /// ln_2 of a layer.
-    Ln2(usize),
-    /// The final layer norm.
-    LnF,
-}
-
-/// A linear layer's weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
-    /// The query third of c_attn: D → D.
-    Query(usize),
-    /// The key third of c_attn: D → D.
-    Key(usize),
-    /// The value third of c_attn: D → D.
-    Value(usize),
-    /// The attention's c_proj: D → D.
-    AttentionOutput(usize),
-    /// c_fc: D → I.
-    MlpPre(usize),
-    /// The MLP's c_proj: I → D.
-    MlpOutput(usize),
 }
 
 /// Rows of two matrices: the chunk's own and the cache's.

@@ -16,7 +16,7 @@
 //! | autoencoder | ReLU((x − b_dec)·W_enc + b_enc) | h·W_dec + b_dec | `AutoencoderIntervention` |
 //! | JumpReLU | p above θ and above 0, else 0; p = x·W_enc + b_enc | h·W_dec + b_dec | `JumpReLUAutoencoderIntervention` |
 //!
-//! [`Basis`] is the numbers; [`read`] takes them out of a file; [`crate::plan::phase`] says what is
+//! [`Basis`] is the numbers; [`read`] takes them out of a file; [`crate::plan::writes`] says what is
 //! encoded for which operator, and backends encode and decode.
 
 pub mod read;

@@ -7,7 +7,8 @@ use crate::backend::{
 };
 use crate::model::Config;
 use crate::plan::edit::EditOp;
-use crate::plan::tables::{AttentionRows, Operand, Ref, Write};
+use crate::plan::tables::{AttentionRows, Ref};
+use crate::plan::writes::{Operand, Write};
 use crate::text::counted;
 
 /// One operation.

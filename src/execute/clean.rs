@@ -12,7 +12,7 @@ use crate::patch::Op;
 use crate::plan::cache::{CacheLayout, PromptRows};
 use crate::plan::chunk::{Builder, Means, Packed};
 use crate::plan::cone;
-use crate::plan::cost::{flops, layer_values};
+use crate::plan::cost::Cost;
 use crate::plan::patched_cache::PatchedCache;
 use crate::plan::positions::Positions;
 use crate::prompt::pair::PairRuns;
@@ -36,13 +36,8 @@ pub(super) fn clean<B: Backend>(
         for prompt in &layout.prompts[first..] {
             let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
             let cone = cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read);
-            let widest = cone
-                .layers
-                .iter()
-                .map(|l| layer_values(l, config))
-                .max()
-                .unwrap_or(0);
-            bytes += (widest * backend.value_bytes()) as u64;
+            let cost = Cost::of(&cone, &[], config);
+            bytes += (cost.values * backend.value_bytes()) as u64;
             let most = (limits.memory / 2).min(backend.chunk_bytes());
             if bytes > most && !cones.is_empty() {
                 break;
@@ -53,7 +48,7 @@ pub(super) fn clean<B: Backend>(
                     budget: limits.memory,
                 });
             }
-            passes.plan.clean += flops(&cone, config);
+            passes.plan.clean += cost.flops;
             cones.push(cone);
         }
         let packed: Vec<Packed<'_>> = cones

@@ -34,7 +34,7 @@ use crate::check::{CheckError, check_pair, check_run};
 use crate::model::Config;
 use crate::patch::{Op, Patch, Prompt, Run};
 use crate::plan::cone::{self, ConeInput, Wanted};
-use crate::plan::cost::flops;
+use crate::plan::cost::Cost;
 use crate::plan::edit::{Edit, edits};
 use crate::plan::positions::Positions;
 use crate::prompt::pair::PairRuns;
@@ -72,18 +72,14 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
     let (layout, places) = layout(pairs, config);
     let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
     for prompt in &layout.prompts {
-        plan.clean += flops(
-            &cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read),
-            config,
-        );
+        let cone = cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read);
+        plan.clean += Cost::of(&cone, &[], config).flops;
     }
     for MeanCache { layout, .. } in mean_caches(pairs, config) {
         let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
         for prompt in &layout.prompts {
-            plan.clean += flops(
-                &cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read),
-                config,
-            );
+            let cone = cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read);
+            plan.clean += Cost::of(&cone, &[], config).flops;
         }
     }
     for (p, (PairRuns { pair, runs }, _)) in pairs.iter().zip(&places).enumerate() {
@@ -100,7 +96,10 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
         let cost = |run: &Run| {
             let edits = edits(&run.patches, p as u32, config);
             let cone = drawn(&edits, run.prompt, &read_out, &Wanted::new());
-            (flops(&cone, config), usize::from(cone.readouts.is_empty()))
+            (
+                Cost::of(&cone, &edits, config).flops,
+                usize::from(cone.is_unseen()),
+            )
         };
         let read: Vec<(usize, usize)> = (0..runs.len())
             .filter(|r| !runs[*r].step || runs[*r].patches.iter().any(|p| p.op == Op::Collect))
@@ -109,7 +108,8 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
         for step in steps(pairs, 0, &read, config) {
             let prompt = runs[step.id.run].prompt;
             let none = Positions::none();
-            plan.runs += flops(&drawn(&step.edits, prompt, &none, &step.wanted), config);
+            let cone = drawn(&step.edits, prompt, &none, &step.wanted);
+            plan.runs += Cost::of(&cone, &step.edits, config).flops;
         }
         let runs = runs.par_iter().filter(|run| !run.step);
         for (f, copied) in runs.map(cost).collect::<Vec<_>>() {

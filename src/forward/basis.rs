@@ -1,12 +1,11 @@
-//! Moves in a basis: encode, operators in place, decode.
+//! Writes in a basis: encode, operators in place, decode.
 
 use std::sync::Arc;
 
 use crate::backend::{Backend, BasisOn, Place, Probe, Store};
 use crate::basis::Basis;
-use crate::plan::phase::{Move, With};
-use crate::plan::recipe::{Encoded, Recipe, recipe};
-use crate::plan::tables::{Operand, Write};
+use crate::plan::writes::{BasisOperand, BasisSteps, BasisWrite, Encoded, basis_steps};
+use crate::plan::writes::{Operand, Write};
 
 /// Coordinates that stand in memory at once, in numbers: what a phase has more of is done in parts, or
 /// a wide autoencoder over many rows would not fit.
@@ -41,14 +40,14 @@ impl<M> Bases<M> {
 #[derive(Debug)]
 pub(super) struct Lens<M> {
     basis: BasisOn<M>,
-    /// What operators act on, `[moves, k]`.
+    /// What operators act on, `[writes, k]`.
     coordinates: M,
     /// What they read; all that an overwrite sees beside constants.
     second: [M; 1],
 }
 
-/// A move and how it is done.
-type Planned<'a> = (&'a Move, Recipe);
+/// A write and how it is done.
+type Planned<'a> = (&'a BasisWrite, BasisSteps);
 
 impl<M> Lens<M> {
     fn new<B: Backend<Matrix = M>>(backend: &B, basis: &Basis) -> Self {
@@ -60,23 +59,23 @@ impl<M> Lens<M> {
         }
     }
 
-    /// Moves stretches of a buffer's rows.
+    /// Writes to stretches of a buffer's rows.
     pub fn act<B: Backend<Matrix = M>>(
         &mut self,
         backend: &B,
         basis: &Basis,
-        moves: &[Move],
+        writes: &[BasisWrite],
         (kept, constants): (&[M], &B::Constants),
         buffer: &mut M,
     ) {
-        let plan = |moved: &'_ Move| recipe(basis, moved.op, moved.with, moved.picks.is_none());
+        let steps = |w: &BasisWrite| basis_steps(basis, w.op, w.with, w.picks.is_none());
         let most = (MOST_COORDINATES / basis.coordinates()).max(1);
-        for moves in moves.chunks(most) {
-            let mut planned: Vec<Planned<'_>> = moves.iter().map(|m| (m, plan(m))).collect();
+        for writes in writes.chunks(most) {
+            let mut planned: Vec<Planned<'_>> = writes.iter().map(|w| (w, steps(w))).collect();
             // rows that are encoded come first, those with a second row before the others
             planned.sort_by_key(|(_, r)| (r.second.is_none(), r.first.is_none()));
-            let probes = |which: fn(&Recipe) -> Option<Encoded>| {
-                let probe = move |(moved, recipe): &Planned<'_>| Some(probe(moved, which(recipe)?));
+            let probes = |which: fn(&BasisSteps) -> Option<Encoded>| {
+                let probe = move |(write, steps): &Planned<'_>| Some(probe(write, which(steps)?));
                 planned.iter().filter_map(probe).collect::<Vec<Probe>>()
             };
             let (first, second) = (probes(|r| r.first), probes(|r| r.second));
@@ -86,24 +85,24 @@ impl<M> Lens<M> {
             backend.encode(&self.basis, &first, buffer, kept, constants, coordinates);
             let [other] = &mut self.second;
             backend.encode(&self.basis, &second, buffer, kept, constants, other);
-            let steps = planned.iter().enumerate();
-            let writes: Vec<Write> = steps
-                .flat_map(|(row, (moved, recipe))| recipe.writes(basis, moved, row, row))
+            let each = planned.iter().enumerate();
+            let writes: Vec<Write> = each
+                .flat_map(|(row, (write, steps))| steps.writes(basis, write, row, row))
                 .collect();
             if !writes.is_empty() {
                 backend.overwrite(coordinates, &writes, &self.second, constants);
             }
-            let places: Vec<Place> = planned.iter().map(|(m, _)| (m.row, m.column)).collect();
+            let places: Vec<Place> = planned.iter().map(|(w, _)| (w.row, w.column)).collect();
             backend.decode(&self.basis, coordinates, &places, buffer);
         }
     }
 }
 
-fn probe(moved: &Move, encoded: Encoded) -> Probe {
-    let standing = Some((moved.row, moved.column));
-    let read = match moved.with {
-        With::Row(operand) => operand,
-        With::Nothing | With::Coordinates(_) => Operand::None,
+fn probe(write: &BasisWrite, encoded: Encoded) -> Probe {
+    let standing = Some((write.row, write.column));
+    let read = match write.with {
+        BasisOperand::Row(operand) => operand,
+        BasisOperand::None | BasisOperand::Coordinates(_) => Operand::None,
     };
     match encoded {
         Encoded::Standing => Probe {

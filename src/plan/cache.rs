@@ -70,12 +70,9 @@ impl CacheLayout {
 
     /// Columns of the matrix that keeps a stage.
     pub fn width(&self, stage: Stage, config: &Config) -> usize {
-        match stage {
-            Stage::Ln1Scale | Stage::Ln2Scale | Stage::LnFScale => 1,
-            Stage::MlpPre | Stage::MlpActivation => config.inner,
-            Stage::Scores | Stage::Pattern => config.heads * self.key_stride(),
-            _ => config.width,
-        }
+        stage
+            .width()
+            .numbers(config, config.heads * self.key_stride())
     }
 
     /// Numbers kept in all.

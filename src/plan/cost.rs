@@ -1,10 +1,16 @@
-//! What a cone costs: floating-point operations and bytes.
+//! What a run costs: floating-point operations and memory.
 //!
-//! Counted are the multiply-adds of linear layers, bases, attention and unembedding, two operations each,
-//! as in DESIGN's figures; layer norms, activations and softmaxes are a few per cent and are not.
+//! Counted are the multiply-adds of linear layers, bases, attention and unembedding, two operations each;
+//! layer norms, activations and softmaxes are a few per cent and are not.
 
 use crate::model::Config;
-use crate::plan::cone::{Cone, LayerCone};
+use crate::plan::cone::Cone;
+use crate::plan::edit::{Edit, Space, Value};
+use crate::plan::positions::Positions;
+use crate::plan::rows::ConeRows;
+use crate::plan::writes::{BasisOperand, Operand, basis_steps};
+use crate::site::Stage;
+use crate::site::wiring::{self, Kind, Op, Sees};
 
 /// Floating-point operations by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,44 +35,100 @@ impl std::ops::AddAssign for Flops {
     }
 }
 
-/// Operations of one run or one clean run.
-pub fn flops(cone: &Cone, config: &Config) -> Flops {
-    let (d, i, v) = (
-        config.width as u64,
-        config.inner as u64,
-        config.vocab as u64,
-    );
-    let mut flops = Flops {
-        linear: 2 * d * v * cone.readouts.len() as u64 + 2 * cone.bases.multiply_adds,
-        attention: 0,
-    };
-    for layer in &cone.layers {
-        let projected =
-            layer.query.computed.len() + layer.key.computed.len() + layer.value.computed.len();
-        let square = projected + layer.attention_output.computed.len();
-        let inner = layer.mlp_pre.computed.len() + layer.mlp_output.computed.len();
-        flops.linear += 2 * d * d * square as u64 + 2 * d * i * inner as u64;
-        flops.linear += 2 * d * config.head_width() as u64 * layer.head_inputs as u64;
-        let keys: u64 = layer.z.computed.iter().map(|p| p as u64 + 1).sum();
-        flops.attention += 4 * d * keys;
+/// What a run takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// Operations.
+    pub flops: Flops,
+    /// Numbers of every buffer row that the widest part needs, and of its tables; times the stored
+    /// type's size it is the memory of a chunk.
+    pub values: usize,
+}
+
+impl Cost {
+    /// The cost of one run or one clean run of which these edits are made.
+    pub fn of(cone: &Cone, edits: &[Edit], config: &Config) -> Self {
+        let bases = basis_work(cone, edits);
+        let read_out = cone.readouts().map_or(0, Positions::len);
+        let mut cost = Self::default();
+        cost.flops.linear = 2 * (config.width * config.vocab * read_out) as u64;
+        cost.flops.linear += 2 * bases.multiply_adds;
+        for (i, part) in cone.parts.iter().enumerate() {
+            let mut values = part.stream.all.len() * config.width;
+            let ops = wiring::ops(cone.first + i, config.layers);
+            for (op, rows) in ops.iter().zip(&part.ops) {
+                cost.flops += flops(op, rows, config);
+                values += self::values(op, rows, config);
+            }
+            cost.values = cost.values.max(values);
+        }
+        cost.values += bases.values;
+        cost
+    }
+}
+
+fn flops(op: &Op, rows: &ConeRows, config: &Config) -> Flops {
+    let width = |stage: Stage| stage.width().numbers(config, 0);
+    let mut flops = Flops::default();
+    match op.kind {
+        Kind::Linear(_) => {
+            let inputs: usize = op.reads.iter().map(|input| width(input.stage)).sum();
+            let columns = width(op.gives) * rows.computed.len() + config.head_width() * rows.copies;
+            flops.linear = 2 * (inputs * columns) as u64;
+        }
+        Kind::Attend => {
+            let keys: usize = rows.computed.iter().map(|p| p + 1).sum();
+            flops.attention = 4 * (width(op.gives) * keys) as u64;
+        }
+        Kind::Embed(_) | Kind::Norm(_) | Kind::Activate | Kind::Add => {}
     }
     flops
 }
 
-/// Values of every buffer row that a layer needs, in numbers; times the stored type's size it is
-/// the memory of a chunk.
-pub fn layer_values(layer: &LayerCone, config: &Config) -> usize {
-    let wide = layer.ln_1.len()
-        + layer.query.all.len()
-        + layer.key.all.len()
-        + layer.value.all.len()
-        + layer.z.all.len()
-        + layer.attention_output.all.len()
-        + layer.mid.all.len() * 2
-        + layer.mlp_output.all.len()
-        + layer.out.all.len() * 2;
-    let inner = layer.mlp_pre.all.len() + layer.mlp_activation.all.len();
-    // the tables: about two dozen 4-byte indices a row, and two for each key that a run sees
-    let tables = 24 * layer.z.all.len() + 2 * layer.z.computed.last().map_or(0, |p| p + 1);
-    wide * config.width + inner * config.inner + tables
+/// Rows of what an operation gives, of copies and their layer norms, and of where it reads.
+fn values(op: &Op, rows: &ConeRows, config: &Config) -> usize {
+    let width = op.gives.width().numbers(config, 0);
+    let read = op.reads.iter().map(|input| match input.sees {
+        Sees::Own => rows.computed.len(),
+        Sees::UpTo => rows.computed.last().map_or(0, |last| last + 1),
+    });
+    rows.all.len() * (width + 1) + 2 * config.width * rows.copies + read.sum::<usize>()
+}
+
+/// What writes in bases take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BasisWork {
+    /// Multiply-adds of encoding and decoding.
+    pub multiply_adds: u64,
+    /// Numbers that stand in memory at once: coordinates, and rows on their way to and from them.
+    pub values: usize,
+}
+
+/// What those of a run's edits that are applied take in bases.
+pub fn basis_work(cone: &Cone, edits: &[Edit]) -> BasisWork {
+    let mut work = BasisWork::default();
+    let mut at = None;
+    let mut values = 0;
+    for (edit, live) in edits.iter().zip(&cone.live) {
+        let Space::Basis(basis, picks) = &edit.space else {
+            continue;
+        };
+        if !live || !cone.has_row(edit.stage, edit.layer, edit.position) {
+            continue;
+        }
+        let with = match edit.value {
+            Value::None => BasisOperand::None,
+            Value::Constant(..) => BasisOperand::Coordinates(0),
+            Value::Read(_) | Value::Mean { .. } => BasisOperand::Row(Operand::None),
+        };
+        let steps = basis_steps(basis, edit.op, with, picks.is_none());
+        work.multiply_adds += steps.multiply_adds(basis);
+        if at != Some((edit.layer, edit.stage)) {
+            at = Some((edit.layer, edit.stage));
+            values = 0;
+        }
+        values += 2 * (basis.coordinates() + basis.width());
+        work.values = work.values.max(values);
+    }
+    work
 }

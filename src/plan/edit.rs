@@ -10,7 +10,6 @@ use crate::basis::Basis;
 use crate::function::Function;
 use crate::model::Config;
 use crate::patch::{MeanOver, Op, Origin, Patch};
-use crate::plan::subspace;
 use crate::site::{Stage, columns, kept, layer_of, stretches};
 
 /// Which place of which clean run a value is read from. Resolved to a buffer when rows are known.
@@ -131,7 +130,7 @@ impl Edit {
     }
 }
 
-/// A run's edits in the order in which they act: by layer, stage and row, then as listed.
+/// A run's edits in the order in which they act: by layer, stage, row and head, then as listed.
 ///
 /// `pair` seeds noise. Patches must have passed [`crate::execute::check`]. Edits that change
 /// nothing by their own definition (α = 0, a factor of 1, a level of 0) are left out.
@@ -140,7 +139,7 @@ pub fn edits(patches: &[Patch], pair: u32, config: &Config) -> Vec<Edit> {
     for patch in patches {
         push(patch, pair, config, &mut edits);
     }
-    edits.sort_by_key(|c| (c.layer, c.stage, c.position));
+    edits.sort_by_key(|c| (c.layer, c.stage, c.position, c.head));
     edits
 }
 
@@ -187,7 +186,7 @@ fn push(patch: &Patch, pair: u32, config: &Config, edits: &mut Vec<Edit>) {
         Op::Interpolate(alpha) => EditOp::Interpolate(alpha),
     };
     let width = columns(component, config);
-    let (space, runs) = subspace::through(patch, width);
+    let (space, runs) = space(patch, width);
     for (i, &position) in patch.positions.iter().enumerate() {
         let from_position = patch.source_positions.as_ref().map_or(position, |s| s[i]);
         for (j, &head) in heads.iter().enumerate() {
@@ -256,7 +255,12 @@ fn push(patch: &Patch, pair: u32, config: &Config, edits: &mut Vec<Edit>) {
                     layer,
                     stage,
                     position,
-                    head: if component.has_heads() { head } else { 0 },
+                    // a head of q, k, v or z is columns of the row that all heads share
+                    head: if component.has_heads() && !head_columns {
+                        head
+                    } else {
+                        0
+                    },
                     column,
                     length,
                     op,
@@ -265,6 +269,31 @@ fn push(patch: &Patch, pair: u32, config: &Config, edits: &mut Vec<Edit>) {
                 });
             }
         }
+    }
+}
+
+/// On what a patch's edits act, and the stretches of a row (of one head) of `width` numbers that get an
+/// edit each.
+fn space(patch: &Patch, width: usize) -> (Space, Vec<(usize, usize)>) {
+    let whole = vec![(0, width)];
+    match (&patch.basis, &patch.op) {
+        (Some(basis), _) => {
+            let picks = patch.columns.as_ref().map(|columns| {
+                let mut picks = columns.clone();
+                picks.sort_unstable();
+                picks
+            });
+            let some = picks.filter(|picks| picks.len() < basis.coordinates());
+            (Space::Basis(basis.clone(), some.map(Arc::from)), whole)
+        }
+        (None, Op::Function(function)) => {
+            let picks = patch.columns.as_deref().map(Arc::from);
+            (Space::Function(function.clone(), picks), whole)
+        }
+        (None, _) => match &patch.columns {
+            Some(columns) => (Space::Row, stretches(columns.iter().copied())),
+            None => (Space::Row, whole),
+        },
     }
 }
 

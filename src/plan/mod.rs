@@ -2,9 +2,9 @@
 //!
 //! Planning sees no activations. It turns patches into [`edit`]s, edits into a light [`cone`], and
 //! many cones into the [`tables`] of a [`chunk`]; [`cache`] says which clean activations they will
-//! read, [`patched_cache`] which of other runs. Costs follow from the same cones, so what is planned is what is executed.
+//! read, [`patched_cache`] which of other runs. Costs follow from the same cones, so what is planned is
+//! what is executed. How stages hang together is said in [`crate::site::wiring`] and nowhere here.
 
-pub mod basis_work;
 pub mod cache;
 pub mod chunk;
 pub mod cone;
@@ -12,8 +12,7 @@ pub mod cost;
 pub mod edit;
 pub mod noise;
 pub mod patched_cache;
-pub mod phase;
 pub mod positions;
-pub mod recipe;
-pub mod subspace;
+pub mod rows;
 pub mod tables;
+pub mod writes;

@@ -6,7 +6,7 @@
 use smallvec::{SmallVec, smallvec};
 
 /// A set of positions below a fixed length.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Positions {
     words: SmallVec<[u64; 2]>,
 }
@@ -90,18 +90,30 @@ impl Positions {
         })
     }
 
+    /// How many positions of the set stand before one.
+    pub fn rank(&self, position: usize) -> usize {
+        let (word, bit) = (position / 64, position % 64);
+        let before = self.words.iter().take(word).map(|w| w.count_ones());
+        let within = self.words.get(word).map(|w| w & ((1 << bit) - 1));
+        (before.sum::<u32>() + within.map_or(0, u64::count_ones)) as usize
+    }
+
+    /// Adds another set's positions.
+    pub fn join(&mut self, other: &Self) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        self.words
+            .iter_mut()
+            .zip(&other.words)
+            .for_each(|(a, b)| *a |= b);
+    }
+
     /// Positions in either set.
     pub fn union(&self, other: &Self) -> Self {
-        let (mut long, short) = if self.words.len() >= other.words.len() {
-            (self.clone(), other)
-        } else {
-            (other.clone(), self)
-        };
-        long.words
-            .iter_mut()
-            .zip(&short.words)
-            .for_each(|(a, b)| *a |= b);
-        long
+        let mut both = self.clone();
+        both.join(other);
+        both
     }
 
     /// Positions in both sets.
@@ -163,6 +175,7 @@ mod tests {
             prop_assert_eq!((x.len(), x.is_empty()), (a.len(), a.is_empty()));
             prop_assert_eq!(back(&Positions::range(from, to)), (from..to).collect());
             prop_assert_eq!(back(&x.up_to(to)), a.range(..=to).copied().collect());
+            prop_assert_eq!(x.rank(to), a.range(..to).count());
             let mut z = x.clone();
             z.remove(from);
             prop_assert!(!z.contains(from));

@@ -1,15 +1,13 @@
 //! What the forward pass is told about one chunk of runs: which row of which buffer feeds which.
 //!
-//! Each stage has one buffer of rows for the whole chunk, the computed rows of all runs first and the
-//! gathered ones after them, and each operation gets a table of where its rows read: the run's own
-//! row, or the cache's. The forward pass then has no decisions left to take. [`crate::plan::chunk`]
-//! fills these in.
+//! What an operation gives has one buffer of rows for the whole chunk, the computed rows of all runs
+//! first and the gathered ones after them, and each operation gets a table of where its rows read: the
+//! run's own row, or the cache's. The forward pass then has no decisions left to take.
+//! [`crate::plan::chunk`] fills these in.
 
-use std::collections::HashMap;
-
-use crate::plan::edit::EditOp;
-use crate::plan::phase::Phase;
-use crate::site::Stage;
+use crate::plan::writes::{Phase, Write};
+use crate::site::wiring::{self, Kind, Op};
+use crate::site::{Stage, StageMap};
 
 /// A row of the chunk's own buffer of a stage, or of the cache's matrix of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -31,6 +29,21 @@ impl Ref {
         Self(row as u32 | Self::CACHED)
     }
 
+    /// The first rows of the chunk's own buffer.
+    pub fn first(count: usize) -> Vec<Self> {
+        (0..count).map(Self::own).collect()
+    }
+
+    /// The number that a table holds.
+    pub(super) fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// What a table's number says.
+    pub(super) fn of_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// `Ok(own row)` or `Err(cache row)`.
     ///
     /// # Errors
@@ -46,47 +59,12 @@ impl Ref {
     }
 }
 
-/// Where an overwrite's operand stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operand {
-    /// The operator has none.
-    None,
-    /// `slot` of the cache, from (row, column).
-    Kept {
-        /// Index of the matrix.
-        slot: usize,
-        /// Row.
-        row: usize,
-        /// First column.
-        column: usize,
-    },
-    /// The chunk's constants from this offset.
-    Constant(usize),
-}
-
-/// One overwrite of a stretch of a buffer's row. Writes to one row act in listed order.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Write {
-    /// Row of the buffer.
-    pub row: usize,
-    /// Head, for scores and pattern.
-    pub head: usize,
-    /// First column (first key for scores and pattern).
-    pub column: usize,
-    /// How many columns.
-    pub length: usize,
-    /// What is done.
-    pub op: EditOp,
-    /// With what.
-    pub operand: Operand,
-}
-
 /// Rows of one stage's buffer: `computed` of them, then the gathered cache rows.
 #[derive(Debug, Clone, Default)]
 pub struct RowTable {
     /// How many rows are computed; they come first.
     pub computed: usize,
-    /// Trace rows whose clean values follow.
+    /// Rows of the cache whose clean values follow.
     pub gathered: Vec<u32>,
 }
 
@@ -116,39 +94,14 @@ pub struct Keep {
 impl Keep {
     /// No row.
     pub const NOWHERE: u32 = u32::MAX;
-}
 
-/// One of c_attn's three projections over its share of ln_1's rows.
-#[derive(Debug, Clone, Default)]
-pub struct Projection {
-    /// Rows of ln_1 that are projected.
-    pub input: Vec<u32>,
-    /// Rows of the result.
-    pub rows: RowTable,
-}
-
-/// Rows at which one head's query, key or value reads a residual of its own.
-#[derive(Debug, Clone, Default)]
-pub struct HeadInput {
-    /// The residual that is copied before it is patched.
-    pub input: Vec<Ref>,
-    /// Writes to the copies, in phases.
-    pub writes: Vec<Phase>,
-    /// Rows of the query, key or value buffer that get the head's columns.
-    pub output: Vec<u32>,
-}
-
-/// A sum of two operands, row by row: the skip path and a branch.
-#[derive(Debug, Clone, Default)]
-pub struct Sum {
-    /// The residual stream.
-    pub residual: Vec<Ref>,
-    /// What is added to it.
-    pub branch: Vec<Ref>,
-    /// Rows of the result.
-    pub rows: RowTable,
-    /// Whether row i of the result is row i of the branch, and all of those are computed.
-    pub aligned: bool,
+    /// Makes it one entry for each of so many rows, wherever it goes.
+    pub(super) fn spread(&mut self, rows: usize) {
+        let mut to = vec![Self::NOWHERE; rows];
+        let known = self.from.iter().zip(&self.to);
+        known.for_each(|(from, at)| to[*from as usize] = *at);
+        (self.from, self.to) = ((0..rows as u32).collect(), to);
+    }
 }
 
 /// Queries and the keys and values that they see.
@@ -166,60 +119,119 @@ pub struct AttentionRows {
     pub value: Vec<Ref>,
 }
 
-/// Everything that one layer does for a chunk.
+/// Copies of the residual stream that single heads read, patched, through a layer norm of their own.
 #[derive(Debug, Clone, Default)]
-pub struct LayerTables {
-    /// Rows of ln_1, read from the residual stream.
-    pub ln_1: Vec<Ref>,
-    /// Queries.
-    pub query: Projection,
-    /// Keys.
-    pub key: Projection,
-    /// Values.
-    pub value: Projection,
-    /// By projection and head.
-    pub head_inputs: Vec<(Stage, usize, HeadInput)>,
-    /// Scores, softmax, weighted sums.
-    pub attention: AttentionRows,
-    /// z.
-    pub z: RowTable,
-    /// Rows of z that c_proj reads.
-    pub c_proj: Vec<u32>,
-    /// The attention's output.
-    pub attention_output: RowTable,
-    /// Residual stream after attention.
-    pub mid: Sum,
-    /// Rows of ln_2, read from `mid`.
-    pub ln_2: Vec<Ref>,
-    /// Before the activation.
-    pub mlp_pre: RowTable,
-    /// Rows of `mlp_pre` that are activated.
-    pub activate: Vec<u32>,
-    /// After the activation.
-    pub mlp_activation: RowTable,
-    /// Rows of `mlp_activation` that the MLP's c_proj reads.
-    pub mlp_proj: Vec<u32>,
-    /// The MLP's output.
-    pub mlp_output: RowTable,
-    /// Residual stream after the MLP.
-    pub out: Sum,
-    /// Writes by stage, in phases; [`Stage::BlockInput`] is the *next* layer's, which is this one's
-    /// `out`.
-    pub writes: HashMap<Stage, Vec<Phase>>,
-    /// Rows to keep by stage; [`Stage::BlockInput`] likewise.
-    pub keeps: HashMap<Stage, Keep>,
+pub struct HeadCopies {
+    /// What is copied.
+    pub of: Vec<Ref>,
+    /// Writes to the copies, in phases.
+    pub writes: Vec<Phase>,
+    /// By head.
+    pub heads: Vec<HeadRows>,
 }
 
-impl LayerTables {
-    /// Writes to a stage, in phases.
-    pub fn writes(&self, stage: Stage) -> &[Phase] {
-        self.writes.get(&stage).map_or(&[], Vec::as_slice)
+/// Rows of one head that are computed from copies.
+#[derive(Debug, Clone, Default)]
+pub struct HeadRows {
+    /// Which head.
+    pub head: usize,
+    /// Which copies.
+    pub copies: Vec<u32>,
+    /// Rows of the result that get the head's columns.
+    pub to: Vec<u32>,
+}
+
+/// What an operation reads.
+#[derive(Debug, Clone)]
+pub enum Reads {
+    /// For each computed row, a row of a table.
+    Table(Vec<u32>),
+    /// For each stage that is read, its row for each computed row.
+    Rows(Vec<Vec<Ref>>),
+    /// Queries, and the keys and values that they see.
+    Attention(AttentionRows),
+}
+
+/// One operation over a chunk.
+#[derive(Debug, Clone)]
+pub struct OpTable {
+    /// Rows of what it gives.
+    pub rows: RowTable,
+    /// What they read.
+    pub reads: Reads,
+    /// Heads that read copies.
+    pub copies: HeadCopies,
+    /// Whether what it gives goes straight into the operation after it, without standing in a buffer.
+    pub fused: bool,
+}
+
+impl HeadCopies {
+    /// Adds a copy from which a head's columns of row `to` are computed; its row among the copies.
+    pub(super) fn add(&mut self, of: Ref, head: usize, to: usize) -> usize {
+        let copy = self.of.len();
+        self.of.push(of);
+        let known = self.heads.iter().position(|rows| rows.head == head);
+        let known = known.unwrap_or_else(|| {
+            self.heads.push(HeadRows {
+                head,
+                ..HeadRows::default()
+            });
+            self.heads.len() - 1
+        });
+        self.heads[known].copies.push(copy as u32);
+        self.heads[known].to.push(to as u32);
+        copy
+    }
+}
+
+impl OpTable {
+    /// No rows.
+    pub(super) fn new(op: &Op) -> Self {
+        let reads = match op.kind {
+            Kind::Embed(_) => Reads::Table(Vec::new()),
+            Kind::Attend => Reads::Attention(AttentionRows::default()),
+            _ => Reads::Rows(vec![Vec::new(); op.reads.len()]),
+        };
+        Self {
+            rows: RowTable::default(),
+            reads,
+            copies: HeadCopies::default(),
+            fused: false,
+        }
     }
 
+    /// The rows that each computed row reads, for each stage that the operation reads.
+    pub fn refs(&self) -> &[Vec<Ref>] {
+        match &self.reads {
+            Reads::Rows(refs) => refs,
+            Reads::Table(_) | Reads::Attention(_) => &[],
+        }
+    }
+
+    /// Those of an operation that reads one stage, all of them the chunk's own.
+    pub fn own_rows(&self) -> &[u32] {
+        let refs = self.refs().first().map_or(&[][..], Vec::as_slice);
+        debug_assert!(refs.iter().all(|row| row.row().is_ok()));
+        bytemuck::cast_slice(refs)
+    }
+}
+
+/// Everything that one part of a pass does for a chunk.
+#[derive(Debug, Clone, Default)]
+pub struct PartTables {
+    /// By operation.
+    pub ops: Vec<OpTable>,
+    /// Writes by stage, in phases; those of the stream are the *next* layer's.
+    pub writes: StageMap<Vec<Phase>>,
+    /// Rows to keep by stage; those of the stream likewise.
+    pub keeps: StageMap<Option<Keep>>,
+}
+
+impl PartTables {
     /// Overwrites of scores or pattern, where there are no other writes.
     pub fn overwrites(&self, stage: Stage) -> &[Write] {
-        debug_assert!(matches!(stage, Stage::Scores | Stage::Pattern));
-        match self.writes(stage) {
+        debug_assert!(stage.has_keys());
+        match &self.writes[stage][..] {
             [Phase::Overwrite(writes)] => writes,
             _ => &[],
         }
@@ -227,98 +239,62 @@ impl LayerTables {
 
     /// Whether a stage's value must stand in a buffer of its own: somebody overwrites or keeps it.
     pub fn touches(&self, stage: Stage) -> bool {
-        self.writes.contains_key(&stage) || self.keeps.contains_key(&stage)
+        !self.writes[stage].is_empty() || self.keeps[stage].is_some()
     }
 
-    /// Whether the attention's output goes straight into the residual stream.
-    pub fn attention_output_is_fused(&self) -> bool {
-        self.mid.aligned && !self.touches(Stage::AttentionOutput)
-    }
-
-    /// Whether the MLP's output goes straight into the residual stream.
-    pub fn mlp_output_is_fused(&self) -> bool {
-        self.out.aligned && !self.touches(Stage::MlpOutput)
-    }
-
-    /// Whether every computed row, and no other, is activated as it is computed.
-    pub fn activation_is_fused(&self) -> bool {
-        let straight = self.activate.len() == self.mlp_pre.computed
-            && self
-                .activate
-                .iter()
-                .copied()
-                .eq(0..self.activate.len() as u32);
-        straight && self.mlp_pre.gathered.is_empty() && !self.touches(Stage::MlpPre)
-    }
-
-    /// Rows of the attention's output that stand in a buffer of their own.
-    pub fn attention_output_rows(&self) -> usize {
-        let own = !self.attention_output_is_fused();
-        if own { self.attention_output.len() } else { 0 }
-    }
-
-    /// Rows of the MLP's output that stand in a buffer of their own.
-    pub fn mlp_output_rows(&self) -> usize {
-        let own = !self.mlp_output_is_fused();
-        if own { self.mlp_output.len() } else { 0 }
-    }
-
-    /// Rows before the activation that stand in a buffer of their own.
-    pub fn mlp_pre_rows(&self) -> usize {
-        let own = !self.activation_is_fused();
-        if own { self.mlp_pre.len() } else { 0 }
-    }
-
-    /// Rows of layer norms that are computed in three parts.
-    pub fn split_norm_rows(&self) -> usize {
-        let rows = |stages: [Stage; 2], rows: usize| {
-            let split = stages.iter().any(|stage| self.touches(*stage));
-            if split { rows } else { 0 }
+    /// Whether what an operation gives can go straight into the one after it: row by row, and touched
+    /// by nobody.
+    pub(super) fn fuses(&self, ops: &[Op], op: usize) -> bool {
+        let Some(input) = wiring::fuses(ops, op) else {
+            return false;
         };
-        let first = rows([Stage::Ln1Scale, Stage::Ln1Normalized], self.ln_1.len());
-        first.max(rows(
-            [Stage::Ln2Scale, Stage::Ln2Normalized],
-            self.ln_2.len(),
-        ))
-    }
-
-    /// Rows of residuals that one head or the MLP alone reads.
-    pub fn own_input_rows(&self) -> usize {
-        let heads = self
-            .head_inputs
-            .iter()
-            .map(|(_, _, input)| input.input.len());
-        let mlp = !self.writes(Stage::MlpResidualInput).is_empty();
-        heads
-            .max()
-            .unwrap_or(0)
-            .max(if mlp { self.ln_2.len() } else { 0 })
+        let rows = &self.ops[op].rows;
+        let refs = &self.ops[op + 1].refs()[input];
+        let straight = || refs.iter().copied().eq(Ref::first(rows.computed));
+        !self.touches(ops[op].gives) && rows.gathered.is_empty() && straight()
     }
 }
 
 /// Tables for one chunk.
 #[derive(Debug, Clone, Default)]
 pub struct Chunk {
-    /// First layer.
-    pub start: usize,
-    /// Token ids of the computed rows of the input.
-    pub tokens: Vec<u32>,
-    /// Positions of the same.
-    pub positions: Vec<u32>,
-    /// Rows that enter layer `start`.
-    pub input: RowTable,
-    /// The input's overwrites and keeps: the embeddings and [`Stage::BlockInput`].
-    pub input_tables: LayerTables,
-    /// Layers from `start` on.
-    pub layers: Vec<LayerTables>,
-    /// Rows that are read out: last layer's output.
-    pub readout: Vec<Ref>,
-    /// The final layer norm's overwrites and keeps.
-    pub final_tables: LayerTables,
-    /// Trace rows of the last layer's output that readouts are compared with; they follow them.
-    pub compared: Vec<Ref>,
-    /// Which run (index in the chunk) and position each readout row belongs to.
+    /// The first part of a pass that has rows.
+    pub first: usize,
+    /// Parts from there on.
+    pub parts: Vec<PartTables>,
+    /// Which run (index in the chunk) and position each row that is read out belongs to.
     pub readout_of: Vec<(u32, u32)>,
+    /// How many rows are read out; others of the last operation are compared with.
+    pub readouts: usize,
     /// Constants that overwrites read.
     pub constants: Vec<f64>,
+}
+
+impl Chunk {
+    /// Reads out a further row of the last layer's output, which is none of a run's. Rows that others
+    /// are compared with come after all of these.
+    pub fn read(&mut self, row: Ref) {
+        self.compare(row);
+        self.readouts += 1;
+    }
+
+    /// Adds a row of the last layer's output for others to be compared with.
+    pub fn compare(&mut self, row: Ref) {
+        let last = self.parts.last_mut().and_then(|part| part.ops.last_mut());
+        if let Some(OpTable {
+            rows,
+            reads: Reads::Rows(refs),
+            ..
+        }) = last
+        {
+            rows.computed += 1;
+            refs.iter_mut().for_each(|refs| refs.push(row));
+        }
+    }
+
+    /// How many rows are compared with.
+    pub fn compared(&self) -> usize {
+        let last = self.parts.last().and_then(|part| part.ops.last());
+        last.map_or(0, |op| op.rows.computed) - self.readouts
+    }
 }

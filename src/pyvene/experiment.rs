@@ -16,7 +16,7 @@ use super::steps::{ImportedRun, PatchedPrompt, Reads};
 use super::{PyveneError, printable};
 use crate::model::Config;
 use crate::prompt::pair::PromptText;
-use crate::site::{Component, Width};
+use crate::site::Component;
 
 /// Where one representation acts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,13 +137,7 @@ fn of_representation(
             "layer {layer} is out of range: layers of this model are 0 to {last}"
         )));
     }
-    let width = match place.component.width() {
-        Width::One => 1,
-        Width::Residual => config.width,
-        Width::Head => config.head_width(),
-        Width::Inner => config.inner,
-        Width::Keys => config.context,
-    };
+    let width = place.component.width().numbers(config, config.context);
     let keys = place.component.has_keys();
     if keys && (made.kind.has_basis() || made.constant || made.kind == InterventionKind::Noise) {
         let name = made.kind.name();

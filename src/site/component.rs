@@ -2,22 +2,7 @@
 
 use std::fmt;
 
-use super::Stage;
-
-/// How many numbers one (row, head) of a component has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Width {
-    /// One.
-    One,
-    /// D, the residual stream's width.
-    Residual,
-    /// d = D / H.
-    Head,
-    /// I, the MLP's inner width.
-    Inner,
-    /// One for each key position not after the query.
-    Keys,
-}
+use super::{Stage, Width};
 
 /// An activation that can be read and patched, under its canonical name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -302,14 +287,11 @@ impl Component {
     /// Numbers in one row (one row of one head where it has heads).
     pub fn width(self) -> Width {
         match self {
-            C::Ln1Scale | C::Ln2Scale | C::LnFScale => Width::One,
-            C::MlpPre | C::MlpActivation => Width::Inner,
-            C::AttentionScores | C::AttentionWeight => Width::Keys,
             C::HeadQueryOutput
             | C::HeadKeyOutput
             | C::HeadValueOutput
             | C::HeadAttentionValueOutput => Width::Head,
-            _ => Width::Residual,
+            _ => self.stage().width(),
         }
     }
 
@@ -337,7 +319,7 @@ impl Component {
 
     /// Whether rows are query positions whose cells are keys.
     pub fn has_keys(self) -> bool {
-        self.width() == Width::Keys
+        self.stage().has_keys()
     }
 }
 
@@ -356,6 +338,9 @@ mod tests {
         for (i, component) in Component::all().enumerate() {
             assert_eq!(component as usize, i, "{component}");
         }
-        assert!(Component::all().map(|c| c.stage()).is_sorted());
+        // but for what single heads read, which is named before all of q, k and v
+        let inputs = [Stage::QueryInput, Stage::KeyInput, Stage::ValueInput];
+        let stages = Component::all().map(Component::stage);
+        assert!(stages.filter(|s| !inputs.contains(s)).is_sorted());
     }
 }

@@ -8,18 +8,22 @@
 //!   `head_value_output` are two components of one stage: they overwrite the same buffer, so
 //!   patches at both act on each other in listed order.
 //!
+//! How one stage follows from another is said once, in [`wiring`].
+//!
 //! [`Site`] is a component with its layer, as parsed from a name such as `blocks.3.attn.hook_z`.
 
 mod component;
 mod place;
 mod stage;
+pub mod wiring;
 
 use std::str::FromStr;
 
+pub use self::component::Component;
 use self::component::NAMES;
-pub use self::component::{Component, Width};
-pub use self::place::{columns, kept, layer_of, rest, stretches};
-pub use self::stage::Stage;
+pub use self::place::{columns, layer_of, rest, stretches};
+pub use self::stage::{Stage, StageMap, Width};
+pub use self::wiring::kept;
 
 /// A component with its layer, where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,36 +1,20 @@
-//! Where an activation stands: under which stage and layer it is kept, and which columns of a row it has.
+//! Where an activation stands: in which layer, and which columns of a row it has.
 
-use super::{Component, Stage, Width};
+use super::Component;
+use super::wiring::is_final;
 use crate::model::Config;
-
-/// The stage and layer under which a cache keeps a stage's clean value: head inputs and the MLP's
-/// residual input are the residual stream itself, and a layer's output is the next one's input.
-pub fn kept(stage: Stage, layer: usize) -> (Stage, usize) {
-    match stage {
-        Stage::QueryInput | Stage::KeyInput | Stage::ValueInput => (Stage::BlockInput, layer),
-        Stage::MlpResidualInput => (Stage::BlockMid, layer),
-        Stage::BlockOutput => (Stage::BlockInput, layer + 1),
-        other => (other, layer),
-    }
-}
 
 /// The layer that a component is filed under in computation order.
 pub fn layer_of(component: Component, layer: Option<usize>, config: &Config) -> usize {
-    match component.stage() {
-        Stage::LnFScale | Stage::LnFNormalized | Stage::FinalOutput => config.layers,
-        _ => layer.unwrap_or(0),
+    match is_final(component.stage()) {
+        true => config.layers,
+        false => layer.unwrap_or(0),
     }
 }
 
 /// Columns of one row of a component (of one head where it has heads); keys are not counted.
 pub fn columns(component: Component, config: &Config) -> usize {
-    match component.width() {
-        Width::One => 1,
-        Width::Residual => config.width,
-        Width::Head => config.head_width(),
-        Width::Inner => config.inner,
-        Width::Keys => 0,
-    }
+    component.width().numbers(config, 0)
 }
 
 /// Sorted numbers as stretches of neighbours: `(first, how many)`.

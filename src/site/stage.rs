@@ -1,5 +1,9 @@
 //! Where in the computation a value stands.
 
+use std::ops::{Index, IndexMut};
+
+use crate::model::Config;
+
 /// A point of the forward pass at which values can be overwritten, in the order of computation.
 ///
 /// The order of the variants is the order in which one layer computes them, so sorting writes by
@@ -21,14 +25,14 @@ pub enum Stage {
     AttentionInput,
     /// Residual that one head's query reads, before ln_1. Width D a head.
     QueryInput,
-    /// Residual that one head's key reads, before ln_1. Width D a head.
-    KeyInput,
-    /// Residual that one head's value reads, before ln_1. Width D a head.
-    ValueInput,
     /// Queries, heads side by side. Width D.
     Query,
+    /// Residual that one head's key reads, before ln_1. Width D a head.
+    KeyInput,
     /// Keys, heads side by side. Width D.
     Key,
+    /// Residual that one head's value reads, before ln_1. Width D a head.
+    ValueInput,
     /// Values, heads side by side. Width D.
     Value,
     /// Scaled scores before the softmax, one a key. Rows are query positions.
@@ -63,4 +67,76 @@ pub enum Stage {
     LnFNormalized,
     /// Output of ln_f, which the unembedding reads. Width D.
     FinalOutput,
+}
+
+/// How many numbers one row of a stage, or one (row, head) of a component, has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// One.
+    One,
+    /// D, the residual stream's width.
+    Residual,
+    /// d = D / H.
+    Head,
+    /// I, the MLP's inner width.
+    Inner,
+    /// One for each key position not after the query; in a row of a stage, for every head.
+    Keys,
+}
+
+impl Width {
+    /// How many numbers that is, `keys` of them for the keys.
+    pub fn numbers(self, config: &Config, keys: usize) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Residual => config.width,
+            Self::Head => config.head_width(),
+            Self::Inner => config.inner,
+            Self::Keys => keys,
+        }
+    }
+}
+
+impl Stage {
+    /// How many there are.
+    pub const COUNT: usize = Self::FinalOutput as usize + 1;
+
+    /// Numbers in one row.
+    pub const fn width(self) -> Width {
+        match self {
+            Self::Ln1Scale | Self::Ln2Scale | Self::LnFScale => Width::One,
+            Self::Scores | Self::Pattern => Width::Keys,
+            Self::MlpPre | Self::MlpActivation => Width::Inner,
+            _ => Width::Residual,
+        }
+    }
+
+    /// Whether rows are query positions whose cells are keys.
+    pub const fn has_keys(self) -> bool {
+        matches!(self.width(), Width::Keys)
+    }
+}
+
+/// Something for each stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageMap<T>([T; Stage::COUNT]);
+
+impl<T: Default> Default for StageMap<T> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| T::default()))
+    }
+}
+
+impl<T> Index<Stage> for StageMap<T> {
+    type Output = T;
+
+    fn index(&self, stage: Stage) -> &T {
+        &self.0[stage as usize]
+    }
+}
+
+impl<T> IndexMut<Stage> for StageMap<T> {
+    fn index_mut(&mut self, stage: Stage) -> &mut T {
+        &mut self.0[stage as usize]
+    }
 }

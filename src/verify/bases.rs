@@ -6,7 +6,7 @@ use super::operations::Trial;
 use super::{Gates, Inputs};
 use crate::backend::{Backend, BasisOn, DeviceError, Place, Precision, Probe, Store};
 use crate::basis::{Basis, BasisError, Numbers};
-use crate::plan::tables::Operand;
+use crate::plan::writes::Operand;
 
 /// Rows encoded, and others decoded into their place.
 pub(super) struct Bases {

@@ -4,7 +4,8 @@ use crate::backend::{
     Attention, Backend, DeviceError, Embedding, Epilogue, KeepKeys, Linear, Norm, Readout,
     ReadoutSpec, Rows, Store, Weight,
 };
-use crate::plan::tables::{AttentionRows, Ref, Write};
+use crate::plan::tables::{AttentionRows, Ref};
+use crate::plan::writes::Write;
 
 /// An operation as both backends run it: from inputs to everything that it wrote, row by row.
 pub(super) trait Exercise {

@@ -7,7 +7,8 @@ use super::operation::{
 use super::{Comparison, Gates, Inputs, compare};
 use crate::backend::{Backend, DeviceError, Embedding, Norm, Store, Weight};
 use crate::plan::edit::EditOp;
-use crate::plan::tables::{AttentionRows, Operand, Ref, Write};
+use crate::plan::tables::{AttentionRows, Ref};
+use crate::plan::writes::{Operand, Write};
 
 /// Rows of the shapes that every row-wise operation is tried on.
 const ROWS: [usize; 4] = [1, 2, 7, 97];

@@ -12,7 +12,7 @@ use headlight::plan::cone;
 use headlight::plan::edit::edits;
 use headlight::plan::patched_cache::PatchedCache;
 use headlight::plan::positions::Positions;
-use headlight::plan::tables::{Chunk, Ref};
+use headlight::plan::tables::{Chunk, Reads, Ref};
 use headlight::prompt::pair::Pair;
 use headlight::site::{Component, Stage, kept, layer_of};
 
@@ -53,8 +53,8 @@ fn go<B: Backend>(
         first: vec![0],
         top: 3,
         ranks: true,
-        base: (0..chunk.compared.len())
-            .map(|i| (chunk.readout.len() + i) as u32)
+        base: (0..chunk.compared())
+            .map(|i| (chunk.readouts + i) as u32)
             .collect(),
         ..ReadoutSpec::default()
     };
@@ -76,45 +76,28 @@ fn go<B: Backend>(
 }
 
 /// A whole run's rows are all its own: it knows of the base run only what operators read.
-fn assert_reads_no_trace(chunk: &Chunk) {
+fn assert_reads_no_cache(chunk: &Chunk) {
     let own = |refs: &[Ref]| {
         assert!(
             refs.iter().all(|r| r.row().is_ok()),
             "a whole run reads the cache"
         )
     };
-    own(&chunk.readout);
-    assert!(chunk.input.gathered.is_empty());
-    for layer in &chunk.layers {
-        let (attention, sums) = (&layer.attention, [&layer.mid, &layer.out]);
-        for refs in [
-            &layer.ln_1,
-            &layer.ln_2,
-            &attention.query,
-            &attention.key,
-            &attention.value,
-        ] {
-            own(refs);
+    for table in chunk.parts.iter().flat_map(|part| &part.ops) {
+        match &table.reads {
+            Reads::Rows(refs) => refs.iter().for_each(|refs| own(refs)),
+            Reads::Attention(rows) => {
+                [&rows.query, &rows.key, &rows.value]
+                    .into_iter()
+                    .for_each(|refs| own(refs));
+            }
+            Reads::Table(_) => {}
         }
-        layer
-            .head_inputs
-            .iter()
-            .for_each(|(_, _, input)| own(&input.input));
-        sums.iter().for_each(|sum| own(&sum.residual));
-        sums.iter().for_each(|sum| own(&sum.branch));
-        let projections = [&layer.query, &layer.key, &layer.value].map(|p| &p.rows);
-        let stages = [
-            &layer.z,
-            &layer.attention_output,
-            &layer.mlp_pre,
-            &layer.mlp_activation,
-            &layer.mlp_output,
-        ];
-        let rows = projections
-            .into_iter()
-            .chain(stages)
-            .chain(sums.map(|s| &s.rows));
-        rows.for_each(|rows| assert!(rows.gathered.is_empty(), "a whole run gathers clean rows"));
+        own(&table.copies.of);
+        assert!(
+            table.rows.gathered.is_empty(),
+            "a whole run gathers clean rows"
+        );
     }
 }
 
@@ -214,11 +197,10 @@ impl<'a, B: Backend> Reference<'a, B> {
         };
         let empty = PatchedCache::default();
         let mut chunk = Builder::new(config, &self.cache.layout, &means, &empty).build(&[packed]);
-        assert_reads_no_trace(&chunk);
-        let clean = chunk.readout_of.iter();
-        chunk.compared = clean
-            .map(|(_, position)| Ref::cached(offset + *position as usize))
-            .collect();
+        assert_reads_no_cache(&chunk);
+        for (_, position) in chunk.readout_of.clone() {
+            chunk.compare(Ref::cached(offset + position as usize));
+        }
         go(self.backend, &chunk, &mut self.cache, &self.pair.targets)
     }
 

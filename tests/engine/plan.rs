@@ -10,10 +10,12 @@ mod positions;
 use crate::common::{self, runs};
 use headlight::model::Config;
 use headlight::patch::{Origin, Patch, Prompt};
-use headlight::plan::cone::{self, Cone, ConeInput, LayerCone, Wanted};
+use headlight::plan::cone::{self, Cone, ConeInput, Wanted};
+use headlight::plan::cost::{Cost, Flops};
 use headlight::plan::edit::{Edit, Read, Value, edits};
 use headlight::plan::positions::Positions;
-use headlight::site::Component;
+use headlight::plan::rows::ConeRows;
+use headlight::site::{Component, Stage};
 
 /// A model of `layers` layers and two heads.
 fn tiny(layers: usize) -> Config {
@@ -58,21 +60,32 @@ fn rows(positions: &Positions) -> Vec<usize> {
     positions.iter().collect()
 }
 
+/// Rows of what is given at a stage of a layer.
+fn given(cone: &Cone, stage: Stage, layer: usize) -> ConeRows {
+    cone.rows(stage, layer).cloned().unwrap_or_default()
+}
+
 /// The computed rows of a layer: q, k, v, z, attention output, mid, MLP (all four stages), out.
-fn computed(layer: &LayerCone) -> [Vec<usize>; 8] {
-    let mlp = rows(&layer.mlp_pre.computed);
-    assert_eq!(mlp, rows(&layer.mlp_activation.computed));
-    assert_eq!(mlp, rows(&layer.mlp_output.computed));
-    let stages = [
-        &layer.query,
-        &layer.key,
-        &layer.value,
-        &layer.z,
-        &layer.attention_output,
-        &layer.mid,
-    ];
-    let [q, k, v, z, attention, mid] = stages.map(|s| rows(&s.computed));
-    [q, k, v, z, attention, mid, mlp, rows(&layer.out.computed)]
+fn computed(cone: &Cone, layer: usize) -> [Vec<usize>; 8] {
+    let at = |stage| rows(&given(cone, stage, layer).computed);
+    let mlp = at(Stage::MlpPre);
+    assert_eq!(mlp, at(Stage::MlpInput));
+    assert_eq!(mlp, at(Stage::MlpActivation));
+    assert_eq!(mlp, at(Stage::MlpOutput));
+    [
+        at(Stage::Query),
+        at(Stage::Key),
+        at(Stage::Value),
+        at(Stage::Z),
+        at(Stage::AttentionOutput),
+        at(Stage::BlockMid),
+        mlp,
+        at(Stage::BlockOutput),
+    ]
+}
+
+fn read_out(cone: &Cone) -> Vec<usize> {
+    cone.readouts().map(rows).unwrap_or_default()
 }
 
 fn upward(from: usize, to: usize) -> Vec<usize> {
@@ -80,10 +93,10 @@ fn upward(from: usize, to: usize) -> Vec<usize> {
 }
 
 fn nothing(cone: &Cone) -> bool {
-    cone.readouts.is_empty()
-        && cone.input.all.is_empty()
-        && cone
-            .layers
-            .iter()
-            .all(|l| computed(l).iter().all(Vec::is_empty))
+    let mut all = cone.parts.iter().flat_map(|part| &part.ops);
+    cone.is_unseen() && all.all(|rows| rows.all.is_empty())
+}
+
+fn flops(cone: &Cone, config: &Config) -> Flops {
+    Cost::of(cone, &[], config).flops
 }

@@ -13,8 +13,7 @@ use crate::backend::{
     Readout, ReadoutSpec, Rows, Same, Store,
 };
 use crate::model::Config;
-use crate::plan::phase::Call;
-use crate::plan::tables::Write;
+use crate::plan::writes::{Call, Write};
 
 fn widened<T: Real>(x: &[T]) -> Vec<f64> {
     x.iter().map(|x| x.to_f64()).collect()

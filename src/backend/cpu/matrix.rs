@@ -1,7 +1,7 @@
 //! Matrices in memory, and how tables name stretches of their rows.
 
 use crate::backend::Rows;
-use crate::plan::tables::Operand;
+use crate::plan::writes::Operand;
 
 /// A row-major matrix in memory.
 #[derive(Debug, Clone, Default)]

@@ -3,7 +3,7 @@
 use super::matrix::{Buffer, read};
 use super::real::Real;
 use crate::plan::edit::EditOp;
-use crate::plan::tables::Write;
+use crate::plan::writes::Write;
 
 /// Does one write to the row that it names.
 pub fn write<T: Real>(write: &Write, row: &mut [T], kept: &[Buffer<T>], constants: &[T]) {

@@ -10,7 +10,8 @@ use super::matrix::{Element, Matrix};
 use super::queue::{Launch, Queue};
 use super::rows::{Constants, views};
 use crate::backend::{Attention, DeviceError, KeepKeys};
-use crate::plan::tables::{AttentionRows, Keep, Ref, Write};
+use crate::plan::tables::{AttentionRows, Keep, Ref};
+use crate::plan::writes::Write;
 
 /// Cuts rows into tiles of at most `most`, of even size within a stretch of rows with the same keys.
 fn tiles(rows: &AttentionRows, most: usize) -> Vec<QueryTile> {

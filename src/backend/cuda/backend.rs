@@ -18,8 +18,8 @@ use crate::backend::{
     Readout, ReadoutSpec, Rows, Same, Store,
 };
 use crate::model::{Checkpoint, Config};
-use crate::plan::phase::Call;
-use crate::plan::tables::{Ref, Write};
+use crate::plan::tables::Ref;
+use crate::plan::writes::{Call, Write};
 
 /// A GPU as a device, with one model's weights in its memory.
 pub struct Cuda {

@@ -3,8 +3,7 @@
 use super::Cuda;
 use super::matrix::Matrix;
 use crate::backend::DeviceError;
-use crate::plan::phase::Call;
-use crate::plan::tables::Operand;
+use crate::plan::writes::{Call, Operand};
 
 /// Runs what waits, then calls each function with the numbers that stand, and writes what it made of
 /// them.

@@ -13,7 +13,7 @@ use super::matrix::{Element, Matrix};
 use super::queue::{Launch, Queue};
 use crate::backend::{DeviceError, Embedding, Norm, Rows, Same};
 use crate::plan::edit::EditOp;
-use crate::plan::tables::{Operand, Write};
+use crate::plan::writes::{Operand, Write};
 
 impl From<&Operand> for Source {
     fn from(operand: &Operand) -> Self {

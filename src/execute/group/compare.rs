@@ -46,14 +46,10 @@ pub fn compare<B: Backend>(
             continue;
         };
         let offset = |prompt: usize| cache.layout.prompts[prompt].offset;
-        chunk
-            .readout
-            .push(Ref::cached(offset(source) + ids.len() - 1));
-        chunk
-            .compared
-            .push(Ref::cached(offset(place.base()) + base_last));
-        of.push(p);
+        chunk.read(Ref::cached(offset(source) + ids.len() - 1));
+        of.push((p, Ref::cached(offset(place.base()) + base_last)));
     }
+    of.iter().for_each(|(_, base)| chunk.compare(*base));
     let rows = of.len();
     if rows == 0 {
         return Ok(kls);
@@ -66,7 +62,7 @@ pub fn compare<B: Backend>(
     let readouts = passes.forward(&chunk, cache, &spec)?;
     let readouts = backend.finish(readouts)?;
     passes.plan.compared += 2 * (2 * rows * config.vocab * config.width) as u64;
-    for (p, readout) in of.into_iter().zip(readouts) {
+    for ((p, _), readout) in of.into_iter().zip(readouts) {
         kls[p] = readout.kl;
     }
     Ok(kls)

@@ -104,8 +104,7 @@ impl<'e, 'p, 's, B: Backend> Executor<'e, 'p, 's, B> {
         let Planned { drawn, chunk, spec } = planned;
         let readouts = self.passes.forward(chunk, self.cache, spec)?;
         let config = self.passes.backend.config();
-        self.passes.plan.compared +=
-            2 * (chunk.compared.len() * config.vocab * config.width) as u64;
+        self.passes.plan.compared += 2 * (chunk.compared() * config.vocab * config.width) as u64;
         self.finish()?;
         // runs that are kept for others are not read out
         let mut index = vec![0; drawn.len()];

@@ -14,7 +14,7 @@ use crate::execute::{ExecuteError, Limits, Plan};
 use crate::model::Config;
 use crate::plan::chunk::{Builder, Packed};
 use crate::plan::cone::{self, Cone, ConeInput, Wanted};
-use crate::plan::cost::{Flops, flops, layer_values};
+use crate::plan::cost::{Cost, Flops};
 use crate::plan::edit::{Edit, edits};
 use crate::plan::patched_cache::RunId;
 use crate::plan::tables::{Chunk, Ref};
@@ -126,7 +126,7 @@ impl<'g> Planner<'g> {
             asked.extend(batches.next().map(|b| ask(b, device)).transpose()?);
             for drawn in self.draw(runs, &device.answers()?) {
                 plan.count += 1;
-                plan.copied += usize::from(drawn.cone.readouts.is_empty());
+                plan.copied += usize::from(drawn.cone.is_unseen());
                 plan.runs += drawn.flops;
                 self.wait(drawn, &mut waiting, device)?;
             }
@@ -226,18 +226,13 @@ impl<'g> Planner<'g> {
             same: &|i| no_op[i],
             wanted,
         });
-        let widest = cone
-            .layers
-            .iter()
-            .map(|l| layer_values(l, config))
-            .max()
-            .unwrap_or(0);
-        let slack = 512 + 64 * run.edits.len() + 8 * cone.layers.len() * 200;
+        let cost = Cost::of(&cone, &run.edits, config);
+        let slack = 512 + 64 * run.edits.len() + 8 * cone.parts.len() * 200;
         Drawn {
             pair: run.pair,
             run: run.run,
-            flops: flops(&cone, config),
-            bytes: ((widest + cone.bases.values) * self.value_bytes + slack) as u64,
+            flops: cost.flops,
+            bytes: (cost.values * self.value_bytes + slack) as u64,
             cone,
             edits: run.edits,
             kept_as: run.kept_as.map(|(id, _)| id),
@@ -281,16 +276,17 @@ impl<'g> Planner<'g> {
             spec.first.push(spec.ids.len());
         }
         if self.limits.kl {
-            let mut known = HashMap::new();
+            let (mut known, mut rows) = (HashMap::new(), Vec::new());
             for (run, position) in &chunk.readout_of {
                 let base = &prompts[self.places[drawn[*run as usize].pair].base()];
                 let row = base.offset + *position as usize;
-                let next = chunk.readout.len() + known.len();
+                let next = chunk.readouts + known.len();
                 spec.base.push(*known.entry(row).or_insert_with(|| {
-                    chunk.compared.push(Ref::cached(row));
+                    rows.push(Ref::cached(row));
                     next as u32
                 }));
             }
+            rows.into_iter().for_each(|row| chunk.compare(row));
         }
         Planned { drawn, chunk, spec }
     }

@@ -4,15 +4,14 @@ use headlight::backend::cpu::Cpu;
 use headlight::execute::plan;
 use headlight::model::Config;
 use headlight::plan::cone;
-use headlight::plan::cost::flops;
 use headlight::plan::positions::Positions;
 use headlight::prompt::pair::{Pair, PairRuns};
-use headlight::site::Component;
+use headlight::site::{Component, Stage};
 
 use super::common::model::shape;
 use super::common::runs::run_of;
 use super::common::{PLENTY, run};
-use super::{computed, draw, patch, rows, tiny, upward};
+use super::{computed, draw, flops, given, patch, read_out, rows, tiny, upward};
 
 fn gpt2_small() -> Config {
     Config::from_json(b"{}", "defaults").unwrap()
@@ -34,9 +33,9 @@ fn sweep_of_one_head(length: usize) -> (f64, usize) {
                     &[length - 1],
                 );
                 let cost = flops(&cone, &config);
-                assert_eq!(cone.readouts.is_empty(), cost.total() == 0);
+                assert_eq!(cone.is_unseen(), cost.total() == 0);
                 total += cost.linear;
-                unseen += usize::from(cone.readouts.is_empty());
+                unseen += usize::from(cone.is_unseen());
                 runs += 1;
             }
         }
@@ -79,11 +78,11 @@ fn the_whole_run_computes_every_row() {
     let config = tiny(3);
     let cone = cone::of_whole(&config, &[], 70, &Positions::range(69, 70));
     let all = upward(0, 69);
-    for layer in &cone.layers {
-        assert!(computed(layer).iter().all(|r| *r == all));
+    for layer in 0..3 {
+        assert!(computed(&cone, layer).iter().all(|r| *r == all));
     }
-    assert_eq!(rows(&cone.input.computed), all);
-    assert_eq!(cone.readouts.len(), 1);
+    assert_eq!(rows(&given(&cone, Stage::BlockInput, 0).computed), all);
+    assert_eq!(read_out(&cone), [69]);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Which rows each kind of patch makes dirty.
 
-use headlight::plan::cost::{Flops, flops};
-use headlight::site::Component;
+use headlight::plan::cost::Flops;
+use headlight::site::{Component, Stage};
 
-use super::{computed, draw, patch, rows, tiny, upward};
+use super::{computed, draw, flops, given, patch, read_out, rows, tiny, upward};
 
 #[test]
 fn a_patched_z_enters_the_next_layer_as_one_row_and_spreads_at_z() {
@@ -14,29 +14,28 @@ fn a_patched_z_enters_the_next_layer_as_one_row_and_spreads_at_z() {
         &[6],
     );
     let (p, up) = (vec![3], upward(3, 6));
-    assert_eq!(
-        (cone.start, cone.input.all.len(), cone.layers.len()),
-        (1, 0, 3)
-    );
+    // layer 1 is part 2, and the final layer norm part 5
+    assert_eq!((cone.first, cone.parts.len()), (2, 4));
+    assert!(cone.parts[0].stream.all.is_empty());
     // the patched row is gathered, and goes on alone
     assert_eq!(
-        computed(&cone.layers[0]),
+        computed(&cone, 1),
         [&[], &[], &[], &[], &p[..], &p, &p, &p].map(<[usize]>::to_vec)
     );
-    assert_eq!(rows(&cone.layers[0].z.gathered()), p);
-    assert!(cone.layers[0].ln_1.is_empty());
+    assert_eq!(rows(&given(&cone, Stage::Z, 1).gathered()), p);
+    assert!(given(&cone, Stage::AttentionInput, 1).all.is_empty());
     // q, k and v of that row; every later row joins at z, with the cache's q
     assert_eq!(
-        computed(&cone.layers[1]),
+        computed(&cone, 2),
         [&p, &p, &p, &up, &up, &up, &up, &up].map(Vec::clone)
     );
     // in the last layer keys and values of dirty rows, and what the readout row sees
     let last = vec![6];
     assert_eq!(
-        computed(&cone.layers[2]),
+        computed(&cone, 3),
         [&last, &up, &up, &last, &last, &last, &last, &last].map(Vec::clone)
     );
-    assert_eq!(rows(&cone.readouts), last);
+    assert_eq!(read_out(&cone), last);
     // multiply-adds of all that, by hand
     let (d, i, v) = (8, 20, 30);
     let row = d * d + 2 * d * i;
@@ -80,7 +79,7 @@ fn dirty_rows_of_each_kind_of_patch_in_its_own_layer() {
         (C::MlpOutput, &none, &none, &none, &none, &none),
     ] {
         let cone = draw(&config, &[patch(component, 1, [2])], &[5]);
-        let [got_q, got_k, got_v, got_z, _, got_mid, _, out] = computed(&cone.layers[0]);
+        let [got_q, got_k, got_v, got_z, _, got_mid, _, out] = computed(&cone, 1);
         assert_eq!(
             [&got_q, &got_k, &got_v, &got_z, &got_mid],
             [q, k, v, z, mid],
@@ -94,7 +93,7 @@ fn dirty_rows_of_each_kind_of_patch_in_its_own_layer() {
         );
         // the residual stream that the projections read is the cache's, except where it is patched
         assert_eq!(
-            rows(&cone.input.all),
+            rows(&given(&cone, Stage::BlockInput, 1).all),
             if component == C::BlockInput {
                 one.clone()
             } else {
@@ -105,14 +104,22 @@ fn dirty_rows_of_each_kind_of_patch_in_its_own_layer() {
             component,
             C::AttentionQueryInput | C::AttentionKeyInput
         ));
-        assert_eq!(cone.layers[0].head_inputs, own, "{component}");
+        let copies = [Stage::Query, Stage::Key].map(|stage| given(&cone, stage, 1).copies);
+        assert_eq!(copies.iter().sum::<usize>(), own, "{component}");
     }
     // an output's own row is not computed, and neither is the branch that it replaces
     let cone = draw(&config, &[patch(C::MlpOutput, 1, [2])], &[5]);
-    assert!(cone.layers[0].mlp_output.computed.is_empty() && cone.layers[0].mlp_pre.all.is_empty());
+    assert!(given(&cone, Stage::MlpOutput, 1).computed.is_empty());
+    assert!(given(&cone, Stage::MlpPre, 1).all.is_empty());
     let cone = draw(&config, &[patch(C::TokenEmbedding, 0, [2])], &[5]);
-    assert_eq!((cone.start, rows(&cone.input.computed)), (0, vec![2]));
-    assert_eq!(computed(&cone.layers[0])[3], up);
+    assert_eq!(
+        (
+            cone.first,
+            rows(&given(&cone, Stage::BlockInput, 0).computed)
+        ),
+        (0, vec![2])
+    );
+    assert_eq!(computed(&cone, 0)[3], up);
 }
 
 #[test]
@@ -124,14 +131,14 @@ fn rows_beyond_one_word_of_positions() {
             &[patch(Component::HeadValueOutput, 0, [position])],
             &[128],
         );
-        assert_eq!(computed(&cone.layers[0])[3], upward(position, 128));
-        assert_eq!(computed(&cone.layers[1])[1], upward(position, 128));
-        assert_eq!(computed(&cone.layers[1])[7], [128]);
+        assert_eq!(computed(&cone, 0)[3], upward(position, 128));
+        assert_eq!(computed(&cone, 1)[1], upward(position, 128));
+        assert_eq!(computed(&cone, 1)[7], [128]);
         let cone = draw(
             &config,
             &[patch(Component::HeadValueOutput, 0, [position])],
             &[position],
         );
-        assert_eq!(computed(&cone.layers[0])[3], [position]);
+        assert_eq!(computed(&cone, 0)[3], [position]);
     }
 }

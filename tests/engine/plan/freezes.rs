@@ -2,11 +2,10 @@
 
 use headlight::patch::{Op, Patch};
 use headlight::plan::cone::{self, ConeInput, Wanted};
-use headlight::plan::cost::flops;
 use headlight::plan::edit::edits;
 use headlight::site::Component;
 
-use super::{computed, draw, freeze, nothing, patch, rows, tiny, upward};
+use super::{computed, draw, flops, freeze, nothing, patch, read_out, tiny, upward};
 
 #[test]
 fn a_freeze_ends_the_cone_and_unseen_rows_before_it_are_not_computed() {
@@ -27,7 +26,7 @@ fn a_freeze_ends_the_cone_and_unseen_rows_before_it_are_not_computed() {
     let one = vec![2];
     let none = Vec::new;
     assert_eq!(
-        computed(&cone.layers[1]),
+        computed(&cone, 2),
         [
             none(),
             none(),
@@ -41,7 +40,7 @@ fn a_freeze_ends_the_cone_and_unseen_rows_before_it_are_not_computed() {
     );
     // one head of them does not: z is computed, and then partly overwritten
     let cone = draw(&config, &[live(), heads[0].clone()], &[5]);
-    assert_eq!(computed(&cone.layers[1])[3], upward(2, 5));
+    assert_eq!(computed(&cone, 2)[3], upward(2, 5));
     // a freeze of the later rows: the row itself goes on, and in the last layer nobody sees it
     let cone = draw(
         &config,
@@ -63,9 +62,9 @@ fn a_freeze_ends_the_cone_and_unseen_rows_before_it_are_not_computed() {
         ],
         &[5],
     );
-    assert_eq!(computed(&cone.layers[1])[3], one);
+    assert_eq!(computed(&cone, 2)[3], one);
     assert_eq!(
-        computed(&cone.layers[2]),
+        computed(&cone, 3),
         [
             none(),
             none(),
@@ -90,7 +89,7 @@ fn a_freeze_ends_the_cone_and_unseen_rows_before_it_are_not_computed() {
         same: &|_| false,
         wanted: &Wanted::new(),
     });
-    assert_eq!(rows(&cone.readouts), vec![5]);
+    assert_eq!(read_out(&cone), vec![5]);
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! Dirty rows that are not computed, because nothing sees them.
 
-use headlight::plan::cost::flops;
-use headlight::site::Component;
+use headlight::site::{Component, Stage};
 
 use super::common::runs::interchange;
-use super::{computed, draw, nothing, patch, rows, tiny, upward};
+use super::{computed, draw, flops, given, nothing, patch, read_out, rows, tiny, upward};
 
 #[test]
 fn nothing_is_computed_that_no_readout_sees() {
@@ -42,9 +41,9 @@ fn nothing_is_computed_that_no_readout_sees() {
         &[0, 3, 5],
     );
     let seen = vec![3, 5];
-    assert_eq!(rows(&cone.readouts), seen);
+    assert_eq!(read_out(&cone), seen);
     let keys = vec![1, 2, 4];
-    let [q, k, v, z, _, _, _, out] = computed(&cone.layers[0]);
+    let [q, k, v, z, _, _, _, out] = computed(&cone, 1);
     assert_eq!(
         [q, k, v, z, out],
         [vec![], keys.clone(), keys, seen.clone(), seen]
@@ -58,7 +57,7 @@ fn a_row_overwritten_whole_is_not_computed_before_that() {
     let live = || patch(C::BlockInput, 1, [2]);
     let computed_of = |component: Component| {
         let over = interchange(component, 1, &[0, 1], 0..6);
-        computed(&draw(&config, &[live(), over], &[4, 5]).layers[0])
+        computed(&draw(&config, &[live(), over], &[4, 5]), 1)
     };
     let (one, up, none) = (vec![2], upward(2, 5), Vec::new());
     // q, k, v, z, attention output, mid, MLP, out
@@ -99,11 +98,10 @@ fn a_row_overwritten_whole_is_not_computed_before_that() {
     ] {
         let over = patch(component, 1, 0..6);
         let cone = draw(&config, &[live(), over], &[4, 5]);
-        let layer = &cone.layers[0];
-        let mlp =
-            [&layer.mlp_pre, &layer.mlp_activation, &layer.mlp_output].map(|s| s.computed.len());
+        let at = |stage| given(&cone, stage, 1).computed;
+        let mlp = [Stage::MlpPre, Stage::MlpActivation, Stage::MlpOutput].map(|s| at(s).len());
         assert_eq!(mlp, stages, "{component}");
-        assert_eq!(rows(&layer.mid.computed), up, "{component}");
-        assert_eq!(layer.out.computed.len(), 6, "{component}");
+        assert_eq!(rows(&at(Stage::BlockMid)), up, "{component}");
+        assert_eq!(at(Stage::BlockOutput).len(), 6, "{component}");
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use headlight::backend::{BasisOn, Place, Probe};
 use headlight::basis::{Basis, Numbers};
-use headlight::plan::tables::Operand;
+use headlight::plan::writes::Operand;
 
 fn encode<B: Backend>(backend: &B, basis: &Basis, x: &[f64]) -> Vec<f64> {
     let (n, k) = (basis.width(), basis.coordinates());

@@ -26,7 +26,8 @@ use super::real::Real;
 use super::rows::{dot, max, sum};
 use crate::backend::{Attention, KeepKeys};
 use crate::model::Config;
-use crate::plan::tables::{AttentionRows, Keep, Ref, Write};
+use crate::plan::tables::{AttentionRows, Keep, Ref};
+use crate::plan::writes::Write;
 
 /// Most rows of a task: the gathering of their keys and values is little beside what they are for.
 const TASK_ROWS: usize = 256;
