@@ -52,10 +52,25 @@ impl Setup {
         Ok(setup)
     }
 
-    /// Says on standard error where it will run. Called once everything typed has been checked.
+    /// Says on standard error where it will run, and what the tokenizer's files would put round a text.
+    /// Called once everything typed has been checked.
     pub fn announce(&self) {
         let device = self.engine.device().describe(self.engine.threads());
         note(format_args!("device: {device}"));
+        if let Some(tokenizer) = &self.engine.model().tokenizer {
+            let [before, after] = tokenizer.around();
+            let asked: Vec<String> = [(before, "before"), (after, "after")]
+                .into_iter()
+                .filter(|(ids, _)| !ids.is_empty())
+                .map(|(ids, side)| format!("`{}` {side}", tokenizer.decode(ids)))
+                .collect();
+            if !asked.is_empty() {
+                note(format_args!(
+                    "tokenizer: its files put {} every text; here nothing is put there unless --bos asks",
+                    asked.join(" and ")
+                ));
+            }
+        }
     }
 
     /// Opens the model.

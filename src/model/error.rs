@@ -271,17 +271,45 @@ pub enum ModelError {
         /// The name of the one that is not.
         absent: String,
     },
-    /// A tokenizer that makes ids which the model has no embedding for.
-    #[error("`{file}`: token `{token}` has id {id}, but the model's vocabulary ends at {}: this tokenizer belongs to another model", vocab - 1)]
+    /// A text with a token that the model has no embedding for.
+    #[error("`{file}`: token `{token}` has id {id}, but the model's vocabulary ends at {}: such a text cannot be run on it", vocab - 1)]
     TokenizerBeyondVocab {
         /// The tokenizer's file.
         file: String,
-        /// The token with the highest id.
+        /// The token.
         token: String,
-        /// That id.
+        /// Its id.
         id: u32,
         /// The model's vocabulary size.
         vocab: usize,
+    },
+    /// A text that is beyond the model's context by its length alone.
+    #[error(
+        "the text `{text}` has {bytes} bytes, and at most {most} are read: no more can be the {context} tokens that the model takes"
+    )]
+    TextTooLong {
+        /// Its beginning.
+        text: String,
+        /// Its length.
+        bytes: usize,
+        /// The bound, in bytes.
+        most: usize,
+        /// The longest prompt, in tokens.
+        context: usize,
+    },
+    /// A text that the tokenizer would cut off.
+    #[error(
+        "the text `{text}` has {tokens} tokens, and `{file}` keeps {most} of a text (`truncation`): shorten it, or set that to null"
+    )]
+    TextCut {
+        /// Its beginning.
+        text: String,
+        /// Its tokens.
+        tokens: usize,
+        /// The tokenizer's file.
+        file: String,
+        /// Tokens that are kept.
+        most: usize,
     },
     /// Text was given to a model that came without a tokenizer.
     #[error(

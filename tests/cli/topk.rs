@@ -103,6 +103,51 @@ fn ids_are_the_prompt_without_a_tokenizer() {
     );
 }
 
+/// A tokenizer that begins or ends every text with a token is said, once, and changes nothing by itself.
+#[test]
+fn a_tokenizer_that_asks_for_bos_is_told() {
+    let lab = Lab::new();
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/demo");
+    std::fs::create_dir(lab.path("model")).unwrap();
+    for name in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        std::fs::copy(demo.join(name), lab.path("model").join(name)).unwrap();
+    }
+    let run = || lab.ok(&["topk", BASE, "--model", "model"]);
+    let plain = run();
+    assert_eq!(plain.err.lines().count(), 1, "{}", plain.err);
+    let edit = |name: &str, change: &dyn Fn(&mut Value)| {
+        let path = lab.path("model").join(name);
+        let mut value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut value);
+        std::fs::write(path, value.to_string()).unwrap();
+    };
+    edit("tokenizer_config.json", &|config| {
+        config["add_bos_token"] = true.into()
+    });
+    let told = run();
+    assert_eq!(told.out, plain.out);
+    let note = "tokenizer: its files put `<|endoftext|>` before every text; here nothing is put there unless --bos asks";
+    assert_eq!(told.err.lines().nth(1), Some(note), "{}", told.err);
+    assert_eq!(told.err.lines().count(), 2, "{}", told.err);
+    edit("tokenizer_config.json", &|config| {
+        config["add_bos_token"] = false.into()
+    });
+    let end = serde_json::json!(["<|endoftext|>", 0]);
+    edit("tokenizer.json", &|json| {
+        json["post_processor"] =
+            serde_json::json!({"type": "BertProcessing", "cls": end, "sep": end});
+    });
+    let told = run();
+    assert_eq!(told.out, plain.out);
+    let both = "`<|endoftext|>` before and `<|endoftext|>` after every text";
+    assert!(told.err.contains(both), "{}", told.err);
+}
+
 #[test]
 fn ties_go_to_the_lower_id() {
     let lab = Lab::new();

@@ -2,6 +2,7 @@
 
 mod damage;
 mod fuzz;
+mod layouts;
 pub mod tiny;
 mod tokenizer;
 
