@@ -62,7 +62,7 @@ impl Setup {
             let asked: Vec<String> = [(before, "before"), (after, "after")]
                 .into_iter()
                 .filter(|(ids, _)| !ids.is_empty())
-                .map(|(ids, side)| format!("`{}` {side}", tokenizer.decode(ids)))
+                .map(|(ids, side)| format!("`{}` {side}", tokenizer.decode(ids).escape_debug()))
                 .collect();
             if !asked.is_empty() {
                 note(format_args!(

@@ -15,6 +15,8 @@ use crate::model::error::quote;
 
 /// Beyond every vocabulary there is; the same bound as for the sizes of a configuration.
 const LARGEST_ID: u64 = (1 << 24) - 1;
+/// The most tokens that a post-processor puts on one side of a text.
+const MOST_AROUND: usize = 16;
 
 /// What both file layouts come down to. Errors inside this type are ends of sentences that begin
 /// with the file.
@@ -335,6 +337,12 @@ fn around(processor: Option<&Value>) -> Result<[Vec<u32>; 2], String> {
             }
         }
         _ => return Err(wrong()),
+    }
+    if let Some(side) = both.iter().find(|side| side.len() > MOST_AROUND) {
+        return Err(format!(
+            "its post_processor puts {} tokens on one side of a text, expected at most {MOST_AROUND}",
+            side.len()
+        ));
     }
     Ok(both)
 }

@@ -155,7 +155,8 @@ fn added_tokens_have_the_ids_that_are_given() {
 
 #[test]
 fn each_broken_tokenizer_json_says_what_is_wrong() {
-    let cases: [(&str, Value, &str); 15] = [
+    let bos: Vec<Value> = vec![json!({"SpecialToken": {"id": "<x>", "type_id": 0}}); 17];
+    let cases: [(&str, Value, &str); 16] = [
         ("/model", json!(null), "no object `model`"),
         (
             "/model/type",
@@ -202,6 +203,11 @@ fn each_broken_tokenizer_json_says_what_is_wrong() {
             "/normalizer",
             json!({"type": "Precompiled"}),
             "its normalizer has a stage Precompiled",
+        ),
+        (
+            "/post_processor",
+            json!({"type": "TemplateProcessing", "single": bos, "special_tokens": {"<x>": {"ids": [0]}}}),
+            "its post_processor puts 17 tokens on one side of a text, expected at most 16",
         ),
     ];
     for (place, value, part) in cases {
