@@ -52,11 +52,16 @@ impl Setup {
         Ok(setup)
     }
 
-    /// Says on standard error where it will run, and what the tokenizer's files would put round a text.
-    /// Called once everything typed has been checked.
+    /// Says on standard error where it will run, and what of the model's files is used otherwise than
+    /// they might make believe. Called once everything typed has been checked.
     pub fn announce(&self) {
         let device = self.engine.device().describe(self.engine.threads());
         note(format_args!("device: {device}"));
+        if self.engine.model().is_rounded() {
+            note(format_args!(
+                "weights: stored in double precision, rounded to single"
+            ));
+        }
         if let Some(tokenizer) = &self.engine.model().tokenizer {
             let [before, after] = tokenizer.around();
             let asked: Vec<String> = [(before, "before"), (after, "after")]

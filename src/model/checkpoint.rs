@@ -197,7 +197,13 @@ impl Checkpoint {
         self.weights.iter().map(|tensor| tensor.len()).sum()
     }
 
-    /// How many bytes those weights take as stored.
+    /// Whether some weights are stored as F64. They are rounded to the nearest F32 when they are
+    /// opened, as transformers does it, and count as such from then on.
+    pub fn is_rounded(&self) -> bool {
+        self.weights.are_rounded()
+    }
+
+    /// How many bytes those weights take as stored, or as rounded.
     pub fn bytes(&self) -> u64 {
         let width = |data| match data {
             Data::F32(_) => 4,

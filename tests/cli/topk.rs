@@ -148,6 +148,37 @@ fn a_tokenizer_that_asks_for_bos_is_told() {
     assert!(told.err.contains(both), "{}", told.err);
 }
 
+/// Weights of double precision are the model that they round to, and that they are rounded is said.
+#[test]
+fn weights_in_double_precision_are_rounded_and_it_is_said() {
+    use safetensors::tensor::{Dtype, TensorView};
+    let lab = Lab::new();
+    let single = models::weights(models::SMALL, 1.0);
+    let config = models::config(models::SMALL);
+    models::write(&lab.path("single"), &config, &models::file(&single));
+    // Far less than half a place away.
+    let wide = |x: &f32| (f64::from(*x) * (1.0 + 1e-12)).to_le_bytes();
+    let double: Vec<_> = single
+        .iter()
+        .map(|(name, (shape, values))| {
+            let bytes: Vec<u8> = values.iter().flat_map(wide).collect();
+            (format!("module._orig_mod.{name}"), shape, bytes)
+        })
+        .collect();
+    let views = double.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F64, shape.to_vec(), bytes).unwrap();
+        (name.as_str(), view)
+    });
+    let file = safetensors::serialize(views.collect::<Vec<_>>(), None).unwrap();
+    models::write(&lab.path("double"), &config, &file);
+    let run = |model: &str| lab.ok(&["topk", "--ids", "1,2,3", "--model", model]);
+    let (single, double) = (run("single"), run("double"));
+    assert_eq!(single.out, double.out);
+    let note = "weights: stored in double precision, rounded to single";
+    assert_eq!(double.err.lines().nth(1), Some(note), "{}", double.err);
+    assert!(!single.err.contains("weights:"), "{}", single.err);
+}
+
 #[test]
 fn ties_go_to_the_lower_id() {
     let lab = Lab::new();
