@@ -63,10 +63,13 @@ pub(super) fn read(bytes: &[u8], file: &str) -> Result<Vec<(String, Entry)>, Mod
     }
     let data = 8 + length as usize;
     let text = bytes.get(8..data).ok_or_else(|| truncated(data as u64))?;
-    let Header(header) = serde_json::from_slice(text).map_err(|e| ModelError::HeaderJson {
+    let broken = |detail: String| ModelError::HeaderJson {
         file: file.to_owned(),
-        detail: quote(&e.to_string()),
-    })?;
+        detail: quote(&detail),
+    };
+    let text = str::from_utf8(text)
+        .map_err(|e| broken(format!("it is not UTF-8 from byte {}", e.valid_up_to())))?;
+    let Header(header) = serde_json::from_str(text).map_err(|e| broken(e.to_string()))?;
 
     let place = |name: &str, detail: String| ModelError::TensorPlace {
         file: file.to_owned(),
@@ -402,6 +405,11 @@ mod tests {
         assert!(message(&u64::MAX.to_le_bytes()).contains("18446744073709551615 bytes"));
         assert!(message(&[200, 0, 0, 0, 0, 0, 0, 0, b'{']).contains("needs 208 bytes"));
         assert!(message(&file("{]", 0)).contains("broken safetensors header"));
+        // also where nobody reads it
+        let mut latin = file(r#"{"__metadata__":{"by":"?"}}"#, 0);
+        let at = latin.iter().position(|byte| *byte == b'?').unwrap();
+        latin[at] = 0xe9;
+        assert!(message(&latin).contains("it is not UTF-8 from byte 23"));
         let cases = [
             (r#"{"a":7}"#, 0, "`a` has no dtype"),
             (r#"{"a":{"dtype":["F32"]}}"#, 0, "`a` has no dtype"),

@@ -287,6 +287,15 @@ fn tokenizer_files_in_a_folder() {
             .1
             .contains("line 2 is `a`, expected two tokens")
     );
+    for (merges, part) in [
+        ("a b\na b\n", "line 3 is `a b`, which stands there before"),
+        ("a\tb\n", "line 2 is `a\\tb`, expected two tokens"),
+        ("a\u{a0}b\n", "line 2 is `a\\u{a0}b`, expected two tokens"),
+    ] {
+        put("merges.txt", &format!("#version: 0.2\n{merges}"));
+        let (_, message) = refusal(dir.path());
+        assert!(message.contains(part), "{message}");
+    }
     drop("merges.txt");
     assert!(
         refusal(dir.path())
