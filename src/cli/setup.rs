@@ -52,10 +52,30 @@ impl Setup {
         Ok(setup)
     }
 
-    /// Says on standard error where it will run. Called once everything typed has been checked.
+    /// Says on standard error where it will run, and what of the model's files is used otherwise than
+    /// they might make believe. Called once everything typed has been checked.
     pub fn announce(&self) {
         let device = self.engine.device().describe(self.engine.threads());
         note(format_args!("device: {device}"));
+        if self.engine.model().is_rounded() {
+            note(format_args!(
+                "weights: stored in double precision, rounded to single"
+            ));
+        }
+        if let Some(tokenizer) = &self.engine.model().tokenizer {
+            let [before, after] = tokenizer.around();
+            let asked: Vec<String> = [(before, "before"), (after, "after")]
+                .into_iter()
+                .filter(|(ids, _)| !ids.is_empty())
+                .map(|(ids, side)| format!("`{}` {side}", tokenizer.decode(ids).escape_debug()))
+                .collect();
+            if !asked.is_empty() {
+                note(format_args!(
+                    "tokenizer: its files put {} every text; here nothing is put there unless --bos asks",
+                    asked.join(" and ")
+                ));
+            }
+        }
     }
 
     /// Opens the model.

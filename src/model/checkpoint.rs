@@ -105,7 +105,7 @@ impl Checkpoint {
             || Weights::new(Shards::open(dir)?, &config),
             || Tokenizer::open(dir),
         );
-        Self::assemble(name, config, weights?, tokenizer?)
+        Ok(Self::assemble(name, config, weights?, tokenizer?))
     }
 
     /// The checkpoint inside the program.
@@ -136,25 +136,25 @@ impl Checkpoint {
         let tokenizer = tokenizer
             .map(|json| Tokenizer::from_json(json, &file))
             .transpose()?;
-        Self::assemble(name.to_owned(), config, weights, tokenizer)
+        Ok(Self::assemble(name.to_owned(), config, weights, tokenizer))
     }
 
     fn assemble(
         name: String,
         config: Config,
         weights: Weights,
-        tokenizer: Option<Tokenizer>,
-    ) -> Result<Self, ModelError> {
-        if let Some(tokenizer) = &tokenizer {
-            tokenizer.fits(config.vocab)?;
+        mut tokenizer: Option<Tokenizer>,
+    ) -> Self {
+        if let Some(tokenizer) = &mut tokenizer {
+            tokenizer.bind(config.vocab, config.context);
         }
-        Ok(Checkpoint {
+        Checkpoint {
             config,
             tokenizer,
             name,
             weights,
             hash: OnceLock::new(),
-        })
+        }
     }
 
     /// The token embedding, `[vocab, width]`.
@@ -197,7 +197,13 @@ impl Checkpoint {
         self.weights.iter().map(|tensor| tensor.len()).sum()
     }
 
-    /// How many bytes those weights take as stored.
+    /// Whether some weights are stored as F64. They are rounded to the nearest F32 when they are
+    /// opened, as transformers does it, and count as such from then on.
+    pub fn is_rounded(&self) -> bool {
+        self.weights.are_rounded()
+    }
+
+    /// How many bytes those weights take as stored, or as rounded.
     pub fn bytes(&self) -> u64 {
         let width = |data| match data {
             Data::F32(_) => 4,

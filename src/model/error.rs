@@ -175,7 +175,9 @@ pub enum ModelError {
         found: u64,
     },
     /// A tensor that GPT-2 needs is not there under its name.
-    #[error("`{file}` has no tensor `{tensor}` (with or without the prefix `transformer.`){hint}")]
+    #[error(
+        "`{file}` has no tensor `{tensor}`, by itself or after `transformer.`, `model.`, `module.` or `_orig_mod.`{hint}"
+    )]
     MissingTensor {
         /// The file, or the index.
         file: String,
@@ -183,6 +185,18 @@ pub enum ModelError {
         tensor: String,
         /// The nearest name there is, as the end of the sentence, or nothing.
         hint: String,
+    },
+    /// A GPT-2's tensors under several prefixes, perhaps those of several models.
+    #[error(
+        "`{file}` holds `{second}` beside `{first}`, as if of two models: give all tensors one prefix, and leave out those that are not meant"
+    )]
+    Prefixes {
+        /// The file of the second.
+        file: String,
+        /// A tensor under one prefix.
+        first: String,
+        /// A tensor under another.
+        second: String,
     },
     /// A tensor whose shape is not the one that the configuration asks for.
     #[error("`{file}`: tensor `{tensor}` has shape {found}, and config.json asks for {expected}")]
@@ -198,7 +212,7 @@ pub enum ModelError {
     },
     /// A tensor of a type that is not read.
     #[error(
-        "`{file}`: tensor `{tensor}` is stored as {found}, and only F32, F16 and BF16 can be read"
+        "`{file}`: tensor `{tensor}` is stored as {found}, and only F64, F32, F16 and BF16 can be read"
     )]
     Dtype {
         /// The file.
@@ -208,9 +222,9 @@ pub enum ModelError {
         /// Its type in the file.
         found: String,
     },
-    /// A weight that is not a number.
+    /// A weight that is not a number, or none of single precision.
     #[error(
-        "`{file}`: tensor `{tensor}` holds {value} at row {row}, column {column}, where weights must be finite: the checkpoint is damaged"
+        "`{file}`: tensor `{tensor}` holds {value:?} at row {row}, column {column}, where weights must be finite in single precision: the checkpoint is damaged"
     )]
     NotFinite {
         /// The file.
@@ -221,8 +235,8 @@ pub enum ModelError {
         row: usize,
         /// Column of the first such weight.
         column: usize,
-        /// `NaN`, `inf` or `-inf`.
-        value: f32,
+        /// `NaN`, an infinity, or what is beyond single precision.
+        value: f64,
     },
     /// The file holds layers that the configuration does not have.
     #[error("`{file}` holds weights of layer {found} (`{tensor}`), but config.json has n_layer {layers}, which ends at layer {}: set n_layer to what the file holds", layers - 1)]
@@ -271,17 +285,45 @@ pub enum ModelError {
         /// The name of the one that is not.
         absent: String,
     },
-    /// A tokenizer that makes ids which the model has no embedding for.
-    #[error("`{file}`: token `{token}` has id {id}, but the model's vocabulary ends at {}: this tokenizer belongs to another model", vocab - 1)]
+    /// A text with a token that the model has no embedding for.
+    #[error("`{file}`: token `{token}` has id {id}, but the model's vocabulary ends at {}: such a text cannot be run on it", vocab - 1)]
     TokenizerBeyondVocab {
         /// The tokenizer's file.
         file: String,
-        /// The token with the highest id.
+        /// The token.
         token: String,
-        /// That id.
+        /// Its id.
         id: u32,
         /// The model's vocabulary size.
         vocab: usize,
+    },
+    /// A text that is beyond the model's context by its length alone.
+    #[error(
+        "the text `{text}` has {bytes} bytes, and at most {most} are read: no more can be the {context} tokens that the model takes"
+    )]
+    TextTooLong {
+        /// Its beginning.
+        text: String,
+        /// Its length.
+        bytes: usize,
+        /// The bound, in bytes.
+        most: usize,
+        /// The longest prompt, in tokens.
+        context: usize,
+    },
+    /// A text that the tokenizer would cut off.
+    #[error(
+        "the text `{text}` has {tokens} tokens, and `{file}` keeps {most} of a text (`truncation`): shorten it, or set that to null"
+    )]
+    TextCut {
+        /// Its beginning.
+        text: String,
+        /// Its tokens.
+        tokens: usize,
+        /// The tokenizer's file.
+        file: String,
+        /// Tokens that are kept.
+        most: usize,
     },
     /// Text was given to a model that came without a tokenizer.
     #[error(

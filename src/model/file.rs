@@ -10,10 +10,11 @@ use super::error::ModelError;
 
 /// The most bytes of a `config.json`; GPT-2's own have under a thousand.
 pub(super) const LONGEST_CONFIG: u64 = 16 << 20;
-/// The most bytes of any one file of a tokenizer; GPT-2's `tokenizer.json` has 1.4 million.
-pub(super) const LONGEST_TOKENIZER: u64 = 256 << 20;
+/// The most bytes of any one file of a tokenizer; GPT-2's `tokenizer.json` has 1.4 million, and the
+/// largest that there are 35 million.
+pub(super) const LONGEST_TOKENIZER: u64 = 64 << 20;
 /// The most bytes of an index of shards; one line a tensor.
-pub(super) const LONGEST_INDEX: u64 = 64 << 20;
+pub(super) const LONGEST_INDEX: u64 = 16 << 20;
 /// The most bytes of one file of weights that are fetched: a hundred times GPT-2 XL.
 #[cfg(feature = "hub")]
 pub(super) const LONGEST_WEIGHTS: u64 = 1 << 40;

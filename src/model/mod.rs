@@ -5,7 +5,6 @@
 //! configuration, names, shapes, types, every value finite, the tokenizer within the vocabulary — so
 //! that nothing behind it meets a bad file. What is found wrong is a [`ModelError`].
 
-mod byte_level;
 mod checkpoint;
 mod config;
 mod demo;
@@ -17,7 +16,6 @@ mod hub;
 mod shards;
 mod tensor;
 mod tokenizer;
-mod vocabulary;
 mod weights;
 
 pub use checkpoint::Checkpoint;

@@ -1,7 +1,8 @@
 //! The files that hold a checkpoint's tensors, and where in them each tensor lies.
 //!
 //! A file is mapped into memory, not read: the pages come in as they are used, and several processes
-//! share them. Tensors are used in place; only one that the writer left misaligned is copied.
+//! share them. Tensors are used in place; only one that the writer left misaligned is copied, and
+//! one of F64 is rounded.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::error::{ModelError, quote};
@@ -114,6 +116,15 @@ enum Store {
     F32(Vec<f32>),
     F16(Vec<f16>),
     BF16(Vec<bf16>),
+    /// F64 rounded to the nearest, as transformers reads it if nobody asks for more.
+    Rounded(Vec<f32>),
+}
+
+impl Located {
+    /// Whether the file has more digits than are used.
+    pub(super) fn is_rounded(&self) -> bool {
+        matches!(self.store, Store::Rounded(_))
+    }
 }
 
 /// All files of one checkpoint.
@@ -279,6 +290,11 @@ impl Shards {
             "F32" => Store::F32(copy(raw)),
             "F16" => Store::F16(copy(raw)),
             "BF16" => Store::BF16(copy(raw)),
+            "F64" => Store::Rounded(
+                raw.par_chunks_exact(size_of::<f64>())
+                    .map(|number| bytemuck::pod_read_unaligned::<f64>(number) as f32)
+                    .collect(),
+            ),
             other => {
                 let (file, tensor) = self.describe(place);
                 return Err(ModelError::Dtype {
@@ -308,13 +324,28 @@ impl Shards {
             Store::InPlace(Dtype::BF16) => {
                 Data::BF16(bytemuck::cast_slice(self.raw(located.place)))
             }
-            Store::F32(copy) => Data::F32(copy),
+            Store::F32(copy) | Store::Rounded(copy) => Data::F32(copy),
             Store::F16(copy) => Data::F16(copy),
             Store::BF16(copy) => Data::BF16(copy),
         };
         Tensor {
             shape: located.shape,
             data,
+        }
+    }
+
+    /// Element `at` of a tensor as the file has it.
+    pub(super) fn stored(&self, located: &Located, at: usize) -> f64 {
+        match located.store {
+            Store::Rounded(_) => {
+                let number = &self.raw(located.place)[at * size_of::<f64>()..][..size_of::<f64>()];
+                bytemuck::pod_read_unaligned(number)
+            }
+            _ => match self.view(located).data {
+                Data::F32(data) => data[at].into(),
+                Data::F16(data) => data[at].into(),
+                Data::BF16(data) => data[at].into(),
+            },
         }
     }
 

@@ -5,7 +5,7 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-/// The elements of a tensor, row-major, in the type that the file stores.
+/// The elements of a tensor, row-major, in the type that the file stores; F64 is rounded to F32.
 #[derive(Clone, Copy, Debug)]
 pub enum Data<'a> {
     /// 32-bit floats.

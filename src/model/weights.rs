@@ -2,10 +2,10 @@
 //!
 //! [`Weights`] resolves every tensor that a configuration asks for when it is built, so that access
 //! afterwards is an index and cannot fail. Views borrow the memory map: an F32 checkpoint is never
-//! copied. Everything else in a file (the causal masks that old checkpoints store as `attn.bias`,
+//! copied, one of F64 is rounded. Everything else in a file (the causal masks that old checkpoints store as `attn.bias`,
 //! heads for other tasks) is left alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rayon::prelude::*;
 
@@ -64,10 +64,14 @@ const LAYER: [&str; 12] = [
     "mlp.c_proj.weight",
     "mlp.c_proj.bias",
 ];
+/// Tensors of no layer, stored before those.
+const WHOLE: [&str; 4] = ["wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias"];
 const WTE: usize = 0;
 const WPE: usize = 1;
 const LN_F: usize = 2;
-const FIRST_LAYER: usize = 4;
+const FIRST_LAYER: usize = WHOLE.len();
+/// The unembedding, where it is untied.
+const HEAD: &str = "lm_head.weight";
 
 /// Every tensor that a configuration asks for, resolved and checked.
 #[derive(Debug)]
@@ -90,19 +94,16 @@ impl Weights {
             tied,
             ..
         } = *config;
-        let mut names = Names::new(&shards);
-        names.no_layer_beyond(layers, &shards)?;
+        let mut names = Names::new(&shards)?;
+        no_layer_beyond(layers, &shards)?;
 
         // A tied embedding is stored once, and which of its two names is kept is up to the writer.
-        if tied && !names.has("wte.weight") && names.has("lm_head.weight") {
-            names.rename("lm_head.weight", "wte.weight");
+        if tied && !names.has(WHOLE[WTE]) && names.has(HEAD) {
+            names.rename(HEAD, WHOLE[WTE]);
         }
-        let mut wanted = vec![
-            ("wte.weight".to_owned(), vec![vocab, d]),
-            ("wpe.weight".to_owned(), vec![context, d]),
-            ("ln_f.weight".to_owned(), vec![d]),
-            ("ln_f.bias".to_owned(), vec![d]),
-        ];
+        let shapes = [vec![vocab, d], vec![context, d], vec![d], vec![d]];
+        let whole = WHOLE.iter().map(|name| (*name).to_owned());
+        let mut wanted: Vec<_> = whole.zip(shapes).collect();
         for l in 0..layers {
             let shapes: [&[usize]; 12] = [
                 &[d],
@@ -122,7 +123,7 @@ impl Weights {
             wanted.extend(named.map(|(name, shape)| (format!("h.{l}.{name}"), shape.to_vec())));
         }
         if !tied {
-            wanted.push(("lm_head.weight".to_owned(), vec![vocab, d]));
+            wanted.push((HEAD.to_owned(), vec![vocab, d]));
         }
 
         let mut tensors = Vec::with_capacity(wanted.len());
@@ -141,6 +142,11 @@ impl Weights {
 
     pub(super) fn shards(&self) -> &Shards {
         &self.shards
+    }
+
+    /// Whether some are stored in more digits than are used.
+    pub(super) fn are_rounded(&self) -> bool {
+        self.tensors.iter().any(Located::is_rounded)
     }
 
     /// Every tensor once.
@@ -209,7 +215,7 @@ impl Weights {
             };
             let at = bad?;
             let (row, column) = (at / tensor.columns(), at % tensor.columns());
-            let value = tensor.row(row).to_vec::<f32>()[column];
+            let value = self.shards.stored(&self.tensors[i], at);
             let (file, tensor) = self.shards.describe(self.tensors[i].place);
             Some(ModelError::NotFinite {
                 file,
@@ -246,20 +252,63 @@ where
         })
 }
 
-/// The tensors' names without the prefix `transformer.`, which checkpoints of the bare model lack.
+/// What programs put before the names of a model that they hold: the model with a head, a trainer's
+/// attribute, data parallelism, a compiled module. They stand one in another in any order.
+const PREFIXES: [&str; 4] = ["transformer.", "model.", "module.", "_orig_mod."];
+
+/// The tensors of a checkpoint by their names without the prefix that all of them have.
 struct Names(HashMap<String, Place>);
 
 impl Names {
-    fn new(shards: &Shards) -> Self {
-        let mut names = HashMap::new();
+    /// Finds the prefix and takes it off.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Prefixes`] where there are several, and so perhaps several models.
+    fn new(shards: &Shards) -> Result<Self, ModelError> {
+        let mut prefixes: BTreeMap<&str, (&str, Place)> = BTreeMap::new();
+        let mut heads: BTreeMap<&str, (&str, Place)> = BTreeMap::new();
         for (name, at) in shards.names() {
-            match name.strip_prefix("transformer.") {
-                Some(bare) => drop(names.insert(bare.to_owned(), at)),
-                // Where a file has both, the model with the head is the one that is meant.
-                None => drop(names.entry(name.to_owned()).or_insert(at)),
+            let (prefix, bare) = split(name);
+            if WHOLE.contains(&bare) || layer_of(bare).is_some() {
+                prefixes.entry(prefix).or_insert((name, at));
+            } else if bare == HEAD {
+                heads.insert(prefix, (name, at));
             }
         }
-        Names(names)
+        let several = |first: (&str, Place), second: (&str, Place)| ModelError::Prefixes {
+            file: shards.file(second.1),
+            first: quote(first.0),
+            second: quote(second.0),
+        };
+        let found: Vec<_> = prefixes.iter().collect();
+        let prefix = match *found.as_slice() {
+            [] => "",
+            [(only, _)] => only,
+            // Where a file has both, the model with the head is the one that is meant.
+            [(bare, _), (with, _)] if with.strip_suffix(PREFIXES[0]) == Some(bare) => with,
+            [(_, first), (_, second), ..] => return Err(several(*first, *second)),
+        };
+        let mut names: HashMap<String, Place> = shards
+            .names()
+            .map(|(name, at)| (split(name), at))
+            .filter(|((before, _), _)| *before == prefix)
+            .map(|((_, bare), at)| (bare.to_owned(), at))
+            .collect();
+        // The head stands beside the model `transformer`, not in it.
+        let beside = prefix.strip_suffix(PREFIXES[0]).unwrap_or(prefix);
+        let head = match heads.get(beside).or_else(|| heads.get(prefix)) {
+            Some((_, at)) => Some(*at),
+            None => match *heads.values().collect::<Vec<_>>().as_slice() {
+                [] => None,
+                [(_, at)] => Some(*at),
+                [first, second, ..] => return Err(several(*first, *second)),
+            },
+        };
+        if let Some(at) = head {
+            names.insert(HEAD.to_owned(), at);
+        }
+        Ok(Names(names))
     }
 
     fn has(&self, name: &str) -> bool {
@@ -274,17 +323,28 @@ impl Names {
 
     fn get(&self, name: &str, shards: &Shards) -> Result<Place, ModelError> {
         self.0.get(name).copied().ok_or_else(|| {
+            let elsewhere = shards
+                .names()
+                .map(|(there, _)| there)
+                .find(|there| there.strip_suffix(name).is_some_and(|p| p.ends_with('.')));
             // A name that is right for another place is no misspelling of this one.
-            let near = self
-                .0
-                .keys()
-                .filter(|there| layer_of(there).is_none())
-                .map(|there| (strsim::damerau_levenshtein(&clip(there), name), there))
-                .min()
-                .filter(|(distance, _)| *distance <= name.len() / 3);
-            let hint = near.map_or_else(String::new, |(_, there)| {
-                format!("; the nearest name there is `{}`", quote(there))
-            });
+            let near = || {
+                self.0
+                    .keys()
+                    .filter(|there| layer_of(there).is_none())
+                    .map(|there| (strsim::damerau_levenshtein(&clip(there), name), there))
+                    .min()
+                    .filter(|(distance, _)| *distance <= name.len() / 3)
+            };
+            let hint = match elsewhere {
+                Some(there) => format!(
+                    "; one is called `{}`: take off what is before the name",
+                    quote(there)
+                ),
+                None => near().map_or_else(String::new, |(_, there)| {
+                    format!("; the nearest name there is `{}`", quote(there))
+                }),
+            };
             ModelError::MissingTensor {
                 file: shards.title(),
                 tensor: name.to_owned(),
@@ -292,25 +352,35 @@ impl Names {
             }
         })
     }
+}
 
-    /// A file that holds more layers than the configuration says is not the configuration's file:
-    /// opening it would leave out layers in silence.
-    fn no_layer_beyond(&self, layers: usize, shards: &Shards) -> Result<(), ModelError> {
-        let beyond = self.0.iter().filter_map(|(name, &at)| {
-            layer_of(name)
-                .filter(|&layer| layer >= layers)
-                .map(|layer| (layer, name, at))
-        });
-        match beyond.min() {
-            None => Ok(()),
-            Some((found, name, at)) => Err(ModelError::ExtraLayer {
-                file: shards.file(at),
-                tensor: quote(name),
-                found,
-                layers,
-            }),
-        }
+/// A file that holds more layers than the configuration says is not the configuration's file:
+/// opening it would leave out layers in silence.
+fn no_layer_beyond(layers: usize, shards: &Shards) -> Result<(), ModelError> {
+    let beyond = shards.names().filter_map(|(name, at)| {
+        let bare = split(name).1;
+        layer_of(bare)
+            .filter(|&layer| layer >= layers)
+            .map(|layer| (layer, bare, at))
+    });
+    match beyond.min() {
+        None => Ok(()),
+        Some((found, name, at)) => Err(ModelError::ExtraLayer {
+            file: shards.file(at),
+            tensor: quote(name),
+            found,
+            layers,
+        }),
     }
+}
+
+/// A name's prefix, of however many parts, and the rest.
+fn split(name: &str) -> (&str, &str) {
+    let mut bare = name;
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| bare.strip_prefix(prefix)) {
+        bare = rest;
+    }
+    (&name[..name.len() - bare.len()], bare)
 }
 
 /// The layer whose tensor has this name; `None` for what is not a layer's tensor.

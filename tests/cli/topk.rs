@@ -103,6 +103,82 @@ fn ids_are_the_prompt_without_a_tokenizer() {
     );
 }
 
+/// A tokenizer that begins or ends every text with a token is said, once, and changes nothing by itself.
+#[test]
+fn a_tokenizer_that_asks_for_bos_is_told() {
+    let lab = Lab::new();
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/demo");
+    std::fs::create_dir(lab.path("model")).unwrap();
+    for name in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        std::fs::copy(demo.join(name), lab.path("model").join(name)).unwrap();
+    }
+    let run = || lab.ok(&["topk", BASE, "--model", "model"]);
+    let plain = run();
+    assert_eq!(plain.err.lines().count(), 1, "{}", plain.err);
+    let edit = |name: &str, change: &dyn Fn(&mut Value)| {
+        let path = lab.path("model").join(name);
+        let mut value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut value);
+        std::fs::write(path, value.to_string()).unwrap();
+    };
+    edit("tokenizer_config.json", &|config| {
+        config["add_bos_token"] = true.into()
+    });
+    let told = run();
+    assert_eq!(told.out, plain.out);
+    let note = "tokenizer: its files put `<|endoftext|>` before every text; here nothing is put there unless --bos asks";
+    assert_eq!(told.err.lines().nth(1), Some(note), "{}", told.err);
+    assert_eq!(told.err.lines().count(), 2, "{}", told.err);
+    edit("tokenizer_config.json", &|config| {
+        config["add_bos_token"] = false.into()
+    });
+    let end = serde_json::json!(["<|endoftext|>", 0]);
+    edit("tokenizer.json", &|json| {
+        json["post_processor"] =
+            serde_json::json!({"type": "BertProcessing", "cls": end, "sep": end});
+    });
+    let told = run();
+    assert_eq!(told.out, plain.out);
+    let both = "`<|endoftext|>` before and `<|endoftext|>` after every text";
+    assert!(told.err.contains(both), "{}", told.err);
+}
+
+/// Weights of double precision are the model that they round to, and that they are rounded is said.
+#[test]
+fn weights_in_double_precision_are_rounded_and_it_is_said() {
+    use safetensors::tensor::{Dtype, TensorView};
+    let lab = Lab::new();
+    let single = models::weights(models::SMALL, 1.0);
+    let config = models::config(models::SMALL);
+    models::write(&lab.path("single"), &config, &models::file(&single));
+    // Far less than half a place away.
+    let wide = |x: &f32| (f64::from(*x) * (1.0 + 1e-12)).to_le_bytes();
+    let double: Vec<_> = single
+        .iter()
+        .map(|(name, (shape, values))| {
+            let bytes: Vec<u8> = values.iter().flat_map(wide).collect();
+            (format!("module._orig_mod.{name}"), shape, bytes)
+        })
+        .collect();
+    let views = double.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F64, shape.to_vec(), bytes).unwrap();
+        (name.as_str(), view)
+    });
+    let file = safetensors::serialize(views.collect::<Vec<_>>(), None).unwrap();
+    models::write(&lab.path("double"), &config, &file);
+    let run = |model: &str| lab.ok(&["topk", "--ids", "1,2,3", "--model", model]);
+    let (single, double) = (run("single"), run("double"));
+    assert_eq!(single.out, double.out);
+    let note = "weights: stored in double precision, rounded to single";
+    assert_eq!(double.err.lines().nth(1), Some(note), "{}", double.err);
+    assert!(!single.err.contains("weights:"), "{}", single.err);
+}
+
 #[test]
 fn ties_go_to_the_lower_id() {
     let lab = Lab::new();

@@ -2,6 +2,7 @@
 
 mod damage;
 mod fuzz;
+mod layouts;
 pub mod tiny;
 mod tokenizer;
 
@@ -71,15 +72,27 @@ fn refusal(dir: &Path) -> (ModelError, String) {
 }
 
 #[test]
-fn every_type_with_and_without_the_prefix() {
-    for dtype in ["F32", "F16", "BF16"] {
-        for prefix in ["", "transformer."] {
+fn every_type_with_every_prefix() {
+    for dtype in ["F64", "F32", "F16", "BF16"] {
+        for prefix in [
+            "",
+            "transformer.",
+            "model.",
+            "module.",
+            "_orig_mod.",
+            "model.transformer.",
+            "module._orig_mod.transformer.",
+            "_orig_mod.module.model.",
+        ] {
             let dir = folder();
             let weights = safetensors(&tensors(dtype), prefix);
             write(dir.path(), &config(), &weights);
             let model = Checkpoint::open(dir.path()).unwrap();
             all_there(&model);
-            assert_eq!(model.token_embedding().dtype(), dtype);
+            let rounded = dtype == "F64";
+            assert_eq!(model.is_rounded(), rounded);
+            let used = if rounded { "F32" } else { dtype };
+            assert_eq!(model.token_embedding().dtype(), used);
             let count: usize = tensors(dtype)
                 .values()
                 .map(|t| t.shape.iter().product::<usize>())
@@ -87,7 +100,7 @@ fn every_type_with_and_without_the_prefix() {
             assert_eq!(model.parameters(), count);
             assert_eq!(
                 model.bytes(),
-                (count * if dtype == "F32" { 4 } else { 2 }) as u64
+                (count * if used == "F32" { 4 } else { 2 }) as u64
             );
             let sum = Sha256::digest(&weights);
             assert_eq!(
@@ -136,6 +149,152 @@ fn an_untied_head_is_used_only_where_the_configuration_unties_it() {
     assert!(
         matches!(error, ModelError::MissingTensor { .. }) && message.contains("lm_head.weight")
     );
+}
+
+/// Of several models in a file none is taken by guess, and a prefix that is not known is named.
+#[test]
+fn prefixes_are_known_and_one() {
+    let dir = folder();
+    let all = tensors("F32");
+    let shape = [VOCAB, WIDTH];
+    let with = |renamed: &[(&str, &str)], prefix: &str| {
+        let (mut header, mut data) = parts(&all, prefix);
+        for (more, like) in renamed {
+            let begin = data.len();
+            data.extend_from_slice(&all[*like].bytes);
+            let offsets = [begin, data.len()];
+            header[*more] =
+                json!({"dtype": "F32", "shape": all[*like].shape, "data_offsets": offsets});
+        }
+        file(&header.to_string(), &data, 0)
+    };
+    // A second model, whole or in part, in whatever order.
+    for (prefix, more) in [
+        ("model.", "module.h.1.ln_1.bias"),
+        ("module.transformer.", "transformer.ln_f.bias"),
+        ("", "_orig_mod.ln_f.weight"),
+    ] {
+        write(dir.path(), &config(), &with(&[(more, "ln_f.bias")], prefix));
+        let (error, message) = refusal(dir.path());
+        assert!(matches!(error, ModelError::Prefixes { .. }), "{message}");
+        assert!(message.contains(&format!("`{more}`")), "{message}");
+    }
+    // What transformers takes of the two, and what its class for the model alone left over.
+    write(
+        dir.path(),
+        &config(),
+        &with(&[("ln_f.bias", "h.0.ln_1.bias")], "transformer."),
+    );
+    all_there(&Checkpoint::open(dir.path()).unwrap());
+    // Names of no GPT-2 do not matter, whatever stands before them.
+    let other = [
+        ("module.v_head.bias", "ln_f.bias"),
+        ("model.h.0.attn.bias", "ln_f.bias"),
+    ];
+    write(dir.path(), &config(), &with(&other, "transformer."));
+    all_there(&Checkpoint::open(dir.path()).unwrap());
+
+    let mut untied = config();
+    untied["tie_word_embeddings"] = json!(false);
+    for (prefix, heads, right) in [
+        ("model.transformer.", &["model.lm_head.weight"][..], true),
+        ("model.", &["lm_head.weight"], true),
+        ("model.transformer.", &["lm_head.weight"], true),
+        (
+            "module.",
+            &["model.lm_head.weight", "lm_head.weight"],
+            false,
+        ),
+    ] {
+        let heads: Vec<_> = heads.iter().map(|head| (*head, "wte.weight")).collect();
+        write(dir.path(), &untied, &with(&heads, prefix));
+        match Checkpoint::open(dir.path()) {
+            Ok(model) => {
+                assert!(right);
+                same(model.unembedding(), "wte.weight", &shape);
+            }
+            Err(error) => assert!(
+                !right && matches!(error, ModelError::Prefixes { .. }),
+                "{error}"
+            ),
+        }
+    }
+
+    write(
+        dir.path(),
+        &config(),
+        &safetensors(&all, "gpt2.transformer."),
+    );
+    let (error, message) = refusal(dir.path());
+    assert!(
+        matches!(error, ModelError::MissingTensor { .. }),
+        "{message}"
+    );
+    assert!(
+        message.contains(
+            "; one is called `gpt2.transformer.wte.weight`: take off what is before the name"
+        ),
+        "{message}"
+    );
+}
+
+/// Halves of the last place go to the even neighbour, as in IEEE 754 and in torch.
+#[test]
+fn doubles_are_rounded_to_the_nearest() {
+    let dir = folder();
+    let mut all = tensors("F64");
+    let last = f64::powi(2.0, -24);
+    let cases = [
+        (0.1, 0x3dcc_cccd),
+        (-0.1, 0xbdcc_cccd),
+        (1.0 + last, 0x3f80_0000),
+        (1.0 + 1.001 * last, 0x3f80_0001),
+        (1.0 + 3.0 * last, 0x3f80_0002),
+        (1e-300, 0),
+        (1e-45, 1),
+        (f64::from(f32::MAX), 0x7f7f_ffff),
+        // less than half a place above the largest
+        (3.402_823_56e38, 0x7f7f_ffff),
+    ];
+    let mut doubles = vec![0.5; WIDTH];
+    for (to, (value, _)) in doubles.iter_mut().zip(cases) {
+        *to = value;
+    }
+    let bytes = |doubles: &[f64]| doubles.iter().flat_map(|x| x.to_le_bytes()).collect();
+    for shift in [0, 1, 4] {
+        all.get_mut("ln_f.bias").unwrap().bytes = bytes(&doubles);
+        let (header, data) = parts(&all, "");
+        write(
+            dir.path(),
+            &config(),
+            &file(&header.to_string(), &data, shift),
+        );
+        let model = Checkpoint::open(dir.path()).unwrap();
+        let found = model.ln_f().bias.to_vec::<f32>();
+        for (found, (value, bits)) in found.iter().zip(cases) {
+            assert_eq!(found.to_bits(), bits, "{value}");
+        }
+        same(model.ln_f().weight, "ln_f.weight", &[WIDTH]);
+    }
+    for (value, shown) in [(3.5e38, "3.5e38"), (f64::NAN, "NaN"), (-1e300, "-1e300")] {
+        doubles[3] = value;
+        all.get_mut("ln_f.bias").unwrap().bytes = bytes(&doubles);
+        write(dir.path(), &config(), &safetensors(&all, ""));
+        let (error, message) = refusal(dir.path());
+        assert!(
+            matches!(
+                error,
+                ModelError::NotFinite {
+                    row: 0,
+                    column: 3,
+                    ..
+                }
+            ),
+            "{message}"
+        );
+        let part = format!("`ln_f.bias` holds {shown} at row 0, column 3");
+        assert!(message.contains(&part), "{message}");
+    }
 }
 
 #[test]

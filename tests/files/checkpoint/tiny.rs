@@ -44,6 +44,7 @@ pub fn values(name: &str, shape: &[usize]) -> Vec<f32> {
 
 pub fn stored(dtype: &'static str, shape: &[usize], values: &[f32]) -> Stored {
     let bytes = values.iter().flat_map(|&x| match dtype {
+        "F64" => f64::from(x).to_le_bytes().to_vec(),
         "F32" => x.to_le_bytes().to_vec(),
         "F16" => f16::from_f32(x).to_le_bytes().to_vec(),
         _ => bf16::from_f32(x).to_le_bytes().to_vec(),

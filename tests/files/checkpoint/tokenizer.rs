@@ -121,34 +121,42 @@ fn text_without_tokens_is_an_error_rather_than_left_out() {
 }
 
 #[test]
-fn added_tokens_keep_their_ids() {
+fn added_tokens_have_the_ids_that_are_given() {
     let mut file = as_json();
-    let mask = json!({"id": 60000, "content": "<mask>", "special": true});
+    // transformers counts on from the vocabulary's size, which here is a part of GPT-2's.
+    let next = file["model"]["vocab"].as_object().unwrap().len();
+    let mask = json!({"id": next, "content": "<mask>", "special": true});
     file["added_tokens"].as_array_mut().unwrap().push(mask);
     let tokenizer = parse(&file).unwrap();
     assert_eq!(
-        tokenizer.encode("<mask>The<mask>").unwrap(),
-        [60000, 464, 60000]
+        json!(tokenizer.encode("<mask>The<mask>").unwrap()),
+        json!([next, 464, next])
     );
-    assert_eq!(tokenizer.decode_raw(60000), "<mask>");
-    file["added_tokens"][1]["id"] = json!(464);
-    assert!(
-        parse(&file)
-            .unwrap_err()
-            .to_string()
-            .contains("takes the id of another token")
-    );
-    file["added_tokens"][1] = json!({"id": 7, "content": "The"});
-    let message = parse(&file).unwrap_err().to_string();
-    assert!(
-        message.contains("added token `The` has id 7, but the vocabulary gives it 464"),
-        "{message}"
-    );
+    assert_eq!(tokenizer.decode_raw(next as u32), "<mask>");
+    for (token, part) in [
+        (
+            json!({"id": 60000, "content": "<mask>"}),
+            "`<mask>` is given the id 60000, but by its place among the tokens it has",
+        ),
+        (
+            json!({"id": 464, "content": "<mask>"}),
+            "`<mask>` is given the id 464",
+        ),
+        (
+            json!({"id": 7, "content": "The"}),
+            "`The` is given the id 7, but by its place among the tokens it has 464",
+        ),
+    ] {
+        file["added_tokens"][1] = token;
+        let message = parse(&file).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
 }
 
 #[test]
 fn each_broken_tokenizer_json_says_what_is_wrong() {
-    let cases: [(&str, Value, &str); 15] = [
+    let bos: Vec<Value> = vec![json!({"SpecialToken": {"id": "<x>", "type_id": 0}}); 17];
+    let cases: [(&str, Value, &str); 16] = [
         ("/model", json!(null), "no object `model`"),
         (
             "/model/type",
@@ -195,6 +203,11 @@ fn each_broken_tokenizer_json_says_what_is_wrong() {
             "/normalizer",
             json!({"type": "Precompiled"}),
             "its normalizer has a stage Precompiled",
+        ),
+        (
+            "/post_processor",
+            json!({"type": "TemplateProcessing", "single": bos, "special_tokens": {"<x>": {"ids": [0]}}}),
+            "its post_processor puts 17 tokens on one side of a text, expected at most 16",
         ),
     ];
     for (place, value, part) in cases {
@@ -262,12 +275,27 @@ fn tokenizer_files_in_a_folder() {
             .unwrap(),
         2
     );
-    put("merges.txt", "a b\na\n");
+    put("merges.txt", "#version: 0.2\na b\n\na\n");
+    assert!(
+        refusal(dir.path())
+            .1
+            .contains("line 3 is ``, expected two tokens")
+    );
+    put("merges.txt", "#version: 0.2\na\n");
     assert!(
         refusal(dir.path())
             .1
             .contains("line 2 is `a`, expected two tokens")
     );
+    for (merges, part) in [
+        ("a b\na b\n", "line 3 is `a b`, which stands there before"),
+        ("a\tb\n", "line 2 is `a\\tb`, expected two tokens"),
+        ("a\u{a0}b\n", "line 2 is `a\\u{a0}b`, expected two tokens"),
+    ] {
+        put("merges.txt", &format!("#version: 0.2\n{merges}"));
+        let (_, message) = refusal(dir.path());
+        assert!(message.contains(part), "{message}");
+    }
     drop("merges.txt");
     assert!(
         refusal(dir.path())
@@ -275,9 +303,13 @@ fn tokenizer_files_in_a_folder() {
             .contains("vocab.json` lies there without merges.txt")
     );
 
-    // tokenizer.json goes first, and belongs to a far larger model here.
+    // tokenizer.json goes first, and knows more tokens than this model: texts without them are read.
     put("tokenizer.json", &as_json().to_string());
-    let (error, message) = refusal(dir.path());
+    let model = Checkpoint::open(dir.path()).unwrap();
+    let tokenizer = model.text().unwrap();
+    assert_eq!(tokenizer.encode("!\"#").unwrap(), [0, 1, 2]);
+    let error = tokenizer.encode("!<|endoftext|>").unwrap_err();
+    let message = error.to_string();
     assert!(
         matches!(
             error,
@@ -293,4 +325,33 @@ fn tokenizer_files_in_a_folder() {
         message.contains("`<|endoftext|>` has id 50256, but the model's vocabulary ends at 10"),
         "{message}"
     );
+}
+
+#[test]
+fn a_text_beyond_the_context_is_refused_before_it_is_taken_apart() {
+    let dir = folder();
+    write(dir.path(), &config(), &safetensors(&tensors("F32"), ""));
+    std::fs::write(dir.path().join("tokenizer.json"), as_json().to_string()).unwrap();
+    let model = Checkpoint::open(dir.path()).unwrap();
+    let tokenizer = model.text().unwrap();
+    // The longest token has so many bytes, and the model takes six.
+    let longest = (0..50257)
+        .filter_map(|id| tokenizer.bytes(id))
+        .map(<[u8]>::len)
+        .max();
+    let most = longest.unwrap() * 6;
+    let at_most = "!".repeat(most);
+    assert_eq!(tokenizer.encode(&at_most).unwrap().len(), most);
+    let start = std::time::Instant::now();
+    for text in ["!".repeat(most + 1), "!".repeat(100_000_000)] {
+        let error = tokenizer.encode(&text).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            matches!(error, ModelError::TextTooLong { context: 6, most: m, .. } if m == most),
+            "{message}"
+        );
+        assert!(message.len() < 400, "{message}");
+    }
+    // To take apart the second would be a minute's work.
+    assert!(start.elapsed().as_secs() < 5);
 }
