@@ -1,7 +1,6 @@
 //! One opened model: its configuration, its weights, its tokenizer, its name.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -10,6 +9,8 @@ use sha2::{Digest, Sha256};
 use super::config::Config;
 use super::demo;
 use super::error::ModelError;
+use super::file;
+use super::hash::hex;
 use super::hub::Hub;
 use super::shards::Shards;
 use super::tensor::{Data, Tensor};
@@ -98,10 +99,7 @@ impl Checkpoint {
                 dir: dir.to_owned(),
             });
         }
-        let json = std::fs::read(&path).map_err(|source| ModelError::Read {
-            path: path.clone(),
-            source,
-        })?;
+        let json = file::read(&path, file::LONGEST_CONFIG)?;
         let config = Config::from_json(&json, &path.display().to_string())?;
         let (weights, tokenizer) = rayon::join(
             || Weights::new(Shards::open(dir)?, &config),
@@ -220,14 +218,7 @@ impl Checkpoint {
             for bytes in self.weights.shards().contents() {
                 hasher.update(bytes);
             }
-            hasher
-                .finalize()
-                .iter()
-                .fold(String::new(), |mut hex, byte| {
-                    // Writing into a string does not fail.
-                    let _ = write!(hex, "{byte:02x}");
-                    hex
-                })
+            hex(&hasher.finalize())
         };
         self.hash.get_or_init(compute).clone()
     }

@@ -34,6 +34,20 @@ pub enum ModelError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A pipe, a device or a folder where a file is expected.
+    #[error("`{path}` is no plain file, as a model's files are")]
+    NotPlain {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// A file longer than such files are.
+    #[error("`{path}` has more than {most} bytes, the most that are read of such a file")]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The bound, in bytes.
+        most: u64,
+    },
     /// A folder where a file is expected.
     #[error("`{path}` is a folder: expected a safetensors file of that name")]
     Folder {
@@ -364,6 +378,26 @@ pub enum ModelError {
         file: String,
         /// What happened.
         detail: String,
+    },
+    /// The hub's answer about a file cannot be what it seems, so nothing was made of it.
+    #[error("{endpoint}, asked for {file} of `{id}`, {detail}: nothing that it says of it is used")]
+    HubAnswer {
+        /// The hub id.
+        id: String,
+        /// The hub's address.
+        endpoint: String,
+        /// The file.
+        file: String,
+        /// What the answer says, and what would be right.
+        detail: String,
+    },
+    /// The cache takes no file.
+    #[error("cannot write to the cache at `{cache}`: {source}")]
+    Cache {
+        /// The cache folder.
+        cache: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
     },
     /// The environment leaves no place for the cache.
     #[error(

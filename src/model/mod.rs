@@ -10,6 +10,8 @@ mod checkpoint;
 mod config;
 mod demo;
 mod error;
+mod file;
+mod hash;
 mod header;
 mod hub;
 mod shards;

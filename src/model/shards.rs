@@ -13,12 +13,16 @@ use memmap2::Mmap;
 use serde_json::{Map, Value};
 
 use super::error::{ModelError, quote};
+use super::file;
 use super::header::{self, Entry, show_shape};
 use super::tensor::{Data, Tensor};
 
 // The format stores its numbers with the low byte first, and they are used as they lie.
 #[cfg(target_endian = "big")]
 compile_error!("headlight uses safetensors data in place, which needs a little-endian machine");
+
+/// The most bytes of a file's name, on most systems.
+const LONGEST_NAME: usize = 255;
 
 /// Where a file's bytes are.
 enum Bytes {
@@ -62,6 +66,7 @@ impl Shard {
             let path = path.to_owned();
             return Err(ModelError::Folder { path });
         }
+        file::plain(path)?;
         let file = File::open(path).map_err(failed)?;
         // SAFETY: the slice behind the map must not change while it is borrowed. The map is private
         // and never written by this process; that no other process truncates or rewrites the file
@@ -166,10 +171,7 @@ impl Shards {
 
     fn indexed(index: &Path) -> Result<Self, ModelError> {
         let title = index.display().to_string();
-        let text = std::fs::read(index).map_err(|source| ModelError::Read {
-            path: index.to_owned(),
-            source,
-        })?;
+        let text = file::read(index, file::LONGEST_INDEX)?;
         let map = weight_map(&text).map_err(|detail| ModelError::Index {
             file: title.clone(),
             detail,
@@ -342,16 +344,23 @@ fn weight_map(text: &[u8]) -> Result<Vec<(String, String)>, String> {
     map.iter()
         .map(|(tensor, shard)| match shard.as_str() {
             // The files lie beside the index: a name that leads elsewhere is not followed.
-            Some(shard) if Path::new(shard).file_name() == Some(shard.as_ref()) => {
-                Ok((tensor.clone(), shard.to_owned()))
-            }
+            Some(shard) if is_shard(shard) => Ok((tensor.clone(), shard.to_owned())),
             _ => Err(format!(
-                "`weight_map` gives {} for tensor `{}`, where the name of a file beside it is expected",
+                "`weight_map` gives {} for tensor `{}`, where the name of a safetensors file beside it is expected",
                 quote(&shard.to_string()),
                 quote(tensor)
             )),
         })
         .collect()
+}
+
+/// Whether a name is that of a file and no path, on any system.
+fn is_shard(name: &str) -> bool {
+    let apart = |c: char| c.is_control() || "/\\:".contains(c);
+    name.ends_with(".safetensors")
+        && !name.starts_with('.')
+        && !name.contains(apart)
+        && name.len() <= LONGEST_NAME
 }
 
 /// The files that an index's text names, each once.

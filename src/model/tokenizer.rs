@@ -10,6 +10,7 @@ use tokenizers::models::bpe::{BPE, Vocab};
 
 use super::byte_level;
 use super::error::{ModelError, quote};
+use super::file;
 use super::vocabulary::Parts;
 
 /// A byte-level BPE tokenizer. No special tokens are added to what it encodes, and no leading space
@@ -44,12 +45,7 @@ impl Tokenizer {
     pub fn open(dir: &Path) -> Result<Option<Self>, ModelError> {
         let [json, vocab, merges] =
             ["tokenizer.json", "vocab.json", "merges.txt"].map(|name| dir.join(name));
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| ModelError::Read {
-                path: path.to_owned(),
-                source,
-            })
-        };
+        let read = |path: &Path| file::read(path, file::LONGEST_TOKENIZER);
         let half = |present: &Path, absent: &str| ModelError::HalfTokenizer {
             present: present.display().to_string(),
             absent: absent.to_owned(),

@@ -254,7 +254,7 @@ fn a_broken_index_is_refused() {
     assert!(
         with(outside)
             .1
-            .contains("the name of a file beside it is expected")
+            .contains("the name of a safetensors file beside it is expected")
     );
     assert!(
         with(json!({"weight_map": [1]}))

@@ -3,20 +3,22 @@
 
 #![cfg(feature = "hub")]
 
+mod attacks;
 mod server;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use super::checkpoint::tiny::{self, config, safetensors, tensors};
 use headlight::model::{Checkpoint, Hub, ModelError};
 use serde_json::json;
-use server::{COMMIT, FakeHub, Fault, Files};
+use server::{Answer, COMMIT, FakeHub, Fault, Files, Pace, Target, at, honest, sha256};
 
 const ID: &str = "somebody/tiny-gpt2";
 const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
 
 fn plain() -> Files {
     let vocab: serde_json::Map<_, _> = (b'a'..=b'k')
@@ -66,8 +68,14 @@ fn a_model_is_fetched_once_and_then_opened_without_a_hub() {
     let unwanted = |r: &String| r.contains("README") || r.contains(".bin");
     assert!(!requests.iter().any(unwanted), "{requests:?}");
     // Python's clients find it too.
-    let main = cache.path().join("models--somebody--tiny-gpt2/refs/main");
+    let repository = cache.path().join("models--somebody--tiny-gpt2");
+    let main = repository.join("refs/main");
     assert_eq!(std::fs::read_to_string(main).unwrap(), COMMIT);
+    let link = repository.join("snapshots").join(COMMIT).join(WEIGHTS);
+    let blob = format!("../../blobs/{}", sha256(&plain()[WEIGHTS]));
+    assert_eq!(std::fs::read_link(link).unwrap(), Path::new(&blob));
+    let absent = repository.join(".no_exist").join(COMMIT);
+    assert!(absent.join("tokenizer_config.json").exists());
 
     let again = resolve(ID, &hub).unwrap();
     assert_eq!(again.hash(), model.hash());
@@ -114,7 +122,7 @@ fn a_model_from_the_hub_answers() {
     assert!(
         requests
             .iter()
-            .any(|r| r.contains("/cdn/model.safetensors")),
+            .any(|r| r.contains("/kept/model.safetensors")),
         "{requests:?}"
     );
     // and from the cache
@@ -122,9 +130,9 @@ fn a_model_from_the_hub_answers() {
     assert_eq!(server.requests(), [""; 0]);
 }
 
-#[test]
-fn shards_and_the_older_tokenizer_files_are_fetched() {
-    let all: Vec<_> = tensors("BF16").into_iter().collect();
+/// The model in three shards, with the older tokenizer files.
+fn sharded() -> Files {
+    let all: Vec<_> = tensors("F32").into_iter().collect();
     let mut files = Files::from([
         ("config.json".into(), config().to_string().into_bytes()),
         (
@@ -142,23 +150,20 @@ fn shards_and_the_older_tokenizer_files_are_fetched() {
         files.insert(name, safetensors(&part.iter().cloned().collect(), ""));
     }
     let index = json!({"weight_map": map}).to_string();
-    files.insert("model.safetensors.index.json".into(), index.into_bytes());
-    let mut lacking = files.clone();
+    files.insert(INDEX.into(), index.into_bytes());
+    files
+}
 
+#[test]
+fn shards_and_the_older_tokenizer_files_are_fetched() {
+    let mut lacking = sharded();
     let cache = tempfile::tempdir().unwrap();
-    let server = FakeHub::new(ID, files);
+    let server = FakeHub::new(ID, sharded());
     let hub = server.client(cache.path());
-    assert_eq!(
-        resolve(ID, &hub)
-            .unwrap()
-            .text()
-            .unwrap()
-            .encode("ab")
-            .unwrap(),
-        [2]
-    );
+    let model = resolve(ID, &hub).unwrap();
+    assert_eq!(model.text().unwrap().encode("ab").unwrap(), [2]);
     drop(server);
-    assert_eq!(resolve(ID, &hub).unwrap().token_embedding().dtype(), "BF16");
+    assert_eq!(resolve(ID, &hub).unwrap().hash(), model.hash());
 
     lacking.remove("model-1.safetensors");
     let cache = tempfile::tempdir().unwrap();
@@ -166,6 +171,11 @@ fn shards_and_the_older_tokenizer_files_are_fetched() {
     let (error, message) = refusal(&server.client(cache.path()));
     assert!(matches!(error, ModelError::HubFile { .. }), "{message}");
     assert!(message.contains("has no model-1.safetensors"), "{message}");
+}
+
+/// Every answer is this status.
+fn status(code: u16) -> Fault {
+    Arc::new(move |_, answer| *answer = Answer::new(code, b""))
 }
 
 #[test]
@@ -182,13 +192,13 @@ fn what_the_hub_does_not_have_or_show() {
         message.contains("no folder `somebody/tiny-gpt2`") && message.contains("404"),
         "{message}"
     );
-    server.set(Fault::Status(401));
+    server.set(status(401));
     let (_, message) = refusal(&hub);
     assert!(
         message.contains("HF_TOKEN") && message.contains("401"),
         "{message}"
     );
-    server.set(Fault::Status(503));
+    server.set(status(503));
     let (error, message) = refusal(&hub);
     assert!(
         matches!(error, ModelError::Offline { .. }) && message.contains("503"),
@@ -234,7 +244,9 @@ fn a_connection_that_breaks_leaves_nothing_usable_and_is_taken_up_again() {
     let cache = tempfile::tempdir().unwrap();
     let server = FakeHub::new(ID, plain());
     let hub = server.client(cache.path());
-    server.set(Fault::Drop);
+    server.set(at(Target::Kept(WEIGHTS.into()), |_, answer| {
+        answer.pace = Pace::Cut(answer.body.len() / 2);
+    }));
     let (error, message) = refusal(&hub);
     assert!(matches!(error, ModelError::Download { .. }), "{message}");
     assert!(
@@ -243,7 +255,7 @@ fn a_connection_that_breaks_leaves_nothing_usable_and_is_taken_up_again() {
     );
     nothing_usable(&hub);
 
-    server.set(Fault::None);
+    server.set(honest());
     server.requests();
     let model = resolve(ID, &hub).unwrap();
     assert_eq!(
@@ -269,55 +281,151 @@ fn a_file_that_ends_early_is_noticed_by_its_length() {
     let cache = tempfile::tempdir().unwrap();
     let server = FakeHub::new(ID, plain());
     let hub = server.client(cache.path());
-    server.set(Fault::Short);
+    server.set(at(Target::Kept(WEIGHTS.into()), |_, answer| {
+        answer.body.truncate(answer.body.len() / 2);
+        answer.length = None;
+    }));
     let (error, message) = refusal(&hub);
     assert!(matches!(error, ModelError::Download { .. }), "{message}");
     assert!(message.contains("bytes arrived instead of"), "{message}");
     nothing_usable(&hub);
-    server.set(Fault::None);
+    server.set(honest());
     resolve(ID, &hub).unwrap();
 }
 
 #[test]
 fn leftovers_of_an_earlier_run_do_not_stand_in_the_way() {
     let whole = plain()[WEIGHTS].clone();
-    for (left, fault) in [
-        (whole.clone(), Fault::None),
-        ([whole.as_slice(), b"more"].concat(), Fault::None),
-        (whole[..100].to_vec(), Fault::Whole),
+    let ignoring_ranges = at(Target::Kept(WEIGHTS.into()), {
+        let whole = whole.clone();
+        move |_, answer| *answer = Answer::new(200, &whole)
+    });
+    let another_part = at(Target::Kept(WEIGHTS.into()), |request, answer| {
+        if request.ranged {
+            answer.set("Content-Range", "bytes 7-8/9");
+        }
+    });
+    for (left, fault, works) in [
+        (whole.clone(), honest(), true),
+        ([whole.as_slice(), b"more"].concat(), honest(), true),
+        (whole[..100].to_vec(), honest(), true),
+        (b"of another file".to_vec(), honest(), true),
+        (whole[..100].to_vec(), ignoring_ranges, true),
+        (whole[..100].to_vec(), another_part, false),
     ] {
         let cache = tempfile::tempdir().unwrap();
         let server = FakeHub::new(ID, plain());
         let hub = server.client(cache.path());
         let blobs = cache.path().join("models--somebody--tiny-gpt2/blobs");
         std::fs::create_dir_all(&blobs).unwrap();
-        std::fs::write(blobs.join("etag-model.part"), &left).unwrap();
+        let incomplete = format!("{}.incomplete", sha256(&whole));
+        std::fs::write(blobs.join(incomplete), &left).unwrap();
         server.set(fault);
-        if fault == Fault::Whole {
-            // A server that starts over is noticed, and the next run is sound.
+        if !works {
             assert!(matches!(refusal(&hub).0, ModelError::Download { .. }));
             nothing_usable(&hub);
+            server.set(honest());
         }
-        resolve(ID, &hub).unwrap();
+        let model = resolve(ID, &hub).unwrap();
+        assert_eq!(model.hash(), sha256(&whole));
     }
 }
 
 #[test]
-fn hubs_that_answer_nonsense() {
-    for fault in [Fault::Garbage, Fault::Commit, Fault::Headers] {
+fn a_blob_that_was_damaged_on_disk_is_fetched_again() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = FakeHub::new(ID, plain());
+    let hub = server.client(cache.path());
+    let whole = plain()[WEIGHTS].clone();
+    let blobs = cache.path().join("models--somebody--tiny-gpt2/blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let blob = blobs.join(sha256(&whole));
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(&blob, damaged).unwrap();
+    assert_eq!(resolve(ID, &hub).unwrap().hash(), sha256(&whole));
+    // One that is sound is not.
+    std::fs::remove_dir_all(cache.path().join("models--somebody--tiny-gpt2/snapshots")).unwrap();
+    server.requests();
+    resolve(ID, &hub).unwrap();
+    let requests = server.requests();
+    assert!(
+        !requests.iter().any(|r| r.contains("/kept/")),
+        "{requests:?}"
+    );
+}
+
+/// A link whose blob somebody cleared away.
+#[test]
+fn a_link_that_leads_nowhere_is_replaced() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = FakeHub::new(ID, plain());
+    let hub = server.client(cache.path());
+    resolve(ID, &hub).unwrap();
+    let blobs = cache.path().join("models--somebody--tiny-gpt2/blobs");
+    std::fs::remove_file(blobs.join(sha256(&plain()[WEIGHTS]))).unwrap();
+    assert_eq!(hub.cached(ID), None);
+    resolve(ID, &hub).unwrap();
+}
+
+/// What another program left in the cache's `refs` is no path either.
+#[test]
+fn a_reference_that_is_no_commit_is_not_followed() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = FakeHub::new(ID, plain());
+    let hub = server.client(cache.path());
+    resolve(ID, &hub).unwrap();
+    let repository = cache.path().join("models--somebody--tiny-gpt2");
+    std::fs::rename(repository.join("snapshots"), cache.path().join("elsewhere")).unwrap();
+    std::fs::create_dir(repository.join("snapshots")).unwrap();
+    let leading = format!("../../elsewhere/{COMMIT}");
+    assert!(repository.join("snapshots").join(&leading).exists());
+    std::fs::write(repository.join("refs/main"), leading).unwrap();
+    assert_eq!(hub.cached(ID), None);
+    for id in ["../elsewhere", "a/../b", "nobody", "", "/etc/passwd"] {
+        assert_eq!(hub.cached(id), None, "{id}");
+        let error = hub.fetch(id).unwrap_err();
+        assert!(matches!(error, ModelError::NoSuchModel { .. }), "{error}");
+    }
+    // A last line's end is no harm.
+    std::fs::remove_dir(repository.join("snapshots")).unwrap();
+    std::fs::rename(cache.path().join("elsewhere"), repository.join("snapshots")).unwrap();
+    std::fs::write(repository.join("refs/main"), format!("{COMMIT}\n")).unwrap();
+    assert!(hub.cached(ID).is_some());
+}
+
+/// Bounds on what is fetched, whatever would come.
+#[test]
+fn what_is_longer_than_such_files_are_is_not_begun() {
+    for (file, header, length) in [
+        (WEIGHTS, "X-Linked-Size", 1u64 << 41),
+        ("config.json", "X-Linked-Size", 17 << 20),
+        ("tokenizer.json", "X-Linked-Size", 257 << 20),
+    ] {
         let cache = tempfile::tempdir().unwrap();
         let server = FakeHub::new(ID, plain());
         let hub = server.client(cache.path());
-        server.set(fault);
+        server.set(at(Target::File(file.into()), move |_, answer| {
+            answer.set(header, length.to_string());
+        }));
         let (error, message) = refusal(&hub);
-        assert!(
-            matches!(
-                error,
-                ModelError::Offline { .. } | ModelError::Download { .. }
-            ),
-            "{message}"
-        );
-        assert_eq!(hub.cached(ID), None);
+        assert!(matches!(error, ModelError::HubAnswer { .. }), "{message}");
+        let part = format!("gives it {length} bytes, and at most");
+        assert!(message.contains(&part), "{message}");
+        assert!(!server.requests().iter().any(|r| r.contains("/kept/")));
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_said() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = FakeHub::new(ID, plain());
+    let mut hub = server.client(cache.path());
+    for endpoint in ["huggingface.co", "file:///etc", "http://", "http://a b"] {
+        endpoint.clone_into(&mut hub.endpoint);
+        let (error, message) = refusal(&hub);
+        assert!(matches!(error, ModelError::Offline { .. }), "{message}");
+        assert!(message.contains("http:// or https://"), "{message}");
     }
 }
 
@@ -331,6 +439,9 @@ fn repositories_that_hold_something_else() {
     let (error, message) = refusal(&server.client(caches[0].path()));
     assert!(matches!(error, ModelError::NotGpt2 { .. }), "{message}");
     assert!(!server.requests().iter().any(|r| r.contains(WEIGHTS)));
+    // What is refused is asked for anew.
+    let server = FakeHub::new(ID, plain());
+    resolve(ID, &server.client(caches[0].path())).unwrap();
 
     files.insert("config.json".into(), config().to_string().into_bytes());
     files.remove(WEIGHTS);
@@ -415,13 +526,16 @@ fn the_environment_is_honoured() {
         (Some("hf_saved"), false)
     );
     assert_eq!(hub.endpoint, "https://huggingface.co");
+    assert_eq!(hub.patience.as_secs(), 10);
     let hub = with(&[
         ("HF_HOME", &path),
         ("HF_TOKEN", "hf_other"),
         ("HF_ENDPOINT", "http://localhost:1/"),
         ("HF_HUB_OFFLINE", "1"),
         ("HF_HUB_CACHE", "/somewhere"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "60"),
     ]);
+    assert_eq!(hub.patience.as_secs(), 60);
     assert_eq!(hub.cache, Path::new("/somewhere"));
     assert_eq!(
         (hub.token.as_deref(), hub.offline),
@@ -431,24 +545,37 @@ fn the_environment_is_honoured() {
 }
 
 #[test]
-fn two_runs_at_once_do_not_spoil_each_other() {
+fn runs_at_once_wait_for_each_other() {
     let cache = tempfile::tempdir().unwrap();
     let server = FakeHub::new(ID, plain());
     let hub = server.client(cache.path());
-    let failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                // One may be told to wait for another, but none may see half a file.
-                if let Err(error) = resolve(ID, &hub)
-                    && !matches!(error, ModelError::Download { .. })
-                {
-                    eprintln!("{error}");
-                    failed.store(true, Ordering::Relaxed);
-                }
-            });
+        for _ in 0..4 {
+            scope.spawn(|| resolve(ID, &hub).unwrap());
         }
     });
-    assert!(!failed.load(Ordering::Relaxed));
+    let fetched = |r: &&String| r.contains("/kept/");
+    assert_eq!(server.requests().iter().filter(fetched).count(), 1);
+}
+
+/// Whoever holds the lock and does nothing is waited for only so long.
+#[test]
+fn another_program_that_does_not_go_on_is_not_waited_for() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = FakeHub::new(ID, plain());
+    let mut hub = server.client(cache.path());
+    let locks = cache.path().join(".locks/models--somebody--tiny-gpt2");
+    std::fs::create_dir_all(&locks).unwrap();
+    let name = format!("{}.lock", sha256(&plain()[WEIGHTS]));
+    let lock = std::fs::File::create(locks.join(name)).unwrap();
+    lock.lock().unwrap();
+    hub.patience = std::time::Duration::from_secs(1);
+    let (error, message) = refusal(&hub);
+    assert!(matches!(error, ModelError::Download { .. }), "{message}");
+    assert!(
+        message.contains("another program is fetching it"),
+        "{message}"
+    );
+    lock.unlock().unwrap();
     resolve(ID, &hub).unwrap();
 }

@@ -1,22 +1,34 @@
 //! Hugging Face's hub: from an id to a folder in the cache that all its clients share.
 //!
-//! hf-hub keeps the cache's layout and moves the bytes (`download`). What is in the cache is used
-//! without a request; fetching needs the feature `hub`, which brings HTTP and TLS.
+//! What is in the cache is used without a request; fetching needs the feature `hub`, which brings
+//! HTTP and TLS. Whatever a hub says, over a network that anyone may stand in, is checked before it
+//! names a path, and what it sends before it is used.
 
+mod cache;
+#[cfg(feature = "hub")]
+mod client;
 #[cfg(feature = "hub")]
 mod download;
+#[cfg(feature = "hub")]
+mod hash;
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use hf_hub::{Cache, Repo};
+use cache::{Commit, Repository};
 
 use super::error::{ModelError, quote};
+use super::file;
 use super::shards::shard_names;
 
+#[cfg(feature = "hub")]
 const MAIN: &str = "main";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+
+/// How long huggingface_hub waits, unless told otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Names that were ids before models had owners.
 const ALIASES: [(&str, &str); 5] = [
@@ -40,11 +52,14 @@ pub struct Hub {
     pub offline: bool,
     /// Whether to draw a progress bar on stderr.
     pub progress: bool,
+    /// How long to wait for an answer, and for an answer that has begun to go on.
+    pub patience: Duration,
 }
 
 impl Hub {
     /// The settings of the environment: `HF_ENDPOINT`; `HF_HUB_CACHE`, or `HF_HOME` and `hub` in it;
-    /// `HF_TOKEN`, or the file `token` in `HF_HOME`; `HF_HUB_OFFLINE`.
+    /// `HF_TOKEN`, or the file `token` in `HF_HOME`; `HF_HUB_OFFLINE`; `HF_HUB_DOWNLOAD_TIMEOUT`, in
+    /// seconds.
     ///
     /// # Errors
     ///
@@ -85,6 +100,10 @@ impl Hub {
             token,
             offline,
             progress: std::io::stderr().is_terminal(),
+            patience: get("HF_HUB_DOWNLOAD_TIMEOUT")
+                .and_then(|seconds| seconds.parse().ok())
+                .filter(|seconds| *seconds > 0)
+                .map_or(PATIENCE, Duration::from_secs),
         })
     }
 
@@ -110,47 +129,63 @@ impl Hub {
     /// The folder of a model whose configuration, weights and tokenizer are all in the cache. Sends
     /// no request.
     pub fn cached(&self, id: &str) -> Option<PathBuf> {
-        let folder = self.snapshot(id)?;
-        (self.offline || has_tokenizer(&folder)).then_some(folder)
+        let repository = self.repository(id)?;
+        let commit = repository.main()?;
+        let folder = self.snapshot(&repository, &commit)?;
+        (self.offline || knows_tokenizer(&repository, &commit)).then_some(folder)
     }
 
     /// The folder of a model, after fetching what is not in the cache.
     ///
     /// # Errors
     ///
+    /// [`ModelError::NoSuchModel`] for what [`Hub::id`] does not know as an id;
     /// [`ModelError::Offline`], [`ModelError::NotOnHub`], [`ModelError::HubFile`],
-    /// [`ModelError::PickledOnly`], [`ModelError::Download`]; a configuration of another
-    /// architecture is refused before its weights are fetched. [`ModelError::CannotFetch`] without
-    /// the feature `hub`.
+    /// [`ModelError::PickledOnly`]; [`ModelError::HubAnswer`] for an answer that cannot be trusted,
+    /// [`ModelError::Download`], [`ModelError::Cache`]; a configuration of another architecture is
+    /// refused before its weights are fetched. [`ModelError::CannotFetch`] without the feature `hub`.
     pub fn fetch(&self, id: &str) -> Result<PathBuf, ModelError> {
         if let Some(folder) = self.cached(id) {
             return Ok(folder);
         }
+        let Some(repository) = self.repository(id) else {
+            return Err(ModelError::NoSuchModel {
+                name: id.to_owned(),
+            });
+        };
         if self.offline {
             return Err(self.unreachable(id, "HF_HUB_OFFLINE is set"));
         }
-        match self.snapshot(id) {
-            None => self.download(id, MAIN),
-            // Only the tokenizer is missing, because there is none or because another program did
-            // not want it. It is worth a request, but the model can be used without.
+        let commit = repository.main();
+        let folder = commit
+            .as_ref()
+            .and_then(|commit| self.snapshot(&repository, commit));
+        match folder {
+            None => self.download(id, &repository, None),
+            // Only tokenizer files are missing, because there are none or because another program
+            // did not want them. They are worth a request, but the model can be used without.
             Some(folder) => {
-                let commit = folder
-                    .file_name()
-                    .and_then(|name| name.to_str())
-                    .unwrap_or(MAIN);
-                Ok(self.download(id, commit).unwrap_or_else(|_| folder.clone()))
+                let fetched = self.download(id, &repository, commit.as_ref());
+                Ok(fetched.unwrap_or(folder))
             }
         }
     }
 
-    /// The cached folder of `refs/main`, where configuration and weights are complete.
-    fn snapshot(&self, id: &str) -> Option<PathBuf> {
-        let repo = Cache::new(self.cache.clone()).repo(Repo::model(id.to_owned()));
-        let folder = repo.get("config.json")?.parent()?.to_owned();
+    /// The part of the cache that belongs to an id; `None` for what is no id.
+    fn repository(&self, id: &str) -> Option<Repository> {
+        Hub::id(id).map(|_| Repository::new(&self.cache, id))
+    }
+
+    /// The cached folder of a commit, where configuration and weights are complete.
+    fn snapshot(&self, repository: &Repository, commit: &Commit) -> Option<PathBuf> {
+        let folder = repository.snapshot(commit);
+        if !folder.join("config.json").exists() {
+            return None;
+        }
         if folder.join(SINGLE).exists() {
             return Some(folder);
         }
-        let index = std::fs::read(folder.join(INDEX)).ok()?;
+        let index = file::read(&folder.join(INDEX), file::LONGEST_INDEX).ok()?;
         let shards = shard_names(&index, INDEX).ok()?;
         shards
             .iter()
@@ -159,7 +194,12 @@ impl Hub {
     }
 
     #[cfg(not(feature = "hub"))]
-    fn download(&self, id: &str, _revision: &str) -> Result<PathBuf, ModelError> {
+    fn download(
+        &self,
+        id: &str,
+        _: &Repository,
+        _: Option<&Commit>,
+    ) -> Result<PathBuf, ModelError> {
         Err(ModelError::CannotFetch {
             id: id.to_owned(),
             cache: self.cache.clone(),
@@ -176,7 +216,15 @@ impl Hub {
     }
 }
 
-fn has_tokenizer(folder: &Path) -> bool {
+/// Whether a tokenizer is there, and what its configuration says of it there or known not to be.
+fn knows_tokenizer(repository: &Repository, commit: &Commit) -> bool {
+    let folder = repository.snapshot(commit);
     let there = |name: &str| folder.join(name).exists();
-    there("tokenizer.json") || (there("vocab.json") && there("merges.txt"))
+    let known = |name: &str| there(name) || repository.is_absent(commit, name);
+    let pair = there("vocab.json")
+        && there("merges.txt")
+        && ["added_tokens.json", "special_tokens_map.json"]
+            .iter()
+            .all(|name| known(name));
+    (there("tokenizer.json") || pair) && known("tokenizer_config.json")
 }
