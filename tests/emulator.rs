@@ -19,7 +19,7 @@ mod primitives;
 #[path = "emulator/checks/programs.rs"]
 mod programs;
 
-use emulator::direct::{Argument, Context, Driver, NOT_FOUND, OUT_OF_MEMORY};
+use emulator::direct::{Argument, Context, Driver, NOT_FOUND, NOT_READY, OUT_OF_MEMORY};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 

@@ -8,6 +8,7 @@ use std::ptr;
 pub type Pointer = u64;
 pub const OUT_OF_MEMORY: i32 = 2;
 pub const NOT_FOUND: i32 = 500;
+pub const NOT_READY: i32 = 600;
 
 unsafe extern "C" {
     fn dlopen(path: *const c_char, flags: c_int) -> *mut c_void;
@@ -439,6 +440,87 @@ impl Context {
             bytes,
             stream
         )
+    }
+
+    /// A copy to the device, as a stream comes to it.
+    pub fn upload_later(
+        &self,
+        to: Pointer,
+        from: *const f32,
+        bytes: usize,
+        stream: *mut c_void,
+    ) -> i32 {
+        call!(
+            self.driver,
+            "cuMemcpyHtoDAsync_v2",
+            (Pointer, *const c_void, usize, *mut c_void),
+            to,
+            from.cast(),
+            bytes,
+            stream
+        )
+    }
+
+    /// Words of one value, as a stream comes to it.
+    pub fn fill_later(&self, to: Pointer, value: u32, count: usize, stream: *mut c_void) -> i32 {
+        call!(
+            self.driver,
+            "cuMemsetD32Async",
+            (Pointer, u32, usize, *mut c_void),
+            to,
+            value,
+            count,
+            stream
+        )
+    }
+
+    pub fn event(&self) -> *mut c_void {
+        let mut event = ptr::null_mut();
+        let made = call!(
+            self.driver,
+            "cuEventCreate",
+            (*mut *mut c_void, u32),
+            &mut event,
+            2
+        );
+        assert_eq!(made, 0);
+        event
+    }
+
+    pub fn record(&self, event: *mut c_void, stream: *mut c_void) {
+        let recorded = call!(
+            self.driver,
+            "cuEventRecord",
+            (*mut c_void, *mut c_void),
+            event,
+            stream
+        );
+        assert_eq!(recorded, 0);
+    }
+
+    /// Lets a stream wait for an event.
+    pub fn order(&self, stream: *mut c_void, event: *mut c_void) {
+        let ordered = call!(
+            self.driver,
+            "cuStreamWaitEvent",
+            (*mut c_void, *mut c_void, u32),
+            stream,
+            event,
+            0
+        );
+        assert_eq!(ordered, 0);
+    }
+
+    pub fn synchronise_event(&self, event: *mut c_void) -> i32 {
+        call!(self.driver, "cuEventSynchronize", (*mut c_void), event)
+    }
+
+    pub fn query_event(&self, event: *mut c_void) -> i32 {
+        call!(self.driver, "cuEventQuery", (*mut c_void), event)
+    }
+
+    pub fn destroy_event(&self, event: *mut c_void) {
+        call!(self.driver, "cuEventDestroy_v2", (*mut c_void), event);
     }
 
     pub fn synchronise_stream(&self, stream: *mut c_void) -> i32 {

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <condition_variable>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -52,11 +53,15 @@ struct Allocation {
   uint64_t number;  // the how-manieth it was
 };
 
-// A copy between pinned memory and the device that the stream has not been waited for since.
-struct Landing {
-  void *host;
-  std::vector<unsigned char> data;
-  bool to_host;
+// What a stream was given. Launches run at once; copies and fills happen on the device when something
+// orders them, which is a later launch of the stream or a wait, of the host or of another stream. For the
+// host all of it is over once it has waited for it, and not before.
+struct Work {
+  enum Kind { LAUNCH, COPY_IN, COPY_OUT, COPY_WITHIN, FILL } kind;
+  CUdeviceptr to, from;
+  uint64_t bytes;
+  void *host;                       // pinned memory that the copy reads or writes, or null
+  std::vector<unsigned char> data;  // what is copied, or the pattern that fills
 };
 
 // One launch with its arguments, as cuLaunchKernel took them; graphs keep lists of it.
@@ -68,14 +73,20 @@ struct Recorded {
 
 struct Stream {
   bool capturing = false, invalidated = false;
+  bool blocking = true;  // whether it and the default stream wait for each other
   std::vector<Recorded> captured;
-  std::vector<Landing> landings;
+  std::deque<Work> work;  // what the host has not waited for
+  // Pieces of work: how many were given, how many of them are done on the device, and how many are over for
+  // the host; the first in `work` is the one behind those.
+  uint64_t given = 0, done = 0, over = 0;
+  uint64_t asked = 0;  // what a query was told is not over
 };
 
 struct Event {
   double time = -1;  // milliseconds, < 0: not recorded
   Stream *stream = nullptr;
-  bool timing = true;
+  uint64_t position = 0;  // pieces of work of the stream that it stands behind
+  bool timing = true, asked = false;
 };
 
 struct Graph {
@@ -136,8 +147,18 @@ void prepare_arena();
 const Allocation *find_allocation(uint64_t address, uint64_t bytes, uint64_t *start);
 void report_leaks();
 void release_everything();
-void land(Stream &stream);
 void forget_accesses();
+void mark_copied(uint64_t address, uint64_t bytes);
+
+// work.cpp
+void give(Stream &stream, Work work);
+// Does on the device what the stream has up to a position.
+void perform(Stream &stream, uint64_t position);
+// Does what the next launch of the stream comes behind.
+void perform_before(Stream &stream);
+void perform_everything();
+// The host has waited for a position of the stream.
+void arrive(Stream &stream, uint64_t position);
 
 // launches.cpp
 CUresult load_engines();

@@ -263,5 +263,7 @@ EXPORT CUresult cuLaunchKernel(void *handle, unsigned grid_x, unsigned grid_y, u
       return CAPTURE_IMPLICIT;
     }
   }
+  perform_before(*stream);
+  give(*stream, {Work::LAUNCH, 0, 0, 0, nullptr, {}});
   return run_recorded(guard, launch);
 }

@@ -1,4 +1,5 @@
-// Device memory: allocations that are never handed out twice, copies and fills, pinned host memory.
+// Device memory: allocations that are never handed out twice, pinned host memory, and the calls that copy and
+// fill (work.cpp does it).
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,68 +101,60 @@ bool is_pinned(const void *host, size_t bytes) {
   return address + bytes <= after->first + after->second;
 }
 
+// The default stream, and what waits for it and it for.
+void arrive_default() {
+  arrive(driver().null_stream, driver().null_stream.given);
+  for (Stream *stream : driver().streams) {
+    if (stream->blocking) arrive(*stream, stream->given);
+  }
+}
+
+// The bytes are taken when the call is made: of memory that is not pinned the real driver may have taken them by
+// then, and pinned memory that changes before the copy is over is reported.
 CUresult copy_in(CUdeviceptr to, const void *from, size_t bytes, Stream *stream) {
   if (!bytes) return SUCCESS;
   if (!inside(to, bytes, "a copy to the device")) return INVALID_VALUE;
-  memcpy(reinterpret_cast<void *>(to), from, bytes);
-  mark(to, bytes, COPIED);
-  if (stream && is_pinned(from, bytes)) {
-    const auto *data = static_cast<const unsigned char *>(from);
-    stream->landings.push_back({const_cast<void *>(from), {data, data + bytes}, false});
-  }
+  const auto *data = static_cast<const unsigned char *>(from);
+  void *pinned = stream && is_pinned(from, bytes) ? const_cast<void *>(from) : nullptr;
+  if (!stream) arrive_default();
+  Stream &behind = stream ? *stream : driver().null_stream;
+  give(behind, {Work::COPY_IN, to, 0, bytes, pinned, {data, data + bytes}});
+  if (!stream) arrive(behind, behind.given);
   return SUCCESS;
 }
 
+// Into pinned memory it arrives when somebody waits for it; until then the memory holds NaN. Into other memory
+// the call itself waits.
 CUresult copy_out(void *to, CUdeviceptr from, size_t bytes, Stream *stream) {
   if (!bytes) return SUCCESS;
   if (!inside(from, bytes, "a copy from the device")) return INVALID_VALUE;
-  const Record *written = driver().arena.written;
-  uint64_t missing = 0, first = 0;
-  for (uint64_t i = cell_of(from), end = cell_of(from + bytes + 1); i < end; ++i) {
-    if (written[i] > UNWRITTEN) continue;
-    if (!missing++) first = i;
-  }
-  if (missing) {
-    report("uninitialised output: a copy of " + std::to_string(bytes) +
-           " bytes from the device reads " + std::to_string(missing * 2) +
-           " that nobody wrote; the first: " + describe_address(driver().arena.base + first * 2));
-    driver().sticky = LAUNCH_FAILED;
-    return SUCCESS;
-  }
-  const auto *data = reinterpret_cast<const unsigned char *>(from);
-  if (stream && is_pinned(to, bytes)) {
-    // It arrives when somebody waits for it; until then the memory holds NaN.
-    stream->landings.push_back({to, {data, data + bytes}, true});
-    memset(to, 0xff, bytes);
-  } else {
-    memcpy(to, data, bytes);
-  }
+  const bool later = stream && is_pinned(to, bytes);
+  if (later) memset(to, 0xff, bytes);
+  if (!stream) arrive_default();
+  Stream &behind = stream ? *stream : driver().null_stream;
+  give(behind, {Work::COPY_OUT, 0, from, bytes, to, {}});
+  if (!later) arrive(behind, behind.given);
   return SUCCESS;
 }
 
-CUresult copy_within(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+// Even the calls without a stream do not wait for these two.
+CUresult copy_within(CUdeviceptr to, CUdeviceptr from, size_t bytes, Stream *stream) {
   if (!bytes) return SUCCESS;
   if (!inside(from, bytes, "the source of a copy on the device")) return INVALID_VALUE;
   if (!inside(to, bytes, "the destination of a copy on the device")) return INVALID_VALUE;
-  memmove(reinterpret_cast<void *>(to), reinterpret_cast<void *>(from), bytes);
-  Record *written = driver().arena.written;
-  const uint64_t source = cell_of(from), target = cell_of(to);
-  // What nobody wrote stays so.
-  std::vector<Record> records(written + source, written + source + (bytes + 1) / 2);
-  for (uint64_t i = 0; i < records.size(); ++i) {
-    written[target + i] = records[i] > UNWRITTEN ? COPIED : UNWRITTEN;
-  }
+  give(stream ? *stream : driver().null_stream, {Work::COPY_WITHIN, to, from, bytes, nullptr, {}});
   return SUCCESS;
 }
 
 template <class T>
-CUresult fill(CUdeviceptr to, T value, size_t count) {
+CUresult fill(CUdeviceptr to, T value, size_t count, Stream *stream) {
   if (!count) return SUCCESS;
   if (to % sizeof(T)) return INVALID_VALUE;
   if (!inside(to, count * sizeof(T), "a fill")) return INVALID_VALUE;
-  T *place = reinterpret_cast<T *>(to);
-  for (size_t i = 0; i < count; ++i) place[i] = value;
-  mark(to, count * sizeof(T), COPIED);
+  std::vector<unsigned char> pattern(sizeof(T));
+  memcpy(pattern.data(), &value, sizeof(T));
+  give(stream ? *stream : driver().null_stream,
+       {Work::FILL, to, 0, count * sizeof(T), nullptr, std::move(pattern)});
   return SUCCESS;
 }
 
@@ -211,17 +204,7 @@ void release_everything() {
   d.null_stream = Stream();
 }
 
-// What was copied to or from pinned memory has arrived.
-void land(Stream &stream) {
-  for (Landing &landing : stream.landings) {
-    if (landing.to_host) {
-      memcpy(landing.host, landing.data.data(), landing.data.size());
-    } else if (memcmp(landing.host, landing.data.data(), landing.data.size())) {
-      report("pinned host memory was changed while it was being copied to the device");
-    }
-  }
-  stream.landings.clear();
-}
+void mark_copied(uint64_t address, uint64_t bytes) { mark(address, bytes, COPIED); }
 
 // The clock starts again: all accesses so far are history.
 void forget_accesses() {
@@ -258,13 +241,17 @@ EXPORT CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, void *stream
 EXPORT CUresult cuMemFree_v2(CUdeviceptr address) {
   Guard guard(driver().mutex);
   if (breaks_capture(nullptr, "a free")) return CAPTURE_UNSUPPORTED;
+  perform_everything();  // the real call waits for the device
   const CUresult result = release(address);
   return driver().sticky ? driver().sticky : result;
 }
 
 EXPORT CUresult cuMemFreeAsync(CUdeviceptr address, void *stream) {
   Guard guard(driver().mutex);
-  if (breaks_capture(find_stream(stream), "a free")) return CAPTURE_UNSUPPORTED;
+  Stream *behind = find_stream(stream);
+  if (!behind) return INVALID_HANDLE;
+  if (breaks_capture(behind, "a free")) return CAPTURE_UNSUPPORTED;
+  perform_before(*behind);
   const CUresult result = release(address);
   return driver().sticky ? driver().sticky : result;
 }
@@ -284,25 +271,26 @@ EXPORT CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) {
 }
 EXPORT CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, void *stream) {
   HEADLIGHT_BEGIN(find_stream(stream), "a copy")
-  return copy_out(to, from, bytes, find_stream(stream));
+  const CUresult result = copy_out(to, from, bytes, find_stream(stream));
+  return driver().sticky ? driver().sticky : result;
 }
 EXPORT CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
   HEADLIGHT_BEGIN(nullptr, "a copy")
-  return copy_within(to, from, bytes);
+  return copy_within(to, from, bytes, nullptr);
 }
 EXPORT CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, void *stream) {
   HEADLIGHT_BEGIN(find_stream(stream), "a copy")
-  return copy_within(to, from, bytes);
+  return copy_within(to, from, bytes, find_stream(stream));
 }
 
 #define HEADLIGHT_FILL(suffix, type)                                                               \
   EXPORT CUresult cuMemset##suffix##_v2(CUdeviceptr to, type value, size_t count) {                \
     HEADLIGHT_BEGIN(nullptr, "a fill")                                                             \
-    return fill<type>(to, value, count);                                                           \
+    return fill<type>(to, value, count, nullptr);                                                  \
   }                                                                                                \
   EXPORT CUresult cuMemset##suffix##Async(CUdeviceptr to, type value, size_t count, void *stream) { \
     HEADLIGHT_BEGIN(find_stream(stream), "a fill")                                                 \
-    return fill<type>(to, value, count);                                                           \
+    return fill<type>(to, value, count, find_stream(stream));                                      \
   }
 HEADLIGHT_FILL(D8, unsigned char)
 HEADLIGHT_FILL(D16, unsigned short)
@@ -327,16 +315,18 @@ EXPORT CUresult cuMemFreeHost(void *host) {
   Driver &d = driver();
   const auto found = d.pinned.find(reinterpret_cast<uintptr_t>(host));
   if (found == d.pinned.end()) return INVALID_VALUE;
-  // The real call waits for the device, too.
+  // Nothing promises that the call waits.
   const auto *low = static_cast<const char *>(host);
-  auto finish = [&](Stream &stream) {
-    for (const Landing &landing : stream.landings) {
-      const auto *place = static_cast<const char *>(landing.host);
-      if (place >= low && place < low + found->second) return land(stream);
+  auto forget = [&](Stream &stream) {
+    for (Work &work : stream.work) {
+      const auto *place = static_cast<const char *>(work.host);
+      if (!place || place < low || place >= low + found->second) continue;
+      report("pinned host memory is freed and nobody has waited for a copy of it");
+      work.host = nullptr;
     }
   };
-  finish(d.null_stream);
-  for (Stream *stream : d.streams) finish(*stream);
+  forget(d.null_stream);
+  for (Stream *stream : d.streams) forget(*stream);
   d.pinned.erase(found);
   free(host);
   return SUCCESS;

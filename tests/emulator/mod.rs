@@ -36,7 +36,9 @@ const ENGINE: [&str; 8] = [
     "shared_memory",
     "engine",
 ];
-const DRIVER: [&str; 5] = ["settings", "memory", "streams", "launches", "reports"];
+const DRIVER: [&str; 6] = [
+    "settings", "memory", "work", "streams", "launches", "reports",
+];
 
 const KERNEL_FLAGS: [&str; 12] = [
     "-O2",

@@ -1,5 +1,5 @@
-// Streams, events and graphs. Work is done when it is given, so that waiting is a formality, except
-// for copies to and from pinned memory, which arrive when somebody waits.
+// Streams, events and graphs. Launches run when they are given, copies and fills when something orders them
+// (work.cpp). A query is told once that what it asks for is not over, as far as anything is under way.
 
 #include <time.h>
 
@@ -26,9 +26,12 @@ bool known(const std::set<T *> &all, void *handle) {
 CUresult wait(Stream *stream, const char *operation) {
   if (!stream) return INVALID_HANDLE;
   if (breaks_capture(stream, operation)) return CAPTURE_UNSUPPORTED;
-  land(*stream);
+  arrive(*stream, stream->given);
   return driver().sticky;
 }
+
+// Whether the host has waited for what an event stands behind.
+bool is_over(const Event &event) { return !event.stream || event.stream->over >= event.position; }
 
 }  // namespace
 
@@ -54,10 +57,11 @@ using namespace headlight;
 
 // ---- streams ----------------------------------------------------------------------------------
 
-EXPORT CUresult cuStreamCreate(void **stream, unsigned) {
+EXPORT CUresult cuStreamCreate(void **stream, unsigned flags) {
   Guard guard(driver().mutex);
   if (driver().sticky) return driver().sticky;
   Stream *made = new Stream();
+  made->blocking = !(flags & 1);
   driver().streams.insert(made);
   *stream = made;
   return SUCCESS;
@@ -71,7 +75,7 @@ EXPORT CUresult cuStreamDestroy_v2(void *handle) {
   Guard guard(driver().mutex);
   if (!known(driver().streams, handle)) return INVALID_HANDLE;
   Stream *stream = static_cast<Stream *>(handle);
-  land(*stream);
+  arrive(*stream, stream->given);
   if (stream->capturing && open_captures) --open_captures;
   for (Event *event : driver().events) {
     if (event->stream == stream) event->stream = nullptr;
@@ -88,20 +92,27 @@ EXPORT CUresult cuStreamSynchronize(void *handle) {
 
 EXPORT CUresult cuStreamQuery(void *handle) {
   Guard guard(driver().mutex);
-  return wait(find_stream(handle), "a query");
+  Stream *stream = find_stream(handle);
+  if (stream && !stream->capturing && stream->over < stream->given && stream->asked < stream->given) {
+    stream->asked = stream->given;
+    return driver().sticky ? driver().sticky : NOT_READY;
+  }
+  return wait(stream, "a query");
 }
 
 EXPORT CUresult cuCtxSynchronize() {
   Guard guard(driver().mutex);
   if (breaks_capture(nullptr, "a synchronisation")) return CAPTURE_UNSUPPORTED;
-  land(driver().null_stream);
-  for (Stream *stream : driver().streams) land(*stream);
+  arrive(driver().null_stream, driver().null_stream.given);
+  for (Stream *stream : driver().streams) arrive(*stream, stream->given);
   return driver().sticky;
 }
 
-EXPORT CUresult cuStreamWaitEvent(void *stream, void *event, unsigned) {
+EXPORT CUresult cuStreamWaitEvent(void *stream, void *handle, unsigned) {
   Guard guard(driver().mutex);
-  if (!find_stream(stream) || !known(driver().events, event)) return INVALID_HANDLE;
+  if (!find_stream(stream) || !known(driver().events, handle)) return INVALID_HANDLE;
+  const Event &event = *static_cast<Event *>(handle);
+  if (event.stream) perform(*event.stream, event.position);
   return driver().sticky;
 }
 
@@ -124,13 +135,21 @@ EXPORT CUresult cuEventRecord(void *handle, void *stream_handle) {
   Event *event = static_cast<Event *>(handle);
   event->time = milliseconds();
   event->stream = stream;
+  event->position = stream->given;
+  event->asked = false;
   return driver().sticky;
 }
 
 EXPORT CUresult cuEventQuery(void *handle) {
   Guard guard(driver().mutex);
   if (!known(driver().events, handle)) return INVALID_HANDLE;
-  if (Stream *stream = static_cast<Event *>(handle)->stream) land(*stream);
+  Event &event = *static_cast<Event *>(handle);
+  if (is_over(event)) return driver().sticky;
+  if (!event.asked) {
+    event.asked = true;
+    return driver().sticky ? driver().sticky : NOT_READY;
+  }
+  arrive(*event.stream, event.position);
   return driver().sticky;
 }
 
@@ -138,7 +157,8 @@ EXPORT CUresult cuEventSynchronize(void *handle) {
   Guard guard(driver().mutex);
   if (!known(driver().events, handle)) return INVALID_HANDLE;
   if (breaks_capture(nullptr, "a synchronisation")) return CAPTURE_UNSUPPORTED;
-  if (Stream *stream = static_cast<Event *>(handle)->stream) land(*stream);
+  const Event &event = *static_cast<Event *>(handle);
+  if (event.stream) arrive(*event.stream, event.position);
   return driver().sticky;
 }
 
@@ -148,6 +168,7 @@ EXPORT CUresult cuEventElapsedTime(float *time, void *start, void *end) {
   if (!known(driver().events, start) || !known(driver().events, end)) return INVALID_HANDLE;
   const Event &from = *static_cast<Event *>(start), &to = *static_cast<Event *>(end);
   if (!from.timing || !to.timing || from.time < 0 || to.time < 0) return INVALID_HANDLE;
+  if (!is_over(from) || !is_over(to)) return NOT_READY;
   *time = float(to.time - from.time);
   return SUCCESS;
 }
@@ -228,6 +249,8 @@ EXPORT CUresult cuGraphLaunch(void *executable, void *handle) {
   Stream *stream = find_stream(handle);
   if (!known(driver().executables, executable) || !stream) return INVALID_HANDLE;
   if (breaks_capture(stream, "the launch of a graph")) return CAPTURE_UNSUPPORTED;
+  perform_before(*stream);
+  give(*stream, {Work::LAUNCH, 0, 0, 0, nullptr, {}});
   const std::vector<Recorded> launches = static_cast<Graph *>(executable)->launches;
   for (const Recorded &launch : launches) {
     if (const CUresult error = run_recorded(guard, launch)) return error;

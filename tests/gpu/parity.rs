@@ -318,7 +318,8 @@ fn gpt2s_vocabulary_is_read_out() {
         });
         let got = read(&|| {
             let input = cuda.upload(2, 8, Store::Branch, &x);
-            cuda.readout(&input, 2, &spec).unwrap()
+            let under_way = cuda.readout(&input, 2, &spec).unwrap();
+            cuda.finish(under_way).unwrap()
         });
         // tf32 rounds what it multiplies, the others multiply what they were given
         let near = if precision == Precision::Tf32 {
@@ -475,7 +476,8 @@ fn ties_go_to_the_lower_id_and_a_row_is_not_far_from_itself() {
             ranks: true,
             base: vec![0; 40],
         };
-        for readout in cuda.readout(&zeros, 40, &spec).unwrap() {
+        let under_way = cuda.readout(&zeros, 40, &spec).unwrap();
+        for readout in cuda.finish(under_way).unwrap() {
             assert_eq!(readout.ranks, [399, 0, 191, 192]);
             assert!(readout.top.iter().map(|t| t.0).eq(0..195));
             assert_eq!(readout.kl, 0.0);

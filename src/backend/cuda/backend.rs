@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::arguments::Arguments;
-use super::device::{Device, Unavailable};
+use super::device::{Bound, Device, Unavailable};
 use super::events::Timer;
 use super::kernels::Kernel;
 use super::linear::{Tile, Variant, tile, variant};
 use super::matrix::{Element, Matrix};
+use super::memory::Transfers;
 use super::queue::{Launch, Queue};
+use super::readout::{Readouts, Scratch};
 use super::rows::Constants;
 use super::weights::{self, DeviceWeights};
 use super::{attention, basis, call, linear, readout, rows};
@@ -34,6 +36,10 @@ pub struct Cuda {
     /// The tile of every linear layer, where it is not left to the number of rows.
     tile: Option<Tile>,
     queue: Mutex<Queue>,
+    /// What does not go with a pass's tables.
+    pub(super) transfers: Transfers,
+    /// What readouts write on the device, kept from one to the next.
+    scratch: Mutex<Scratch>,
     flops: AtomicU64,
     _taken: Taken,
 }
@@ -104,6 +110,8 @@ impl Cuda {
             branch,
             tile: None,
             queue: Mutex::new(Queue::new(device.clone())),
+            transfers: Transfers::new(&device),
+            scratch: Mutex::default(),
             flops: AtomicU64::new(0),
             device,
             _taken: taken,
@@ -140,6 +148,11 @@ impl Cuda {
         self.variant.unwrap_or_else(choose)
     }
 
+    pub(super) fn scratch(&self) -> MutexGuard<'_, Scratch> {
+        // what a panic leaves is memory, or none
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // a panic while recording leaves launches that are whole
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -174,7 +187,15 @@ impl Cuda {
     ///
     /// [`DeviceError`]: the first thing that went wrong since the last flush.
     pub fn flush(&self) -> Result<(), DeviceError> {
-        let flops = self.queue().flush()?;
+        self.flush_and(|_| Ok(()))
+    }
+
+    /// The same, and more behind it.
+    pub(super) fn flush_and(
+        &self,
+        then: impl FnOnce(&Bound<'_>) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        let flops = self.queue().flush(then)?;
         self.flops.fetch_add(flops, Ordering::Relaxed);
         Ok(())
     }
@@ -211,14 +232,16 @@ impl Cuda {
         })
     }
 
-    /// Makes something that takes memory. Where there is too little, what waits is run first, so that
-    /// memory that only it names is given back, and it is tried once more.
+    /// Makes something that takes memory. Where there is too little, what is kept for readouts is given back, and
+    /// what waits is run first, so that memory that only it names is given back, too; then it is tried once
+    /// more.
     pub(super) fn with_room<T>(
         &self,
         mut make: impl FnMut() -> Result<T, DeviceError>,
     ) -> Result<T, DeviceError> {
         match make() {
             Err(DeviceError::OutOfMemory { .. }) => {
+                *self.scratch() = Scratch::default();
                 self.flush()?;
                 self.device.wait()?;
                 make()
@@ -256,7 +279,7 @@ impl Drop for Cuda {
 impl Backend for Cuda {
     type Matrix = Matrix;
     type Constants = Constants;
-    type Readouts = Vec<Readout>;
+    type Readouts = Readouts;
 
     fn config(&self) -> &Config {
         &self.config
@@ -292,7 +315,7 @@ impl Backend for Cuda {
     fn upload(&self, rows: usize, width: usize, store: Store, values: &[f64]) -> Matrix {
         let matrix = self.matrix(rows, width, store);
         if matrix.rows == rows
-            && let Err(error) = matrix.write(&self.device, values)
+            && let Err(error) = matrix.write(&self.transfers, values)
         {
             self.fail(error);
         }
@@ -303,7 +326,7 @@ impl Backend for Cuda {
         let upload = |element: Element| {
             let bytes = element.encode(values.iter().copied());
             let memory = self.with_room(|| self.device.allocate(bytes.len()))?;
-            self.device.write(memory.pointer, &bytes)?;
+            self.transfers.write(memory.pointer, &bytes)?;
             Ok(memory)
         };
         let upload = |element: Element| {
@@ -321,7 +344,7 @@ impl Backend for Cuda {
 
     fn read(&self, matrix: &Matrix) -> Result<Vec<f64>, DeviceError> {
         self.flush()?;
-        matrix.read(&self.device)
+        matrix.read(&self.transfers)
     }
 
     fn same(&self, pairs: &[Same<'_, Matrix>]) -> Result<Vec<bool>, DeviceError> {
@@ -429,12 +452,12 @@ impl Backend for Cuda {
         input: &Matrix,
         rows: usize,
         spec: &ReadoutSpec,
-    ) -> Result<Vec<Readout>, DeviceError> {
+    ) -> Result<Readouts, DeviceError> {
         readout::readout(self, input, rows, spec)
     }
 
-    fn finish(&self, readouts: Vec<Readout>) -> Result<Vec<Readout>, DeviceError> {
-        Ok(readouts)
+    fn finish(&self, readouts: Readouts) -> Result<Vec<Readout>, DeviceError> {
+        readouts.finish(&self.transfers)
     }
 
     /// A pass that the device had no room for counts as far as it got.

@@ -14,18 +14,18 @@ pub fn call(
     kept: &[Matrix],
 ) -> Result<(), DeviceError> {
     cuda.flush()?;
-    let device = &cuda.device;
+    let transfers = &cuda.transfers;
     for call in calls {
         let place = (call.row, call.column);
-        let mut b = matrix.read_stretch(device, place, call.length)?;
+        let mut b = matrix.read_stretch(transfers, place, call.length)?;
         let s = match call.operand {
             Operand::Kept { slot, row, column } => {
-                kept[slot].read_stretch(device, (row, column), call.length)?
+                kept[slot].read_stretch(transfers, (row, column), call.length)?
             }
             Operand::None | Operand::Constant(_) => Vec::new(),
         };
         call.apply(&mut b, &s);
-        matrix.write_stretch(device, place, &b)?;
+        matrix.write_stretch(transfers, place, &b)?;
     }
     Ok(())
 }

@@ -1,16 +1,17 @@
-//! One GPU: its context, its stream, its memory, and why it may not be had.
+//! One GPU: its context, its stream, and why it may not be had.
 
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-use super::arguments::Pointer;
 use super::images::{COMPILED_BY, IMAGES};
 use super::kernels::Kernel;
+use super::memory::Allocation;
 use super::queue::Launch;
 use crate::backend::DeviceError;
 
@@ -234,9 +235,13 @@ impl Device {
     }
 
     /// Makes the context this thread's, which every call of the driver needs.
-    pub(super) fn bind(&self) -> Result<(), DriverError> {
+    pub(super) fn bind(&self) -> Result<Bound<'_>, DriverError> {
         // SAFETY: the context lives as long as the device.
-        unsafe { result::ctx::set_current(self.context) }
+        unsafe { result::ctx::set_current(self.context) }?;
+        Ok(Bound {
+            device: self,
+            here: PhantomData,
+        })
     }
 
     /// Bytes free and in all.
@@ -281,58 +286,9 @@ impl Device {
         }
     }
 
-    /// Frees what went while launches that name it may have been waiting. Called with none waiting.
-    pub(super) fn free_retired(&self) -> Result<(), DeviceError> {
-        let retired = std::mem::take(&mut *lock(&self.retired));
-        if retired.is_empty() {
-            return Ok(());
-        }
-        self.bind().map_err(failed("freeing memory"))?;
-        for pointer in retired {
-            // SAFETY: the pointer came from `allocate` and its `Allocation`, its only owner, is gone;
-            // launches that name it are on the stream already, before this.
-            let freed = unsafe {
-                if self.pools {
-                    result::free_async(pointer, self.stream)
-                } else {
-                    result::stream::synchronize(self.stream)
-                        .and_then(|()| result::free_sync(pointer))
-                }
-            };
-            freed.map_err(failed("freeing memory"))?;
-        }
-        Ok(())
-    }
-
-    /// Copies bytes to the device, behind what the stream has, and waits: whether memory that is not
-    /// page-locked has been read before the call returns is the driver's business.
-    pub(super) fn write(&self, to: u64, from: &[u8]) -> Result<(), DeviceError> {
-        let doing = failed("copying to the device");
-        self.bind().map_err(&doing)?;
-        // SAFETY: the caller owns an allocation that holds `to..to + from.len()`; `from` is borrowed
-        // until the wait below.
-        let copied = unsafe { result::memcpy_htod_async(to, from, self.stream) };
-        let waited = self.wait();
-        copied.map_err(&doing).and(waited)
-    }
-
-    /// Fills bytes with zeros.
-    pub(super) fn zero(&self, to: u64, bytes: usize) -> Result<(), DeviceError> {
-        let doing = failed("clearing memory");
-        self.bind().map_err(&doing)?;
-        // SAFETY: the caller owns an allocation that holds `to..to + bytes`.
-        unsafe { result::memset_d8_async(to, 0, bytes, self.stream) }.map_err(&doing)
-    }
-
-    /// Copies bytes from the device, behind what the stream has, and waits.
-    pub(super) fn read(&self, to: &mut [u8], from: u64) -> Result<(), DeviceError> {
-        let doing = failed("copying from the device");
-        self.bind().map_err(&doing)?;
-        // SAFETY: the caller owns an allocation that holds `from..from + to.len()`; `to` is borrowed
-        // until the wait below.
-        let copied = unsafe { result::memcpy_dtoh_async(to, from, self.stream) };
-        let waited = self.wait();
-        copied.map_err(&doing).and(waited)
+    /// Takes back memory that queued launches may still name.
+    pub(super) fn retire(&self, pointer: sys::CUdeviceptr) {
+        lock(&self.retired).push(pointer);
     }
 
     /// Waits for everything on the stream.
@@ -342,10 +298,50 @@ impl Device {
         // SAFETY: the stream is the device's own.
         unsafe { result::stream::synchronize(self.stream) }.map_err(&doing)
     }
+}
+
+/// A device whose context is this thread's: one switch serves all that follows.
+#[derive(Clone, Copy)]
+pub(super) struct Bound<'d> {
+    device: &'d Device,
+    /// A context is a thread's.
+    here: PhantomData<*const ()>,
+}
+
+impl Bound<'_> {
+    pub fn stream(&self) -> sys::CUstream {
+        self.device.stream
+    }
+
+    /// Frees what went while launches that name it may have been waiting. Called with none waiting.
+    pub fn free_retired(&self) -> Result<(), DeviceError> {
+        let device = self.device;
+        let retired = std::mem::take(&mut *lock(&device.retired));
+        for pointer in retired {
+            // SAFETY: the pointer came from `allocate` and its `Allocation`, its only owner, is gone;
+            // launches that name it are on the stream already, before this.
+            let freed = unsafe {
+                if device.pools {
+                    result::free_async(pointer, device.stream)
+                } else {
+                    result::stream::synchronize(device.stream)
+                        .and_then(|()| result::free_sync(pointer))
+                }
+            };
+            freed.map_err(failed("freeing memory"))?;
+        }
+        Ok(())
+    }
+
+    /// Fills bytes with zeros. The caller owns an allocation that holds `to..to + bytes`.
+    pub fn zero(&self, to: u64, bytes: usize) -> Result<(), DeviceError> {
+        // SAFETY: as the caller promises.
+        let filled = unsafe { result::memset_d8_async(to, 0, bytes, self.stream()) };
+        filled.map_err(failed("clearing memory"))
+    }
 
     /// Puts launches on the stream.
-    pub(super) fn launch(&self, launches: &[Launch]) -> Result<(), DeviceError> {
-        self.bind().map_err(failed("launching a kernel"))?;
+    pub fn launch(&self, launches: &[Launch]) -> Result<(), DeviceError> {
         for launch in launches {
             self.launch_one(launch)
                 .map_err(|error| DeviceError::Failed {
@@ -357,9 +353,9 @@ impl Device {
     }
 
     fn launch_one(&self, launch: &Launch) -> Result<(), DriverError> {
-        let function = &self.functions[&launch.kernel];
+        let function = &self.device.functions[&launch.kernel];
         if launch.shared > SHARED_BY_DEFAULT && !function.roomy.load(Ordering::Acquire) {
-            let most = launch.kernel.most_shared(self.capability);
+            let most = launch.kernel.most_shared(self.device.capability);
             let which =
                 sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is one of this device's.
@@ -379,26 +375,23 @@ impl Device {
                 (x, y, 1),
                 (launch.block, 1, 1),
                 launch.shared,
-                self.stream,
+                self.stream(),
                 &mut arguments,
             )
         }
-    }
-
-    pub(super) fn stream(&self) -> sys::CUstream {
-        self.stream
     }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
         // nothing can be done about a driver that fails while it is being left
-        let _ = self.bind();
+        if let Ok(bound) = self.bind() {
+            let _ = self.wait();
+            let _ = bound.free_retired();
+        }
         // SAFETY: every allocation holds the device, so none is left; modules, stream and context are
         // this device's own and are given back once.
         unsafe {
-            let _ = result::stream::synchronize(self.stream);
-            let _ = self.free_retired();
             for module in &self.modules {
                 let _ = result::module::unload(*module);
             }
@@ -407,26 +400,6 @@ impl Drop for Device {
             }
             let _ = result::primary_ctx::release(self.handle);
         }
-    }
-}
-
-/// Memory on a device, given back when it goes.
-pub(super) struct Allocation {
-    pub device: Arc<Device>,
-    pub pointer: u64,
-    pub bytes: usize,
-}
-
-impl Allocation {
-    /// Its first byte, as kernels take it.
-    pub fn start(&self) -> Pointer {
-        Pointer(self.pointer)
-    }
-}
-
-impl Drop for Allocation {
-    fn drop(&mut self) {
-        lock(&self.device.retired).push(self.pointer);
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::arguments::{
     CHAIN_STEPS, CHAINS, COPIES, LIMIT_THREADS, LimitArgs, MMA_ACROSS, MMA_DOWN, MMA_STEPS, number,
 };
-use super::device::{Allocation, Device};
+use super::device::Device;
 use super::events::Timer;
 use super::kernels::Kernel;
 use super::matrix::Element;
+use super::memory::Transfers;
 use super::queue::{Launch, Queue};
 use crate::backend::DeviceError;
 
@@ -216,9 +217,10 @@ impl Limit {
             _ => (input.len(), blocks * BLOCK * 4),
         };
         let (from, to) = (device.allocate(read)?, device.allocate(written)?);
+        let transfers = Transfers::new(device);
         for at in (0..read).step_by(input.len().max(1)) {
             let part = &input[..input.len().min(read - at)];
-            device.write(from.pointer + at as u64, part)?;
+            transfers.write(from.pointer + at as u64, part)?;
         }
         let mut queue = Queue::new(device.clone());
         queue.timer = Some(timer.clone());
@@ -234,25 +236,20 @@ impl Limit {
             let grid = [number(blocks), 1];
             let launch = Launch::new(Kernel::Limit(self), grid, LIMIT_THREADS, 0, arguments);
             queue.launch(0, launch);
-            queue.flush()?;
+            queue.flush(|_| Ok(()))?;
             best = best.min(timer.take());
         }
-        let result = last(device, &to, written)?;
-        drop((queue, from, to));
-        device.free_retired()?;
-        Ok((best, result))
+        // what the last block left
+        let block = BLOCK * 4;
+        let last = transfers.read(&[(to.pointer + (written - block) as u64, block)])?;
+        drop((from, to));
+        // frees what went
+        queue.flush(|_| Ok(()))?;
+        Ok((best, Element::F32.decode(&last)))
     }
 }
 
 /// A number to copy.
 fn copied(i: usize) -> f64 {
     ((i * 7919) % 2017) as f64 / 1009.0 - 1.0
-}
-
-/// The last numbers of an allocation, a block's.
-fn last(device: &Device, memory: &Allocation, bytes: usize) -> Result<Vec<f64>, DeviceError> {
-    let mut block = vec![0u8; BLOCK * 4];
-    let at = memory.pointer + (bytes - block.len()) as u64;
-    device.read(&mut block, at)?;
-    Ok(Element::F32.decode(&block))
 }

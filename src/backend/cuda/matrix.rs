@@ -5,7 +5,8 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use super::arguments::{Pointer, View};
-use super::device::{Allocation, Device};
+use super::device::{Device, failed};
+use super::memory::{Allocation, Transfers};
 use crate::backend::{DeviceError, Precision, Store};
 use crate::model::Config;
 
@@ -133,7 +134,8 @@ impl Matrix {
         };
         matrix.resize(device, rows)?;
         if let (Store::Keys, Some(memory)) = (store, &matrix.memory) {
-            device.zero(memory.pointer, memory.bytes)?;
+            let bound = device.bind().map_err(failed("clearing memory"))?;
+            bound.zero(memory.pointer, memory.bytes)?;
         }
         Ok(matrix)
     }
@@ -202,15 +204,13 @@ impl Matrix {
     }
 
     /// Writes all rows in use.
-    pub fn write(&self, device: &Device, values: &[f64]) -> Result<(), DeviceError> {
+    pub(super) fn write(&self, transfers: &Transfers, values: &[f64]) -> Result<(), DeviceError> {
         let mut column = 0;
         for (at, wide) in self.stretches() {
             let rows = values.chunks_exact(self.width.max(1));
             let stretch = rows.flat_map(|row| row[column..column + wide].iter().copied());
             let bytes = self.element.encode(stretch);
-            if !bytes.is_empty() {
-                device.write(at, &bytes)?;
-            }
+            transfers.write(at, &bytes)?;
             column += wide;
         }
         Ok(())
@@ -235,60 +235,56 @@ impl Matrix {
     }
 
     /// Writes a stretch of a row.
-    pub fn write_stretch(
+    pub(super) fn write_stretch(
         &self,
-        device: &Device,
+        transfers: &Transfers,
         (row, column): (usize, usize),
         values: &[f64],
     ) -> Result<(), DeviceError> {
         let mut rest = values;
         for (at, count) in self.pieces(row, column, values.len()) {
             let (these, others) = rest.split_at(count);
-            device.write(at, &self.element.encode(these.iter().copied()))?;
+            transfers.write(at, &self.element.encode(these.iter().copied()))?;
             rest = others;
         }
         Ok(())
     }
 
     /// Reads a stretch of a row, and waits.
-    pub fn read_stretch(
+    pub(super) fn read_stretch(
         &self,
-        device: &Device,
+        transfers: &Transfers,
         (row, column): (usize, usize),
         length: usize,
     ) -> Result<Vec<f64>, DeviceError> {
-        let mut values = Vec::with_capacity(length);
-        for (at, count) in self.pieces(row, column, length) {
-            let mut bytes = vec![0; count * self.element.bytes()];
-            device.read(&mut bytes, at)?;
-            values.extend(self.element.decode(&bytes));
-        }
-        Ok(values)
+        let pieces = self.pieces(row, column, length).into_iter();
+        let places: Vec<_> = pieces
+            .map(|(at, count)| (at, count * self.element.bytes()))
+            .collect();
+        Ok(self.element.decode(&transfers.read(&places)?))
     }
 
     /// Reads all rows in use, and waits.
-    pub fn read(&self, device: &Device) -> Result<Vec<f64>, DeviceError> {
+    pub(super) fn read(&self, transfers: &Transfers) -> Result<Vec<f64>, DeviceError> {
         let mut values = vec![0.0; self.rows * self.width];
         if values.is_empty() {
             return Ok(values);
         }
-        let size = self.element.bytes();
-        let stretches: Vec<_> = self.stretches().collect();
-        let mut bytes: Vec<Vec<u8>> = stretches
-            .iter()
-            .map(|(_, wide)| vec![0; self.rows * wide * size])
+        let size = self.rows * self.element.bytes();
+        let stretches: Vec<_> = self
+            .stretches()
+            .map(|(at, wide)| (at, wide * size))
             .collect();
-        for (bytes, (at, _)) in bytes.iter_mut().zip(&stretches) {
-            device.read(bytes, *at)?;
-        }
-        let mut column = 0;
-        for (bytes, (_, wide)) in bytes.iter().zip(&stretches) {
-            let stretch = self.element.decode(bytes);
+        let bytes = transfers.read(&stretches)?;
+        let (mut rest, mut column) = (&*bytes, 0);
+        for (_, count) in stretches {
+            let (these, others) = rest.split_at(count);
+            let (stretch, wide) = (self.element.decode(these), count / size);
             let rows = values.chunks_exact_mut(self.width);
-            for (row, from) in rows.zip(stretch.chunks_exact(*wide)) {
+            for (row, from) in rows.zip(stretch.chunks_exact(wide)) {
                 row[column..column + wide].copy_from_slice(from);
             }
-            column += wide;
+            (rest, column) = (others, column + wide);
         }
         Ok(values)
     }

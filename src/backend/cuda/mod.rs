@@ -21,6 +21,7 @@ pub mod kernels;
 pub mod limits;
 mod linear;
 mod matrix;
+mod memory;
 mod queue;
 mod readout;
 mod rows;

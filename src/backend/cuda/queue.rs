@@ -1,15 +1,17 @@
 //! Launches that wait, and the tables that they read.
 //!
-//! A table is written into host memory when its operation is called, behind the last one; the same place
+//! A table is written into page-locked memory when its operation is called, behind the last one; the same place
 //! in memory on the device is its address, so that a launch is complete when it is recorded. What was
-//! written is copied at once for everything that waits.
+//! written is copied at once for everything that waits. There are two such memories: while the device may
+//! be copying one pass's tables, the next one's are written into the other.
 
 use std::sync::Arc;
 
 use super::arguments::{Arguments, Pointer, ROW_THREADS, WARP, number};
-use super::device::{Allocation, Device};
+use super::device::{Bound, Device, failed};
 use super::events::Timer;
 use super::kernels::Kernel;
+use super::memory::{Allocation, Pinned};
 use crate::backend::DeviceError;
 
 /// Tables start at multiples of so many bytes.
@@ -58,15 +60,19 @@ impl Launch {
 
 /// Tables as they are written, and the memory that they are copied to.
 struct Block {
-    tables: Vec<u8>,
+    tables: Pinned,
+    /// Bytes written.
+    used: usize,
     memory: Allocation,
 }
 
 /// What waits to be run.
 pub struct Queue {
     device: Arc<Device>,
-    /// Each twice as large as all before it; the last is written to.
-    blocks: Vec<Block>,
+    /// What passes write in turn. Each block is twice as large as all before it; the last is written to.
+    turns: [Vec<Block>; 2],
+    /// Whose turn it is.
+    turn: usize,
     launches: Vec<Launch>,
     flops: u64,
     error: Option<DeviceError>,
@@ -78,7 +84,8 @@ impl Queue {
     pub fn new(device: Arc<Device>) -> Self {
         Self {
             device,
-            blocks: Vec::new(),
+            turns: [Vec::new(), Vec::new()],
+            turn: 0,
             launches: Vec::new(),
             flops: 0,
             error: None,
@@ -94,11 +101,14 @@ impl Queue {
         }
         let size = bytes.len().next_multiple_of(ALIGNMENT);
         match self.room(size) {
-            Ok(Block { tables, memory }) => {
-                let at = tables.len();
-                tables.extend_from_slice(bytes);
-                tables.resize(at + size, 0);
-                memory.start().offset(at)
+            Ok(block) => {
+                let at = block.used;
+                let place = &mut block.tables.free()[at..at + size];
+                place[..bytes.len()].copy_from_slice(bytes);
+                // what pads it is copied, too
+                place[bytes.len()..].fill(0);
+                block.used += size;
+                block.memory.start().offset(at)
             }
             Err(error) => {
                 self.fail(error);
@@ -109,15 +119,27 @@ impl Queue {
 
     /// A block with room for so many bytes.
     fn room(&mut self, bytes: usize) -> Result<&mut Block, DeviceError> {
-        let fits = |block: &&mut Block| block.memory.bytes - block.tables.len() >= bytes;
-        if self.blocks.last_mut().filter(fits).is_none() {
-            let all: usize = self.blocks.iter().map(|block| block.memory.bytes).sum();
-            let memory = self.device.allocate(bytes.max(2 * all).max(LEAST))?;
-            let tables = Vec::new();
-            self.blocks.push(Block { tables, memory });
+        let blocks = &mut self.turns[self.turn];
+        if blocks.iter().all(|block| block.used == 0) {
+            // the first table of a pass; the last block alone is used again: what was too much for those
+            // before it comes again
+            for block in blocks.iter_mut() {
+                block.tables.settle()?;
+            }
+            blocks.drain(..blocks.len().saturating_sub(1));
         }
-        let last = self.blocks.len() - 1;
-        Ok(&mut self.blocks[last])
+        let fits = |block: &Block| block.memory.bytes - block.used >= bytes;
+        if !blocks.last().is_some_and(fits) {
+            let all: usize = blocks.iter().map(|block| block.memory.bytes).sum();
+            let size = bytes.max(2 * all).max(LEAST);
+            blocks.push(Block {
+                tables: Pinned::new(&self.device, size)?,
+                used: 0,
+                memory: self.device.allocate(size)?,
+            });
+        }
+        let last = blocks.len() - 1;
+        Ok(&mut blocks[last])
     }
 
     /// A table that may be missing.
@@ -143,31 +165,41 @@ impl Queue {
         self.error.get_or_insert(error);
     }
 
-    /// Copies the tables, launches everything, and frees what nothing names any more. Returns the
-    /// operations launched; does not wait.
-    pub fn flush(&mut self) -> Result<u64, DeviceError> {
+    /// Copies the tables, launches everything, does what is to follow, and frees what nothing names any more.
+    /// Returns the operations launched; does not wait.
+    pub fn flush(
+        &mut self,
+        then: impl FnOnce(&Bound<'_>) -> Result<(), DeviceError>,
+    ) -> Result<u64, DeviceError> {
         let flops = std::mem::take(&mut self.flops);
-        let done = self.error.take().map_or_else(|| self.run(), Err);
+        let device = self.device.clone();
+        let bound = device.bind().map_err(failed("launching kernels"));
+        let done = match (self.error.take(), &bound) {
+            (Some(error), _) => Err(error),
+            (None, Ok(bound)) => self.run(bound).and_then(|()| then(bound)),
+            (None, Err(error)) => Err(error.clone()),
+        };
         self.launches.clear();
-        // the last block alone is used again: what was too much for those before it comes again
-        self.blocks.drain(..self.blocks.len().saturating_sub(1));
-        for block in &mut self.blocks {
-            block.tables.clear();
+        let blocks = &mut self.turns[self.turn];
+        if blocks.iter().any(|block| block.used > 0) {
+            blocks.iter_mut().for_each(|block| block.used = 0);
+            self.turn = 1 - self.turn;
         }
         // memory that launches name is freed behind them on the stream
-        let freed = self.device.free_retired();
+        let freed = bound.and_then(|bound| bound.free_retired());
         done.and(freed).map(|()| flops)
     }
 
-    fn run(&self) -> Result<(), DeviceError> {
-        for Block { tables, memory } in &self.blocks {
-            if !tables.is_empty() {
-                self.device.write(memory.pointer, tables)?;
+    fn run(&mut self, bound: &Bound<'_>) -> Result<(), DeviceError> {
+        for block in &mut self.turns[self.turn] {
+            if block.used > 0 {
+                // the passes before are behind on the stream, so that nothing reads what is overwritten
+                block.tables.send(bound, block.memory.pointer, block.used)?;
             }
         }
-        let launch = || self.device.launch(&self.launches);
+        let launch = || bound.launch(&self.launches);
         match &self.timer {
-            Some(timer) if !self.launches.is_empty() => timer.around(launch),
+            Some(timer) if !self.launches.is_empty() => timer.around(bound, launch),
             _ => launch(),
         }
     }

@@ -1,4 +1,5 @@
-//! The launches of the readout: wanted logits, a scan over the vocabulary in tiles, a merge.
+//! The launches of the readout: wanted logits, a scan over the vocabulary in tiles, a merge. What they give is
+//! copied to the host behind them; nobody waits before it is asked for.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,10 +9,10 @@ use super::arguments::{
     MergeArgs, NONE, Operands, Pointer, ROW_THREADS, ScanArgs, TopArgs, VOCABULARY_TILE, WARP,
     WantedArgs, number,
 };
-use super::device::{Allocation, Device};
 use super::kernels::Kernel;
 use super::linear::Tile;
 use super::matrix::Matrix;
+use super::memory::{Allocation, Pinned, Transfers};
 use super::queue::Launch;
 use crate::backend::{DeviceError, Readout, ReadoutSpec};
 
@@ -20,16 +21,32 @@ const TILE: usize = VOCABULARY_TILE as usize;
 /// Bytes that one block of rows may take for what tiles know of them.
 const PARTS: usize = 256 << 20;
 
-/// Reads out rows `0..rows` of the input.
+/// Readouts that are on their way: blocks of rows, in order.
+pub struct Readouts(Vec<Landing>);
+
+impl Readouts {
+    /// Waits for them, and for nothing behind them.
+    pub(super) fn finish(self, transfers: &Transfers) -> Result<Vec<Readout>, DeviceError> {
+        let mut readouts = Vec::new();
+        for mut landing in self.0 {
+            landing.host.settle()?;
+            landing.read(&mut readouts);
+            transfers.keep(landing.host);
+        }
+        Ok(readouts)
+    }
+}
+
+/// Queues the readout of rows `0..rows` of the input, and all that waits with it.
 pub fn readout(
     cuda: &Cuda,
     input: &Matrix,
     rows: usize,
     spec: &ReadoutSpec,
-) -> Result<Vec<Readout>, DeviceError> {
+) -> Result<Readouts, DeviceError> {
     if rows == 0 {
         cuda.flush()?;
-        return Ok(Vec::new());
+        return Ok(Readouts(Vec::new()));
     }
     let tiles = cuda.config.vocab.div_ceil(TILE);
     // a row's parts, 8 bytes for each token that a tile keeps, and its wanted ids' counts
@@ -42,13 +59,13 @@ pub fn readout(
     let step = (PARTS / (tiles * (16 + 8 * kept + 4 * counts))).max(1);
     let vocab = cuda.config.vocab;
     let mut flops = (2 * (rows + spec.compared(rows)) * vocab * cuda.config.width) as u64;
-    let mut readouts = Vec::with_capacity(rows);
+    let mut landings = Vec::new();
     for first in (0..rows).step_by(step) {
         let block = Block::new(cuda, input, first..rows.min(first + step), spec);
         // rows that are compared with may be listed more than once, and are counted once
-        readouts.extend(block.read(std::mem::take(&mut flops))?);
+        landings.push(block.queue(std::mem::take(&mut flops))?);
     }
-    Ok(readouts)
+    Ok(Readouts(landings))
 }
 
 /// Input rows as the scan lists them: each row that is read out once, and in each tile of rows those
@@ -122,38 +139,35 @@ impl<'a> Block<'a> {
         self.spec.first[row] - start..self.spec.first[row + 1] - start
     }
 
-    fn read(&self, flops: u64) -> Result<Vec<Readout>, DeviceError> {
-        let (cuda, device) = (self.cuda, &self.cuda.device);
-        let (vocab, listed) = (cuda.config.vocab, self.listing.rows.len());
+    fn queue(self, flops: u64) -> Result<Landing, DeviceError> {
+        let (cuda, listed) = (self.cuda, self.listing.rows.len());
+        let vocab = cuda.config.vocab;
         let (tiles, top) = (vocab.div_ceil(TILE), self.spec.top.min(vocab));
         let (kept, wanted) = (top.min(TILE), self.ids.len());
-        let counts = if self.spec.ranks { wanted * tiles } else { 0 };
-        let allocate = || {
-            Ok(Memory {
-                wanted: device.allocate(4 * wanted)?,
-                parts: device.allocate(16 * listed * tiles)?,
-                above: device.allocate(4 * counts)?,
-                tile_ids: device.allocate(4 * listed * tiles * kept)?,
-                tile_logits: device.allocate(4 * listed * tiles * kept)?,
-                log_sum_exp: device.allocate(8 * listed)?,
-                entropy: device.allocate(8 * listed)?,
-                divergence: device.allocate(8 * listed)?,
-                ranks: device.allocate(4 * wanted)?,
-                top_ids: device.allocate(4 * listed * top)?,
-                top_logits: device.allocate(4 * listed * top)?,
-            })
+        let results = Results {
+            listed,
+            wanted,
+            ranked: if self.spec.ranks { wanted } else { 0 },
+            top,
         };
-        let memory = cuda.with_room(allocate);
+        let sizes = [
+            results.bytes(),
+            16 * listed * tiles,
+            4 * results.ranked * tiles,
+            4 * listed * tiles * kept,
+            4 * listed * tiles * kept,
+        ];
+        let memory = Scratch::reserve(cuda, sizes, results);
         let memory = memory.map_err(|error| cuda.abandon(error))?;
         self.wanted_logits(&memory);
         self.scan(&memory, tiles, kept, flops);
         if top > 0 {
             cuda.record(0, |_| {
                 let arguments = TopArgs {
-                    tile_ids: memory.tile_ids.start(),
-                    tile_logits: memory.tile_logits.start(),
-                    ids: memory.top_ids.start(),
-                    logits: memory.top_logits.start(),
+                    tile_ids: memory.tile_ids,
+                    tile_logits: memory.tile_logits,
+                    ids: memory.result(results.top_ids()),
+                    logits: memory.result(results.top_logits()),
                     tiles: number(tiles),
                     count: number(listed),
                     kept: number(kept),
@@ -165,35 +179,15 @@ impl<'a> Block<'a> {
                 }
             });
         }
-        cuda.flush()?;
-
-        let logits: Vec<f32> = memory.wanted.read(device, wanted)?;
-        let log_sum_exp: Vec<f64> = memory.log_sum_exp.read(device, listed)?;
-        let entropy: Vec<f64> = memory.entropy.read(device, listed)?;
-        let divergence: Vec<f64> = memory.divergence.read(device, listed)?;
-        let ranked = if self.spec.ranks { wanted } else { 0 };
-        let ranks: Vec<u32> = memory.ranks.read(device, ranked)?;
-        let top_ids: Vec<u32> = memory.top_ids.read(device, listed * top)?;
-        let top_logits: Vec<f32> = memory.top_logits.read(device, listed * top)?;
-        let rows = self.range.clone().zip(&self.listing.at);
-        Ok(rows
-            .map(|(row, at)| {
-                let wanted = self.wanted(row);
-                Readout {
-                    log_sum_exp: log_sum_exp[*at],
-                    entropy: entropy[*at],
-                    kl: divergence[*at],
-                    logits: logits[wanted.clone()]
-                        .iter()
-                        .map(|x| f64::from(*x))
-                        .collect(),
-                    ranks: ranks.get(wanted).map_or_else(Vec::new, <[u32]>::to_vec),
-                    top: (at * top..(at + 1) * top)
-                        .map(|t| (top_ids[t], f64::from(top_logits[t])))
-                        .collect(),
-                }
-            })
-            .collect())
+        let host = cuda.transfers.landing(results.bytes());
+        let mut host = host.map_err(|error| cuda.abandon(error))?;
+        cuda.flush_and(|bound| host.fetch(bound, memory.results.0, results.bytes()))?;
+        Ok(Landing {
+            host,
+            results,
+            wanted: self.range.clone().map(|row| self.wanted(row)).collect(),
+            at: self.listing.at,
+        })
     }
 
     fn wanted_logits(&self, memory: &Memory) {
@@ -222,7 +216,7 @@ impl<'a> Block<'a> {
                     columns: number(count),
                     weight_stride: number(unembedding.stride),
                 },
-                logits: memory.wanted.start(),
+                logits: memory.result(memory.layout.logits()),
             };
             let grid = [count.div_ceil(tile.rows()) as u32, 1];
             Launch::new(kernel, grid, tile.block(), tile.linear_shared(), arguments)
@@ -244,10 +238,8 @@ impl<'a> Block<'a> {
             first[i + 1] += first[i];
         }
         let ranked = spec.ranks && !self.ids.is_empty();
-        let given = |there: bool, memory: &Allocation| match there {
-            true => memory.start(),
-            false => Pointer::NULL,
-        };
+        let given = |memory: Pointer| if ranked { memory } else { Pointer::NULL };
+        let (results, above) = (memory.layout, given(memory.above));
         self.cuda.record(flops, |queue| {
             let arguments = ScanArgs {
                 operands: Operands {
@@ -263,11 +255,11 @@ impl<'a> Block<'a> {
                 base: queue.optional((!spec.base.is_empty()).then_some(base)),
                 wanted_first: queue.optional(ranked.then_some(&first)),
                 wanted_ids: queue.optional(ranked.then_some(self.ids)),
-                wanted_logits: given(ranked, &memory.wanted),
-                above: given(ranked, &memory.above),
-                parts: memory.parts.start(),
-                top_ids: memory.tile_ids.start(),
-                top_logits: memory.tile_logits.start(),
+                wanted_logits: given(memory.result(results.logits())),
+                above,
+                parts: memory.parts,
+                top_ids: memory.tile_ids,
+                top_logits: memory.tile_logits,
                 top: number(kept),
             };
             let (block, shared) = (self.tile.block(), self.tile.scan_shared());
@@ -275,43 +267,163 @@ impl<'a> Block<'a> {
         });
         let merge = Kernel::ReadoutMerge;
         self.cuda.record_rows(merge, listed, |queue| MergeArgs {
-            parts: memory.parts.start(),
+            parts: memory.parts,
             base: queue.optional((!spec.base.is_empty()).then_some(base)),
             wanted_first: queue.optional(ranked.then_some(&first)),
-            above: given(ranked, &memory.above),
-            log_sum_exp: memory.log_sum_exp.start(),
-            entropy: memory.entropy.start(),
-            divergence: memory.divergence.start(),
-            ranks: given(ranked, &memory.ranks),
+            above,
+            log_sum_exp: memory.result(results.log_sum_exp()),
+            entropy: memory.result(results.entropy()),
+            divergence: memory.result(results.divergence()),
+            ranks: given(memory.result(results.ranks())),
             tiles: number(tiles),
             count: number(listed),
         });
     }
 }
 
-/// What the kernels of one block write.
-struct Memory {
-    wanted: Allocation,
-    parts: Allocation,
-    above: Allocation,
-    tile_ids: Allocation,
-    tile_logits: Allocation,
-    log_sum_exp: Allocation,
-    entropy: Allocation,
-    divergence: Allocation,
-    ranks: Allocation,
-    top_ids: Allocation,
-    top_logits: Allocation,
+/// How results of one block of rows lie, without a gap: they come back in one copy.
+#[derive(Clone, Copy)]
+struct Results {
+    listed: usize,
+    wanted: usize,
+    /// Wanted logits that have a rank: all or none.
+    ranked: usize,
+    top: usize,
 }
 
-impl Allocation {
-    /// The first `count` numbers.
-    fn read<T: bytemuck::Pod>(&self, device: &Device, count: usize) -> Result<Vec<T>, DeviceError> {
-        let mut values = vec![T::zeroed(); count];
-        if count > 0 {
-            device.read(bytemuck::cast_slice_mut(&mut values), self.pointer)?;
+impl Results {
+    /// f64, one a listed row, like the next two.
+    fn log_sum_exp(&self) -> Range<usize> {
+        0..8 * self.listed
+    }
+
+    fn entropy(&self) -> Range<usize> {
+        behind(self.log_sum_exp(), 8 * self.listed)
+    }
+
+    fn divergence(&self) -> Range<usize> {
+        behind(self.entropy(), 8 * self.listed)
+    }
+
+    /// f32, one a wanted id.
+    fn logits(&self) -> Range<usize> {
+        behind(self.divergence(), 4 * self.wanted)
+    }
+
+    /// u32, likewise.
+    fn ranks(&self) -> Range<usize> {
+        behind(self.logits(), 4 * self.ranked)
+    }
+
+    /// u32, so many a listed row.
+    fn top_ids(&self) -> Range<usize> {
+        behind(self.ranks(), 4 * self.listed * self.top)
+    }
+
+    /// f32, likewise.
+    fn top_logits(&self) -> Range<usize> {
+        behind(self.top_ids(), 4 * self.listed * self.top)
+    }
+
+    fn bytes(&self) -> usize {
+        self.top_logits().end
+    }
+}
+
+fn behind(before: Range<usize>, bytes: usize) -> Range<usize> {
+    before.end..before.end + bytes
+}
+
+/// Results of a block of rows, on their way to the host.
+struct Landing {
+    host: Pinned,
+    results: Results,
+    /// Each row's wanted ids.
+    wanted: Vec<Range<usize>>,
+    /// Where each row is listed.
+    at: Vec<usize>,
+}
+
+impl Landing {
+    /// What has landed, row by row.
+    fn read(&mut self, readouts: &mut Vec<Readout>) {
+        let (results, bytes) = (self.results, &*self.host.free());
+        let [log_sum_exp, entropy, divergence]: [&[f64]; 3] = [
+            results.log_sum_exp(),
+            results.entropy(),
+            results.divergence(),
+        ]
+        .map(|place| bytemuck::cast_slice(&bytes[place]));
+        let logits: &[f32] = bytemuck::cast_slice(&bytes[results.logits()]);
+        let ranks: &[u32] = bytemuck::cast_slice(&bytes[results.ranks()]);
+        let top_ids: &[u32] = bytemuck::cast_slice(&bytes[results.top_ids()]);
+        let top_logits: &[f32] = bytemuck::cast_slice(&bytes[results.top_logits()]);
+        readouts.reserve(self.at.len());
+        for (wanted, at) in self.wanted.iter().zip(&self.at) {
+            let top = at * results.top..(at + 1) * results.top;
+            let wide = |x: &f32| f64::from(*x);
+            readouts.push(Readout {
+                log_sum_exp: log_sum_exp[*at],
+                entropy: entropy[*at],
+                kl: divergence[*at],
+                logits: logits[wanted.clone()].iter().map(wide).collect(),
+                ranks: ranks
+                    .get(wanted.clone())
+                    .map_or_else(Vec::new, <[u32]>::to_vec),
+                top: top.map(|t| (top_ids[t], wide(&top_logits[t]))).collect(),
+            });
         }
-        Ok(values)
+    }
+}
+
+/// What readouts write on the device. It is kept and grown: the stream orders one readout's kernels and copy
+/// before the next one's kernels.
+#[derive(Default)]
+pub(super) struct Scratch([Option<Allocation>; 5]);
+
+impl Scratch {
+    /// Memory for results, parts, counts, and the tiles' most probable ids and logits.
+    fn reserve(cuda: &Cuda, sizes: [usize; 5], layout: Results) -> Result<Memory, DeviceError> {
+        let mut reserve = || cuda.scratch().grow(cuda, sizes);
+        let [results, parts, above, tile_ids, tile_logits] = cuda.with_room(&mut reserve)?;
+        Ok(Memory {
+            layout,
+            results,
+            parts,
+            above,
+            tile_ids,
+            tile_logits,
+        })
+    }
+
+    fn grow(&mut self, cuda: &Cuda, sizes: [usize; 5]) -> Result<[Pointer; 5], DeviceError> {
+        let mut pointers = [Pointer::NULL; 5];
+        for (memory, (bytes, pointer)) in self.0.iter_mut().zip(sizes.iter().zip(&mut pointers)) {
+            if memory.as_ref().is_none_or(|memory| memory.bytes < *bytes) {
+                // given back once nothing that waits names it
+                *memory = None;
+                *memory = Some(cuda.device.allocate(*bytes)?);
+            }
+            *pointer = memory.as_ref().map_or(Pointer::NULL, Allocation::start);
+        }
+        Ok(pointers)
+    }
+}
+
+/// Where the kernels of one block write.
+struct Memory {
+    layout: Results,
+    results: Pointer,
+    parts: Pointer,
+    above: Pointer,
+    tile_ids: Pointer,
+    tile_logits: Pointer,
+}
+
+impl Memory {
+    /// Where a kind of result starts.
+    fn result(&self, place: Range<usize>) -> Pointer {
+        self.results.offset(place.start)
     }
 }
 

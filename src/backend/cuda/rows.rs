@@ -6,10 +6,10 @@ use super::arguments::{
     self, ActivateArgs, AddArgs, Comparison, EmbedArgs, GatherArgs, LayerNormArgs,
     OVERWRITE_THREADS, Operator, OverwriteArgs, Pointer, SameArgs, Source, View, WARP, number,
 };
-use super::device::Allocation;
 use super::kernels::Kernel;
 use super::linear::activation;
 use super::matrix::{Element, Matrix};
+use super::memory::Allocation;
 use super::queue::{Launch, Queue};
 use crate::backend::{DeviceError, Embedding, Norm, Rows, Same};
 use crate::plan::edit::EditOp;
@@ -279,8 +279,7 @@ pub fn same(cuda: &Cuda, pairs: &[Same<'_, Matrix>]) -> Result<Vec<bool>, Device
             count: number(list.len()),
         });
         cuda.flush()?;
-        let mut bytes = vec![0u8; 4 * list.len()];
-        cuda.device.read(&mut bytes, flags.pointer)?;
+        let bytes = cuda.transfers.read(&[(flags.pointer, 4 * list.len())])?;
         for (i, flag) in which.iter().zip(bytes.as_chunks::<4>().0) {
             equal[*i] = u32::from_ne_bytes(*flag) == 1;
         }

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use super::arguments::{K_MULTIPLE, Pointer};
-use super::device::{Allocation, Device};
+use super::device::Device;
 use super::matrix::Element;
+use super::memory::{Allocation, Transfers};
 use crate::backend::{DeviceError, Embedding, Norm, Weight};
 use crate::model::{Checkpoint, Config, Tensor};
 
@@ -72,6 +73,7 @@ impl DeviceWeights {
     ) -> Result<Self, DeviceError> {
         let mut up = Upload {
             device,
+            transfers: &Transfers::new(device),
             element,
             progress,
             bytes: 0,
@@ -151,6 +153,7 @@ impl DeviceWeights {
 
 struct Upload<'a> {
     device: &'a Arc<Device>,
+    transfers: &'a Transfers,
     element: Element,
     progress: &'a mut dyn FnMut(u64),
     bytes: u64,
@@ -159,7 +162,7 @@ struct Upload<'a> {
 impl Upload<'_> {
     fn copy(&mut self, bytes: &[u8]) -> Result<Allocation, DeviceError> {
         let memory = self.device.allocate(bytes.len())?;
-        self.device.write(memory.pointer, bytes)?;
+        self.transfers.write(memory.pointer, bytes)?;
         self.bytes += bytes.len() as u64;
         (self.progress)(self.bytes);
         Ok(memory)

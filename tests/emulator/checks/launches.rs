@@ -3,7 +3,7 @@
 use super::*;
 
 /// A context with a pair of buffers of 64 floats.
-fn with_buffers(body: impl Fn(&Driver, &Context, u64, u64)) {
+fn with_buffers(mut body: impl FnMut(&Driver, &Context, u64, u64)) {
     let (driver, _alone) = driver();
     let context = driver.context();
     let (input, output) = (context.upload(&numbers(64)), context.upload(&numbers(64)));
@@ -289,6 +289,157 @@ fn a_copy_into_pinned_memory_arrives_when_the_stream_is_waited_for() {
         context.free_pinned(host);
         context.destroy_stream(stream);
     });
+}
+
+/// Two streams: one is given something to bring to fresh memory, a kernel on the other reads it, with the order
+/// that an event makes between them or without. What the kernel wrote, if nothing was found wrong.
+fn brought_by_another_stream(
+    ordered: bool,
+    bring: &dyn Fn(&Context, u64, *mut std::ffi::c_void),
+) -> Result<Vec<f32>, String> {
+    let mut outcome = Err(String::new());
+    with_buffers(|driver, context, _, output| {
+        let (one, other) = (context.stream(), context.stream());
+        let (fresh, event) = (context.allocate(256).unwrap(), context.event());
+        bring(context, fresh, one);
+        context.record(event, one);
+        if ordered {
+            context.order(other, event);
+        }
+        let arguments = [Pointer(fresh), Pointer(output)];
+        let launched = context.launch_on(other, "copy_words", [1; 3], [64, 1, 1], 0, &arguments);
+        assert_eq!(launched, 0);
+        outcome = match context.synchronise() {
+            0 => Ok(context.download(output, 64).unwrap()),
+            _ => Err(driver.reports()),
+        };
+        driver.reset();
+        context.free(fresh);
+        context.destroy_event(event);
+        context.destroy_stream(one);
+        context.destroy_stream(other);
+    });
+    outcome
+}
+
+#[test]
+fn a_copy_of_another_stream_is_there_once_something_orders_it() {
+    // from memory that is pinned, and from memory that is not
+    for pinned in [false, true] {
+        let host = std::cell::Cell::new(std::ptr::null_mut());
+        let bring = |context: &Context, to, stream| {
+            let values = numbers(64);
+            let from = match pinned {
+                true => {
+                    host.set(context.pinned(256));
+                    // SAFETY: 64 floats of pinned memory, which nobody else has yet.
+                    unsafe { std::slice::from_raw_parts_mut(host.get(), 64) }
+                        .copy_from_slice(&values);
+                    host.get().cast_const()
+                }
+                false => values.as_ptr(),
+            };
+            assert_eq!(context.upload_later(to, from, 256, stream), 0);
+        };
+        assert_eq!(brought_by_another_stream(true, &bring), Ok(numbers(64)));
+        let missing = brought_by_another_stream(false, &bring).unwrap_err();
+        assert!(missing.starts_with("uninitialised read"), "{missing}");
+    }
+}
+
+#[test]
+fn a_fill_of_another_stream_is_there_once_something_orders_it() {
+    let bring = |context: &Context, to, stream| {
+        let one = 1f32.to_bits();
+        assert_eq!(context.fill_later(to, one, 64, stream), 0);
+    };
+    assert_eq!(brought_by_another_stream(true, &bring), Ok(vec![1.0; 64]));
+    let missing = brought_by_another_stream(false, &bring).unwrap_err();
+    assert!(missing.starts_with("uninitialised read"), "{missing}");
+    // nor does the device come to it with the call that has no stream
+    let bring = |context: &Context, to, _| {
+        let one = 1f32.to_bits();
+        assert_eq!(context.fill_later(to, one, 64, std::ptr::null_mut()), 0);
+    };
+    assert!(brought_by_another_stream(false, &bring).is_err());
+}
+
+#[test]
+fn an_event_stands_for_what_came_before_it_and_no_more() {
+    with_buffers(|_, context, input, _| {
+        let (stream, host) = (context.stream(), context.pinned(256));
+        let (before, after) = (context.event(), context.event());
+        context.record(before, stream);
+        assert_eq!(context.download_later(host, input, 256, stream), 0);
+        context.record(after, stream);
+        assert_eq!(context.synchronise_event(before), 0);
+        // SAFETY: 64 floats of pinned memory, written by the driver, freed below.
+        let values = unsafe { std::slice::from_raw_parts(host, 64) };
+        assert!(values.iter().all(|x| x.is_nan()), "the wrong event");
+        assert_eq!(context.query_event(before), 0);
+        assert_eq!(context.query_event(after), NOT_READY);
+        assert_eq!(context.synchronise_event(after), 0);
+        assert_eq!(context.query_event(after), 0);
+        // SAFETY: as above; taken anew, because the driver wrote meanwhile.
+        let values = unsafe { std::slice::from_raw_parts(host, 64) };
+        assert_eq!(values, numbers(64));
+        // whoever asks and asks again is told in the end
+        assert_eq!(context.download_later(host, input, 256, stream), 0);
+        context.record(after, stream);
+        assert_eq!(context.query_event(after), NOT_READY);
+        assert_eq!(context.query_event(after), 0);
+        context.free_pinned(host);
+        context.destroy_event(before);
+        context.destroy_event(after);
+        context.destroy_stream(stream);
+    });
+}
+
+/// Pinned memory that is written again, or freed, when the copy of it has been ordered before a launch and
+/// nobody has waited.
+#[test]
+fn pinned_memory_is_the_device_s_until_somebody_has_waited() {
+    let used_again = |wait: bool, free: bool| {
+        let mut said = String::new();
+        with_buffers(|driver, context, _, output| {
+            let (stream, host) = (context.stream(), context.pinned(256));
+            // SAFETY: 64 floats of pinned memory, which only this test writes.
+            let mine = || unsafe { std::slice::from_raw_parts_mut(host, 64) };
+            mine().copy_from_slice(&numbers(64));
+            let fresh = context.allocate(256).unwrap();
+            assert_eq!(context.upload_later(fresh, host, 256, stream), 0);
+            let arguments = [Pointer(fresh), Pointer(output)];
+            let launched =
+                context.launch_on(stream, "copy_words", [1; 3], [64, 1, 1], 0, &arguments);
+            assert_eq!(launched, 0);
+            let event = context.event();
+            context.record(event, stream);
+            if wait {
+                assert_eq!(context.synchronise_event(event), 0);
+            }
+            match free {
+                true => context.free_pinned(host),
+                false => mine().fill(0.0),
+            }
+            assert_eq!(context.synchronise(), 0);
+            assert_eq!(context.download(output, 64), Ok(numbers(64)));
+            said = driver.reports();
+            driver.reset();
+            if !free {
+                context.free_pinned(host);
+            }
+            context.free(fresh);
+            context.destroy_event(event);
+            context.destroy_stream(stream);
+        });
+        said
+    };
+    assert_eq!(used_again(true, false), "");
+    assert_eq!(used_again(true, true), "");
+    let changed = used_again(false, false);
+    assert!(changed.contains("was changed while"), "{changed}");
+    let freed = used_again(false, true);
+    assert!(freed.contains("nobody has waited"), "{freed}");
 }
 
 #[test]
