@@ -7,6 +7,7 @@ use crate::check::check_pair;
 use crate::execute::clean::clean;
 use crate::forward::ActivationCache;
 use crate::plan::cache::CacheLayout;
+use crate::plan::cone::Shapes;
 use crate::plan::positions::Positions;
 use crate::prompt::pair::Pair;
 use crate::site::{Component, Stage, columns, kept, layer_of};
@@ -61,7 +62,9 @@ pub fn activations<B: Backend>(
         });
     }
     let mut cache = ActivationCache::new(backend, layout);
-    clean(&mut Passes::new(backend, limits), &mut cache, &[Vec::new()])?;
+    let shapes = Shapes::default();
+    let mut passes = Passes::new(backend, limits, &shapes);
+    clean(&mut passes, &mut cache, &[Vec::new()])?;
     let (n, h) = (ids.len(), config.heads);
     let each = sites.iter().map(|site| {
         let (component, layer) = *site;

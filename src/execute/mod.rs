@@ -33,7 +33,7 @@ use crate::backend::{Backend, Store};
 use crate::check::{CheckError, check_pair, check_run};
 use crate::model::Config;
 use crate::patch::{Op, Patch, Prompt, Run};
-use crate::plan::cone::{self, ConeInput, Wanted};
+use crate::plan::cone::{self, ConeInput, Shapes, Wanted};
 use crate::plan::cost::Cost;
 use crate::plan::edit::{Edit, edits};
 use crate::plan::positions::Positions;
@@ -136,7 +136,8 @@ pub fn execute<B: Backend>(
 ) -> Result<Plan, ExecuteError> {
     check(pairs, backend.config())?;
     check_types(backend, pairs)?;
-    let mut passes = Passes::new(backend, limits);
+    let shapes = Shapes::default();
+    let mut passes = Passes::new(backend, limits, &shapes);
     let mut delivery = Delivery::new(sink);
     let mut first = 0;
     while first < pairs.len() {

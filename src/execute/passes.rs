@@ -3,21 +3,25 @@
 use super::{ExecuteError, Limits, Plan};
 use crate::backend::{Backend, ReadoutSpec};
 use crate::forward::{ActivationCache, Buffers, forward};
+use crate::plan::cone::Shapes;
 use crate::plan::tables::Chunk;
 
 /// The device, what may be taken of it, and what has been done on it.
 pub(super) struct Passes<'a, B: Backend> {
     pub backend: &'a B,
     pub limits: &'a Limits<'a>,
+    /// Cones that are drawn by now.
+    pub shapes: &'a Shapes,
     pub buffers: Buffers<B::Matrix>,
     pub plan: Plan,
 }
 
 impl<'a, B: Backend> Passes<'a, B> {
-    pub fn new(backend: &'a B, limits: &'a Limits<'a>) -> Self {
+    pub fn new(backend: &'a B, limits: &'a Limits<'a>, shapes: &'a Shapes) -> Self {
         Self {
             backend,
             limits,
+            shapes,
             buffers: Buffers::new(backend),
             plan: Plan::default(),
         }

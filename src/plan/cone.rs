@@ -16,11 +16,14 @@
 //! A cone does not depend on heads, columns or values: an [`Outline`] is all that it depends on, so
 //! runs of one outline share one cone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rayon::prelude::*;
 
 use crate::model::Config;
+use crate::plan::cost::Cost;
 use crate::plan::edit::Edit;
 use crate::plan::positions::Positions;
 use crate::plan::rows::{ConeRows, Template};
@@ -205,6 +208,60 @@ impl Outline {
             .chain(self.readouts.last())
             .max()
             .map_or(0, |p| p + 1)
+    }
+}
+
+/// Cones that are drawn, by their outlines: runs of one outline, of whatever pair, share one cone and its
+/// tables' templates.
+#[derive(Default)]
+pub struct Shapes {
+    drawn: Mutex<HashMap<Outline, Arc<Shape>>>,
+}
+
+/// A cone that runs share, and what it costs them.
+pub struct Shape {
+    /// The cone.
+    pub cone: Cone,
+    /// What it costs but for bases.
+    pub cost: Cost,
+}
+
+impl Shapes {
+    /// How many are kept: some hundred MB of a large model's. When they are more all are let go, which
+    /// costs a sweep whose every run has an outline of its own nothing, and others a drawing in so many.
+    const MOST: usize = 8192;
+
+    /// The shapes of some outlines, drawn where they are not known.
+    pub fn of(&self, outlines: &[Outline], config: &Config) -> Vec<Arc<Shape>> {
+        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        if drawn.len() > Self::MOST {
+            drawn.clear();
+        }
+        let mut at: HashMap<&Outline, usize> = HashMap::new();
+        let mut unknown: Vec<&Outline> = Vec::new();
+        let found: Vec<Result<Arc<Shape>, usize>> = outlines
+            .iter()
+            .map(|outline| match drawn.get(outline) {
+                Some(shape) => Ok(shape.clone()),
+                None => Err(*at.entry(outline).or_insert_with(|| {
+                    unknown.push(outline);
+                    unknown.len() - 1
+                })),
+            })
+            .collect();
+        let draw = |outline: &Outline| {
+            let cone = outline.draw(config);
+            let cost = Cost::of_cone(&cone, config);
+            Arc::new(Shape { cone, cost })
+        };
+        let new: Vec<Arc<Shape>> = unknown.par_iter().map(|outline| draw(outline)).collect();
+        for (outline, shape) in unknown.iter().zip(&new) {
+            drawn.insert((*outline).clone(), shape.clone());
+        }
+        let shapes = found.into_iter();
+        shapes
+            .map(|found| found.unwrap_or_else(|i| new[i].clone()))
+            .collect()
     }
 }
 

@@ -48,11 +48,14 @@ pub struct Cost {
 impl Cost {
     /// The cost of one run or one clean run of which these edits are made.
     pub fn of(cone: &Cone, edits: &[Edit], config: &Config) -> Self {
-        let bases = basis_work(cone, edits);
+        Self::of_cone(cone, config).with_bases(cone, edits)
+    }
+
+    /// What every run of a cone takes, whatever its edits write.
+    pub fn of_cone(cone: &Cone, config: &Config) -> Self {
         let read_out = cone.readouts().map_or(0, Positions::len);
         let mut cost = Self::default();
         cost.flops.linear = 2 * (config.width * config.vocab * read_out) as u64;
-        cost.flops.linear += 2 * bases.multiply_adds;
         for (i, part) in cone.parts.iter().enumerate() {
             let mut values = part.stream.all.len() * config.width;
             let ops = wiring::ops(cone.first + i, config.layers);
@@ -62,8 +65,15 @@ impl Cost {
             }
             cost.values = cost.values.max(values);
         }
-        cost.values += bases.values;
         cost
+    }
+
+    /// The same, and what a run's own edits take in bases.
+    pub fn with_bases(mut self, cone: &Cone, edits: &[Edit]) -> Self {
+        let bases = basis_work(cone, edits);
+        self.flops.linear += 2 * bases.multiply_adds;
+        self.values += bases.values;
+        self
     }
 }
 

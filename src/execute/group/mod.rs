@@ -240,7 +240,7 @@ impl<'a, B: Backend> Group<'a, B> {
             for (step, drawn) in level.iter().zip(&drawn) {
                 let place = &self.places[step.id.pair];
                 let clean = place.rows[&self.pairs[step.id.pair].runs[step.id.run].prompt];
-                self.patched.add(step.id, clean, &drawn.cone.kept);
+                self.patched.add(step.id, clean, &drawn.shape.cone.kept);
             }
             self.cache.extend(passes.backend, &self.patched.matrices());
             for drawn in &drawn {
@@ -260,7 +260,7 @@ impl<'a, B: Backend> Group<'a, B> {
             let mut waiting = Waiting::default();
             for drawn in drawn {
                 // what differs nowhere from the clean run stands in the cache
-                if drawn.cone.kept.values().any(|rows| !rows.is_empty()) {
+                if drawn.shape.cone.kept.values().any(|rows| !rows.is_empty()) {
                     planner.wait(drawn, &mut waiting, &mut executor)?;
                 }
             }

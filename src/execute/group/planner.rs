@@ -2,6 +2,7 @@
 //! to one question, so it can be done while the device is at something else.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
@@ -13,8 +14,8 @@ use crate::execute::passes::Passes;
 use crate::execute::{ExecuteError, Limits, Plan};
 use crate::model::Config;
 use crate::plan::chunk::{Builder, Packed};
-use crate::plan::cone::{self, Cone, ConeInput, Wanted};
-use crate::plan::cost::{Cost, Flops};
+use crate::plan::cone::{ConeInput, Outline, Shape, Shapes, Wanted};
+use crate::plan::cost::Flops;
 use crate::plan::edit::{Edit, edits};
 use crate::plan::patched_cache::RunId;
 use crate::plan::tables::{Chunk, Ref};
@@ -42,7 +43,7 @@ pub struct Asking {
 pub struct Drawn {
     pub pair: usize,
     pub run: usize,
-    pub cone: Cone,
+    pub shape: Arc<Shape>,
     pub edits: Vec<Edit>,
     pub flops: Flops,
     /// What its rows take in a chunk.
@@ -78,6 +79,8 @@ pub struct Planner<'g> {
     pub first: usize,
     pub places: &'g [Place],
     pub kept: Kept<'g>,
+    /// Cones that are drawn by now.
+    pub shapes: &'g Shapes,
     /// Bytes that a chunk may take; less once the device had no room for so many.
     pub fits: &'g AtomicU64,
 }
@@ -101,6 +104,7 @@ impl<'g> Planner<'g> {
             first,
             places,
             kept,
+            shapes: passes.shapes,
             fits,
         }
     }
@@ -126,7 +130,7 @@ impl<'g> Planner<'g> {
             asked.extend(batches.next().map(|b| ask(b, device)).transpose()?);
             for drawn in self.draw(runs, &device.answers()?) {
                 plan.count += 1;
-                plan.copied += usize::from(drawn.cone.is_unseen());
+                plan.copied += usize::from(drawn.shape.cone.is_unseen());
                 plan.runs += drawn.flops;
                 self.wait(drawn, &mut waiting, device)?;
             }
@@ -207,33 +211,42 @@ impl<'g> Planner<'g> {
             (run, own)
         });
         let each: Vec<(Asking, &[bool])> = each.collect();
-        let drawn = each.into_par_iter();
-        drawn.map(|(run, no_op)| self.cone(run, no_op)).collect()
+        let outlines: Vec<Outline> = each
+            .par_iter()
+            .map(|(run, no_op)| self.outline(run, no_op))
+            .collect();
+        let shapes = self.shapes.of(&outlines, self.config);
+        let drawn = each.into_iter().zip(shapes);
+        drawn
+            .map(|((run, _), shape)| self.drawn(run, shape))
+            .collect()
     }
 
-    fn cone(&self, run: Asking, no_op: &[bool]) -> Drawn {
-        let config = self.config;
+    fn outline(&self, run: &Asking, no_op: &[bool]) -> Outline {
         let PairRuns { pair, runs } = &self.pairs[run.pair];
         let nothing = Wanted::new();
         let (wanted, read_out) = match &run.kept_as {
             Some((_, wanted)) => (wanted, Vec::new()),
             None => (&nothing, readouts(pair, runs)),
         };
-        let cone = cone::of_run(&ConeInput {
-            config,
+        Outline::of(&ConeInput {
+            config: self.config,
             edits: &run.edits,
             readouts: &read_out.into_iter().collect(),
             same: &|i| no_op[i],
             wanted,
-        });
-        let cost = Cost::of(&cone, &run.edits, config);
-        let slack = 512 + 64 * run.edits.len() + 8 * cone.parts.len() * 200;
+        })
+    }
+
+    fn drawn(&self, run: Asking, shape: Arc<Shape>) -> Drawn {
+        let cost = shape.cost.with_bases(&shape.cone, &run.edits);
+        let slack = 512 + 64 * run.edits.len() + 8 * shape.cone.parts.len() * 200;
         Drawn {
             pair: run.pair,
             run: run.run,
             flops: cost.flops,
             bytes: (cost.values * self.value_bytes + slack) as u64,
-            cone,
+            shape,
             edits: run.edits,
             kept_as: run.kept_as.map(|(id, _)| id),
         }
@@ -248,7 +261,7 @@ impl<'g> Planner<'g> {
                 let place = &self.places[d.pair];
                 let prompt = place.prompts[&self.pairs[d.pair].runs[d.run].prompt];
                 Packed {
-                    cone: &d.cone,
+                    cone: &d.shape.cone,
                     edits: &d.edits,
                     ids: &prompts[prompt].ids,
                     offset: prompts[prompt].offset,
