@@ -295,13 +295,13 @@ fn a_copy_into_pinned_memory_arrives_when_the_stream_is_waited_for() {
 /// that an event makes between them or without. What the kernel wrote, if nothing was found wrong.
 fn brought_by_another_stream(
     ordered: bool,
-    bring: &dyn Fn(&Context, u64, *mut std::ffi::c_void),
+    bring: &dyn Fn(&Context, u64, *mut std::ffi::c_void) -> *mut f32,
 ) -> Result<Vec<f32>, String> {
     let mut outcome = Err(String::new());
     with_buffers(|driver, context, _, output| {
         let (one, other) = (context.stream(), context.stream());
         let (fresh, event) = (context.allocate(256).unwrap(), context.event());
-        bring(context, fresh, one);
+        let pinned = bring(context, fresh, one);
         context.record(event, one);
         if ordered {
             context.order(other, event);
@@ -313,6 +313,9 @@ fn brought_by_another_stream(
             0 => Ok(context.download(output, 64).unwrap()),
             _ => Err(driver.reports()),
         };
+        if !pinned.is_null() {
+            context.free_pinned(pinned);
+        }
         driver.reset();
         context.free(fresh);
         context.destroy_event(event);
@@ -326,20 +329,19 @@ fn brought_by_another_stream(
 fn a_copy_of_another_stream_is_there_once_something_orders_it() {
     // from memory that is pinned, and from memory that is not
     for pinned in [false, true] {
-        let host = std::cell::Cell::new(std::ptr::null_mut());
         let bring = |context: &Context, to, stream| {
             let values = numbers(64);
-            let from = match pinned {
+            let (from, host) = match pinned {
                 true => {
-                    host.set(context.pinned(256));
+                    let host = context.pinned(256);
                     // SAFETY: 64 floats of pinned memory, which nobody else has yet.
-                    unsafe { std::slice::from_raw_parts_mut(host.get(), 64) }
-                        .copy_from_slice(&values);
-                    host.get().cast_const()
+                    unsafe { std::slice::from_raw_parts_mut(host, 64) }.copy_from_slice(&values);
+                    (host.cast_const(), host)
                 }
-                false => values.as_ptr(),
+                false => (values.as_ptr(), std::ptr::null_mut()),
             };
             assert_eq!(context.upload_later(to, from, 256, stream), 0);
+            host
         };
         assert_eq!(brought_by_another_stream(true, &bring), Ok(numbers(64)));
         let missing = brought_by_another_stream(false, &bring).unwrap_err();
@@ -352,6 +354,7 @@ fn a_fill_of_another_stream_is_there_once_something_orders_it() {
     let bring = |context: &Context, to, stream| {
         let one = 1f32.to_bits();
         assert_eq!(context.fill_later(to, one, 64, stream), 0);
+        std::ptr::null_mut()
     };
     assert_eq!(brought_by_another_stream(true, &bring), Ok(vec![1.0; 64]));
     let missing = brought_by_another_stream(false, &bring).unwrap_err();
@@ -360,6 +363,7 @@ fn a_fill_of_another_stream_is_there_once_something_orders_it() {
     let bring = |context: &Context, to, _| {
         let one = 1f32.to_bits();
         assert_eq!(context.fill_later(to, one, 64, std::ptr::null_mut()), 0);
+        std::ptr::null_mut()
     };
     assert!(brought_by_another_stream(false, &bring).is_err());
 }
