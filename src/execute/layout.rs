@@ -47,18 +47,24 @@ pub(super) fn readouts(pair: &Pair, runs: &[Run]) -> Vec<usize> {
 }
 
 /// The clean runs that pairs need: which prompts, how far, and which stages are kept.
-pub(super) fn layout(pairs: &[PairRuns], config: &Config) -> (CacheLayout, Vec<Place>) {
+///
+/// `known` is what runs were found to need by now: pairs often share their runs, and are laid out again
+/// for groups of other sizes.
+pub(super) fn layout(
+    pairs: &[PairRuns],
+    config: &Config,
+    known: &mut Known,
+) -> (CacheLayout, Vec<Place>) {
     let mut layout = CacheLayout::default();
     let mut places = Vec::with_capacity(pairs.len());
     let mut keep: BTreeSet<(usize, Stage)> = BTreeSet::new();
-    // pairs often share their runs
-    let mut known: HashMap<*const Run, Needs> = HashMap::new();
+    let mut last = std::ptr::null();
     for PairRuns { pair, runs } in pairs {
-        let needs = known.entry(runs.as_ptr()).or_insert_with(|| {
-            let needs = needs(runs, config);
+        let shared = (runs.as_ptr(), runs.len());
+        let needs = known.entry(shared).or_insert_with(|| needs(runs, config));
+        if std::mem::replace(&mut last, runs.as_ptr()) != runs.as_ptr() {
             keep.extend(&needs.keep);
-            needs
-        });
+        }
         let readouts: Positions = readouts(pair, runs).into_iter().collect();
         let last_read = readouts.last().map_or(0, |r| r + 1);
         let base_length = last_read.max(needs.base_length);
@@ -84,9 +90,12 @@ pub(super) fn layout(pairs: &[PairRuns], config: &Config) -> (CacheLayout, Vec<P
     (layout, places)
 }
 
+/// What lists of runs need, by where they stand and their length.
+pub(super) type Known = HashMap<(*const Run, usize), Needs>;
+
 /// What runs need of clean ones, whichever pair's they are.
 #[derive(Default)]
-struct Needs {
+pub(super) struct Needs {
     /// Stages that are kept, by layer.
     keep: BTreeSet<(usize, Stage)>,
     /// Positions of the base prompt, from its first, that are computed clean whatever is read out.

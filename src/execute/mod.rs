@@ -18,11 +18,13 @@ mod outcome;
 mod passes;
 mod sink;
 
+use std::collections::HashSet;
+
 use rayon::prelude::*;
 
 use self::clean::{MeanCache, mean_caches};
 use self::group::Group;
-use self::layout::{layout, readouts};
+use self::layout::{Known, layout, readouts};
 use self::levels::steps;
 use self::no_op::same_by_tokens;
 pub use self::outcome::{ExecuteError, Limits, Outcome, PairOutcome, PairReadouts, Plan};
@@ -45,16 +47,33 @@ use crate::prompt::pair::PairRuns;
 ///
 /// [`ExecuteError::Check`] for the first that does not fit.
 pub fn check(pairs: &[PairRuns], config: &Config) -> Result<(), ExecuteError> {
+    // of a pair, its runs' checks see how long its prompts are: pairs that share their runs are often alike
+    let shape = |PairRuns { pair, runs }: &PairRuns| {
+        let further = pair.prompts.iter().map(|(_, ids)| ids.len());
+        let source = pair.source.as_ref().map(Vec::len);
+        let further: Vec<usize> = further.collect();
+        (
+            runs.as_ptr().addr(),
+            runs.len(),
+            pair.base.len(),
+            source,
+            further,
+        )
+    };
+    let mut seen = HashSet::new();
+    let first: Vec<bool> = pairs.iter().map(|pair| seen.insert(shape(pair))).collect();
     pairs
         .par_iter()
+        .zip(first)
         .enumerate()
-        .try_for_each(|(p, PairRuns { pair, runs })| {
+        .try_for_each(|(p, (PairRuns { pair, runs }, first))| {
             check_pair(pair, config).map_err(|error| ExecuteError::Check {
                 pair: p,
                 run: None,
                 error,
             })?;
-            runs.iter().enumerate().try_for_each(|(r, run)| {
+            let runs = if first { &runs[..] } else { &[] };
+            runs.par_iter().enumerate().try_for_each(|(r, run)| {
                 check_run(run, runs, pair, config).map_err(|error| ExecuteError::Check {
                     pair: p,
                     run: Some(run.name.clone().unwrap_or_else(|| r.to_string())),
@@ -69,7 +88,7 @@ pub fn check(pairs: &[PairRuns], config: &Config) -> Result<(), ExecuteError> {
 pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
     let config = backend.config();
     let mut plan = Plan::default();
-    let (layout, places) = layout(pairs, config);
+    let (layout, places) = layout(pairs, config, &mut Known::new());
     let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
     for prompt in &layout.prompts {
         let cone = cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read);
@@ -139,12 +158,13 @@ pub fn execute<B: Backend>(
     let shapes = Shapes::default();
     let mut passes = Passes::new(backend, limits, &shapes);
     let mut delivery = Delivery::new(sink);
+    let mut known = Known::new();
     let mut first = 0;
     while first < pairs.len() {
-        let mut count = group(backend, &pairs[first..], limits.memory)?;
+        let mut count = group(backend, &pairs[first..], limits.memory, &mut known)?;
         let group = loop {
             let before = passes.plan;
-            match Group::new(&pairs[first..first + count], first, &mut passes) {
+            match Group::new(&pairs[first..first + count], first, &mut passes, &mut known) {
                 Err(error) if error.is_out_of_memory() && count > 1 => count /= 2,
                 group => break group?,
             }
@@ -180,7 +200,12 @@ impl Outcome {
 
 /// Refuses to skip what the precision stores in another type than what its module reads.
 fn check_types<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Result<(), ExecuteError> {
+    let mut last = std::ptr::null();
     for (p, PairRuns { runs, .. }) in pairs.iter().enumerate() {
+        // pairs often share their runs
+        if std::mem::replace(&mut last, runs.as_ptr()) == runs.as_ptr() {
+            continue;
+        }
         for (r, run) in runs.iter().enumerate() {
             let stores = |patch: &Patch| {
                 [patch.read_component(), patch.component].map(|c| Store::of(c.stage()))
@@ -209,9 +234,14 @@ fn check_types<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Result<(), Execut
 }
 
 /// How many pairs' caches fit into half of the budget.
-fn group<B: Backend>(backend: &B, pairs: &[PairRuns], budget: u64) -> Result<usize, ExecuteError> {
-    let bytes = |count: usize| {
-        let (layout, _) = layout(&pairs[..count], backend.config());
+fn group<B: Backend>(
+    backend: &B,
+    pairs: &[PairRuns],
+    budget: u64,
+    known: &mut Known,
+) -> Result<usize, ExecuteError> {
+    let mut bytes = |count: usize| {
+        let (layout, _) = layout(&pairs[..count], backend.config(), known);
         (layout.values(backend.config()) * backend.value_bytes()) as u64
     };
     let half = budget / 2;

@@ -16,7 +16,7 @@ use self::executor::Executor;
 use self::planner::{Asking, Planner, Waiting};
 use super::clean::{clean, means};
 use super::collect::Reader;
-use super::layout::{Place, layout, readouts};
+use super::layout::{Known, Place, layout, readouts};
 use super::levels::{Step, reads_runs, steps};
 use super::no_op::Kept;
 use super::passes::Passes;
@@ -49,10 +49,11 @@ impl<'a, B: Backend> Group<'a, B> {
         pairs: &'a [PairRuns],
         first: usize,
         passes: &mut Passes<'_, B>,
+        known: &mut Known,
     ) -> Result<Self, ExecuteError> {
         let (backend, limits) = (passes.backend, passes.limits);
         let means = means(passes, pairs)?;
-        let (layout, places) = layout(pairs, backend.config());
+        let (layout, places) = layout(pairs, backend.config(), known);
         // a prompt's tokens are wanted by every pair that has it as base or source
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); layout.prompts.len()];
         for (pair, place) in pairs.iter().zip(&places) {
