@@ -8,9 +8,12 @@ mod common;
 mod device;
 #[path = "../emulator/mod.rs"]
 mod emulator;
+mod host;
 mod kernels;
 #[allow(dead_code)] // of the command line's tests, which use all of it
 #[path = "../common/lab.rs"]
 mod lab;
 mod mutations;
 mod parity;
+#[path = "../silent/mod.rs"]
+mod silent;
