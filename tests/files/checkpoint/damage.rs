@@ -21,9 +21,9 @@ fn names_that_are_no_model() {
         "/nowhere/at/all",
         "a/b/c",
         "",
-        "../x",
+        "../no-model-stands-here",
         "a b/c",
-        "~/x",
+        "~/no-model-stands-here",
     ] {
         let error = Checkpoint::resolve_with(name, hub).unwrap_err();
         assert!(
