@@ -29,7 +29,7 @@ impl Sink for Counting {
 
 /// A process has one CUDA driver, and the others' is the emulated one: so this is counted in another.
 #[test]
-fn a_sweep_never_waits_and_asks_for_the_same_every_time() {
+fn a_sweep_waits_for_what_it_reads_and_asks_for_the_same_every_time() {
     let program = std::env::current_exe().unwrap();
     let counted = Command::new(program)
         .args(["--exact", "host::counted", "--ignored", "--nocapture"])
@@ -76,10 +76,12 @@ fn counted() {
             ..driver.take()
         });
     }
-    for counts in &seen {
-        // a copy more where the pinned block that is being filled ends, an allocation more while buffers grow
+    for (i, counts) in seen.iter().enumerate() {
+        println!("{counts:?}");
+        // a copy more where the pinned block that is being filled ends, allocations more while buffers grow
         assert!((3..=4).contains(&counts.to_device), "{counts:?}");
-        assert!((44..=60).contains(&counts.allocations), "{counts:?}");
+        let grow = if i == 0 { 10 } else { 1 };
+        assert!((44..=44 + grow).contains(&counts.allocations), "{counts:?}");
         let exact = Counts {
             to_device: 0,
             allocations: 0,
@@ -91,6 +93,8 @@ fn counted() {
             bytes_to_device: 127_664,
             to_host: 3,
             bytes_to_host: 6752,
+            // for what is read, and for nothing else
+            waits: 3,
             ..Counts::default()
         };
         assert_eq!(exact, expected);

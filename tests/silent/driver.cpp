@@ -16,7 +16,7 @@ using CUresult = int;
 using CUdeviceptr = uint64_t;
 
 namespace {
-enum : CUresult { SUCCESS = 0, NOT_FOUND = 500, NOT_SUPPORTED = 801 };
+enum : CUresult { SUCCESS = 0, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801 };
 
 // Mirrors `Counts` in tests/silent/mod.rs.
 struct Counts {
@@ -28,9 +28,20 @@ enum { LAUNCHES, TO_DEVICE, BYTES_TO_DEVICE, TO_HOST, BYTES_TO_HOST, WAITS, ALLO
 std::atomic<uint64_t> next_address{0x700000000000};
 
 void *const CONTEXT = reinterpret_cast<void *>(1), *const STREAM = reinterpret_cast<void *>(2),
-            *const EVENT = reinterpret_cast<void *>(3), *const POOL = reinterpret_cast<void *>(4);
+            *const POOL = reinterpret_cast<void *>(3);
+
+// One stream, and a device that is as slow as it may be: of what was put on the stream only that is over for which
+// somebody has waited, and what stands before it. An event is the number of the point at which it stands.
+std::atomic<uint64_t> points, over;
+using Event = std::atomic<uint64_t>;
 
 void add(int what, uint64_t count = 1) { counts[what].fetch_add(count, std::memory_order_relaxed); }
+
+void wait_for(uint64_t point) {
+  add(WAITS);
+  uint64_t before = over;
+  while (before < point && !over.compare_exchange_weak(before, point)) {}
+}
 
 CUresult handle(void **out, void *value) { return *out = value, SUCCESS; }
 
@@ -86,7 +97,7 @@ EXPORT CUresult cuCtxGetDevice(int *device) { return *device = 0, SUCCESS; }
 EXPORT CUresult cuCtxGetApiVersion(void *, unsigned *version) { return *version = 13000, SUCCESS; }
 EXPORT CUresult cuCtxSetFlags(unsigned) { return SUCCESS; }
 EXPORT CUresult cuCtxGetFlags(unsigned *flags) { return *flags = 0, SUCCESS; }
-EXPORT CUresult cuCtxSynchronize() { return add(WAITS), SUCCESS; }
+EXPORT CUresult cuCtxSynchronize() { return wait_for(points), SUCCESS; }
 
 // Kernels
 EXPORT CUresult cuModuleLoadData(void **module, const void *) { return handle(module, CONTEXT); }
@@ -149,14 +160,20 @@ EXPORT CUresult cuMemPoolTrimTo(void *, size_t) { return SUCCESS; }
 EXPORT CUresult cuStreamCreate(void **stream, unsigned) { return handle(stream, STREAM); }
 EXPORT CUresult cuStreamCreateWithPriority(void **stream, unsigned, int) { return handle(stream, STREAM); }
 EXPORT CUresult cuStreamDestroy_v2(void *) { return SUCCESS; }
-EXPORT CUresult cuStreamSynchronize(void *) { return add(WAITS), SUCCESS; }
+EXPORT CUresult cuStreamSynchronize(void *) { return wait_for(points), SUCCESS; }
 EXPORT CUresult cuStreamQuery(void *) { return SUCCESS; }
 EXPORT CUresult cuStreamWaitEvent(void *, void *, unsigned) { return SUCCESS; }
 EXPORT CUresult cuStreamIsCapturing(void *, int *status) { return *status = 0, SUCCESS; }
-EXPORT CUresult cuEventCreate(void **event, unsigned) { return handle(event, EVENT); }
-EXPORT CUresult cuEventDestroy_v2(void *) { return SUCCESS; }
-EXPORT CUresult cuEventRecord(void *, void *) { return SUCCESS; }
-EXPORT CUresult cuEventQuery(void *) { return SUCCESS; }
-EXPORT CUresult cuEventSynchronize(void *) { return add(WAITS), SUCCESS; }
+EXPORT CUresult cuEventCreate(void **event, unsigned) { return handle(event, new Event{0}); }
+EXPORT CUresult cuEventDestroy_v2(void *event) { return delete static_cast<Event *>(event), SUCCESS; }
+EXPORT CUresult cuEventRecord(void *event, void *) { return *static_cast<Event *>(event) = ++points, SUCCESS; }
+EXPORT CUresult cuEventQuery(void *event) {
+  return *static_cast<Event *>(event) <= over ? SUCCESS : CUresult(NOT_READY);
+}
+EXPORT CUresult cuEventSynchronize(void *event) {
+  const uint64_t point = *static_cast<Event *>(event);
+  if (point > over) wait_for(point);
+  return SUCCESS;
+}
 EXPORT CUresult cuEventElapsedTime(float *time, void *, void *) { return *time = 1, SUCCESS; }
 EXPORT CUresult cuEventElapsedTime_v2(float *time, void *, void *) { return *time = 1, SUCCESS; }

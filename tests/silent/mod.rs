@@ -19,7 +19,7 @@ pub struct Counts {
     pub to_host: u64,
     /// Bytes of them.
     pub bytes_to_host: u64,
-    /// How often the host waited for the device.
+    /// How often the host waited for the device, which has done nothing that nobody has waited for.
     pub waits: u64,
     /// Allocations on the device.
     pub allocations: u64,
