@@ -10,9 +10,10 @@ use crate::forward::ActivationCache;
 use crate::model::Config;
 use crate::patch::Op;
 use crate::plan::cache::{CacheLayout, PromptRows};
-use crate::plan::chunk::{Builder, Means, Packed};
+use crate::plan::chunk::{Builder, Packed};
 use crate::plan::cone;
 use crate::plan::cost::Cost;
+use crate::plan::edit::Means;
 use crate::plan::patched_cache::PatchedCache;
 use crate::plan::positions::Positions;
 use crate::prompt::pair::PairRuns;
@@ -94,7 +95,7 @@ pub(super) fn means<B: Backend>(
 ) -> Result<Means, ExecuteError> {
     let (backend, limits) = (passes.backend, passes.limits);
     let config = backend.config();
-    let mut means = HashMap::new();
+    let mut means = Means::new();
     for MeanCache {
         label,
         layout,
@@ -111,6 +112,7 @@ pub(super) fn means<B: Backend>(
         let mut cache = ActivationCache::new(backend, layout);
         let none = vec![Vec::new(); weights.len()];
         clean(passes, &mut cache, &none)?;
+        let of = means.entry(label).or_default();
         for &(stage, layer) in cache.layout.slots.keys() {
             let Some(matrix) = cache.get(stage, layer) else {
                 continue;
@@ -127,7 +129,7 @@ pub(super) fn means<B: Backend>(
                 }
             }
             mean.iter_mut().for_each(|m| *m /= count);
-            means.insert((label.clone(), stage, layer), mean);
+            of.insert((stage, layer), mean);
         }
     }
     Ok(means)

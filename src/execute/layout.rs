@@ -17,6 +17,8 @@ pub(super) struct Place {
     pub prompts: BTreeMap<Prompt, usize>,
     /// Row of each prompt's position 0.
     pub rows: PromptRows,
+    /// Positions of the base that are read out.
+    pub readouts: Positions,
 }
 
 impl Place {
@@ -36,7 +38,7 @@ impl Place {
     }
 }
 
-/// Positions of a pair's base that are read out: none where nobody asks for an answer and every run
+/// Positions of a pair's base that are read out, in the order that it gives: none where nobody asks for an answer and every run
 /// only collects.
 pub(super) fn readouts(pair: &Pair, runs: &[Run]) -> Vec<usize> {
     let collects = |run: &Run| run.patches.iter().all(|p| p.op == Op::Collect);
@@ -83,6 +85,7 @@ pub(super) fn layout(
             let further = layout.prompt(ids, &Positions::none());
             place.add(Prompt::Further(i), further, &layout);
         }
+        place.readouts = readouts;
         places.push(place);
     }
     keep.into_iter()

@@ -24,7 +24,7 @@ use rayon::prelude::*;
 
 use self::clean::{MeanCache, mean_caches};
 use self::group::Group;
-use self::layout::{Known, layout, readouts};
+use self::layout::{Known, layout};
 use self::levels::steps;
 use self::no_op::same_by_tokens;
 pub use self::outcome::{ExecuteError, Limits, Outcome, PairOutcome, PairReadouts, Plan};
@@ -101,8 +101,7 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
             plan.clean += Cost::of(&cone, &[], config).flops;
         }
     }
-    for (p, (PairRuns { pair, runs }, _)) in pairs.iter().zip(&places).enumerate() {
-        let read_out: Positions = readouts(pair, runs).into_iter().collect();
+    for (p, (PairRuns { pair, runs }, place)) in pairs.iter().zip(&places).enumerate() {
         let drawn = |edits: &[Edit], prompt: Prompt, readouts: &Positions, wanted: &Wanted| {
             cone::of_run(&ConeInput {
                 config,
@@ -114,7 +113,7 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
         };
         let cost = |run: &Run| {
             let edits = edits(&run.patches, p as u32, config);
-            let cone = drawn(&edits, run.prompt, &read_out, &Wanted::new());
+            let cone = drawn(&edits, run.prompt, &place.readouts, &Wanted::new());
             (
                 Cost::of(&cone, &edits, config).flops,
                 usize::from(cone.is_unseen()),

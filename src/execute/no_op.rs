@@ -9,8 +9,7 @@ use crate::backend::{Backend, DeviceError, Same, Store, Stretch};
 use crate::execute::layout::Place;
 use crate::patch::{Origin, Prompt};
 use crate::plan::cache::CacheLayout;
-use crate::plan::chunk::Means;
-use crate::plan::edit::{Edit, EditOp, Value};
+use crate::plan::edit::{Edit, EditOp, Means, Value};
 use crate::plan::patched_cache::PatchedCache;
 use crate::prompt::pair::Pair;
 use crate::site::{Stage, kept};
@@ -188,26 +187,17 @@ fn written(
     constants: &mut Constants,
 ) -> At {
     let layout = kept.layout;
+    if let Some(values) = edit.numbers(kept.means) {
+        return constants.push(edit.stage, values);
+    }
     match &edit.value {
-        Value::None => {
-            debug_assert_eq!(edit.op, EditOp::Zero);
-            constants.push(edit.stage, &zeros[..edit.length])
-        }
-        Value::Constant(values, offset) => {
-            constants.push(edit.stage, &values[*offset..][..edit.length])
-        }
-        Value::Mean {
-            over,
-            stage,
-            layer,
-            column,
-        } => {
-            let mean = &kept.means[&(over.label.clone(), *stage, *layer)];
-            constants.push(edit.stage, &mean[*column..][..edit.length])
-        }
         Value::Read(read) => {
             let (slot, row, column) = kept.patched.read(layout, read, &run.place.rows, run.pair);
             At::Kept { slot, row, column }
+        }
+        _ => {
+            debug_assert_eq!(edit.op, EditOp::Zero);
+            constants.push(edit.stage, &zeros[..edit.length])
         }
     }
 }

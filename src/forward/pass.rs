@@ -115,14 +115,14 @@ impl<'a, B: Backend> Pass<'a, B> {
         let (backend, layer, tables) = (self.backend, self.layer, self.tables);
         let copy = op.whole_copy();
         let copy = copy.filter(|copy| !tables.writes[copy.stage].is_empty());
-        let copies = Ref::first(refs.len());
-        let (input, refs) = match copy {
-            Some(copy) => {
+        let copies = copy.map(|_| Ref::first(refs.len()));
+        let (input, refs) = match (copy, &copies) {
+            (Some(copy), Some(copies)) => {
                 self.copy(copy, refs);
                 self.write(&tables.writes[copy.stage], copy.stage);
                 (copy.stage, &copies[..])
             }
-            None => (op.reads[0].stage, refs),
+            _ => (op.reads[0].stage, refs),
         };
         if let [scale, normalized] = *op.passes
             && (tables.touches(scale) || tables.touches(normalized))
@@ -227,17 +227,13 @@ impl<'a, B: Backend> Pass<'a, B> {
         if table.rows.gathered.is_empty() {
             return;
         }
-        let refs: Vec<Ref> = table
-            .rows
-            .gathered
-            .iter()
-            .map(|row| Ref::own(*row as usize))
-            .collect();
+        // a row of the cache, as the matrix's own
+        let refs: &[Ref] = bytemuck::cast_slice(&table.rows.gathered);
         let out = self.buffers.get(self.buffers.of(op.gives));
         match self.cache.of(op.gives, self.layer) {
             Some(cache) => self
                 .backend
-                .gather(&own(cache, &refs), out, table.rows.computed),
+                .gather(&own(cache, refs), out, table.rows.computed),
             None => debug_assert!(
                 false,
                 "rows of {:?} are gathered, and no cache is kept",

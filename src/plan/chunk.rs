@@ -11,16 +11,13 @@ use rayon::prelude::*;
 use crate::model::Config;
 use crate::plan::cache::{CacheLayout, PromptRows};
 use crate::plan::cone::{Cone, ConePart};
-use crate::plan::edit::{Edit, Space, Value};
+use crate::plan::edit::{Edit, Means, Space, Value};
 use crate::plan::patched_cache::{PatchedCache, RunId};
 use crate::plan::rows::{Bases, Template, buffer_of, place};
 use crate::plan::tables::{Chunk, Keep, OpTable, PartTables, Reads, Ref};
 use crate::plan::writes::{AnyWrite, BasisOperand, BasisWrite, Call, Operand, Phases, Write};
 use crate::site::wiring::{self, Embedding, Kind, Op};
 use crate::site::{Stage, StageMap};
-
-/// Mean activations, by the text that names the prompts, stage and layer: one row each.
-pub type Means = HashMap<(String, Stage, usize), Vec<f64>>;
 
 /// A run that is packed.
 pub struct Packed<'a> {
@@ -103,41 +100,18 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The numbers that an edit writes, if they stand in no cache.
-    fn constant<'e>(&'e self, edit: &'e Edit) -> Option<&'e [f64]> {
-        match &edit.value {
-            Value::None | Value::Read(_) => None,
-            Value::Constant(values, offset) => {
-                let length = match &edit.space {
-                    Space::Basis(basis, _) => basis.coordinates(),
-                    _ => edit.length,
-                };
-                Some(&values[*offset..][..length])
-            }
-            Value::Mean {
-                over,
-                stage,
-                layer,
-                column,
-            } => {
-                let mean = &self.means[&(over.label.clone(), *stage, *layer)];
-                Some(&mean[*column..][..edit.length])
-            }
-        }
-    }
-
     fn collect_constants(&mut self, run: &Packed<'_>) {
         for (edit, live) in run.edits.iter().zip(&run.cone.live) {
             let applied = *live && run.cone.has_row(edit.stage, edit.layer, edit.position);
-            let Some(values) = self.constant(edit).filter(|_| applied) else {
+            let Some(values) = edit.numbers(self.means).filter(|_| applied) else {
                 continue;
             };
-            let key = (values.as_ptr().addr(), values.len());
-            if !self.offsets.contains_key(&key) {
-                let values = values.to_vec();
-                self.offsets.insert(key, self.constants.len());
+            let place = (values.as_ptr().addr(), values.len());
+            self.offsets.entry(place).or_insert_with(|| {
+                let offset = self.constants.len();
                 self.constants.extend(values);
-            }
+                offset
+            });
         }
     }
 
@@ -147,7 +121,7 @@ impl<'a> Builder<'a> {
             let (slot, row, column) = self.patched.read(self.layout, read, run.prompts, run.pair);
             return Operand::Kept { slot, row, column };
         }
-        let values = self.constant(edit);
+        let values = edit.numbers(self.means);
         let offset = values.and_then(|v| self.offsets.get(&(v.as_ptr().addr(), v.len())));
         offset.map_or(Operand::None, |offset| Operand::Constant(*offset))
     }
@@ -338,7 +312,7 @@ impl<'b> PartBuilder<'b> {
 
     /// Rows that are kept of a run: of a clean one all, of another what others read of it.
     fn keep(&mut self, run: &Packed<'_>, cone: &ConePart) {
-        for (op, stage, layer) in self.kept.clone() {
+        for &(op, stage, layer) in &self.kept {
             let inner = wiring::is_inner(stage);
             let mut rows = Vec::new();
             let mut put = |position: usize, to: usize| {

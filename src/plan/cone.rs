@@ -43,6 +43,11 @@ pub struct ConePart {
 }
 
 impl ConePart {
+    /// Whether another one of the same operations computes the same.
+    fn is(&self, other: &Self) -> bool {
+        (&self.edits, &self.stream, &self.ops) == (&other.edits, &other.stream, &other.ops)
+    }
+
     /// Where its rows read, in whatever chunk; `ops` are its operations.
     pub(super) fn template(&self, ops: &[Op]) -> &Template {
         self.template
@@ -550,18 +555,21 @@ fn needed(
     }
     parts.reverse();
     let mut stream = ConeRows::default();
-    let each = parts.into_iter().zip(dirt).map(|(ops, dirt)| {
+    let mut all: Vec<Arc<ConePart>> = Vec::with_capacity(parts.len());
+    for (i, (ops, dirt)) in parts.into_iter().zip(dirt).enumerate() {
         let next = ops.last().cloned().unwrap_or_default();
-        let edits = dirt.edits.clone();
-        let stream = std::mem::replace(&mut stream, next);
-        Arc::new(ConePart {
-            stream,
+        let part = ConePart {
+            stream: std::mem::replace(&mut stream, next),
             ops,
-            edits,
+            edits: dirt.edits.clone(),
             template: OnceLock::new(),
-        })
-    });
-    each.collect()
+        };
+        // most layers behind the last edit are alike, and so is where their rows read
+        let layers = (2..=config.layers).contains(&(first + i));
+        let alike = all.last().filter(|before| layers && before.is(&part));
+        all.push(alike.cloned().unwrap_or_else(|| Arc::new(part)));
+    }
+    all
 }
 
 /// Rows of what an operation gives; what it reads is used then.

@@ -4,6 +4,7 @@
 //! buffer. Edits carry everything that the light cone and the overwrite kernels need and nothing
 //! about names, so that the rest of the planner has a single shape to deal with.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::basis::Basis;
@@ -34,6 +35,9 @@ pub enum Value {
         column: usize,
     },
 }
+
+/// Mean activations: by the text that names the prompts, then by stage and layer, one row each.
+pub type Means = HashMap<String, HashMap<(Stage, usize), Vec<f64>>>;
 
 /// Where an activation is read, from one number of its row on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +119,29 @@ impl Edit {
     /// Whether what stands there afterwards does not depend on what stood there, in any column.
     pub fn replaces(&self) -> bool {
         self.op.replaces() && self.space == Space::Row
+    }
+
+    /// The numbers that it writes, if they stand in no cache: as many as it has columns, or coordinates.
+    pub fn numbers<'e>(&'e self, means: &'e Means) -> Option<&'e [f64]> {
+        match &self.value {
+            Value::None | Value::Read(_) => None,
+            Value::Constant(values, offset) => {
+                let length = match &self.space {
+                    Space::Basis(basis, _) => basis.coordinates(),
+                    _ => self.length,
+                };
+                Some(&values[*offset..][..length])
+            }
+            Value::Mean {
+                over,
+                stage,
+                layer,
+                column,
+            } => {
+                let mean = &means[&over.label][&(*stage, *layer)];
+                Some(&mean[*column..][..self.length])
+            }
+        }
     }
 
     /// Whether the edit changes no bit where the value that it reads equals the one that stands.

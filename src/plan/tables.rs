@@ -250,7 +250,7 @@ impl PartTables {
         };
         let rows = &self.ops[op].rows;
         let refs = &self.ops[op + 1].refs()[input];
-        let straight = || refs.iter().copied().eq(Ref::first(rows.computed));
+        let straight = || refs.iter().copied().eq((0..rows.computed).map(Ref::own));
         !self.touches(ops[op].gives) && rows.gathered.is_empty() && straight()
     }
 }

@@ -9,7 +9,7 @@ use headlight::patch::{Op, Patch, Prompt, Run};
 use headlight::plan::cache::{CacheLayout, CleanPrompt, PromptRows};
 use headlight::plan::chunk::{Builder, Packed};
 use headlight::plan::cone;
-use headlight::plan::edit::edits;
+use headlight::plan::edit::{Means, edits};
 use headlight::plan::patched_cache::PatchedCache;
 use headlight::plan::positions::Positions;
 use headlight::plan::tables::{Chunk, Reads, Ref};
@@ -178,7 +178,7 @@ impl<'a, B: Backend> Reference<'a, B> {
     /// A run's readouts; `pair` is its pair's index, which seeds noise.
     pub fn run(&mut self, run: &Run, pair: u32) -> Vec<Readout> {
         let config = self.backend.config();
-        let mut means = HashMap::new();
+        let mut means = Means::new();
         for patch in &run.patches {
             self.mean(patch, &mut means);
         }
@@ -208,7 +208,7 @@ impl<'a, B: Backend> Reference<'a, B> {
     /// run stands behind the clean prompts, and its first row there.
     pub fn activations(&mut self, run: &Run, pair: u32) -> (ActivationCache<B::Matrix>, usize) {
         let config = self.backend.config();
-        let mut means = HashMap::new();
+        let mut means = Means::new();
         for patch in &run.patches {
             self.mean(patch, &mut means);
         }
@@ -249,7 +249,7 @@ impl<'a, B: Backend> Reference<'a, B> {
         (cache, offset)
     }
 
-    fn mean(&self, patch: &Patch, means: &mut HashMap<(String, Stage, usize), Vec<f64>>) {
+    fn mean(&self, patch: &Patch, means: &mut Means) {
         let Op::Mean(over) = &patch.op else { return };
         let config = self.backend.config();
         let layer = layer_of(patch.component, patch.source_layer.or(patch.layer), config);
@@ -283,6 +283,7 @@ impl<'a, B: Backend> Reference<'a, B> {
             }
         }
         mean.iter_mut().for_each(|m| *m /= count);
-        means.insert((over.label.clone(), stage, layer), mean);
+        let of = means.entry(over.label.clone()).or_default();
+        of.insert((stage, layer), mean);
     }
 }

@@ -25,7 +25,7 @@ use super::{ExecuteError, PairReadouts};
 use crate::backend::{Backend, Readout};
 use crate::forward::ActivationCache;
 use crate::patch::{Op, Run};
-use crate::plan::chunk::Means;
+use crate::plan::edit::Means;
 use crate::plan::patched_cache::{self, PatchedCache, RunId};
 use crate::prompt::pair::PairRuns;
 

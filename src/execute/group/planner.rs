@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use crate::backend::{Backend, ReadoutSpec};
-use crate::execute::layout::{Place, readouts};
+use crate::execute::layout::Place;
 use crate::execute::no_op::{Asked, Kept, Questions};
 use crate::execute::passes::Passes;
 use crate::execute::{ExecuteError, Limits, Plan};
@@ -18,6 +18,7 @@ use crate::plan::cone::{ConeInput, Outline, Shape, Shapes, Wanted};
 use crate::plan::cost::Flops;
 use crate::plan::edit::{Edit, edits};
 use crate::plan::patched_cache::RunId;
+use crate::plan::positions::Positions;
 use crate::plan::tables::{Chunk, Ref};
 use crate::prompt::pair::PairRuns;
 
@@ -223,16 +224,15 @@ impl<'g> Planner<'g> {
     }
 
     fn outline(&self, run: &Asking, no_op: &[bool]) -> Outline {
-        let PairRuns { pair, runs } = &self.pairs[run.pair];
-        let nothing = Wanted::new();
-        let (wanted, read_out) = match &run.kept_as {
-            Some((_, wanted)) => (wanted, Vec::new()),
-            None => (&nothing, readouts(pair, runs)),
+        let nothing = (Wanted::new(), Positions::none());
+        let (wanted, readouts) = match &run.kept_as {
+            Some((_, wanted)) => (wanted, &nothing.1),
+            None => (&nothing.0, &self.places[run.pair].readouts),
         };
         Outline::of(&ConeInput {
             config: self.config,
             edits: &run.edits,
-            readouts: &read_out.into_iter().collect(),
+            readouts,
             same: &|i| no_op[i],
             wanted,
         })
