@@ -151,7 +151,8 @@ fn kill(list: Vec<Mutation>) {
     let (kernels, launches): (Vec<_>, Vec<_>) = list.into_iter().partition(Mutation::in_kernels);
     let mut table = Table::default();
     if !kernels.is_empty() {
-        let parity = parity_of(root(), &target_folder(), &[]).unwrap();
+        // the tests are this very program's
+        let parity = std::env::current_exe().unwrap();
         let kernels_as_they_are = passing(&parity, &kernels);
         for mutation in &kernels {
             let began = Instant::now();
@@ -167,12 +168,12 @@ fn kill(list: Vec<Mutation>) {
         let copy = target_folder().join("mutations");
         let (folder, target) = (copy.join("crate"), copy.join("target"));
         copy_crate(&folder, None);
-        let parity = parity_of(&folder, &target, &["NVCC", "HEADLIGHT_REQUIRE_CUDA"]).unwrap();
+        let parity = parity_of(&folder, &target).unwrap();
         let launches_as_they_are = passing(&parity, &launches);
         for mutation in &launches {
             let began = Instant::now();
             copy_crate(&folder, Some(mutation));
-            let parity = parity_of(&folder, &target, &["NVCC", "HEADLIGHT_REQUIRE_CUDA"]);
+            let parity = parity_of(&folder, &target);
             let built = began.elapsed();
             let began = Instant::now();
             let outcome = match (launches_as_they_are.get(&*mutation.killed_by), parity) {
@@ -332,8 +333,8 @@ fn target_folder() -> PathBuf {
         .to_owned()
 }
 
-/// Builds the parity tests of a crate's folder; the executable, or what is wrong.
-fn parity_of(folder: &Path, target: &Path, without: &[&str]) -> Result<PathBuf, String> {
+/// Builds the parity tests of a crate's folder, without kernels; the executable, or what is wrong.
+fn parity_of(folder: &Path, target: &Path) -> Result<PathBuf, String> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     command
         .current_dir(folder)
@@ -343,7 +344,7 @@ fn parity_of(folder: &Path, target: &Path, without: &[&str]) -> Result<PathBuf, 
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
-    for variable in without {
+    for variable in ["NVCC", "HEADLIGHT_REQUIRE_CUDA"] {
         command.env_remove(variable);
     }
     let output = command.output().unwrap();
