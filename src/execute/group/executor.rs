@@ -59,7 +59,10 @@ impl<'e, 'p, 's, B: Backend> Executor<'e, 'p, 's, B> {
     }
 
     /// Plans and runs: a chunk is planned while the one before it runs, where there is a thread for that.
-    pub fn stream(mut self, runs: &[(usize, usize)]) -> Result<(), ExecuteError> {
+    pub fn stream(
+        mut self,
+        runs: impl Iterator<Item = (usize, usize)> + Send,
+    ) -> Result<(), ExecuteError> {
         let planner = self.planner;
         let plan = match rayon::current_num_threads() {
             1 => planner.stream(runs, &mut self)?,

@@ -124,34 +124,38 @@ impl<'a, B: Backend> Group<'a, B> {
     ) -> Result<(), ExecuteError> {
         // steps are run for their readers' sake, or because they collect something
         let wanted = |run: &Run| !run.step || collects(run);
-        let all: Vec<(usize, usize)> = self
-            .pairs
+        // never listed: there may be millions
+        let pairs = self.pairs;
+        let mut all = pairs
             .iter()
             .enumerate()
             .flat_map(|(p, pair)| (0..pair.runs.len()).map(move |r| (p, r)))
-            .filter(|(p, r)| wanted(&self.pairs[*p].runs[*r]))
-            .collect();
-        let read = |(p, r): &(usize, usize)| {
-            let run = &self.pairs[*p].runs[*r];
+            .filter(|(p, r)| wanted(&pairs[*p].runs[*r]));
+        let read = |(p, r): (usize, usize)| {
+            let run = &pairs[p].runs[r];
             reads_runs(&run.patches) || collects(run)
         };
         let fits = AtomicU64::new((passes.limits.memory / 2).min(passes.backend.chunk_bytes()));
-        if !all.iter().any(read) {
-            self.stream(&all, &fits, passes, delivery)?;
+        if !all.clone().any(read) {
+            self.stream(all, &fits, passes, delivery)?;
         } else {
             // readers go batch by batch, so that what they read of others fits into memory
             const BATCH: usize = 4096;
-            for batch in all.chunks(BATCH) {
-                let mut rest = batch;
+            loop {
+                let batch: Vec<(usize, usize)> = all.by_ref().take(BATCH).collect();
+                if batch.is_empty() {
+                    break;
+                }
+                let mut rest = &batch[..];
                 while !rest.is_empty() {
                     let (count, steps) = self.batch(rest, passes)?;
                     let (runs, later) = rest.split_at(count);
                     rest = later;
                     self.steps(&steps, passes, delivery)?;
                     self.collect(runs, passes, delivery)?;
-                    let read_out = |(p, r): &&(usize, usize)| !self.pairs[*p].runs[*r].step;
-                    let runs: Vec<(usize, usize)> = runs.iter().filter(read_out).copied().collect();
-                    self.stream(&runs, &fits, passes, delivery)?;
+                    let read_out = |(p, r): &(usize, usize)| !pairs[*p].runs[*r].step;
+                    let runs = runs.iter().copied().filter(read_out);
+                    self.stream(runs, &fits, passes, delivery)?;
                     self.patched = PatchedCache::new(&self.cache.layout);
                     self.cache.clear_patched();
                 }
@@ -164,7 +168,7 @@ impl<'a, B: Backend> Group<'a, B> {
     /// Runs what is read out and reads none but what is kept by now.
     fn stream(
         &mut self,
-        runs: &[(usize, usize)],
+        runs: impl Iterator<Item = (usize, usize)> + Send,
         fits: &AtomicU64,
         passes: &mut Passes<'_, B>,
         delivery: &mut Delivery<'_>,

@@ -113,22 +113,26 @@ impl<'g> Planner<'g> {
     /// Plans runs that read none but clean ones, and hands them to a device chunk by chunk.
     pub fn stream(
         &self,
-        runs: &[(usize, usize)],
+        mut runs: impl Iterator<Item = (usize, usize)>,
         device: &mut impl Device,
     ) -> Result<Plan, ExecuteError> {
         let mut plan = Plan::default();
         let mut waiting = Waiting::default();
         let mut asked: VecDeque<Vec<Asking>> = VecDeque::new();
-        let (small, large) = runs.split_at(runs.len().min(FIRST_BATCH));
-        let mut batches = small.chunks(FIRST_BATCH).chain(large.chunks(BATCH));
-        let ask = |batch: &[(usize, usize)], device: &mut _| {
+        let mut most = FIRST_BATCH;
+        let mut ask = |device: &mut _| {
+            let batch: Vec<(usize, usize)> = runs.by_ref().take(most).collect();
+            most = BATCH;
+            if batch.is_empty() {
+                return Ok(None);
+            }
             let runs: Vec<Asking> = batch.par_iter().map(|(p, r)| self.asking(*p, *r)).collect();
-            Device::ask(device, self.questions(&runs)).map(|()| runs)
+            Device::ask(device, self.questions(&runs)).map(|()| Some(runs))
         };
-        asked.extend(batches.next().map(|b| ask(b, device)).transpose()?);
+        asked.extend(ask(device)?);
         while let Some(runs) = asked.pop_front() {
             // the next batch's questions are answered while this one's chunks are built
-            asked.extend(batches.next().map(|b| ask(b, device)).transpose()?);
+            asked.extend(ask(device)?);
             for drawn in self.draw(runs, &device.answers()?) {
                 plan.count += 1;
                 plan.copied += usize::from(drawn.shape.cone.is_unseen());
