@@ -28,10 +28,15 @@ pub fn run(global: &Global) -> Result<ExitCode, Error> {
         let head = if c.tied { "tied" } else { "its own" };
         writeln!(
             out,
-            "weights    {:.1} M parameters, {:.1} MB, {}; unembedding {head}; activation {}",
+            "weights    {:.1} M parameters, {:.1} MB, {}{}; unembedding {head}; activation {}",
             model.parameters() as f64 / 1e6,
             model.bytes() as f64 / 1e6,
             model.token_embedding().dtype(),
+            if model.is_rounded() {
+                " rounded from F64"
+            } else {
+                ""
+            },
             c.activation.name()
         )?;
         writeln!(out, "hash       {}", model.hash())?;

@@ -231,14 +231,23 @@ impl<'de> Visitor<'de> for Values {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Any, A::Error> {
-        let mut fields = Fields::default();
+        let (mut fields, mut seen) = (Fields::default(), [false; 3]);
         while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "dtype" => fields.dtype = map.next_value()?,
-                "shape" => fields.shape = map.next_value()?,
-                "data_offsets" => fields.offsets = map.next_value()?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
+            let (seen, field) = match key.as_str() {
+                "dtype" => (&mut seen[0], &mut fields.dtype),
+                "shape" => (&mut seen[1], &mut fields.shape),
+                "data_offsets" => (&mut seen[2], &mut fields.offsets),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            if std::mem::replace(seen, true) {
+                return Err(A::Error::custom(format!(
+                    "a tensor with two fields {key}, of which only one can be meant"
+                )));
             }
+            *field = map.next_value()?;
         }
         Ok(Any::Object(fields))
     }
@@ -411,6 +420,11 @@ mod tests {
         latin[at] = 0xe9;
         assert!(message(&latin).contains("it is not UTF-8 from byte 23"));
         let cases = [
+            (
+                r#"{"a":{"dtype":"F32","dtype":"I32","shape":[1],"data_offsets":[0,4]}}"#,
+                4,
+                "a tensor with two fields dtype",
+            ),
             (r#"{"a":7}"#, 0, "`a` has no dtype"),
             (r#"{"a":{"dtype":["F32"]}}"#, 0, "`a` has no dtype"),
             (r#"{"a":{"dtype":"F32","shape":4}}"#, 0, "`a` has no shape"),

@@ -177,6 +177,9 @@ fn weights_in_double_precision_are_rounded_and_it_is_said() {
     let note = "weights: stored in double precision, rounded to single";
     assert_eq!(double.err.lines().nth(1), Some(note), "{}", double.err);
     assert!(!single.err.contains("weights:"), "{}", single.err);
+    let info = |model: &str| lab.ok(&["info", "--model", model]).out;
+    assert!(info("double").contains("MB, F32 rounded from F64; "));
+    assert!(info("single").contains("MB, F32; "));
 }
 
 #[test]
