@@ -96,10 +96,13 @@ fn main() {
         let data = image(name).display().to_string();
         images += &format!("    Image {{ name: {name:?}, data: include_bytes!({data:?}) }},\n");
     }
-    let version = compiler.and_then(|compiler| compiler.major);
+    let by = match &compiler {
+        Some(compiler) => compiler.in_rust(),
+        None => "None".to_owned(),
+    };
     images += &format!(
-        "];\n\n/// Major version of the CUDA compiler; `None` if the images are placeholders.\n\
-         pub const COMPILED_BY: Option<u32> = {version:?};\n"
+        "];\n\n/// What compiled them; `None` if the images are placeholders.\n\
+         pub const COMPILED_BY: Option<Compiler> = {by};\n"
     );
     write(&out.join("images.rs"), &images);
 }
@@ -166,7 +169,10 @@ fn in_parallel<T: Send>(count: usize, call: impl Fn(usize) -> T + Sync) -> Vec<T
 struct Compiler {
     program: OsString,
     version: String,
-    major: Option<u32>,
+    release: (u32, u32),
+    /// Chips that it makes machine code for.
+    chips: Vec<&'static str>,
+    compresses: bool,
     flags: Vec<String>,
 }
 
@@ -210,8 +216,11 @@ impl Compiler {
             output.status.success().then_some(text)
         };
         let version = ask("--version")?;
-        let release = version.split("release ").nth(1);
-        let major = release.and_then(|r| r.split('.').next()?.parse().ok());
+        let release = version.split("release ").nth(1).unwrap_or_default();
+        let mut numbers = release.split(['.', ',']).map(|n| n.trim().parse().ok());
+        // what does not say its release asks nothing of a driver
+        let mut number = || numbers.next().flatten().unwrap_or(0);
+        let release = (number(), number());
 
         let known = ask("--list-gpu-code").unwrap_or_default();
         let (chips, unknown): (Vec<_>, Vec<_>) = CHIPS.into_iter().partition(|chip| {
@@ -232,15 +241,31 @@ impl Compiler {
             "-gencode=arch=compute_{PTX},code=[{codes}compute_{PTX}]"
         ));
         // a tenth of the size
-        if ask("--help").is_some_and(|help| help.contains("--compress-mode")) {
+        let compresses = ask("--help").is_some_and(|help| help.contains("--compress-mode"));
+        if compresses {
             flags.push("--compress-mode=size".into());
         }
         Some(Self {
             program: program.to_owned(),
             version,
-            major,
+            release,
+            chips,
+            compresses,
             flags,
         })
+    }
+
+    /// What src/backend/cuda/images.rs knows of it.
+    fn in_rust(&self) -> String {
+        let Self {
+            release,
+            chips,
+            compresses,
+            ..
+        } = self;
+        format!(
+            "Some(Compiler {{ release: {release:?}, chips: &{chips:?}, compresses: {compresses} }})"
+        )
     }
 
     /// Compiles one source, unless it was already; what ptxas said of registers and spills.

@@ -134,10 +134,18 @@ impl Choice {
                     index,
                     name,
                     capability,
+                    from_ptx,
                     ..
                 } = &**device;
                 let (major, minor) = (capability / 10, capability % 10);
-                format!("cuda:{index}, {name}, compute capability {major}.{minor} ({why})")
+                // the driver keeps what it compiled for the next start
+                let compiled = match from_ptx {
+                    true => ", kernels compiled by the driver: the first start is slow",
+                    false => "",
+                };
+                format!(
+                    "cuda:{index}, {name}, compute capability {major}.{minor}{compiled} ({why})"
+                )
             }
         }
     }

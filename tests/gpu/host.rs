@@ -95,6 +95,8 @@ fn counted() {
             bytes_to_host: 6752,
             // for what is read, and for nothing else
             waits: 3,
+            // the pool gives nothing back while it waits
+            kept: u64::MAX,
             ..Counts::default()
         };
         assert_eq!(exact, expected);

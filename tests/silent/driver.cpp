@@ -22,8 +22,9 @@ enum : CUresult { SUCCESS = 0, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED =
 struct Counts {
   uint64_t launches, to_device, bytes_to_device, to_host, bytes_to_host, waits, allocations, frees;
   uint64_t first_launch; // nanoseconds from the last reset to the first launch; 0: none yet
+  uint64_t kept; // bytes that the memory pool does not give back when somebody waits
 };
-std::atomic<uint64_t> counts[8], first_launch, reset_at;
+std::atomic<uint64_t> counts[8], first_launch, reset_at, kept;
 enum { LAUNCHES, TO_DEVICE, BYTES_TO_DEVICE, TO_HOST, BYTES_TO_HOST, WAITS, ALLOCATIONS, FREES };
 std::atomic<uint64_t> next_address{0x700000000000};
 
@@ -57,6 +58,7 @@ EXPORT void headlight_silent_counts(Counts *out, int reset) {
   for (int i = 0; i < 8; ++i) fields[i] = reset ? counts[i].exchange(0) : counts[i].load();
   const uint64_t first = reset ? first_launch.exchange(0) : first_launch.load();
   out->first_launch = first ? first - reset_at : 0;
+  out->kept = kept;
   if (reset) reset_at = now();
 }
 
@@ -152,7 +154,10 @@ EXPORT CUresult cuMemcpyDtoD_v2(CUdeviceptr, CUdeviceptr, size_t) { return SUCCE
 EXPORT CUresult cuMemsetD8Async(CUdeviceptr, unsigned char, size_t, void *) { return SUCCESS; }
 EXPORT CUresult cuDeviceGetDefaultMemPool(void **pool, int) { return handle(pool, POOL); }
 EXPORT CUresult cuDeviceGetMemPool(void **pool, int) { return handle(pool, POOL); }
-EXPORT CUresult cuMemPoolSetAttribute(void *, int, void *) { return SUCCESS; }
+EXPORT CUresult cuMemPoolSetAttribute(void *, int attribute, void *value) {
+  if (attribute == 4) kept = *static_cast<uint64_t *>(value); // the release threshold
+  return SUCCESS;
+}
 EXPORT CUresult cuMemPoolGetAttribute(void *, int, void *) { return NOT_SUPPORTED; }
 EXPORT CUresult cuMemPoolTrimTo(void *, size_t) { return SUCCESS; }
 

@@ -27,6 +27,8 @@ pub struct Counts {
     pub frees: u64,
     /// Nanoseconds from the last [`Silent::take`] to the first launch; 0 where there was none.
     pub first_launch: u64,
+    /// Bytes that the memory pool does not give back when somebody waits.
+    pub kept: u64,
 }
 
 /// The driver, loaded for the whole process: `dlopen("libcuda.so.1")` finds it from then on.

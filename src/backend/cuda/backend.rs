@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::arguments::Arguments;
-use super::device::{Bound, Device, Unavailable};
+use super::device::{Bound, Device, Unavailable, failed};
 use super::events::Timer;
 use super::kernels::Kernel;
 use super::linear::{Tile, Variant, tile, variant};
@@ -244,6 +244,8 @@ impl Cuda {
                 *self.scratch() = Scratch::default();
                 self.flush()?;
                 self.device.wait()?;
+                // pieces that are too small alone
+                self.device.trim().map_err(failed("freeing memory"))?;
                 make()
             }
             made => made,

@@ -50,6 +50,28 @@ pub enum Unavailable {
         /// Version that the driver serves, as `12.4`.
         driver: String,
     },
+    /// The driver does not read compressed images.
+    #[error(
+        "the kernels' images are compressed, which drivers read from CUDA 12.4 on, and this one serves CUDA \
+         {driver} at most: install release 550 or later, or build with a CUDA toolkit before 12.8"
+    )]
+    Compressed {
+        /// Version that the driver serves, as `12.2`.
+        driver: String,
+    },
+    /// The driver would have to compile PTX that it does not know.
+    #[error(
+        "{name} has no machine code here, and a driver that serves CUDA {driver} at most does not compile what \
+         CUDA {compiler} made: install a later release, or build with a CUDA toolkit that the driver serves"
+    )]
+    PtxTooNew {
+        /// The device's name.
+        name: String,
+        /// The compiler's release, as `13.1`.
+        compiler: String,
+        /// Version that the driver serves, as `13.0`.
+        driver: String,
+    },
     /// The device lacks instructions that the kernels use.
     #[error("{name} has compute capability {found}, and the kernels need 8.0 (Ampere) or later")]
     TooOld {
@@ -85,12 +107,15 @@ pub struct Device {
     pub processors: u32,
     /// Bytes of the second-level cache.
     pub cache_bytes: usize,
+    /// Whether the driver compiled the kernels for it: there is PTX for it, and no machine code.
+    pub from_ptx: bool,
     handle: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
     modules: Vec<sys::CUmodule>,
     functions: HashMap<Kernel, Function>,
-    pools: bool,
+    /// Where memory comes from in the order of the stream, if there is such a thing.
+    pool: Option<sys::CUmemoryPool>,
     /// Whether a model is on it: launches of one may not wait while another frees memory.
     taken: AtomicBool,
     /// Memory that queued launches may still name, freed once they are launched.
@@ -111,6 +136,9 @@ unsafe impl Sync for Device {}
 
 /// Most dynamic shared memory that a launch may take without asking for more.
 const SHARED_BY_DEFAULT: u32 = 48 << 10;
+
+/// All of it, in percent.
+const ALL: i32 = 100;
 
 impl Device {
     /// How many devices there are, without touching one.
@@ -169,20 +197,48 @@ impl Device {
             capability,
             processors: processors as u32,
             cache_bytes: cache as usize,
+            from_ptx: COMPILED_BY.is_some_and(|compiler| !compiler.has_code_for(capability)),
             handle,
             context,
             stream: result::stream::null(),
             modules: Vec::new(),
             functions: HashMap::new(),
-            pools,
+            pool: None,
             taken: AtomicBool::new(false),
             retired: Mutex::new(Vec::new()),
         };
         device.bind().map_err(driver)?;
         let kind = result::stream::StreamKind::NonBlocking;
         device.stream = result::stream::create(kind).map_err(driver)?;
+        if pools {
+            device.pool = Some(device.keeping_pool().map_err(driver)?);
+        }
         device.load()?;
         Ok(Arc::new(device))
+    }
+
+    /// The device's pool, which from here on keeps what it has: by itself it gives all that is unused back to the
+    /// system whenever somebody waits, and the next chunk asks for it again.
+    fn keeping_pool(&self) -> Result<sys::CUmemoryPool, DriverError> {
+        let mut pool = std::ptr::null_mut();
+        let mut most = u64::MAX;
+        let threshold = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        // SAFETY: writes a handle into the one that it is given, and reads an integer of 64 bits, which is what
+        // this attribute is.
+        unsafe {
+            sys::cuDeviceGetMemPool(&mut pool, self.handle).result()?;
+            sys::cuMemPoolSetAttribute(pool, threshold, (&raw mut most).cast()).result()?;
+        }
+        Ok(pool)
+    }
+
+    /// Gives back to the system what the pool keeps and nobody uses.
+    pub(super) fn trim(&self) -> Result<(), DriverError> {
+        match self.pool {
+            // SAFETY: the pool is the device's own, which lives as long as its context.
+            Some(pool) => unsafe { sys::cuMemPoolTrimTo(pool, 0) }.result(),
+            None => Ok(()),
+        }
     }
 
     fn load(&mut self) -> Result<(), Unavailable> {
@@ -190,9 +246,9 @@ impl Device {
             let mut version = 0;
             // SAFETY: writes one integer into the one that it is given.
             let asked = unsafe { sys::cuDriverGetVersion(&mut version) }.result();
-            if asked.is_ok() && (version as u32) / 1000 < compiler {
-                let driver = format!("{}.{}", version / 1000, version % 1000 / 10);
-                return Err(Unavailable::DriverTooOld { compiler, driver });
+            if asked.is_ok() {
+                let driver = (version as u32 / 1000, version as u32 % 1000 / 10);
+                compiler.served_by(driver, &self.name, self.capability)?;
             }
         }
         let refused = |error| match COMPILED_BY {
@@ -244,7 +300,7 @@ impl Device {
         })
     }
 
-    /// Bytes free and in all.
+    /// Bytes free and in all. What the pool keeps is given back first, and so is free.
     ///
     /// # Errors
     ///
@@ -252,6 +308,7 @@ impl Device {
     pub fn memory(&self) -> Result<(u64, u64), DeviceError> {
         let doing = failed("asking for free memory");
         self.bind().map_err(&doing)?;
+        self.trim().map_err(&doing)?;
         let (free, total) = result::mem_get_info().map_err(&doing)?;
         Ok((free as u64, total as u64))
     }
@@ -264,7 +321,7 @@ impl Device {
             // SAFETY: the stream is the device's own; the memory is written before it is read, which
             // the plan guarantees and the emulated driver checks.
             unsafe {
-                if self.pools {
+                if self.pool.is_some() {
                     result::malloc_async(self.stream, bytes)
                 } else {
                     result::malloc_sync(bytes)
@@ -321,7 +378,7 @@ impl Bound<'_> {
             // SAFETY: the pointer came from `allocate` and its `Allocation`, its only owner, is gone;
             // launches that name it are on the stream already, before this.
             let freed = unsafe {
-                if device.pools {
+                if device.pool.is_some() {
                     result::free_async(pointer, device.stream)
                 } else {
                     result::stream::synchronize(device.stream)
@@ -358,8 +415,14 @@ impl Bound<'_> {
             let most = launch.kernel.most_shared(self.device.capability);
             let which =
                 sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let share =
+                sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
             // SAFETY: the function is one of this device's.
-            unsafe { result::function::set_function_attribute(function.handle, which, most) }?;
+            unsafe {
+                result::function::set_function_attribute(function.handle, which, most)?;
+                // of what a multiprocessor has for both, the first-level cache gets what is left
+                result::function::set_function_attribute(function.handle, share, ALL)?;
+            }
             function.roomy.store(true, Ordering::Release);
         }
         let [x, y] = launch.grid;
@@ -388,6 +451,8 @@ impl Drop for Device {
         if let Ok(bound) = self.bind() {
             let _ = self.wait();
             let _ = bound.free_retired();
+            let _ = self.wait();
+            let _ = self.trim();
         }
         // SAFETY: every allocation holds the device, so none is left; modules, stream and context are
         // this device's own and are given back once.

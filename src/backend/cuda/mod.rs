@@ -29,5 +29,5 @@ mod weights;
 
 pub use self::backend::Cuda;
 pub use self::device::{Device, Unavailable};
-pub use self::images::COMPILED_BY;
+pub use self::images::{COMPILED_BY, Compiler};
 pub use self::linear::{Tile, Variant, tile, variant};

@@ -97,15 +97,16 @@ fn no_kernel_spills_or_takes_more_registers_than_it_may() {
     let (registers, mut wrong) = read(REPORT);
     let chips = chips(registers.keys().map(|(_, chip)| chip.clone()));
     let kernels = Kernel::all();
+    let measured = COMPILED_BY.is_some_and(|by| by.release.0 == MEASURED);
     for kernel in &kernels {
         let most = most_registers(*kernel);
         for chip in &chips {
             match registers.get(&(kernel.name(), chip.clone())) {
                 None => wrong.push(format!("nothing of {kernel:?} on {chip}")),
                 // other compilers give other numbers
-                Some(&count) if count > most && COMPILED_BY == Some(MEASURED) => wrong.push(
-                    format!("{kernel:?} on {chip}: {count} registers, at most {most}"),
-                ),
+                Some(&count) if count > most && measured => wrong.push(format!(
+                    "{kernel:?} on {chip}: {count} registers, at most {most}"
+                )),
                 Some(_) => {}
             }
         }
