@@ -49,7 +49,7 @@ pub fn median<E>(repeats: Repeats, mut time: impl FnMut() -> Result<f64, E>) -> 
 /// # Errors
 ///
 /// Its own.
-pub fn wall_clock(run: &mut operations::Run<'_>) -> Result<f64, DeviceError> {
+pub fn wall_clock(run: &mut operations::Prepared<'_>) -> Result<f64, DeviceError> {
     let start = Instant::now();
     run()?;
     Ok(start.elapsed().as_secs_f64())

@@ -13,7 +13,7 @@ use crate::site::{Component, Site};
 
 /// Which of a range: `all`, `3`, `0,4`, `2-5`, or several of these with commas.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Span {
+pub enum IndexRange {
     /// Every one that exists.
     #[default]
     All,
@@ -92,12 +92,12 @@ pub enum GridError {
 /// Nothing that is counted has so many; a longer range is a slip of the hand, not a sweep.
 const LONGEST: usize = 1 << 20;
 
-impl FromStr for Span {
+impl FromStr for IndexRange {
     type Err = GridError;
 
     fn from_str(text: &str) -> Result<Self, GridError> {
         if text == "all" {
-            return Ok(Span::All);
+            return Ok(IndexRange::All);
         }
         let wrong = || GridError::Span {
             text: text.to_owned(),
@@ -130,15 +130,15 @@ impl FromStr for Span {
         }
         let mut seen = HashSet::new();
         list.retain(|n| seen.insert(*n));
-        Ok(Span::Some(list))
+        Ok(IndexRange::Some(list))
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for IndexRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Span::All => f.write_str("all"),
-            Span::Some(list) => {
+            IndexRange::All => f.write_str("all"),
+            IndexRange::Some(list) => {
                 let text: Vec<String> = list.iter().map(usize::to_string).collect();
                 f.write_str(&text.join(","))
             }
@@ -146,7 +146,7 @@ impl fmt::Display for Span {
     }
 }
 
-impl Span {
+impl IndexRange {
     /// The members of `0..count` that are meant.
     ///
     /// # Errors
@@ -154,8 +154,8 @@ impl Span {
     /// [`GridError::OutOfRange`] naming the first that does not exist.
     pub fn of(&self, count: usize, what: &'static str) -> Result<Vec<usize>, GridError> {
         match self {
-            Span::All => Ok((0..count).collect()),
-            Span::Some(list) => match list.iter().find(|v| **v >= count) {
+            IndexRange::All => Ok((0..count).collect()),
+            IndexRange::Some(list) => match list.iter().find(|v| **v >= count) {
                 Some(&value) => Err(GridError::OutOfRange {
                     what,
                     value,
@@ -245,17 +245,17 @@ pub struct Grid {
     /// What is patched; a site with a layer ignores `layers`.
     pub sites: Vec<Site>,
     /// Which layers.
-    pub layers: Span,
+    pub layers: IndexRange,
     /// Which heads, for components that have them.
-    pub heads: Span,
+    pub heads: IndexRange,
     /// Which positions.
-    pub positions: Span,
+    pub positions: IndexRange,
     /// One run patches all heads.
     pub heads_together: bool,
     /// One run patches all positions.
     pub positions_together: bool,
     /// Which columns of the row, or coordinates of the basis.
-    pub columns: Span,
+    pub columns: IndexRange,
     /// In which coordinates the operator acts.
     pub basis: Option<Arc<Basis>>,
     /// What is done.
@@ -267,12 +267,12 @@ impl Grid {
     pub fn all(sites: Vec<Site>) -> Self {
         Self {
             sites,
-            layers: Span::All,
-            heads: Span::All,
-            positions: Span::All,
+            layers: IndexRange::All,
+            heads: IndexRange::All,
+            positions: IndexRange::All,
             heads_together: false,
             positions_together: false,
-            columns: Span::All,
+            columns: IndexRange::All,
             basis: None,
             op: Op::Interchange,
         }
@@ -312,7 +312,7 @@ impl Grid {
     /// As [`Grid::runs`], for all but positions.
     pub fn runs_at(&self, config: &Config, spots: &[Spot]) -> Result<Vec<Run>, GridError> {
         if self.sites.iter().all(|s| !s.component.has_heads())
-            && (self.heads_together || self.heads != Span::All)
+            && (self.heads_together || self.heads != IndexRange::All)
         {
             let given = if self.heads_together {
                 "together".into()
@@ -344,8 +344,8 @@ impl Grid {
                         let patch = Patch {
                             source_positions: spot.source_positions.clone(),
                             columns: match &self.columns {
-                                Span::All => None,
-                                Span::Some(columns) => Some(columns.clone()),
+                                IndexRange::All => None,
+                                IndexRange::Some(columns) => Some(columns.clone()),
                             },
                             basis: self.basis.clone(),
                             ..patch.with_op(self.op.clone())
@@ -382,9 +382,13 @@ pub type Layers = (Component, Vec<Option<usize>>);
 /// # Errors
 ///
 /// [`GridError`] for a layer that does not exist, a site named twice, and layers that apply to none.
-pub fn by_layer(sites: &[Site], layers: &Span, config: &Config) -> Result<Vec<Layers>, GridError> {
+pub fn by_layer(
+    sites: &[Site],
+    layers: &IndexRange,
+    config: &Config,
+) -> Result<Vec<Layers>, GridError> {
     let open = |site: &Site| !site.component.is_global() && site.layer.is_none();
-    if *layers != Span::All && !sites.iter().any(open) {
+    if *layers != IndexRange::All && !sites.iter().any(open) {
         let reason = "the components stand outside the layers, or name their own";
         return Err(GridError::Idle {
             flag: "layers",
@@ -398,7 +402,7 @@ pub fn by_layer(sites: &[Site], layers: &Span, config: &Config) -> Result<Vec<La
         let component = site.component;
         let own: Vec<Option<usize>> = match (component.is_global(), site.layer) {
             (true, _) => vec![None],
-            (false, Some(layer)) => Span::Some(vec![layer])
+            (false, Some(layer)) => IndexRange::Some(vec![layer])
                 .of(config.layers, "layer")?
                 .into_iter()
                 .map(Some)
@@ -432,7 +436,7 @@ mod tests {
 
     #[test]
     fn ranges_mean_what_the_manual_says() {
-        let of = |text: &str| text.parse::<Span>().unwrap().of(8, "layer");
+        let of = |text: &str| text.parse::<IndexRange>().unwrap().of(8, "layer");
         assert_eq!(of("all").unwrap(), (0..8).collect::<Vec<_>>());
         assert_eq!(of("3").unwrap(), [3]);
         assert_eq!(of("0,4").unwrap(), [0, 4]);
@@ -447,19 +451,19 @@ mod tests {
             "layer 4000000000 is out of range: layers are 0 to 7"
         );
         assert_eq!(
-            "0,5-2".parse::<Span>().unwrap_err().to_string(),
+            "0,5-2".parse::<IndexRange>().unwrap_err().to_string(),
             "`5-2` is not a range: a range goes from the lower to the higher, as in 2-5"
         );
         for wrong in ["", "a", "3-", "-3", "5-2", "1,,2", "99999999999999999999"] {
-            assert!(wrong.parse::<Span>().is_err(), "{wrong}");
+            assert!(wrong.parse::<IndexRange>().is_err(), "{wrong}");
         }
     }
 
     proptest! {
         #[test]
         fn any_text_is_a_range_or_an_error(text in "[0-9,a-z -]{0,12}") {
-            if let Ok(span) = text.parse::<Span>() {
-                prop_assert_eq!(span.to_string().parse::<Span>().unwrap(), span);
+            if let Ok(span) = text.parse::<IndexRange>() {
+                prop_assert_eq!(span.to_string().parse::<IndexRange>().unwrap(), span);
             }
         }
     }

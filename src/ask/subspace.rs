@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ask::grid::Span;
+use crate::ask::grid::IndexRange;
 use crate::site::stretches;
 
 /// Columns as written: a list, or ranges such as `0-31,40`.
@@ -37,8 +37,8 @@ impl Columns {
     fn list(&self) -> Result<Vec<usize>, String> {
         match self {
             Self::List(list) => Ok(list.clone()),
-            Self::Ranges(text) => match text.parse::<Span>() {
-                Ok(Span::Some(list)) => Ok(list),
+            Self::Ranges(text) => match text.parse::<IndexRange>() {
+                Ok(IndexRange::Some(list)) => Ok(list),
                 _ => Err(format!(
                     "columns \"{text}\" are no range: write a list, or \"3\", \"0,4\" or \"2-5\""
                 )),

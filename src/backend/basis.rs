@@ -77,4 +77,4 @@ pub struct Probe {
 }
 
 /// Where a decoded row goes: row and first column.
-pub type Place = (usize, usize);
+pub type RowColumn = (usize, usize);

@@ -17,7 +17,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 
-pub use self::basis::{BasisOn, Place, Probe};
+pub use self::basis::{BasisOn, Probe, RowColumn};
 use crate::model::Config;
 use crate::plan::tables::{AttentionRows, Ref};
 use crate::plan::writes::{Call, Write};
@@ -392,7 +392,7 @@ pub trait Backend: Sync {
         &self,
         basis: &BasisOn<Self::Matrix>,
         coordinates: &Self::Matrix,
-        places: &[Place],
+        places: &[RowColumn],
         matrix: &mut Self::Matrix,
     );
 

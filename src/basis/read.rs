@@ -71,11 +71,11 @@ const REFUSED: [&str; 5] = ["b_gate", "b_mag", "r_mag", "scaling_factor", "W_ski
 
 /// Bases that were read, so that patches which name the same one share it.
 #[derive(Debug, Default)]
-pub struct Bases {
+pub struct BasisFiles {
     known: HashMap<(PathBuf, String), Arc<Basis>>,
 }
 
-impl Bases {
+impl BasisFiles {
     /// Reads `F.safetensors#name`, or finds it; a relative F is looked up in `folder`.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::text::counted;
 
 /// One operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub enum Workload {
     /// A third of c_attn: no epilogue.
     Query,
     /// c_fc, activated.
@@ -39,26 +39,26 @@ pub enum Operation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
     /// The operation.
-    pub operation: Operation,
+    pub operation: Workload,
     /// Rows; attention takes as many prompts as have them.
     pub rows: usize,
 }
 
 /// An operation ready to be run again and again. What it queued on a device may still be waiting when
 /// it returns.
-pub type Run<'a> = Box<dyn FnMut() -> Result<(), DeviceError> + 'a>;
+pub type Prepared<'a> = Box<dyn FnMut() -> Result<(), DeviceError> + 'a>;
 
 /// Every operation over so many rows, attention over prompts of `length` tokens.
 pub fn cases(rows: usize, length: usize) -> impl Iterator<Item = Case> {
     let operations = [
-        Operation::Query,
-        Operation::MlpPre,
-        Operation::MlpOutput,
-        Operation::LayerNorm,
-        Operation::Gather,
-        Operation::Overwrite,
-        Operation::Attention { length },
-        Operation::Readout,
+        Workload::Query,
+        Workload::MlpPre,
+        Workload::MlpOutput,
+        Workload::LayerNorm,
+        Workload::Gather,
+        Workload::Overwrite,
+        Workload::Attention { length },
+        Workload::Readout,
     ];
     operations
         .into_iter()
@@ -70,10 +70,10 @@ impl Case {
     pub fn product(&self, config: &Config) -> Option<(usize, usize)> {
         let (d, i) = (config.width, config.inner);
         match self.operation {
-            Operation::Query => Some((d, d)),
-            Operation::MlpPre => Some((d, i)),
-            Operation::MlpOutput => Some((i, d)),
-            Operation::Readout => Some((d, config.vocab)),
+            Workload::Query => Some((d, d)),
+            Workload::MlpPre => Some((d, i)),
+            Workload::MlpOutput => Some((i, d)),
+            Workload::Readout => Some((d, config.vocab)),
             _ => None,
         }
     }
@@ -82,14 +82,14 @@ impl Case {
     pub fn name(&self, config: &Config) -> String {
         let (rows, d) = (self.rows, config.width);
         let what = match self.operation {
-            Operation::Query => "linear c_attn third",
-            Operation::MlpPre => "linear c_fc, activation",
-            Operation::MlpOutput => "linear MLP c_proj, residual",
-            Operation::Readout => "readout",
-            Operation::LayerNorm => return format!("layer norm, {rows} × {d}"),
-            Operation::Gather => return format!("gather, {rows} × {d}"),
-            Operation::Overwrite => return format!("overwrite, {rows} × {}", config.head_width()),
-            Operation::Attention { length } => {
+            Workload::Query => "linear c_attn third",
+            Workload::MlpPre => "linear c_fc, activation",
+            Workload::MlpOutput => "linear MLP c_proj, residual",
+            Workload::Readout => "readout",
+            Workload::LayerNorm => return format!("layer norm, {rows} × {d}"),
+            Workload::Gather => return format!("gather, {rows} × {d}"),
+            Workload::Overwrite => return format!("overwrite, {rows} × {}", config.head_width()),
+            Workload::Attention { length } => {
                 return format!(
                     "attention, {} of {length}",
                     counted(self.prompts(length), "prompt")
@@ -106,7 +106,7 @@ impl Case {
             return 2.0 * (self.rows * k * n) as f64;
         }
         match self.operation {
-            Operation::Attention { length } => {
+            Workload::Attention { length } => {
                 let keys = self.prompts(length) * length * (length + 1) / 2;
                 4.0 * (config.width * keys) as f64
             }
@@ -125,16 +125,16 @@ impl Case {
         );
         let (k, n) = self.product(config).unwrap_or_default();
         let activations = match self.operation {
-            Operation::Query => branch * k + heads * n,
-            Operation::MlpPre => branch * (k + n),
-            Operation::MlpOutput => branch * k + 2 * residual * n,
-            Operation::LayerNorm => (residual + branch) * d,
-            Operation::Gather => 2 * residual * d,
-            Operation::Overwrite => 2 * heads * config.head_width(),
-            Operation::Attention { length } => {
+            Workload::Query => branch * k + heads * n,
+            Workload::MlpPre => branch * (k + n),
+            Workload::MlpOutput => branch * k + 2 * residual * n,
+            Workload::LayerNorm => (residual + branch) * d,
+            Workload::Gather => 2 * residual * d,
+            Workload::Overwrite => 2 * heads * config.head_width(),
+            Workload::Attention { length } => {
                 return (4 * heads * d * self.prompts(length) * length) as f64;
             }
-            Operation::Readout => branch * k,
+            Workload::Readout => branch * k,
         };
         (rows * activations + branch * k * n) as f64
     }
@@ -144,17 +144,17 @@ impl Case {
     }
 
     /// Everything that it needs, on a backend. Where that has no room, the first run says so.
-    pub fn prepare<'a, B: Backend>(&self, backend: &'a B) -> Run<'a> {
+    pub fn prepare<'a, B: Backend>(&self, backend: &'a B) -> Prepared<'a> {
         let config = backend.config();
         let (rows, d) = (self.rows, config.width);
         let (k, n) = self.product(config).unwrap_or_default();
         match self.operation {
-            Operation::Query => linear(backend, Weight::Query(0), [rows, k, n], Store::Heads),
-            Operation::MlpPre => linear(backend, Weight::MlpPre(0), [rows, k, n], Store::Branch),
-            Operation::MlpOutput => {
+            Workload::Query => linear(backend, Weight::Query(0), [rows, k, n], Store::Heads),
+            Workload::MlpPre => linear(backend, Weight::MlpPre(0), [rows, k, n], Store::Branch),
+            Workload::MlpOutput => {
                 linear(backend, Weight::MlpOutput(0), [rows, k, n], Store::Residual)
             }
-            Operation::LayerNorm => {
+            Workload::LayerNorm => {
                 let input = filled(backend, rows, d, Store::Residual);
                 let mut out = backend.matrix(rows, d, Store::Branch);
                 let refs = own(0..rows);
@@ -168,7 +168,7 @@ impl Case {
                     Ok(())
                 })
             }
-            Operation::Gather => {
+            Workload::Gather => {
                 let from = filled(backend, rows, d, Store::Residual);
                 let mut out = backend.matrix(rows, d, Store::Residual);
                 let refs = own((0..rows).rev());
@@ -182,9 +182,9 @@ impl Case {
                     Ok(())
                 })
             }
-            Operation::Overwrite => overwrite(backend, rows),
-            Operation::Attention { length } => attention(backend, self.prompts(length), length),
-            Operation::Readout => {
+            Workload::Overwrite => overwrite(backend, rows),
+            Workload::Attention { length } => attention(backend, self.prompts(length), length),
+            Workload::Readout => {
                 let input = filled(backend, rows, d, Store::Branch);
                 Box::new(move || {
                     let spec = ReadoutSpec {
@@ -229,7 +229,7 @@ fn linear<B: Backend>(
     weight: Weight,
     [rows, k, n]: [usize; 3],
     written: Store,
-) -> Run<'_> {
+) -> Prepared<'_> {
     let input = filled(backend, rows, k, Store::Branch);
     let mut out = backend.matrix(rows, n, written);
     let residual = (written == Store::Residual).then(|| filled(backend, rows, n, Store::Residual));
@@ -259,7 +259,7 @@ fn linear<B: Backend>(
 }
 
 /// Head after head, row after row, so that all of a matrix is touched somewhere.
-fn overwrite<B: Backend>(backend: &B, rows: usize) -> Run<'_> {
+fn overwrite<B: Backend>(backend: &B, rows: usize) -> Prepared<'_> {
     let (d, head_width, heads) = {
         let config = backend.config();
         (config.width, config.head_width(), config.heads)
@@ -290,7 +290,7 @@ fn overwrite<B: Backend>(backend: &B, rows: usize) -> Run<'_> {
     })
 }
 
-fn attention<B: Backend>(backend: &B, prompts: usize, length: usize) -> Run<'_> {
+fn attention<B: Backend>(backend: &B, prompts: usize, length: usize) -> Prepared<'_> {
     let mut tables = AttentionRows::default();
     for row in 0..prompts * length {
         let position = row % length;

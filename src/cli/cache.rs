@@ -9,7 +9,7 @@ use super::files::Files;
 use super::prompts::OnePrompt;
 use super::setup::Setup;
 use super::{Global, collect};
-use crate::ask::grid::{Span, by_layer};
+use crate::ask::grid::{IndexRange, by_layer};
 use crate::check::check_pair;
 use crate::error::Error;
 use crate::execute::activations::Activation;
@@ -27,7 +27,7 @@ pub struct Cache {
     component: Vec<String>,
     /// Layers: all, 3, 0,4 or 2-5
     #[arg(long, default_value = "all", value_name = "RANGE")]
-    layers: Span,
+    layers: IndexRange,
     /// Where to: tensors `component.layer`, f32
     #[arg(long, value_name = "F.safetensors")]
     out: PathBuf,

@@ -47,7 +47,7 @@ enum Direction {
 
 impl DataFlags {
     /// The data set's rows, if one was named.
-    pub fn read(&self) -> Result<Option<data::Rows>, Error> {
+    pub fn read(&self) -> Result<Option<data::Examples>, Error> {
         Ok(self.data.as_deref().map(data::read).transpose()?)
     }
 
@@ -59,7 +59,7 @@ impl DataFlags {
     /// The rows as pairs; `answers` are those of rows that have none of their own.
     pub fn pairs(
         &self,
-        rows: data::Rows,
+        rows: data::Examples,
         answers: &Answers,
         engine: &Engine,
     ) -> Result<Pairs, Error> {

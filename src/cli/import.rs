@@ -11,7 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use super::prompts::{Answers, token_id};
 use super::setup::Setup;
 use super::{Global, note};
-use crate::ask::grid::Span;
+use crate::ask::grid::IndexRange;
 use crate::check::check_pair;
 use crate::data::{Example, Reading};
 use crate::engine::{Engine, Where};
@@ -24,7 +24,7 @@ use crate::pyvene::columns::SubspacePart;
 use crate::pyvene::configuration::{Configuration, Representation};
 use crate::pyvene::experiment::{self, ImportContext, Units, Written};
 use crate::pyvene::state::StoredTensor;
-use crate::pyvene::steps::{self, ImportedRun, Reads, steps};
+use crate::pyvene::steps::{self, ImportedRun, ReadsFrom, steps};
 
 /// Flags of `import`.
 #[derive(Debug, Args)]
@@ -81,13 +81,13 @@ struct Pyvene {
     source_positions: Vec<String>,
     /// Heads, for representations that have them
     #[arg(long, value_name = "RANGE")]
-    heads: Vec<Span>,
+    heads: Vec<IndexRange>,
     /// Columns of the component, or coordinates of the basis, in place of what was saved
     #[arg(long, value_name = "RANGE", conflicts_with = "subspaces")]
-    columns: Vec<Span>,
+    columns: Vec<IndexRange>,
     /// Parts of the saved subspace_partition, as pyvene's subspaces names them
     #[arg(long, value_name = "RANGE")]
-    subspaces: Vec<Span>,
+    subspaces: Vec<IndexRange>,
 }
 
 /// Token ids with commas between them.
@@ -281,8 +281,8 @@ impl Pyvene {
         for step in steps {
             for &(index, reads) in &step.patches {
                 let read = match reads {
-                    Reads::Nothing => None,
-                    Reads::Prompt(index) | Reads::RunBefore(index) => sources.get(index),
+                    ReadsFrom::Nothing => None,
+                    ReadsFrom::Prompt(index) | ReadsFrom::RunBefore(index) => sources.get(index),
                 };
                 let here = prompt(step.prompt).map_or(&[][..], |given| &given.ids);
                 let there = read.map(|given| &given.ids[..]);
@@ -314,8 +314,8 @@ impl Pyvene {
         };
         let part = match (of(&self.columns, index), of(&self.subspaces, index)) {
             (Some(span), _) => Some(SubspacePart::Columns(span.clone())),
-            (None, Some(Span::Some(list))) => Some(SubspacePart::Subspaces(list.clone())),
-            (None, Some(Span::All)) => {
+            (None, Some(IndexRange::Some(list))) => Some(SubspacePart::Subspaces(list.clone())),
+            (None, Some(IndexRange::All)) => {
                 let parts = made.partition.as_ref().map_or(0, Vec::len);
                 Some(SubspacePart::Subspaces((0..parts).collect()))
             }

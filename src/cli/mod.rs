@@ -107,7 +107,7 @@ enum Command {
     /// Next-token distribution of a prompt
     Topk(topk::Topk),
     /// Patch every layer, head and position, and see which move the target
-    Sweep(Box<sweep::Sweep>),
+    Sweep(Box<sweep::SweepFlags>),
     /// Patch every edge between heads and MLPs, one at a time, exactly
     Edges(Box<edges::Edges>),
     /// Patch what a sender tells some receivers with everything else between them held, exactly

@@ -24,7 +24,7 @@ use crate::results::table::Provenance;
 
 /// Where results go.
 #[derive(Debug, Args)]
-pub struct Output {
+pub struct OutputFlags {
     #[command(flatten)]
     pub table: TableFile,
     #[command(flatten)]
@@ -46,7 +46,7 @@ pub struct Also<'a> {
     pub notes: Vec<String>,
 }
 
-impl Output {
+impl OutputFlags {
     /// Refuses files that could not be written, before anything is computed.
     pub fn check(&self) -> Result<(), Error> {
         self.table.check()?;

@@ -9,7 +9,7 @@ use super::Global;
 use super::data::DataFlags;
 use super::edges::named;
 use super::files::Files;
-use super::output::{Also, Output};
+use super::output::{Also, OutputFlags};
 use super::prompts::Prompts;
 use super::setup::Setup;
 use crate::engine::Where;
@@ -70,7 +70,7 @@ pub struct Path {
     )]
     receiver_positions: String,
     #[command(flatten)]
-    output: Output,
+    output: OutputFlags,
     /// The results as arrays, senders × receivers (× positions): .npz or .safetensors by its ending
     #[arg(long, value_name = "F")]
     arrays: Option<PathBuf>,

@@ -5,7 +5,7 @@ use clap::Args;
 use super::Global;
 use super::data::DataFlags;
 use crate::check::check_pair;
-use crate::data::Rows;
+use crate::data::Examples;
 use crate::engine::{Engine, Pairs};
 use crate::error::Error;
 use crate::prompt::pair::Pair;
@@ -94,7 +94,7 @@ impl Prompts {
     /// The pairs of a data set's rows, or the one that the flags give.
     pub fn pairs(
         &self,
-        rows: Option<Rows>,
+        rows: Option<Examples>,
         global: &Global,
         engine: &Engine,
         data: &DataFlags,

@@ -8,7 +8,7 @@ use clap::Args;
 use super::Global;
 use super::collect::CollectFile;
 use super::files::{Files, before_name};
-use super::output::{Also, Output};
+use super::output::{Also, OutputFlags};
 use super::setup::Setup;
 use crate::ask::experiment::Experiment;
 use crate::error::Error;
@@ -24,7 +24,7 @@ pub struct RunFile {
     #[command(flatten)]
     collect: CollectFile,
     #[command(flatten)]
-    output: Output,
+    output: OutputFlags,
 }
 
 impl RunFile {

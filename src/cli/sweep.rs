@@ -10,14 +10,14 @@ use super::Global;
 use super::collect::CollectFile;
 use super::data::DataFlags;
 use super::files::{Files, before_name};
-use super::output::{Also, Output};
+use super::output::{Also, OutputFlags};
 use super::prompts::Prompts;
 use super::setup::Setup;
 use crate::ask::experiment::mean_over;
-use crate::ask::grid::{Grid, GridError, OpText, Span};
+use crate::ask::grid::{Grid, GridError, IndexRange, OpText};
 use crate::ask::preset::Preset;
 use crate::basis::Basis;
-use crate::basis::read::Bases;
+use crate::basis::read::BasisFiles;
 use crate::engine::{self, Where};
 use crate::error::Error;
 use crate::model::Checkpoint;
@@ -27,7 +27,7 @@ use crate::site::Site;
 
 /// Flags of `sweep`.
 #[derive(Debug, Args)]
-pub struct Sweep {
+pub struct SweepFlags {
     #[command(flatten)]
     prompts: Prompts,
     /// Components, by pyvene's names or TransformerLens's hooks
@@ -35,7 +35,7 @@ pub struct Sweep {
     component: Vec<String>,
     /// Layers: all, 3, 0,4 or 2-5
     #[arg(long, default_value = "all", value_name = "RANGE")]
-    layers: Span,
+    layers: IndexRange,
     /// A ready-made sweep by TransformerLens's name, such as attn_head_out_by_pos, or every-block,
     /// every-head, every-head-by-position
     #[arg(long, value_name = "NAME", conflicts_with = "component")]
@@ -63,7 +63,7 @@ pub struct Sweep {
     op: OpText,
     /// Columns of the row, or coordinates of the basis: all, 3, 0,4 or 0-31
     #[arg(long, default_value = "all", value_name = "RANGE")]
-    columns: Span,
+    columns: IndexRange,
     /// The basis in which the operator acts: a rotation, mask, PCA or SAE in a safetensors file
     #[arg(long, value_name = "F#NAME")]
     basis: Option<String>,
@@ -73,10 +73,10 @@ pub struct Sweep {
     #[command(flatten)]
     collect: CollectFile,
     #[command(flatten)]
-    output: Output,
+    output: OutputFlags,
 }
 
-impl Sweep {
+impl SweepFlags {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.output.check()?;
         if let Some(arrays) = &self.arrays {
@@ -102,7 +102,7 @@ impl Sweep {
                 sites,
                 layers: self.layers.clone(),
                 heads,
-                positions: Span::All,
+                positions: IndexRange::All,
                 heads_together,
                 positions_together: false,
                 columns: self.columns.clone(),
@@ -162,9 +162,9 @@ impl Sweep {
     }
 
     /// Heads, and whether together.
-    fn heads(&self) -> Result<(Span, bool), Error> {
+    fn heads(&self) -> Result<(IndexRange, bool), Error> {
         match self.heads.as_str() {
-            "together" => Ok((Span::All, true)),
+            "together" => Ok((IndexRange::All, true)),
             range => range
                 .parse()
                 .map(|span| (span, false))
@@ -191,7 +191,7 @@ impl Sweep {
     }
 
     fn basis(&self) -> Result<Option<Arc<Basis>>, Error> {
-        let read = |text: &String| Bases::default().read(text, Path::new(""));
+        let read = |text: &String| BasisFiles::default().read(text, Path::new(""));
         Ok(self.basis.as_ref().map(read).transpose()?)
     }
 

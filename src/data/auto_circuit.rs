@@ -13,14 +13,14 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{DataError, Record, RowError, Rows};
+use super::{DataError, Examples, Record, RowError};
 
 /// Reads every prompt pair.
 ///
 /// # Errors
 ///
 /// [`DataError::Malformed`] for what is no JSON, has no `prompts`, or has bad `word_idxs`.
-pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Rows, DataError> {
+pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Examples, DataError> {
     let malformed = |problem: String| DataError::Malformed {
         path: path.into(),
         problem,

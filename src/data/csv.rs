@@ -15,7 +15,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{DataError, Record, RowError, Rows};
+use super::{DataError, Examples, Record, RowError};
 use crate::text::counted;
 
 /// Reads the header and every row.
@@ -23,7 +23,7 @@ use crate::text::counted;
 /// # Errors
 ///
 /// [`DataError::Malformed`] without a header, or with one that is not UTF-8.
-pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Rows, DataError> {
+pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Examples, DataError> {
     let malformed = |problem: String| DataError::Malformed {
         path: path.into(),
         problem,

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{DataError, Record, RowError, Rows, auto_circuit};
+use super::{DataError, Examples, Record, RowError, auto_circuit};
 
 /// Reads a list of rows, counted from 0, or auto-circuit's prompts.
 ///
 /// # Errors
 ///
 /// [`DataError::Malformed`] for what is neither.
-pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Rows, DataError> {
+pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Examples, DataError> {
     // whichever it is begins with it
     if bytes.trim_ascii_start().first() != Some(&b'[') {
         return auto_circuit::parse(path, bytes);

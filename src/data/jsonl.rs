@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::{DataError, Record, RowError, Rows};
+use super::{DataError, Examples, Record, RowError};
 use crate::files::fields::Fields;
 
 /// Reads the lines; empty ones are passed over.
@@ -14,7 +14,7 @@ use crate::files::fields::Fields;
 /// # Errors
 ///
 /// None as a whole: what is no JSON object is a bad row.
-pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Rows, DataError> {
+pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Examples, DataError> {
     let lines = bytes.split(|byte| *byte == b'\n').enumerate();
     let filled = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
     let row = |(index, line): (usize, &[u8])| {

@@ -48,7 +48,7 @@ pub enum Token {
 
 /// Where a named span stands in one prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stretch {
+pub enum SpanTokens {
     /// Words, looked up in the prompt.
     Words(String),
     /// Tokens from the first to the last, both counted from 0 in the prompt as the row gives it.
@@ -61,9 +61,9 @@ pub struct Span {
     /// Its name, such as `subject`.
     pub name: String,
     /// Where it stands in the base.
-    pub base: Stretch,
+    pub base: SpanTokens,
     /// Where it stands in the source, if that is said.
-    pub source: Option<Stretch>,
+    pub source: Option<SpanTokens>,
 }
 
 /// One row: a prompt pair with what is asked of it, before any token is known.
@@ -92,7 +92,7 @@ pub struct Example {
 }
 
 /// A data set: each row, or what is wrong with it, in file order.
-pub type Rows = Vec<Result<Example, RowError>>;
+pub type Examples = Vec<Result<Example, RowError>>;
 
 /// Reads a data set, in the format that the file's ending names.
 ///
@@ -100,7 +100,7 @@ pub type Rows = Vec<Result<Example, RowError>>;
 ///
 /// [`DataError`] for a file that cannot be read, whose ending is unknown, or which is malformed as
 /// a whole. A malformed row is not one of these: it stands among the rows.
-pub fn read(path: &Path) -> Result<Rows, DataError> {
+pub fn read(path: &Path) -> Result<Examples, DataError> {
     let parse = match path.extension().and_then(|e| e.to_str()) {
         Some("jsonl") => jsonl::parse,
         Some("csv") => csv::parse,

@@ -9,7 +9,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::Value;
 
-use super::{DataError, Record, RowError, Rows};
+use super::{DataError, Examples, Record, RowError};
 use crate::files::fence::fenced;
 
 /// Reads every row.
@@ -18,7 +18,7 @@ use crate::files::fence::fenced;
 ///
 /// [`DataError::Malformed`] for a damaged file. Parquet has no lines, and damage no row: what cannot
 /// be decoded cannot be skipped.
-pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Rows, DataError> {
+pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Examples, DataError> {
     let malformed = |problem: String| DataError::Malformed {
         path: path.into(),
         problem,
@@ -33,7 +33,7 @@ pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Rows, DataError> {
     }
 }
 
-fn parse_trusting(path: &Path, bytes: Vec<u8>) -> Result<Rows, ParquetError> {
+fn parse_trusting(path: &Path, bytes: Vec<u8>) -> Result<Examples, ParquetError> {
     let file = SerializedFileReader::new(bytes::Bytes::from(bytes))?;
     let mut rows = Vec::new();
     for (index, row) in file.get_row_iter(None)?.enumerate() {

@@ -23,7 +23,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Example, RowError, Span, Stretch, Token, facts, years};
+use super::{Example, RowError, Span, SpanTokens, Token, facts, years};
 use crate::prompt::pair::PromptText;
 use crate::prompt::position::Position;
 
@@ -351,7 +351,7 @@ impl Record<'_> {
         }
     }
 
-    fn stretches(&self, canonical: &str) -> Result<Vec<(String, Stretch)>, RowError> {
+    fn stretches(&self, canonical: &str) -> Result<Vec<(String, SpanTokens)>, RowError> {
         let Some((name, value)) = self.field(canonical)? else {
             return Ok(Vec::new());
         };
@@ -363,16 +363,16 @@ impl Record<'_> {
         let stretch = |(span, value): (&String, &Value)| {
             let stretch = match value {
                 Value::String(words) if !words.trim().is_empty() => {
-                    Some(Stretch::Words(words.clone()))
+                    Some(SpanTokens::Words(words.clone()))
                 }
                 Value::Array(ends) => match ends.as_slice() {
                     [first, last] => number(first)
                         .zip(number(last))
                         .filter(|(first, last)| first <= last)
-                        .map(|(first, last)| Stretch::Tokens(first, last)),
+                        .map(|(first, last)| SpanTokens::Tokens(first, last)),
                     _ => None,
                 },
-                other => number(other).map(|at| Stretch::Tokens(at, at)),
+                other => number(other).map(|at| SpanTokens::Tokens(at, at)),
             };
             stretch
                 .map(|stretch| (span.clone(), stretch))

@@ -1,6 +1,6 @@
 //! From what a row says to token ids and positions of one model.
 
-use super::{Example, RowError, Span, Stretch, Token};
+use super::{Example, RowError, Span, SpanTokens, Token};
 use crate::check::{CheckError, check_pair};
 use crate::model::{Checkpoint, ModelError};
 use crate::prompt::pair::{Pair, PromptText};
@@ -204,15 +204,15 @@ impl<'a> Reading<'a> {
         source: Option<&Side>,
     ) -> Result<Placed<'e>, RowError> {
         let shift = usize::from(self.bos.is_some());
-        let tokens = |stretch: &Stretch, side: &Side| match stretch {
-            Stretch::Words(words) => side.words.find(words).map_err(PositionError::from),
-            Stretch::Tokens(_, last) if last.saturating_add(shift) >= side.ids.len() => {
+        let tokens = |stretch: &SpanTokens, side: &Side| match stretch {
+            SpanTokens::Words(words) => side.words.find(words).map_err(PositionError::from),
+            SpanTokens::Tokens(_, last) if last.saturating_add(shift) >= side.ids.len() => {
                 Err(PositionError::OutOfRange {
                     number: last.saturating_add(shift).try_into().unwrap_or(isize::MAX),
                     length: side.ids.len(),
                 })
             }
-            Stretch::Tokens(first, last) => Ok((first + shift, last + shift)),
+            SpanTokens::Tokens(first, last) => Ok((first + shift, last + shift)),
         };
         let fail = |field: &str, which: &str, problem: PositionError| {
             let name = &span.name;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::Engine;
-use crate::data::{DataError, Direction, Example, Reading, Resolved, RowError, Rows, with_bos};
+use crate::data::{DataError, Direction, Example, Examples, Reading, Resolved, RowError, with_bos};
 use crate::error::Error;
 use crate::prompt::pair::Pair;
 
@@ -95,7 +95,7 @@ impl Engine {
     /// [`Error::Data`] for a row that is wrong, or where none is left; what `visit` says.
     pub fn each_row<T>(
         &self,
-        rows: Rows,
+        rows: Examples,
         reading: &Reading<'_>,
         options: &RowOptions,
         mut visit: impl FnMut(&Example, Resolved) -> Result<Result<T, RowError>, Error>,

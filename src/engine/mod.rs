@@ -264,10 +264,15 @@ impl Engine {
     pub fn execute(
         &self,
         pairs: &[PairRuns],
-        reads: Reads<'_>,
+        reads: ReadoutOptions<'_>,
         sink: &mut dyn Sink,
     ) -> Result<crate::execute::Plan, Error> {
-        struct Execution<'a>(&'a Engine, &'a [PairRuns], Reads<'a>, &'a mut dyn Sink);
+        struct Execution<'a>(
+            &'a Engine,
+            &'a [PairRuns],
+            ReadoutOptions<'a>,
+            &'a mut dyn Sink,
+        );
         impl Task for Execution<'_> {
             type Output = crate::execute::Plan;
 
@@ -289,8 +294,8 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::execute`].
-    pub fn outcome(&self, pairs: &[PairRuns], reads: Reads<'_>) -> Result<Outcome, Error> {
-        struct Collecting<'a>(&'a Engine, &'a [PairRuns], Reads<'a>);
+    pub fn outcome(&self, pairs: &[PairRuns], reads: ReadoutOptions<'_>) -> Result<Outcome, Error> {
+        struct Collecting<'a>(&'a Engine, &'a [PairRuns], ReadoutOptions<'a>);
         impl Task for Collecting<'_> {
             type Output = Outcome;
 
@@ -318,7 +323,7 @@ impl Engine {
         };
         crate::check::check_pair(&pair, &self.model.config)?;
         let runs = [].into();
-        let reads = Reads::top(number.min(self.model.config.vocab));
+        let reads = ReadoutOptions::top(number.min(self.model.config.vocab));
         let outcome = self.outcome(&[PairRuns { pair, runs }], reads)?;
         let read = outcome.pairs.first().and_then(|p| p.base.first());
         Ok(read.map_or(Vec::new(), |read| Candidate::all(&self.model, read)))
@@ -381,7 +386,7 @@ impl Engine {
             runs: [].into(),
         };
         let prompts: Vec<PairRuns> = prompts.map(clean).collect();
-        let outcome = self.outcome(&prompts, Reads::top(1))?;
+        let outcome = self.outcome(&prompts, ReadoutOptions::top(1))?;
         let top = outcome.pairs.iter().map(|read| {
             let base = read.base.last();
             base.and_then(|read| read.top.first()).map(|(id, _)| *id)
@@ -423,14 +428,14 @@ impl Engine {
 
 /// What is read of runs beyond their targets.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Reads<'a> {
+pub struct ReadoutOptions<'a> {
     /// How many of the most probable tokens of each clean prompt.
     pub top: usize,
     /// What will be computed of them.
     pub metrics: &'a [Metric],
 }
 
-impl Reads<'_> {
+impl ReadoutOptions<'_> {
     /// So many tokens of each clean prompt.
     pub fn top(top: usize) -> Self {
         Self { top, metrics: &[] }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use super::{Engine, Fallback, Form, Question, RowOptions};
 use crate::ask::experiment::Experiment;
-use crate::ask::grid::{Grid, GridError, Span};
+use crate::ask::grid::{Grid, GridError, IndexRange};
 use crate::ask::preset::{GridIndex, Preset, together};
 use crate::check::{CheckError, check_pair, check_run};
-use crate::data::{self, Example, Reading, Resolved, RowError, Rows, Stretch};
+use crate::data::{self, Example, Examples, Reading, Resolved, RowError, SpanTokens};
 use crate::error::Error;
 use crate::execute;
 use crate::graph::edge::Edge;
@@ -53,8 +53,8 @@ impl FromStr for Where {
             let part = part.trim();
             let of_numbers = part.starts_with(|c: char| c.is_ascii_digit())
                 && part.chars().all(|c| c.is_ascii_digit() || c == '-');
-            match part.parse::<Span>() {
-                Ok(Span::Some(numbers)) => {
+            match part.parse::<IndexRange>() {
+                Ok(IndexRange::Some(numbers)) => {
                     list.extend(numbers.iter().map(|n| Position::Number(n.cast_signed())));
                 }
                 Err(backwards @ GridError::Backwards { .. }) => return Err(backwards.to_string()),
@@ -79,9 +79,9 @@ impl Where {
     }
 
     /// As plain numbers, if they are.
-    fn numbers(&self) -> Option<Span> {
+    fn numbers(&self) -> Option<IndexRange> {
         match self {
-            Self::All | Self::Together => Some(Span::All),
+            Self::All | Self::Together => Some(IndexRange::All),
             Self::Listed(list) => list
                 .iter()
                 .map(|position| match position {
@@ -89,7 +89,7 @@ impl Where {
                     Position::Named { .. } => None,
                 })
                 .collect::<Option<_>>()
-                .map(Span::Some),
+                .map(IndexRange::Some),
         }
     }
 }
@@ -99,7 +99,7 @@ pub enum Pairs {
     /// These.
     Listed(Vec<Pair>),
     /// Rows, how they are taken, and the answers of those that have none.
-    Rows(Rows, RowOptions, Fallback),
+    Rows(Examples, RowOptions, Fallback),
 }
 
 /// A sweep, or a preset.
@@ -546,16 +546,16 @@ impl Engine {
 }
 
 /// The subject of a typed prompt: tokens by number, else words; or what a data set calls it.
-fn named_subject(subject: &str) -> (Stretch, Position) {
-    let words = || Stretch::Words(subject.to_owned());
+fn named_subject(subject: &str) -> (SpanTokens, Position) {
+    let words = || SpanTokens::Words(subject.to_owned());
     let numbers = match subject.parse() {
-        Ok(Span::Some(numbers)) => Some(numbers),
+        Ok(IndexRange::Some(numbers)) => Some(numbers),
         _ => None,
     };
     let stretch = numbers.and_then(|numbers| {
         let whole = numbers.windows(2).all(|two| two[1] == two[0] + 1);
         let (first, last) = (numbers.first()?, numbers.last()?);
-        whole.then_some(Stretch::Tokens(*first, *last))
+        whole.then_some(SpanTokens::Tokens(*first, *last))
     });
     (stretch.unwrap_or_else(words), Position::named(subject))
 }

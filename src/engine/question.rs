@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::pairs::{Places, axis};
-use super::{Engine, Reads, Task};
+use super::{Engine, ReadoutOptions, Task};
 use crate::ask::grid::Grid;
 use crate::ask::preset::{GridIndex, Preset, PresetAxis};
 use crate::backend::{Backend, Readout};
@@ -18,7 +18,7 @@ use crate::graph::path::{PathCell, Paths};
 use crate::prompt::pair::PairRuns;
 use crate::prompt::position::Spot;
 use crate::report::Patched;
-use crate::results::array::{Array, Arrays, Axis, OverTargets, Place, Values};
+use crate::results::array::{Array, Arrays, Axis, CellOf, OverTargets, Values};
 use crate::results::averages::Over;
 use crate::results::metric::{self, Metric, Quantity};
 use crate::results::rows::{Gather, Relabel, RowSink};
@@ -284,7 +284,7 @@ impl<'e> Question<'e> {
     /// Values of its metrics along axes, which are filled as runs pass and will be written to `path`.
     pub fn values<'a>(&'a self, axes: &'a ArrayAxes, path: &'a Path) -> Values<'a> {
         let (shape, pairs) = (&axes.shape, &self.pairs);
-        let place: Box<Place<'a>> = match &self.form {
+        let place: Box<CellOf<'a>> = match &self.form {
             Form::Runs | Form::Tracing { .. } => Box::new(|_, _| None),
             Form::Edges { edges, extent } => Box::new(move |pair, run| {
                 let edge = extent.edge(edges, pairs[pair].pair.base.len(), run);
@@ -412,7 +412,7 @@ impl Task for Answering<'_, '_> {
             metrics,
             form,
         } = question;
-        let reads = Reads {
+        let reads = ReadoutOptions {
             top: SHOWN,
             metrics,
         };

@@ -12,7 +12,7 @@ use crate::site::{Stage, kept, layer_of};
 
 /// Where a pair's prompts stand in a cache.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Place {
+pub(super) struct PromptPlaces {
     /// Index of each prompt among the layout's.
     pub prompts: BTreeMap<Prompt, usize>,
     /// Row of each prompt's position 0.
@@ -21,7 +21,7 @@ pub(super) struct Place {
     pub readouts: Positions,
 }
 
-impl Place {
+impl PromptPlaces {
     fn add(&mut self, prompt: Prompt, index: usize, layout: &CacheLayout) {
         self.prompts.insert(prompt, index);
         self.rows.insert(prompt, layout.prompts[index].offset);
@@ -56,7 +56,7 @@ pub(super) fn layout(
     pairs: &[PairRuns],
     config: &Config,
     known: &mut Known,
-) -> (CacheLayout, Vec<Place>) {
+) -> (CacheLayout, Vec<PromptPlaces>) {
     let mut layout = CacheLayout::default();
     let mut places = Vec::with_capacity(pairs.len());
     let mut keep: BTreeSet<(usize, Stage)> = BTreeSet::new();
@@ -70,7 +70,7 @@ pub(super) fn layout(
         let readouts: Positions = readouts(pair, runs).into_iter().collect();
         let last_read = readouts.last().map_or(0, |r| r + 1);
         let base_length = last_read.max(needs.base_length);
-        let mut place = Place::default();
+        let mut place = PromptPlaces::default();
         let base = layout.prompt(&pair.base[..base_length], &readouts);
         place.add(Prompt::Base, base, &layout);
         if let Some(ids) = &pair.source {

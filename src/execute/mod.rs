@@ -23,7 +23,7 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 
 use self::clean::{MeanCache, mean_caches};
-use self::group::Group;
+use self::group::PairGroup;
 use self::layout::{Known, layout};
 use self::levels::steps;
 use self::no_op::same_by_tokens;
@@ -163,7 +163,7 @@ pub fn execute<B: Backend>(
         let mut count = group(backend, &pairs[first..], limits.memory, &mut known)?;
         let group = loop {
             let before = passes.plan;
-            match Group::new(&pairs[first..first + count], first, &mut passes, &mut known) {
+            match PairGroup::new(&pairs[first..first + count], first, &mut passes, &mut known) {
                 Err(error) if error.is_out_of_memory() && count > 1 => count /= 2,
                 group => break group?,
             }

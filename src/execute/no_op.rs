@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::backend::{Backend, DeviceError, Same, Store, Stretch};
-use crate::execute::layout::Place;
+use crate::execute::layout::PromptPlaces;
 use crate::patch::{Origin, Prompt};
 use crate::plan::cache::CacheLayout;
 use crate::plan::edit::{Edit, EditOp, Means, Value};
@@ -62,7 +62,7 @@ pub(super) struct Asked<'a> {
     /// Index of its pair in the group.
     pub pair: usize,
     /// Where its pair's prompts stand.
-    pub place: &'a Place,
+    pub place: &'a PromptPlaces,
     /// The prompt that it patches.
     pub prompt: Prompt,
     /// Its edits.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Backend, BasisOn, Place, Probe, Store};
+use crate::backend::{Backend, BasisOn, Probe, RowColumn, Store};
 use crate::basis::Basis;
 use crate::plan::writes::{BasisOperand, BasisSteps, BasisWrite, Encoded, basis_steps};
 use crate::plan::writes::{Operand, Write};
@@ -13,18 +13,18 @@ const MOST_COORDINATES: usize = 1 << 24;
 
 /// Bases that passes have brought to the device: each once.
 #[derive(Debug)]
-pub(super) struct Bases<M> {
+pub(super) struct DeviceBases<M> {
     // each holds its basis, so that an address names it
     all: Vec<(Arc<Basis>, Lens<M>)>,
 }
 
-impl<M> Default for Bases<M> {
+impl<M> Default for DeviceBases<M> {
     fn default() -> Self {
         Self { all: Vec::new() }
     }
 }
 
-impl<M> Bases<M> {
+impl<M> DeviceBases<M> {
     /// A basis on the device.
     pub fn get<B: Backend<Matrix = M>>(&mut self, backend: &B, basis: &Arc<Basis>) -> &mut Lens<M> {
         let known = self.all.iter().position(|(k, _)| Arc::ptr_eq(k, basis));
@@ -92,7 +92,7 @@ impl<M> Lens<M> {
             if !writes.is_empty() {
                 backend.overwrite(coordinates, &writes, &self.second, constants);
             }
-            let places: Vec<Place> = planned.iter().map(|(w, _)| (w.row, w.column)).collect();
+            let places: Vec<RowColumn> = planned.iter().map(|(w, _)| (w.row, w.column)).collect();
             backend.decode(&self.basis, coordinates, &places, buffer);
         }
     }

@@ -5,10 +5,10 @@
 //! they are follows from the wiring, and is the same in every layer.
 
 use super::ActivationCache;
-use super::basis::Bases;
+use super::basis::DeviceBases;
 use crate::backend::{Backend, Rows, Store};
 use crate::plan::tables::{Chunk, OpTable, PartTables, Ref};
-use crate::site::wiring::{self, Kind, Op, STREAM};
+use crate::site::wiring::{self, Operation, OperationKind, STREAM};
 use crate::site::{Stage, StageMap, Width};
 
 /// Buffers of the forward pass, allocated once and grown to the largest chunk, and the bases that
@@ -17,7 +17,7 @@ use crate::site::{Stage, StageMap, Width};
 pub struct Buffers<M> {
     homes: Homes,
     all: Vec<M>,
-    pub(super) bases: Bases<M>,
+    pub(super) bases: DeviceBases<M>,
 }
 
 /// The buffers of a pass but the one that is written.
@@ -69,7 +69,7 @@ impl<M> Buffers<M> {
         Self {
             all: homes.kinds.iter().map(buffer).collect(),
             homes,
-            bases: Bases::default(),
+            bases: DeviceBases::default(),
         }
     }
 
@@ -124,14 +124,14 @@ impl<M> Buffers<M> {
 }
 
 /// Rows of the stages of an operation that stand in buffers.
-fn standing(op: &Op, table: &OpTable, tables: &PartTables) -> Vec<(Stage, usize)> {
+fn standing(op: &Operation, table: &OpTable, tables: &PartTables) -> Vec<(Stage, usize)> {
     let rows = |stands: bool, rows: usize| if stands { rows } else { 0 };
     let mut all = vec![(op.gives, rows(!table.fused, table.rows.len()))];
     if let Some(copy) = op.copy {
         let whole = rows(!tables.writes[copy.stage].is_empty(), table.rows.computed);
         all.push((copy.stage, whole.max(table.copies.of.len())));
     }
-    if let Kind::Norm(_) = op.kind {
+    if let OperationKind::Norm(_) = op.kind {
         let split = op.passes.iter().any(|stage| tables.touches(*stage));
         let passed = op.passes.iter();
         all.extend(passed.map(|stage| (*stage, rows(split, table.rows.computed))));
@@ -168,7 +168,7 @@ impl Homes {
                 };
                 let mut done: Vec<Stage> = Vec::new();
                 done.extend(op.copy.map(|copy| copy.stage));
-                if let Kind::Norm(_) = op.kind {
+                if let OperationKind::Norm(_) = op.kind {
                     done.extend(op.passes);
                 }
                 for stage in &done {
@@ -205,7 +205,7 @@ impl Homes {
 }
 
 /// The last of some operations at which a stage that they give is needed.
-fn last_use(ops: &[Op], stage: Stage) -> usize {
+fn last_use(ops: &[Operation], stage: Stage) -> usize {
     let uses = ops.iter().enumerate().filter(|(_, op)| {
         let read = op.reads.iter().any(|input| input.stage == stage);
         read || op.copy.is_some_and(|copy| copy.of == stage)
@@ -227,7 +227,7 @@ mod tests {
             for (i, op) in ops.iter().enumerate() {
                 let mut written = vec![op.gives];
                 written.extend(op.copy.map(|copy| copy.stage));
-                if let Kind::Norm(_) = op.kind {
+                if let OperationKind::Norm(_) = op.kind {
                     written.extend(op.passes);
                 }
                 let entered = (part > 0).then_some(STREAM);

@@ -4,12 +4,12 @@
 //! behind, what is overwritten and kept.
 
 use super::ActivationCache;
-use super::basis::Bases;
+use super::basis::DeviceBases;
 use super::buffers::Buffers;
 use crate::backend::{Attention, Backend, Epilogue, KeepKeys, Linear, Norm, Rows};
 use crate::plan::tables::{AttentionRows, HeadCopies, OpTable, PartTables, Reads, Ref};
 use crate::plan::writes::Phase;
-use crate::site::wiring::{Copied, Kind, Op};
+use crate::site::wiring::{Copied, Operation, OperationKind};
 use crate::site::{Stage, kept};
 
 /// One part of a pass over a chunk, and the means of it.
@@ -19,10 +19,10 @@ pub(super) struct Pass<'a, B: Backend> {
     /// The constants that writes read.
     pub constants: &'a B::Constants,
     /// The bases in which they act.
-    pub bases: &'a mut Bases<B::Matrix>,
+    pub bases: &'a mut DeviceBases<B::Matrix>,
     pub buffers: &'a mut Buffers<B::Matrix>,
     pub tables: &'a PartTables,
-    pub ops: &'static [Op],
+    pub ops: &'static [Operation],
     pub layer: usize,
 }
 
@@ -47,8 +47,10 @@ impl<'a, B: Backend> Pass<'a, B> {
             self.backend.resize(self.buffers.get(out), table.rows.len());
             match (op.kind, &table.reads) {
                 _ if table.rows.computed == 0 => {}
-                (Kind::Norm(norm), Reads::Rows(refs)) => self.norm(norm(self.layer), op, &refs[0]),
-                (Kind::Attend, Reads::Attention(rows)) => self.attend(op, rows),
+                (OperationKind::Norm(norm), Reads::Rows(refs)) => {
+                    self.norm(norm(self.layer), op, &refs[0])
+                }
+                (OperationKind::Attend, Reads::Attention(rows)) => self.attend(op, rows),
                 _ => self.row_by_row(i),
             }
             self.gather(op, table);
@@ -73,8 +75,8 @@ impl<'a, B: Backend> Pass<'a, B> {
             cache: cache.of(op.reads[input].stage, layer),
             refs: &table.refs()[input],
         };
-        let linear = |op: &Op, table: &'a OpTable, epilogue| {
-            let Kind::Linear(weight) = op.kind else {
+        let linear = |op: &Operation, table: &'a OpTable, epilogue| {
+            let OperationKind::Linear(weight) = op.kind else {
                 return None;
             };
             Some(Linear {
@@ -91,27 +93,27 @@ impl<'a, B: Backend> Pass<'a, B> {
             linear(&self.ops[before], &tables.ops[before], epilogue)
         };
         let fused = match op.kind {
-            Kind::Linear(_) => linear(op, table, Epilogue::None),
-            Kind::Activate => straight(Epilogue::Activate),
-            Kind::Add => straight(Epilogue::Residual(rows(0))),
+            OperationKind::Linear(_) => linear(op, table, Epilogue::None),
+            OperationKind::Activate => straight(Epilogue::Activate),
+            OperationKind::Add => straight(Epilogue::Residual(rows(0))),
             _ => None,
         };
         match (op.kind, fused, &table.reads) {
             (_, Some(linear), _) => backend.linear(&linear, out),
-            (Kind::Embed(embedding), _, Reads::Table(index)) => {
+            (OperationKind::Embed(embedding), _, Reads::Table(index)) => {
                 backend.embed(embedding, index, out)
             }
-            (Kind::Activate, ..) => {
+            (OperationKind::Activate, ..) => {
                 backend.activate(others.get(op.reads[0].stage), table.own_rows(), out);
             }
-            (Kind::Add, ..) => backend.add(&rows(0), &rows(1), out, 0),
+            (OperationKind::Add, ..) => backend.add(&rows(0), &rows(1), out, 0),
             _ => {}
         }
     }
 
     /// A layer norm in one operation, or in three where its scale or its normalised row is touched; of
     /// a patched copy of what it reads, if somebody patches that.
-    fn norm(&mut self, norm: Norm, op: &Op, refs: &[Ref]) {
+    fn norm(&mut self, norm: Norm, op: &Operation, refs: &[Ref]) {
         let (backend, layer, tables) = (self.backend, self.layer, self.tables);
         let copy = op.whole_copy();
         let copy = copy.filter(|copy| !tables.writes[copy.stage].is_empty());
@@ -147,7 +149,7 @@ impl<'a, B: Backend> Pass<'a, B> {
     }
 
     /// Attention over every head. Scores and pattern are overwritten and kept on the way.
-    fn attend(&mut self, op: &Op, rows: &AttentionRows) {
+    fn attend(&mut self, op: &Operation, rows: &AttentionRows) {
         let (layer, layout, tables) = (self.layer, &self.cache.layout, self.tables);
         let (out, others) = self.buffers.split(op.gives);
         let operand = |i: usize| {
@@ -180,10 +182,10 @@ impl<'a, B: Backend> Pass<'a, B> {
     }
 
     /// Heads that read a patched copy of the residual stream, through the layer norm before.
-    fn heads(&mut self, op: &Op, copies: &HeadCopies, copy: Copied) {
+    fn heads(&mut self, op: &Operation, copies: &HeadCopies, copy: Copied) {
         let norm = self.ops.iter().find(|norm| norm.gives == op.reads[0].stage);
         let norm = norm.map(|norm| norm.kind);
-        let (Kind::Linear(weight), Some(Kind::Norm(norm)), false) =
+        let (OperationKind::Linear(weight), Some(OperationKind::Norm(norm)), false) =
             (op.kind, norm, copies.of.is_empty())
         else {
             return;
@@ -223,7 +225,7 @@ impl<'a, B: Backend> Pass<'a, B> {
     }
 
     /// Appends the clean rows on which a patch acts.
-    fn gather(&mut self, op: &Op, table: &OpTable) {
+    fn gather(&mut self, op: &Operation, table: &OpTable) {
         if table.rows.gathered.is_empty() {
             return;
         }

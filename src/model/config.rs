@@ -15,12 +15,12 @@ const MOST_LAYERS: u64 = 4096;
 
 /// The MLP's non-linearity, named as in Hugging Face's `activation_function`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Activation {
+pub enum ActivationFunction {
     /// `gelu_new`: ½x(1 + tanh(√(2/π)(x + 0.044715x³))), what OpenAI's GPT-2 uses.
     GeluNew,
     /// `gelu`: ½x(1 + erf(x/√2)).
     Gelu,
-    /// `gelu_pytorch_tanh`: the formula of [`Activation::GeluNew`] under PyTorch's name.
+    /// `gelu_pytorch_tanh`: the formula of [`ActivationFunction::GeluNew`] under PyTorch's name.
     GeluPytorchTanh,
     /// `relu`: max(x, 0).
     Relu,
@@ -28,25 +28,25 @@ pub enum Activation {
     Silu,
 }
 
-impl Activation {
+impl ActivationFunction {
     /// The name that `config.json` uses.
     pub fn name(self) -> &'static str {
         match self {
-            Activation::GeluNew => "gelu_new",
-            Activation::Gelu => "gelu",
-            Activation::GeluPytorchTanh => "gelu_pytorch_tanh",
-            Activation::Relu => "relu",
-            Activation::Silu => "silu",
+            ActivationFunction::GeluNew => "gelu_new",
+            ActivationFunction::Gelu => "gelu",
+            ActivationFunction::GeluPytorchTanh => "gelu_pytorch_tanh",
+            ActivationFunction::Relu => "relu",
+            ActivationFunction::Silu => "silu",
         }
     }
 
     fn from_name(name: &str) -> Option<Self> {
         Some(match name {
-            "gelu_new" => Activation::GeluNew,
-            "gelu" => Activation::Gelu,
-            "gelu_pytorch_tanh" => Activation::GeluPytorchTanh,
-            "relu" => Activation::Relu,
-            "silu" | "swish" => Activation::Silu,
+            "gelu_new" => ActivationFunction::GeluNew,
+            "gelu" => ActivationFunction::Gelu,
+            "gelu_pytorch_tanh" => ActivationFunction::GeluPytorchTanh,
+            "relu" => ActivationFunction::Relu,
+            "silu" | "swish" => ActivationFunction::Silu,
             _ => return None,
         })
     }
@@ -68,7 +68,7 @@ pub struct Config {
     /// The longest prompt, in tokens (`n_positions`).
     pub context: usize,
     /// The MLP's non-linearity (`activation_function`).
-    pub activation: Activation,
+    pub activation: ActivationFunction,
     /// What is added to the variance in every layer norm (`layer_norm_epsilon`).
     pub layer_norm_epsilon: f64,
     /// Whether attention scores are divided by √head width.
@@ -138,10 +138,10 @@ impl Config {
         )?;
 
         let activation = match keys.keys.get("activation_function") {
-            None => Activation::GeluNew,
+            None => ActivationFunction::GeluNew,
             Some(value) => value
                 .as_str()
-                .and_then(Activation::from_name)
+                .and_then(ActivationFunction::from_name)
                 .ok_or_else(|| {
                     let known = "one of gelu_new, gelu, gelu_pytorch_tanh, relu, silu and swish";
                     keys.wrong("activation_function", value, known)
@@ -275,7 +275,7 @@ mod tests {
         );
         assert_eq!(
             (config.activation, config.layer_norm_epsilon),
-            (Activation::GeluNew, 1e-5)
+            (ActivationFunction::GeluNew, 1e-5)
         );
         assert_eq!(
             (config.bos, config.tied, config.head_width()),
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!((config.inner, config.vocab, config.context), (13, 11, 7));
         assert_eq!(
             (config.activation, config.bos, config.tied),
-            (Activation::Silu, None, false)
+            (ActivationFunction::Silu, None, false)
         );
         assert_eq!(config.head_width(), 10);
         assert_eq!(config.score_scale(1), 1.0 / 10f64.sqrt() / 2.0);

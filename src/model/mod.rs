@@ -19,9 +19,9 @@ mod tokenizer;
 mod weights;
 
 pub use checkpoint::Checkpoint;
-pub use config::{Activation, Config};
+pub use config::{ActivationFunction, Config};
 pub use error::ModelError;
 pub use hub::Hub;
 pub use tensor::{Data, Tensor};
 pub use tokenizer::Tokenizer;
-pub use weights::{Layer, LayerNorm, Linear};
+pub use weights::{Conv1D, Layer, LayerNorm};

@@ -88,7 +88,7 @@ impl std::fmt::Debug for Shard {
 
 /// One tensor's place among the shards: which file, and which entry of its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct TensorPlace {
     file: usize,
     entry: usize,
 }
@@ -96,7 +96,7 @@ pub(super) struct Place {
 /// A tensor that has been checked against what is wanted, ready to be viewed.
 #[derive(Debug)]
 pub(super) struct Located {
-    pub(super) place: Place,
+    pub(super) place: TensorPlace,
     shape: [usize; 2],
     store: Store,
 }
@@ -134,7 +134,7 @@ pub(super) struct Shards {
     title: String,
     files: Vec<Shard>,
     /// With an index, the tensors it lists; without one, all there are.
-    names: Vec<(String, Place)>,
+    names: Vec<(String, TensorPlace)>,
 }
 
 impl Shards {
@@ -172,7 +172,7 @@ impl Shards {
 
     fn single(shard: Shard) -> Self {
         let places = shard.entries.iter().enumerate();
-        let names = places.map(|(entry, (name, _))| (name.clone(), Place { file: 0, entry }));
+        let names = places.map(|(entry, (name, _))| (name.clone(), TensorPlace { file: 0, entry }));
         Shards {
             title: shard.name.clone(),
             names: names.collect(),
@@ -222,7 +222,7 @@ impl Shards {
                 };
                 names.push((
                     tensor.to_owned(),
-                    Place {
+                    TensorPlace {
                         file: files.len(),
                         entry,
                     },
@@ -238,7 +238,7 @@ impl Shards {
     }
 
     /// The tensors' names as stored.
-    pub(super) fn names(&self) -> impl Iterator<Item = (&str, Place)> {
+    pub(super) fn names(&self) -> impl Iterator<Item = (&str, TensorPlace)> {
         self.names
             .iter()
             .map(|(name, place)| (name.as_str(), *place))
@@ -250,12 +250,12 @@ impl Shards {
     }
 
     /// What messages call the file at `place`.
-    pub(super) fn file(&self, place: Place) -> String {
+    pub(super) fn file(&self, place: TensorPlace) -> String {
         self.files[place.file].name.clone()
     }
 
     /// What messages call the file and the tensor at `place`.
-    pub(super) fn describe(&self, place: Place) -> (String, String) {
+    pub(super) fn describe(&self, place: TensorPlace) -> (String, String) {
         (
             self.file(place),
             quote(&self.files[place.file].entries[place.entry].0),
@@ -268,7 +268,11 @@ impl Shards {
     }
 
     /// Checks the tensor at `place` against the shape that is wanted, and its type.
-    pub(super) fn locate(&self, place: Place, shape: &[usize]) -> Result<Located, ModelError> {
+    pub(super) fn locate(
+        &self,
+        place: TensorPlace,
+        shape: &[usize],
+    ) -> Result<Located, ModelError> {
         let entry = &self.files[place.file].entries[place.entry].1;
         if entry.shape != shape {
             let (file, tensor) = self.describe(place);
@@ -350,7 +354,7 @@ impl Shards {
     }
 
     /// The bytes at `place`, which the header's check found inside the file.
-    fn raw(&self, place: Place) -> &[u8] {
+    fn raw(&self, place: TensorPlace) -> &[u8] {
         let shard = &self.files[place.file];
         let entry = &shard.entries[place.entry].1;
         &shard.bytes.as_slice()[entry.start..entry.end]

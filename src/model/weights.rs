@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::config::Config;
 use super::error::{ModelError, quote};
-use super::shards::{Located, Place, Shards};
+use super::shards::{Located, Shards, TensorPlace};
 use super::tensor::{Data, Tensor};
 
 /// A layer norm's two vectors, `[1, width]` each.
@@ -25,7 +25,7 @@ pub struct LayerNorm<'a> {
 
 /// A linear layer in Hugging Face's `Conv1D` layout: output = input · weight + bias.
 #[derive(Clone, Copy, Debug)]
-pub struct Linear<'a> {
+pub struct Conv1D<'a> {
     /// `[in, out]`.
     pub weight: Tensor<'a>,
     /// `[1, out]`.
@@ -38,15 +38,15 @@ pub struct Layer<'a> {
     /// Before attention.
     pub ln_1: LayerNorm<'a>,
     /// `[width, 3 * width]`: queries, keys and values side by side, each head's columns together.
-    pub c_attn: Linear<'a>,
+    pub c_attn: Conv1D<'a>,
     /// `[width, width]`: attention's output.
-    pub c_proj: Linear<'a>,
+    pub c_proj: Conv1D<'a>,
     /// Before the MLP.
     pub ln_2: LayerNorm<'a>,
     /// `[width, inner]`.
-    pub c_fc: Linear<'a>,
+    pub c_fc: Conv1D<'a>,
     /// `[inner, width]`: the MLP's `c_proj`.
-    pub mlp_proj: Linear<'a>,
+    pub mlp_proj: Conv1D<'a>,
 }
 
 /// Tensors of one layer, in the order in which [`Weights`] stores them.
@@ -193,8 +193,8 @@ impl Weights {
         }
     }
 
-    fn linear(&self, at: usize) -> Linear<'_> {
-        Linear {
+    fn linear(&self, at: usize) -> Conv1D<'_> {
+        Conv1D {
             weight: self.tensor(at),
             bias: self.tensor(at + 1),
         }
@@ -257,7 +257,7 @@ where
 const PREFIXES: [&str; 4] = ["transformer.", "model.", "module.", "_orig_mod."];
 
 /// The tensors of a checkpoint by their names without the prefix that all of them have.
-struct Names(HashMap<String, Place>);
+struct Names(HashMap<String, TensorPlace>);
 
 impl Names {
     /// Finds the prefix and takes it off.
@@ -266,8 +266,8 @@ impl Names {
     ///
     /// [`ModelError::Prefixes`] where there are several, and so perhaps several models.
     fn new(shards: &Shards) -> Result<Self, ModelError> {
-        let mut prefixes: BTreeMap<&str, (&str, Place)> = BTreeMap::new();
-        let mut heads: BTreeMap<&str, (&str, Place)> = BTreeMap::new();
+        let mut prefixes: BTreeMap<&str, (&str, TensorPlace)> = BTreeMap::new();
+        let mut heads: BTreeMap<&str, (&str, TensorPlace)> = BTreeMap::new();
         for (name, at) in shards.names() {
             let (prefix, bare) = split(name);
             if WHOLE.contains(&bare) || layer_of(bare).is_some() {
@@ -276,11 +276,12 @@ impl Names {
                 heads.insert(prefix, (name, at));
             }
         }
-        let several = |first: (&str, Place), second: (&str, Place)| ModelError::Prefixes {
-            file: shards.file(second.1),
-            first: quote(first.0),
-            second: quote(second.0),
-        };
+        let several =
+            |first: (&str, TensorPlace), second: (&str, TensorPlace)| ModelError::Prefixes {
+                file: shards.file(second.1),
+                first: quote(first.0),
+                second: quote(second.0),
+            };
         let found: Vec<_> = prefixes.iter().collect();
         let prefix = match *found.as_slice() {
             [] => "",
@@ -289,7 +290,7 @@ impl Names {
             [(bare, _), (with, _)] if with.strip_suffix(PREFIXES[0]) == Some(bare) => with,
             [(_, first), (_, second), ..] => return Err(several(*first, *second)),
         };
-        let mut names: HashMap<String, Place> = shards
+        let mut names: HashMap<String, TensorPlace> = shards
             .names()
             .map(|(name, at)| (split(name), at))
             .filter(|((before, _), _)| *before == prefix)
@@ -321,7 +322,7 @@ impl Names {
         }
     }
 
-    fn get(&self, name: &str, shards: &Shards) -> Result<Place, ModelError> {
+    fn get(&self, name: &str, shards: &Shards) -> Result<TensorPlace, ModelError> {
         self.0.get(name).copied().ok_or_else(|| {
             let elsewhere = shards
                 .names()

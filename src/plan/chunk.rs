@@ -13,10 +13,10 @@ use crate::plan::cache::{CacheLayout, PromptRows};
 use crate::plan::cone::{Cone, ConePart};
 use crate::plan::edit::{Edit, Means, Space, Value};
 use crate::plan::patched_cache::{PatchedCache, RunId};
-use crate::plan::rows::{Bases, Template, buffer_of, place};
+use crate::plan::rows::{RowStarts, Template, buffer_of, place};
 use crate::plan::tables::{Chunk, Keep, OpTable, PartTables, Reads, Ref};
 use crate::plan::writes::{AnyWrite, BasisOperand, BasisWrite, Call, Operand, Phases, Write};
-use crate::site::wiring::{self, Embedding, Kind, Op};
+use crate::site::wiring::{self, Embedding, Operation, OperationKind};
 use crate::site::{Stage, StageMap};
 
 /// A run that is packed.
@@ -169,8 +169,8 @@ impl<'a> Builder<'a> {
 /// Builds the tables of one part of a pass.
 struct PartBuilder<'b> {
     chunk: &'b Builder<'b>,
-    ops: &'static [Op],
-    bases: Bases,
+    ops: &'static [Operation],
+    starts: RowStarts,
     tables: PartTables,
     writes: StageMap<Phases>,
     /// For each operation, writes to copies that heads read.
@@ -209,7 +209,7 @@ impl<'b> PartBuilder<'b> {
         Self {
             chunk,
             ops,
-            bases: Bases::new(ops, templates),
+            starts: RowStarts::new(ops, templates),
             tables,
             writes: StageMap::default(),
             copy_writes: ops.iter().map(|_| Phases::default()).collect(),
@@ -223,7 +223,7 @@ impl<'b> PartBuilder<'b> {
             let Some(cone) = run.cone.part(part) else {
                 continue;
             };
-            self.bases.enter(run.offset);
+            self.starts.enter(run.offset);
             let template = cone.template(self.ops);
             self.rows(template, run);
             let edits = run.edits[cone.edits.clone()].iter();
@@ -233,14 +233,14 @@ impl<'b> PartBuilder<'b> {
                 }
             }
             self.keep(run, cone);
-            self.bases.leave(template);
+            self.starts.leave(template);
         }
         self.finish()
     }
 
     /// Places a run's rows, behind those of the runs before it.
     fn rows(&mut self, template: &Template, run: &Packed<'_>) {
-        let bases = &self.bases;
+        let starts = &self.starts;
         let mut lists = template.lists();
         let mut next = || lists.next().unwrap_or(&[]);
         let each = self.tables.ops.iter_mut().zip(self.ops);
@@ -249,28 +249,28 @@ impl<'b> PartBuilder<'b> {
             match &mut table.reads {
                 Reads::Rows(refs) => {
                     for refs in refs {
-                        bases.extend(refs, next(), Ref::of_bits);
+                        starts.extend(refs, next(), Ref::of_bits);
                     }
                     next();
                 }
                 Reads::Table(index) => {
                     let of = |p: u32| match op.kind {
-                        Kind::Embed(Embedding::Token) => run.ids[p as usize],
+                        OperationKind::Embed(Embedding::Token) => run.ids[p as usize],
                         _ => p,
                     };
-                    bases.extend(index, next(), of);
+                    starts.extend(index, next(), of);
                 }
                 Reads::Attention(rows) => {
                     let first = rows.key.len() as u32;
                     for refs in [&mut rows.query, &mut rows.key, &mut rows.value] {
-                        bases.extend(refs, next(), Ref::of_bits);
+                        starts.extend(refs, next(), Ref::of_bits);
                     }
-                    bases.extend(&mut rows.count, next(), |p| p + 1);
+                    starts.extend(&mut rows.count, next(), |p| p + 1);
                     rows.first.resize(rows.count.len(), first);
                 }
             }
             let OpTable { rows, .. } = table;
-            bases.extend(&mut rows.gathered, next(), |row| row);
+            starts.extend(&mut rows.gathered, next(), |row| row);
         }
     }
 
@@ -278,7 +278,7 @@ impl<'b> PartBuilder<'b> {
     /// computed.
     fn row(&self, cone: &ConePart, op: usize, position: usize, inner: bool) -> Option<usize> {
         let rows = &cone.ops[op];
-        let row = place(rows, op + 1, position).map(|place| self.bases.row(place) as usize);
+        let row = place(rows, op + 1, position).map(|place| self.starts.row(place) as usize);
         row.filter(|_| !inner || rows.computed.contains(position))
     }
 
@@ -300,8 +300,8 @@ impl<'b> PartBuilder<'b> {
                         _ => &cone.ops[buffer - 1],
                     };
                     let standing = place(rows, buffer, edit.position);
-                    let standing = standing.unwrap_or((Bases::CACHE_REF, edit.position));
-                    let copied = Ref::of_bits(self.bases.row(standing));
+                    let standing = standing.unwrap_or((RowStarts::CACHE_REF, edit.position));
+                    let copied = Ref::of_bits(self.starts.row(standing));
                     (of, copies.add(copied, edit.head, row))
                 }));
                 self.copy_writes[op].push(self.chunk.write(edit, run, row));

@@ -27,7 +27,7 @@ use crate::plan::cost::Cost;
 use crate::plan::edit::Edit;
 use crate::plan::positions::Positions;
 use crate::plan::rows::{ConeRows, Template};
-use crate::site::wiring::{self, Op, READ_OUT, STREAM, Sees};
+use crate::site::wiring::{self, Operation, READ_OUT, STREAM, Sees};
 use crate::site::{Stage, StageMap, Width};
 
 /// What a run computes in one part of a pass: in the embedding, a layer, the final layer norm.
@@ -49,7 +49,7 @@ impl ConePart {
     }
 
     /// Where its rows read, in whatever chunk; `ops` are its operations.
-    pub(super) fn template(&self, ops: &[Op]) -> &Template {
+    pub(super) fn template(&self, ops: &[Operation]) -> &Template {
         self.template
             .get_or_init(|| Template::of(ops, &self.stream, &self.ops))
     }
@@ -431,7 +431,7 @@ impl Walk<'_> {
     }
 
     /// What of a part is dirty if `stream` of what enters it is.
-    fn part(&mut self, ops: &[Op], part: usize, stream: Positions) -> PartDirt {
+    fn part(&mut self, ops: &[Operation], part: usize, stream: Positions) -> PartDirt {
         let (layer, first) = (wiring::layer(part), self.edit);
         let mut after = StageMap::<Positions>::default();
         after[STREAM] = stream.clone();
@@ -471,7 +471,7 @@ impl Walk<'_> {
     /// Adds the rows that an operation's inputs make dirty where they enter it.
     fn reach(
         &self,
-        op: &Op,
+        op: &Operation,
         at: Option<Stage>,
         after: &StageMap<Positions>,
         dirty: &mut Positions,
@@ -574,7 +574,7 @@ fn needed(
 
 /// Rows of what an operation gives; what it reads is used then.
 fn rows(
-    op: &Op,
+    op: &Operation,
     dirt: &Dirt,
     layer: usize,
     used: &mut StageMap<Positions>,

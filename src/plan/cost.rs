@@ -10,7 +10,7 @@ use crate::plan::positions::Positions;
 use crate::plan::rows::ConeRows;
 use crate::plan::writes::{BasisOperand, Operand, basis_steps};
 use crate::site::Stage;
-use crate::site::wiring::{self, Kind, Op, Sees};
+use crate::site::wiring::{self, Operation, OperationKind, Sees};
 
 /// Floating-point operations by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,26 +77,29 @@ impl Cost {
     }
 }
 
-fn flops(op: &Op, rows: &ConeRows, config: &Config) -> Flops {
+fn flops(op: &Operation, rows: &ConeRows, config: &Config) -> Flops {
     let width = |stage: Stage| stage.width().numbers(config, 0);
     let mut flops = Flops::default();
     match op.kind {
-        Kind::Linear(_) => {
+        OperationKind::Linear(_) => {
             let inputs: usize = op.reads.iter().map(|input| width(input.stage)).sum();
             let columns = width(op.gives) * rows.computed.len() + config.head_width() * rows.copies;
             flops.linear = 2 * (inputs * columns) as u64;
         }
-        Kind::Attend => {
+        OperationKind::Attend => {
             let keys: usize = rows.computed.iter().map(|p| p + 1).sum();
             flops.attention = 4 * (width(op.gives) * keys) as u64;
         }
-        Kind::Embed(_) | Kind::Norm(_) | Kind::Activate | Kind::Add => {}
+        OperationKind::Embed(_)
+        | OperationKind::Norm(_)
+        | OperationKind::Activate
+        | OperationKind::Add => {}
     }
     flops
 }
 
 /// Rows of what an operation gives, of copies and their layer norms, and of where it reads.
-fn values(op: &Op, rows: &ConeRows, config: &Config) -> usize {
+fn values(op: &Operation, rows: &ConeRows, config: &Config) -> usize {
     let width = op.gives.width().numbers(config, 0);
     let read = op.reads.iter().map(|input| match input.sees {
         Sees::Own => rows.computed.len(),

@@ -2,12 +2,12 @@
 //!
 //! Where a row reads does not depend on the chunk: it is the third computed row of the run's own keys,
 //! say, or position 2 of its prompt's. A [`Template`] says that once for a part of a cone; placing it is
-//! adding where the run's rows begin in each buffer, and its prompt's in the cache ([`Bases`]).
+//! adding where the run's rows begin in each buffer, and its prompt's in the cache ([`RowStarts`]).
 
 use crate::plan::positions::Positions;
 use crate::plan::tables::Ref;
 use crate::site::Stage;
-use crate::site::wiring::{Op, Sees};
+use crate::site::wiring::{Operation, Sees};
 
 /// Rows of what one operation gives: first those that are computed, then those whose clean value is
 /// gathered from the cache because a patch acts on it there.
@@ -30,8 +30,8 @@ impl ConeRows {
 
 /// Neighbouring numbers, counted from where something begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
-    /// From where: an index of [`Bases`].
+pub struct Offsets {
+    /// From where: an index of [`RowStarts`].
     base: u32,
     first: u32,
     count: u32,
@@ -42,7 +42,7 @@ pub struct Stretch {
 pub struct Template {
     /// Computed and gathered rows of the stream that enters, then of what each operation gives.
     counts: Vec<[u32; 2]>,
-    stretches: Vec<Stretch>,
+    stretches: Vec<Offsets>,
     /// Where each list of stretches ends. An operation has one for each stage that it reads, one for
     /// the positions of its computed rows, and one for those of the gathered ones.
     ends: Vec<u32>,
@@ -51,7 +51,7 @@ pub struct Template {
 impl Template {
     /// What is so of one part, given the rows of the stream that enters it and of what its operations
     /// give.
-    pub fn of(ops: &[Op], stream: &ConeRows, given: &[ConeRows]) -> Self {
+    pub fn of(ops: &[Operation], stream: &ConeRows, given: &[ConeRows]) -> Self {
         let rows: Vec<&ConeRows> = std::iter::once(stream).chain(given).collect();
         let count = |rows: &&ConeRows| [rows.computed.len(), rows.all.len() - rows.computed.len()];
         let mut template = Self {
@@ -61,7 +61,7 @@ impl Template {
         for (op, own) in ops.iter().zip(given) {
             for input in op.reads {
                 let buffer = buffer_of(ops, input.stage);
-                let row = |p| place(rows[buffer], buffer, p).unwrap_or((Bases::CACHE_REF, p));
+                let row = |p| place(rows[buffer], buffer, p).unwrap_or((RowStarts::CACHE_REF, p));
                 match input.sees {
                     Sees::Own => template.list(own.computed.iter().map(row)),
                     Sees::UpTo => {
@@ -70,8 +70,8 @@ impl Template {
                     }
                 }
             }
-            template.list(own.computed.iter().map(|p| (Bases::ZERO, p)));
-            template.list(own.gathered().iter().map(|p| (Bases::CACHE, p)));
+            template.list(own.computed.iter().map(|p| (RowStarts::ZERO, p)));
+            template.list(own.gathered().iter().map(|p| (RowStarts::CACHE, p)));
         }
         template
     }
@@ -82,7 +82,7 @@ impl Template {
             let (base, number) = (base as u32, number as u32);
             match self.stretches[begin..].last_mut() {
                 Some(s) if s.base == base && s.first + s.count == number => s.count += 1,
-                _ => self.stretches.push(Stretch {
+                _ => self.stretches.push(Offsets {
                     base,
                     first: number,
                     count: 1,
@@ -100,7 +100,7 @@ impl Template {
     }
 
     /// Its lists, operation by operation.
-    pub fn lists(&self) -> impl Iterator<Item = &[Stretch]> {
+    pub fn lists(&self) -> impl Iterator<Item = &[Offsets]> {
         let mut begin = 0;
         self.ends.iter().map(move |end| {
             let list = &self.stretches[begin..*end as usize];
@@ -111,7 +111,7 @@ impl Template {
 }
 
 /// Which of a part's buffers holds a stage: 0 is the stream that enters, i + 1 what operation i gives.
-pub fn buffer_of(ops: &[Op], stage: Stage) -> usize {
+pub fn buffer_of(ops: &[Operation], stage: Stage) -> usize {
     let given = ops.iter().position(|op| op.gives == stage);
     given.map_or(0, |i| i + 1)
 }
@@ -120,17 +120,17 @@ pub fn buffer_of(ops: &[Op], stage: Stage) -> usize {
 pub fn place(rows: &ConeRows, buffer: usize, position: usize) -> Option<(usize, usize)> {
     let computed = rows.computed.rank(position);
     if rows.computed.contains(position) {
-        return Some((Bases::BUFFERS + 2 * buffer, computed));
+        return Some((RowStarts::BUFFERS + 2 * buffer, computed));
     }
     let gathered = rows.all.rank(position) - computed;
     let has = rows.all.contains(position);
-    has.then_some((Bases::BUFFERS + 2 * buffer + 1, gathered))
+    has.then_some((RowStarts::BUFFERS + 2 * buffer + 1, gathered))
 }
 
 /// Where a run's rows begin in each buffer of a chunk.
-pub struct Bases(Vec<u32>);
+pub struct RowStarts(Vec<u32>);
 
-impl Bases {
+impl RowStarts {
     /// Positions are counted from nowhere.
     const ZERO: usize = 0;
     /// The row of the cache at which the run's prompt begins.
@@ -141,7 +141,7 @@ impl Bases {
     const BUFFERS: usize = 3;
 
     /// Before the first run of a part in which runs have these templates.
-    pub fn new<'t>(ops: &[Op], templates: impl Iterator<Item = &'t Template>) -> Self {
+    pub fn new<'t>(ops: &[Operation], templates: impl Iterator<Item = &'t Template>) -> Self {
         let mut bases = vec![0; Self::BUFFERS + 2 * (ops.len() + 1)];
         for template in templates {
             // gathered rows stand behind all that are computed
@@ -172,7 +172,7 @@ impl Bases {
     }
 
     /// Appends what a list of stretches stands for.
-    pub fn extend<T>(&self, list: &mut Vec<T>, stretches: &[Stretch], of: impl Fn(u32) -> T) {
+    pub fn extend<T>(&self, list: &mut Vec<T>, stretches: &[Offsets], of: impl Fn(u32) -> T) {
         for stretch in stretches {
             let first = self.0[stretch.base as usize] + stretch.first;
             list.extend((first..first + stretch.count).map(&of));

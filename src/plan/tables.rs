@@ -6,7 +6,7 @@
 //! [`crate::plan::chunk`] fills these in.
 
 use crate::plan::writes::{Phase, Write};
-use crate::site::wiring::{self, Kind, Op};
+use crate::site::wiring::{self, Operation, OperationKind};
 use crate::site::{Stage, StageMap};
 
 /// A row of the chunk's own buffer of a stage, or of the cache's matrix of it.
@@ -186,10 +186,10 @@ impl HeadCopies {
 
 impl OpTable {
     /// No rows.
-    pub(super) fn new(op: &Op) -> Self {
+    pub(super) fn new(op: &Operation) -> Self {
         let reads = match op.kind {
-            Kind::Embed(_) => Reads::Table(Vec::new()),
-            Kind::Attend => Reads::Attention(AttentionRows::default()),
+            OperationKind::Embed(_) => Reads::Table(Vec::new()),
+            OperationKind::Attend => Reads::Attention(AttentionRows::default()),
             _ => Reads::Rows(vec![Vec::new(); op.reads.len()]),
         };
         Self {
@@ -244,7 +244,7 @@ impl PartTables {
 
     /// Whether what an operation gives can go straight into the one after it: row by row, and touched
     /// by nobody.
-    pub(super) fn fuses(&self, ops: &[Op], op: usize) -> bool {
+    pub(super) fn fuses(&self, ops: &[Operation], op: usize) -> bool {
         let Some(input) = wiring::fuses(ops, op) else {
             return false;
         };

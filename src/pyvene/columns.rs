@@ -2,13 +2,13 @@
 
 use super::configuration::{Dimension, Representation};
 use super::kind::InterventionKind;
-use crate::ask::grid::Span;
+use crate::ask::grid::IndexRange;
 
 /// A part of a row, or of the coordinates of a basis, as pyvene's `subspaces` would name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubspacePart {
     /// Columns.
-    Columns(Span),
+    Columns(IndexRange),
     /// Parts of the saved `subspace_partition`.
     Subspaces(Vec<usize>),
 }
@@ -41,8 +41,8 @@ pub(super) fn columns(
         }
     };
     match part {
-        Some(SubspacePart::Columns(Span::All)) => return Ok(None),
-        Some(SubspacePart::Columns(Span::Some(list))) => return range(list),
+        Some(SubspacePart::Columns(IndexRange::All)) => return Ok(None),
+        Some(SubspacePart::Columns(IndexRange::Some(list))) => return range(list),
         Some(SubspacePart::Subspaces(asked)) => {
             let Some(parts) = &made.partition else {
                 return Err("it has no subspace_partition: name columns by --columns".into());

@@ -12,7 +12,7 @@ use super::kind::InterventionKind;
 use super::parameters::{self, Parameters};
 use super::place::{Skip, Unit};
 use super::state::{StateDict, StoredTensor};
-use super::steps::{ImportedRun, PatchedPrompt, Reads};
+use super::steps::{ImportedRun, PatchedPrompt, ReadsFrom};
 use super::{PyveneError, printable};
 use crate::model::Config;
 use crate::prompt::pair::PromptText;
@@ -84,7 +84,7 @@ pub fn write(
     for (made, located) in configuration.representations.iter().zip(&asked.located) {
         let reads = asked.steps.iter().flat_map(|step| &step.patches);
         let reads = reads.copied().find(|(index, _)| *index == made.index);
-        let reads = reads.map_or(Reads::Nothing, |(_, reads)| reads);
+        let reads = reads.map_or(ReadsFrom::Nothing, |(_, reads)| reads);
         patches.push(of_representation(
             configuration,
             folder,
@@ -125,7 +125,7 @@ fn of_representation(
     asked: &ImportContext<'_>,
     made: &Representation,
     located: &Units,
-    reads: Reads,
+    reads: ReadsFrom,
     tensors: &mut Vec<(String, StoredTensor)>,
 ) -> Result<Vec<Patch>, PyveneError> {
     let config = asked.config;
@@ -225,10 +225,10 @@ fn of_representation(
         keys.push(("positions", positions));
         keys.push(("op", text(op)));
         match reads {
-            Reads::Nothing => {}
-            Reads::Prompt(0) => {}
-            Reads::Prompt(source) => keys.push(("source", text(&source_name(source)))),
-            Reads::RunBefore(_) => {
+            ReadsFrom::Nothing => {}
+            ReadsFrom::Prompt(0) => {}
+            ReadsFrom::Prompt(source) => keys.push(("source", text(&source_name(source)))),
+            ReadsFrom::RunBefore(_) => {
                 let before = asked
                     .steps
                     .iter()
@@ -237,7 +237,7 @@ fn of_representation(
                 keys.extend(before.map(|step| ("source_run", text(&step.name))));
             }
         }
-        if let (Some(list), true) = (&located.source_positions, reads != Reads::Nothing) {
+        if let (Some(list), true) = (&located.source_positions, reads != ReadsFrom::Nothing) {
             keys.push(("source_positions", format!("{list:?}")));
         }
         keys.extend(value.map(|value| ("value", text(&value))));

@@ -14,7 +14,7 @@ pub enum PatchedPrompt {
 
 /// Where an intervention's source comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reads {
+pub enum ReadsFrom {
     /// It reads none.
     Nothing,
     /// A prompt's clean run.
@@ -31,7 +31,7 @@ pub struct ImportedRun {
     /// The prompt that is patched.
     pub prompt: PatchedPrompt,
     /// Representations by their index, in the order in which they act.
-    pub patches: Vec<(usize, Reads)>,
+    pub patches: Vec<(usize, ReadsFrom)>,
 }
 
 /// How many sources a configuration can be given: one, which serves for all, or this many.
@@ -61,8 +61,8 @@ pub fn steps(configuration: &Configuration, given: usize) -> Result<Vec<Imported
         for group in &groups {
             for made in group {
                 let from = match made.reads_source() {
-                    true => Reads::Prompt(source(next)),
-                    false => Reads::Nothing,
+                    true => ReadsFrom::Prompt(source(next)),
+                    false => ReadsFrom::Nothing,
                 };
                 patches.push((made.index, from));
             }
@@ -86,9 +86,9 @@ pub fn steps(configuration: &Configuration, given: usize) -> Result<Vec<Imported
             ));
         };
         let from = match (made.reads_source(), index) {
-            (false, _) => Reads::Nothing,
-            (true, 0) => Reads::Prompt(source(0)),
-            (true, _) => Reads::RunBefore(source(index)),
+            (false, _) => ReadsFrom::Nothing,
+            (true, 0) => ReadsFrom::Prompt(source(0)),
+            (true, _) => ReadsFrom::RunBefore(source(index)),
         };
         steps.push(ImportedRun {
             name: match index == last {

@@ -5,7 +5,7 @@
 
 use super::colour::{Rgb, ink_on};
 use super::heatmap::{Facet, HeatMap};
-use super::numbers::{Numbers, plain};
+use super::numbers::{CellSpelling, plain};
 use super::scene::{Anchor, Mark, Scene, cut, text_width, wrap};
 
 const INK: Rgb = [0x22, 0x22, 0x22];
@@ -104,7 +104,7 @@ struct Sizes {
     cell: (f32, f32),
     /// Space between cells; small cells touch.
     seam: f32,
-    numbers: Option<(Numbers, usize)>,
+    numbers: Option<(CellSpelling, usize)>,
     factor: String,
     /// Space for the row labels.
     left: f32,
@@ -137,7 +137,7 @@ impl Sizes {
             31..=64 => 13.0,
             _ => 9.0,
         };
-        let numbers = Numbers::of(map.scale.low, map.scale.high);
+        let numbers = CellSpelling::of(map.scale.low, map.scale.high);
         let fits = |digits: usize| width - 6.0 >= digits as f32 * 6.4 && height >= 13.0;
         let digits = [numbers.wide, numbers.narrow]
             .into_iter()

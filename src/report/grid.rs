@@ -54,7 +54,7 @@ type At = (Option<u32>, Option<u32>, Option<u32>);
 type Filed = (Text, Option<Text>, [Option<u32>; 7]);
 
 /// The rows so far, as means. A pair's rows come together, and so do a run's.
-pub(super) struct Grid {
+pub(super) struct CellMeans {
     shown: Shown,
     /// Whether a value is one of the whole run, which needs one facet and not one a target: all are, of
     /// a metric.
@@ -94,7 +94,7 @@ fn place<T: PartialEq + Clone>(list: &mut Vec<T>, thing: &T) -> usize {
     })
 }
 
-impl Grid {
+impl CellMeans {
     /// No rows yet, of tables with these metrics, of which `value` is shown.
     pub fn new(metrics: &[String], value: &str) -> Result<Self, ReportError> {
         let shown = Shown::named(metrics, value)?;

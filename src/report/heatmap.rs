@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::ReportError;
 use super::colour::Scale;
-use super::grid::Grid;
+use super::grid::CellMeans;
 use super::labels::{component_rank, component_short, one_line};
 use crate::files::error::FileError;
 use crate::results::rows::{Gather, RunResult};
@@ -129,7 +129,7 @@ impl HeatMap {
 pub struct Drawing {
     value: String,
     most_together: usize,
-    grid: Grid,
+    grid: CellMeans,
 }
 
 impl Drawing {
@@ -142,7 +142,7 @@ impl Drawing {
         Ok(Self {
             value: value.to_owned(),
             most_together: COMPONENTS_IN_A_FACET,
-            grid: Grid::new(metrics, value)?,
+            grid: CellMeans::new(metrics, value)?,
         })
     }
 

@@ -2,7 +2,7 @@
 
 /// How the cells of one heat map spell their values, all alike so that columns line up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Numbers {
+pub(super) struct CellSpelling {
     /// Cells hold value / 10^exponent.
     pub(super) exponent: i32,
     decimals: usize,
@@ -12,7 +12,7 @@ pub(super) struct Numbers {
     pub(super) wide: usize,
 }
 
-impl Numbers {
+impl CellSpelling {
     /// A spelling for values between `low` and `high`.
     pub(super) fn of(low: f64, high: f64) -> Self {
         let reach = low.abs().max(high.abs());
@@ -96,23 +96,23 @@ mod tests {
 
     #[test]
     fn cells_line_up() {
-        let numbers = Numbers::of(0.0, 0.157);
+        let numbers = CellSpelling::of(0.0, 0.157);
         assert_eq!(numbers.cell(0.10501, 4), ".105");
         assert_eq!(numbers.cell(0.10501, 3), ".11");
         assert_eq!(numbers.cell(0.0, 4), ".000");
-        let numbers = Numbers::of(0.0, 1.0);
+        let numbers = CellSpelling::of(0.0, 1.0);
         assert_eq!(numbers.cell(0.99999, 3), "1.0");
         assert_eq!(numbers.cell(0.99999, 5), "1.000");
         assert_eq!(numbers.cell(0.93, 3), ".93");
-        let numbers = Numbers::of(0.0, 4.2e-5);
+        let numbers = CellSpelling::of(0.0, 4.2e-5);
         assert_eq!(
             (numbers.cell(4.2e-5, 4), numbers.factor()),
             ("4.20".into(), " × 1e-5".into())
         );
-        let numbers = Numbers::of(-12.5, 3.0);
+        let numbers = CellSpelling::of(-12.5, 3.0);
         assert_eq!(numbers.cell(-12.5, 5), "-12.5");
         assert_eq!(numbers.cell(-12.5, 3), "-12");
-        assert_eq!(Numbers::of(-0.5, 0.5).cell(-0.0001, 5), ".000");
+        assert_eq!(CellSpelling::of(-0.5, 0.5).cell(-0.0001, 5), ".000");
     }
 
     #[test]

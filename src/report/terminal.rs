@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use super::colour::{Scale, ink_on};
 use super::heatmap::{Facet, HeatMap};
 use super::labels::{shorten, width};
-use super::numbers::{Numbers, plain};
+use super::numbers::{CellSpelling, plain};
 use super::page::{Canvas, Style, wrap};
 
 /// The least width that is drawn for; a narrower terminal wraps lines.
@@ -29,7 +29,7 @@ const GUTTER: usize = 3;
 /// Those of `out`.
 pub fn render(map: &HeatMap, columns: usize, colour: bool, out: &mut dyn Write) -> io::Result<()> {
     let columns = columns.max(LEAST);
-    let numbers = Numbers::of(map.scale.low, map.scale.high);
+    let numbers = CellSpelling::of(map.scale.low, map.scale.high);
     for line in &map.title {
         let line = match line.label {
             "" => line.text.clone(),
@@ -91,7 +91,7 @@ struct Cells {
 }
 
 impl Cells {
-    fn choose(map: &HeatMap, numbers: &Numbers, columns: usize) -> Self {
+    fn choose(map: &HeatMap, numbers: &CellSpelling, columns: usize) -> Self {
         let rows = map.facets.iter().flat_map(|facet| &facet.rows);
         let label = rows.map(|row| width(row)).max().unwrap_or(0).min(16);
         let headed = map.facets.iter().any(|facet| Self::gap(facet) == 1);
@@ -201,7 +201,7 @@ fn panel(
     title: &str,
     columns: &[(usize, usize)],
     map: &HeatMap,
-    numbers: &Numbers,
+    numbers: &CellSpelling,
     cells: &Cells,
 ) -> Canvas {
     let mut canvas = Canvas::default();
@@ -263,7 +263,7 @@ fn cell_text(
     value: Option<f64>,
     base: Option<f64>,
     scale: &Scale,
-    numbers: &Numbers,
+    numbers: &CellSpelling,
     cells: &Cells,
 ) -> String {
     match value {
@@ -397,7 +397,13 @@ fn column_key(map: &HeatMap, cells: &Cells) -> Option<String> {
 }
 
 /// One line (or a few) that say what a colour or a digit means.
-fn legend(map: &HeatMap, numbers: &Numbers, cells: &Cells, columns: usize, colour: bool) -> Canvas {
+fn legend(
+    map: &HeatMap,
+    numbers: &CellSpelling,
+    cells: &Cells,
+    columns: usize,
+    colour: bool,
+) -> Canvas {
     let Scale { low, high, .. } = map.scale;
     let mut canvas = Canvas::default();
     let factor = numbers.factor();

@@ -128,14 +128,14 @@ pub enum OverTargets {
 
 /// Where the value of a run stands along the axes together, given the index of its pair and its own; and how
 /// many places behind it cannot be patched, and hold the base's value.
-pub type Place<'a> = dyn Fn(usize, usize) -> Option<(usize, usize)> + 'a;
+pub type CellOf<'a> = dyn Fn(usize, usize) -> Option<(usize, usize)> + 'a;
 
 /// The values of some metrics at places along axes, filled as runs pass. A pair's own stand in memory until
 /// the pair is over, and means over pairs to the end; all pairs' wait on disk.
 pub struct Values<'a> {
     shape: Vec<usize>,
     over: OverTargets,
-    place: Box<Place<'a>>,
+    place: Box<CellOf<'a>>,
     of: Vec<OfMetric>,
     path: &'a Path,
 }
@@ -163,7 +163,7 @@ impl<'a> Values<'a> {
         pairs: &[PairRuns],
         over: OverTargets,
         path: &'a Path,
-        place: Box<Place<'a>>,
+        place: Box<CellOf<'a>>,
     ) -> Self {
         let size = shape.iter().product();
         let of = |metric: &Metric| OfMetric {

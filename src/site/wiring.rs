@@ -3,7 +3,7 @@
 //! An operation reads stages, its rows pass others on their way, and it gives one. Whatever has to
 //! know how stages hang together goes through these lists: the two passes that draw a light cone, the
 //! tables of a chunk, the buffers, what a run costs, and the forward pass, which runs them. So a kind
-//! of operation is added in [`Kind`] and wherever a kind is matched, and an order of operations here.
+//! of operation is added in [`OperationKind`] and wherever a kind is matched, and an order of operations here.
 //!
 //! The order is that of Radford et al. 2019 as Hugging Face implements it (`modeling_gpt2.py`,
 //! `GPT2Block.forward`): x += attention(ln_1(x)); x += mlp(ln_2(x)); then ln_f. The unembedding reads
@@ -51,12 +51,12 @@ pub enum Weight {
 
 /// What an operation does with the rows that it reads. Weights are those of a layer.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum OperationKind {
     /// Rows of a table.
     Embed(Embedding),
     /// A layer norm, whose rows pass its scale and its normalised row.
     Norm(fn(usize) -> Norm),
-    /// A linear layer. What it gives may go straight into the [`Kind::Activate`] or [`Kind::Add`]
+    /// A linear layer. What it gives may go straight into the [`OperationKind::Activate`] or [`OperationKind::Add`]
     /// that follows it.
     Linear(fn(usize) -> Weight),
     /// Attention over every head: of queries, keys and values, in this order. Its rows pass the scores
@@ -68,7 +68,7 @@ pub enum Kind {
     Add,
 }
 
-impl Kind {
+impl OperationKind {
     /// Whether rows are computed wherever they are needed, since the clean ones are as cheap as a copy
     /// and need not be kept. Rows of other kinds are computed where they differ from the clean run's.
     pub const fn computes_clean_rows(self) -> bool {
@@ -123,9 +123,9 @@ pub struct Copied {
 
 /// One operation.
 #[derive(Debug, Clone, Copy)]
-pub struct Op {
+pub struct Operation {
     /// What it does.
-    pub kind: Kind,
+    pub kind: OperationKind,
     /// What it reads.
     pub reads: &'static [Input],
     /// A copy that it reads instead where somebody patches it. A layer norm reads the copy whole; of a
@@ -139,8 +139,8 @@ pub struct Op {
     pub enters: Option<Stage>,
 }
 
-impl Op {
-    const fn new(kind: Kind, reads: &'static [Input], gives: Stage) -> Self {
+impl Operation {
+    const fn new(kind: OperationKind, reads: &'static [Input], gives: Stage) -> Self {
         Self {
             kind,
             reads,
@@ -169,7 +169,7 @@ impl Op {
     /// The copy that all of it reads.
     pub const fn whole_copy(&self) -> Option<Copied> {
         match self.kind {
-            Kind::Linear(_) => None,
+            OperationKind::Linear(_) => None,
             _ => self.copy,
         }
     }
@@ -177,7 +177,7 @@ impl Op {
     /// The copy that single heads read.
     pub const fn head_copy(&self) -> Option<Copied> {
         match self.kind {
-            Kind::Linear(_) => self.copy,
+            OperationKind::Linear(_) => self.copy,
             _ => None,
         }
     }
@@ -198,41 +198,41 @@ impl Op {
 
 /// The embedding.
 #[rustfmt::skip]
-const EMBEDDING: &[Op] = &[
-    Op::new(Kind::Embed(Embedding::Token), &[], S::TokenEmbedding),
-    Op::new(Kind::Embed(Embedding::Position), &[], S::PositionEmbedding),
-    Op::new(Kind::Add, &[own(S::TokenEmbedding), own(S::PositionEmbedding)], S::BlockInput),
+const EMBEDDING: &[Operation] = &[
+    Operation::new(OperationKind::Embed(Embedding::Token), &[], S::TokenEmbedding),
+    Operation::new(OperationKind::Embed(Embedding::Position), &[], S::PositionEmbedding),
+    Operation::new(OperationKind::Add, &[own(S::TokenEmbedding), own(S::PositionEmbedding)], S::BlockInput),
 ];
 
 /// One layer.
 #[rustfmt::skip]
-const LAYER: &[Op] = &[
-    Op::new(Kind::Norm(Norm::Ln1), &[own(S::BlockInput)], S::AttentionInput)
+const LAYER: &[Operation] = &[
+    Operation::new(OperationKind::Norm(Norm::Ln1), &[own(S::BlockInput)], S::AttentionInput)
         .passing(&[S::Ln1Scale, S::Ln1Normalized]),
-    Op::new(Kind::Linear(Weight::Query), &[own(S::AttentionInput)], S::Query)
+    Operation::new(OperationKind::Linear(Weight::Query), &[own(S::AttentionInput)], S::Query)
         .copying(S::QueryInput, S::BlockInput),
-    Op::new(Kind::Linear(Weight::Key), &[own(S::AttentionInput)], S::Key)
+    Operation::new(OperationKind::Linear(Weight::Key), &[own(S::AttentionInput)], S::Key)
         .copying(S::KeyInput, S::BlockInput),
-    Op::new(Kind::Linear(Weight::Value), &[own(S::AttentionInput)], S::Value)
+    Operation::new(OperationKind::Linear(Weight::Value), &[own(S::AttentionInput)], S::Value)
         .copying(S::ValueInput, S::BlockInput),
-    Op::new(Kind::Attend, &[own(S::Query), up_to(S::Key, S::Scores), up_to(S::Value, S::Z)], S::Z)
+    Operation::new(OperationKind::Attend, &[own(S::Query), up_to(S::Key, S::Scores), up_to(S::Value, S::Z)], S::Z)
         .passing(&[S::Scores, S::Pattern]),
-    Op::new(Kind::Linear(Weight::AttentionOutput), &[own(S::Z)], S::AttentionOutput),
-    Op::new(Kind::Add, &[own(S::BlockInput), own(S::AttentionOutput)], S::BlockMid),
-    Op::new(Kind::Norm(Norm::Ln2), &[own(S::BlockMid)], S::MlpInput)
+    Operation::new(OperationKind::Linear(Weight::AttentionOutput), &[own(S::Z)], S::AttentionOutput),
+    Operation::new(OperationKind::Add, &[own(S::BlockInput), own(S::AttentionOutput)], S::BlockMid),
+    Operation::new(OperationKind::Norm(Norm::Ln2), &[own(S::BlockMid)], S::MlpInput)
         .copying(S::MlpResidualInput, S::BlockMid)
         .passing(&[S::Ln2Scale, S::Ln2Normalized]),
-    Op::new(Kind::Linear(Weight::MlpPre), &[own(S::MlpInput)], S::MlpPre),
-    Op::new(Kind::Activate, &[own(S::MlpPre)], S::MlpActivation),
-    Op::new(Kind::Linear(Weight::MlpOutput), &[own(S::MlpActivation)], S::MlpOutput),
-    Op::new(Kind::Add, &[own(S::BlockMid), own(S::MlpOutput)], S::BlockOutput)
+    Operation::new(OperationKind::Linear(Weight::MlpPre), &[own(S::MlpInput)], S::MlpPre),
+    Operation::new(OperationKind::Activate, &[own(S::MlpPre)], S::MlpActivation),
+    Operation::new(OperationKind::Linear(Weight::MlpOutput), &[own(S::MlpActivation)], S::MlpOutput),
+    Operation::new(OperationKind::Add, &[own(S::BlockMid), own(S::MlpOutput)], S::BlockOutput)
         .entering(S::BlockInput),
 ];
 
 /// The final layer norm.
 #[rustfmt::skip]
-const FINAL: &[Op] = &[
-    Op::new(Kind::Norm(|_| Norm::LnF), &[own(S::BlockInput)], S::FinalOutput)
+const FINAL: &[Operation] = &[
+    Operation::new(OperationKind::Norm(|_| Norm::LnF), &[own(S::BlockInput)], S::FinalOutput)
         .passing(&[S::LnFScale, S::LnFNormalized]),
 ];
 
@@ -244,7 +244,7 @@ pub const READ_OUT: Stage = S::FinalOutput;
 
 /// The operations of a part of a pass through so many layers: the embedding is part 0, layer l part
 /// l + 1, and the final layer norm the last.
-pub fn ops(part: usize, layers: usize) -> &'static [Op] {
+pub fn ops(part: usize, layers: usize) -> &'static [Operation] {
     match part {
         0 => EMBEDDING,
         _ if part <= layers => LAYER,
@@ -254,10 +254,10 @@ pub fn ops(part: usize, layers: usize) -> &'static [Op] {
 
 /// Which of its inputs the operation after this one takes straight from it where nobody touches what
 /// stands between, so that the two are one.
-pub fn fuses(ops: &[Op], i: usize) -> Option<usize> {
+pub fn fuses(ops: &[Operation], i: usize) -> Option<usize> {
     let next = ops.get(i + 1)?;
-    let fit =
-        matches!(ops[i].kind, Kind::Linear(_)) && matches!(next.kind, Kind::Activate | Kind::Add);
+    let fit = matches!(ops[i].kind, OperationKind::Linear(_))
+        && matches!(next.kind, OperationKind::Activate | OperationKind::Add);
     let input = next
         .reads
         .iter()

@@ -4,12 +4,12 @@
 use super::operation::Exercise;
 use super::operations::Trial;
 use super::{Gates, Inputs};
-use crate::backend::{Backend, BasisOn, DeviceError, Place, Precision, Probe, Store};
+use crate::backend::{Backend, BasisOn, DeviceError, Precision, Probe, RowColumn, Store};
 use crate::basis::{Basis, BasisError, Numbers};
 use crate::plan::writes::Operand;
 
 /// Rows encoded, and others decoded into their place.
-pub(super) struct Bases {
+pub(super) struct BasisInputs {
     basis: Basis,
     store: Store,
     /// Columns of the matrix.
@@ -19,12 +19,12 @@ pub(super) struct Bases {
     constants: Vec<f64>,
     probes: Vec<Probe>,
     coordinates: Vec<f64>,
-    places: Vec<Place>,
+    places: Vec<RowColumn>,
     /// Whether it is encoded that counts; the other way back otherwise.
     encodes: bool,
 }
 
-impl Exercise for Bases {
+impl Exercise for BasisInputs {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let rows = self.matrix.len() / self.width;
         let upload = |values: &Vec<f64>| backend.upload(rows, self.width, self.store, values);
@@ -142,7 +142,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
         }
         let order = self.permutation(rows);
         let place = |row: &u32| (*row as usize, n * (*row as usize % parts));
-        let mut operation = Bases {
+        let mut operation = BasisInputs {
             store,
             width,
             matrix: self.stored(store, rows, width)?,

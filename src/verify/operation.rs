@@ -28,7 +28,7 @@ impl Exercise for Embed {
 
 pub(super) enum After {
     Nothing,
-    Activation,
+    ActivationFunction,
     Residual {
         own: Vec<f64>,
         cache: Vec<f64>,
@@ -68,7 +68,7 @@ impl Exercise for LinearLayer {
                 cache: Some(cache),
                 refs,
             }),
-            (After::Activation, _) => Epilogue::Activate,
+            (After::ActivationFunction, _) => Epilogue::Activate,
             _ => Epilogue::None,
         };
         let linear = Linear {
@@ -88,7 +88,7 @@ impl Exercise for LinearLayer {
     }
 }
 
-pub(super) struct LayerNorm {
+pub(super) struct NormInputs {
     pub norm: Norm,
     pub own: Vec<f64>,
     pub cache: Vec<f64>,
@@ -97,7 +97,7 @@ pub(super) struct LayerNorm {
     pub thirds: bool,
 }
 
-impl Exercise for LayerNorm {
+impl Exercise for NormInputs {
     fn run<B: Backend>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let (rows, width) = (self.refs.len(), backend.config().width);
         let own = backend.upload(rows, width, Store::Residual, &self.own);

@@ -1,7 +1,7 @@
 //! Operation by operation, on random ragged shapes.
 
 use super::operation::{
-    Activate, After, AttentionOf, Distributions, Embed, Exercise, LayerNorm, LinearLayer,
+    Activate, After, AttentionOf, Distributions, Embed, Exercise, LinearLayer, NormInputs,
     Overwrite, Sum, Unembedding,
 };
 use super::{Comparison, Gates, Inputs, compare};
@@ -230,7 +230,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
         ] {
             let n = columns.len();
             let after = if name.ends_with("activation") {
-                After::Activation
+                After::ActivationFunction
             } else if name.ends_with("residual") {
                 After::Residual {
                     own: self.inputs.matrix(rows, n),
@@ -251,7 +251,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
                 after,
             };
             let gate = match operation.after {
-                After::Activation => self.gates.activated(k),
+                After::ActivationFunction => self.gates.activated(k),
                 _ => self.gates.linear(k),
             };
             self.compare(
@@ -274,7 +274,7 @@ impl<R: Backend, S: Backend> Trial<'_, R, S> {
             ("ln_2", Norm::Ln2(layer)),
             ("ln_f", Norm::LnF),
         ] {
-            let mut operation = LayerNorm {
+            let mut operation = NormInputs {
                 norm,
                 own: self.inputs.matrix(rows, width),
                 cache: self.inputs.matrix(rows, width),

@@ -11,7 +11,7 @@ use headlight::backend::cuda::events::Timer;
 use headlight::backend::cuda::limits::{Effort, Limit};
 use headlight::backend::cuda::{Cuda, Device};
 use headlight::backend::{Backend, DeviceError, Precision};
-use headlight::bench::operations::{Case, Operation, cases};
+use headlight::bench::operations::{Case, Workload, cases};
 use headlight::model::Checkpoint;
 
 /// Runs `bench` with the emulated driver on a small model.
@@ -107,7 +107,7 @@ fn operations_are_timed_with_the_cache_flushed() {
         // nothing is timed where nothing runs, and a failure is told once
         assert_eq!(cuda.time(&timer, || Ok(())).unwrap(), 0.0);
         let much = Case {
-            operation: Operation::Gather,
+            operation: Workload::Gather,
             rows: 1 << 25,
         };
         let full = cuda.time(&timer, || much.prepare(&cuda)());

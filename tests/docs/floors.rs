@@ -18,7 +18,7 @@ fn floors() -> Vec<String> {
         .collect()
 }
 
-fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
+pub fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -5,4 +5,5 @@ mod floors;
 #[allow(dead_code)] // of the command line's tests, which use all of it
 #[path = "../common/lab.rs"]
 mod lab;
+mod names;
 mod python;

@@ -15,7 +15,7 @@ use crate::emulator::gpu::gpu;
 use headlight::ask::experiment::{Experiment, PairText, PatchText, RunText};
 use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Precision};
-use headlight::basis::read::Bases;
+use headlight::basis::read::BasisFiles;
 use headlight::basis::{Basis, Numbers};
 use headlight::function::Function;
 use headlight::model::Checkpoint;
@@ -191,7 +191,7 @@ fn functions_equal_the_operators_that_they_spell() {
 /// Readouts of runs of one patch or several in bases of the fixtures, at block_output's last row.
 fn runs_in(basis: &str, ops: &[&[Op]]) -> (Vec<Vec<f64>>, Vec<f64>) {
     let (model, file) = (checkpoint("tied"), read("tied"));
-    let mut bases = Bases::default();
+    let mut bases = BasisFiles::default();
     let text = format!("tied.safetensors#{basis}");
     let basis = bases.read(&text, &folder("bases")).unwrap();
     let pair = pair(&file);

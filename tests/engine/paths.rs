@@ -9,7 +9,7 @@ use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Readout};
 use headlight::execute::plan;
 use headlight::graph::node::{self, Projection, Sender};
-use headlight::graph::path::{Freeze, PathError, Paths, Receiver, Receivers, receivers};
+use headlight::graph::path::{Freeze, PathError, PathReceiver, Paths, Receivers, receivers};
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Origin, Patch, Run, Vector};
 use headlight::prompt::pair::{Pair, PairRuns};
@@ -66,17 +66,17 @@ fn path_spec() -> impl Strategy<Value = PathSpec> {
 }
 
 /// Every receiver that a path may end in, the logits last.
-fn all_receivers(model: &Checkpoint) -> Vec<Receiver> {
+fn all_receivers(model: &Checkpoint) -> Vec<PathReceiver> {
     let streams = [
         Component::BlockInput,
         Component::BlockMid,
         Component::BlockOutput,
     ];
     let residual = (0..model.config.layers)
-        .flat_map(|layer| streams.map(|component| Receiver::Residual { component, layer }));
+        .flat_map(|layer| streams.map(|component| PathReceiver::Residual { component, layer }));
     let nodes = node::Receiver::all(&model.config);
     residual
-        .chain(nodes.into_iter().map(Receiver::Node))
+        .chain(nodes.into_iter().map(PathReceiver::Node))
         .collect()
 }
 
@@ -90,15 +90,15 @@ impl PathSpec {
             list
         };
         let senders = pick(&self.senders, from.len()).into_iter().map(|i| from[i]);
-        let mut chosen: Vec<Receiver> = pick(&self.receivers, to.len())
+        let mut chosen: Vec<PathReceiver> = pick(&self.receivers, to.len())
             .into_iter()
             .map(|i| to[i])
             .collect();
-        let logits = Receiver::Node(node::Receiver::Logits);
+        let logits = PathReceiver::Node(node::Receiver::Logits);
         if !self.apart && chosen.len() > 1 {
             chosen.retain(|receiver| *receiver != logits);
         }
-        let names: Vec<String> = chosen.iter().map(Receiver::to_string).collect();
+        let names: Vec<String> = chosen.iter().map(PathReceiver::to_string).collect();
         Paths {
             senders: senders.collect(),
             receivers: match self.apart {
@@ -352,7 +352,7 @@ fn names_mean_what_the_manual_says() {
     let to = |names: &str| {
         let names: Vec<String> = names.split(',').map(str::to_owned).collect();
         let all = receivers(&names, &model.config)?;
-        let names: Vec<String> = all.iter().map(Receiver::to_string).collect();
+        let names: Vec<String> = all.iter().map(PathReceiver::to_string).collect();
         Ok::<_, PathError>(names.join(" "))
     };
     assert_eq!(
@@ -385,7 +385,7 @@ fn names_mean_what_the_manual_says() {
     let names = ["logits".to_owned(), "m1".to_owned()];
     let error = Receivers::together(&names, logits).unwrap_err();
     assert!(error.to_string().contains("`m1`"), "{error}");
-    let first = Receiver::Node(node::Receiver::Head {
+    let first = PathReceiver::Node(node::Receiver::Head {
         layer: 0,
         head: 0,
         projection: Projection::Query,

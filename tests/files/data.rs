@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use headlight::data;
-use headlight::data::{DataError, Rows, Span, Stretch, Token};
+use headlight::data::{DataError, Examples, Span, SpanTokens, Token};
 use headlight::prompt::pair::PromptText;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use proptest::prelude::*;
 
-type Parse = fn(&Path, Vec<u8>) -> Result<Rows, DataError>;
+type Parse = fn(&Path, Vec<u8>) -> Result<Examples, DataError>;
 
 const PARSERS: [(&str, Parse); 4] = [
     ("jsonl", data::jsonl::parse),
@@ -108,7 +108,7 @@ fn parquet_lists_structs_and_nulls_are_read() {
         [Token::Text(" x".into()), Token::Text(" y".into())]
     );
     assert_eq!(rows[1].targets, [Token::Id(7)]);
-    let words = Stretch::Words("b".into());
+    let words = SpanTokens::Words("b".into());
     let span = Span {
         name: "subject".into(),
         base: words,
@@ -153,7 +153,7 @@ fn fields_of_csv_may_be_lists_in_json() {
     assert_eq!(row.base, PromptText::Ids(vec![1, 2]));
     assert_eq!(row.wrong, [Token::Id(4), Token::Id(5)]);
     assert_eq!(row.positions.as_ref().unwrap()[0].to_string(), "end");
-    assert_eq!(row.spans[0].base, Stretch::Tokens(1, 1));
+    assert_eq!(row.spans[0].base, SpanTokens::Tokens(1, 1));
     let said = rows[1].as_ref().unwrap_err().to_string();
     assert!(
         said.starts_with("x.csv, line 3, field target_ids: should be a token id"),

@@ -21,7 +21,7 @@ use self::patch::Subspace;
 pub use self::patch::{OpName, PatchText};
 pub use self::positions::PositionsText;
 use self::scope::Scope;
-use crate::basis::read::Bases;
+use crate::basis::read::BasisFiles;
 use crate::model::{Checkpoint, ModelError};
 use crate::patch::{Op, Prompt, Run};
 use crate::prompt::pair::{Pair, PairRuns, PromptText};
@@ -205,7 +205,7 @@ impl Experiment {
             format!("run {r}{name}, patch {i}")
         };
         // what a patch does is the same in every pair, and may come from a file
-        let mut bases = Bases::default();
+        let mut bases = BasisFiles::default();
         let mut ops: Vec<Vec<(Op, Subspace)>> = Vec::with_capacity(self.runs.len());
         for (r, run) in self.runs.iter().enumerate() {
             let mut own = Vec::with_capacity(run.patches.len());

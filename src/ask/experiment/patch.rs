@@ -11,7 +11,7 @@ use super::positions::PositionsText;
 use super::scope::Scope;
 use crate::ask::subspace::{Columns, columns};
 use crate::basis::Basis;
-use crate::basis::read::Bases;
+use crate::basis::read::BasisFiles;
 
 use crate::model::Checkpoint;
 use crate::patch::{MeanOver, Op, Origin, Patch, Prompt, Run, Vector};
@@ -221,7 +221,7 @@ impl PatchText {
     pub(super) fn subspace(
         &self,
         folder: &Path,
-        bases: &mut Bases,
+        bases: &mut BasisFiles,
         at: &str,
     ) -> Result<Subspace, ExperimentError> {
         let subspaces = self.subspaces.as_deref();

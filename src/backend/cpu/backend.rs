@@ -4,13 +4,13 @@ use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
 
-use super::linear::{self, Factor, Output, Product};
+use super::linear::{self, Factor, OutputRows, Product};
 use super::matrix::{Buffer, at, read};
 use super::real::Real;
 use super::{Cpu, attention, basis, overwrite, readout, rows};
 use crate::backend::{
-    Attention, Backend, BasisOn, DeviceError, Embedding, Epilogue, Linear, Norm, Place, Probe,
-    Readout, ReadoutSpec, Rows, Same, Store,
+    Attention, Backend, BasisOn, DeviceError, Embedding, Epilogue, Linear, Norm, Probe, Readout,
+    ReadoutSpec, RowColumn, Rows, Same, Store,
 };
 use crate::model::Config;
 use crate::plan::writes::{Call, Write};
@@ -209,7 +209,7 @@ impl<T: Real> Backend for Cpu<'_, T> {
             rows: count,
             row: &|m| linear.input.row(linear.rows[m] as usize),
             place: &|m| linear.out_rows.map_or(m, |rows| rows[m] as usize),
-            output: Output {
+            output: OutputRows {
                 base,
                 stride: out.width,
             },
@@ -273,7 +273,7 @@ impl<T: Real> Backend for Cpu<'_, T> {
         &self,
         basis: &BasisOn<Buffer<T>>,
         coordinates: &Buffer<T>,
-        places: &[Place],
+        places: &[RowColumn],
         matrix: &mut Buffer<T>,
     ) {
         self.flops

@@ -3,10 +3,10 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::linear::{self, Factor, Output, Product};
+use super::linear::{self, Factor, OutputRows, Product};
 use super::matrix::Buffer;
 use super::real::Real;
-use crate::backend::{BasisOn, Place, Probe};
+use crate::backend::{BasisOn, Probe, RowColumn};
 
 fn vector<T>(buffer: &Option<Buffer<T>>) -> &[T] {
     buffer.as_ref().map_or(&[], |b| &b.data)
@@ -38,7 +38,7 @@ fn product<'r, T: Real>(
         rows,
         row,
         place: &|m| m,
-        output: Output {
+        output: OutputRows {
             base: out.as_mut_ptr(),
             stride: columns,
         },
@@ -113,7 +113,7 @@ pub(super) fn decode<T: Real>(
     arch: Arch,
     basis: &BasisOn<Buffer<T>>,
     coordinates: &Buffer<T>,
-    places: &[Place],
+    places: &[RowColumn],
     matrix: &mut Buffer<T>,
 ) {
     let (n, width) = (basis.width, matrix.width);

@@ -27,7 +27,7 @@ pub use self::instructions::{Instructions, UnknownInstructions};
 use self::linear::Rounding;
 pub use self::matrix::Buffer;
 pub use self::real::Real;
-use self::weights::Weights;
+use self::weights::CpuWeights;
 use super::Precision;
 use crate::model::Checkpoint;
 
@@ -41,7 +41,7 @@ fn arch() -> Arch {
 
 /// The CPU as a device, holding one model's weights where they are mapped.
 pub struct Cpu<'m, T> {
-    weights: Weights<'m, T>,
+    weights: CpuWeights<'m, T>,
     arch: Arch,
     flops: AtomicU64,
 }
@@ -71,7 +71,7 @@ impl<'m, T: Real> Cpu<'m, T> {
 
     fn on(model: &'m Checkpoint, arch: Arch, round: Rounding) -> Self {
         Self {
-            weights: Weights::new(model, round),
+            weights: CpuWeights::new(model, round),
             arch,
             flops: AtomicU64::new(0),
         }

@@ -18,7 +18,7 @@ use std::ops::Range;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use super::linear::{self, Factor, Matrix, Output, Product};
+use super::linear::{self, Factor, OutputRows, Product, WeightMatrix};
 use super::real::Real;
 use super::rows::{PARTIALS, fold_each};
 use crate::backend::{Readout, ReadoutSpec};
@@ -189,7 +189,7 @@ fn best(list: impl Iterator<Item = (u32, f64)>, n: usize) -> Vec<(u32, f64)> {
 /// Reads out rows `0..rows` of `[_, width]` input against a `[vocab, width]` unembedding.
 pub fn readout<T: Real>(
     arch: Arch,
-    weight: Matrix<'_>,
+    weight: WeightMatrix<'_>,
     vocab: usize,
     input: &[T],
     rows: usize,
@@ -205,7 +205,7 @@ pub fn readout<T: Real>(
 
 /// Rows that are read out together.
 struct Block<'a, T> {
-    weight: Matrix<'a>,
+    weight: WeightMatrix<'a>,
     vocab: usize,
     input: &'a [T],
     spec: &'a ReadoutSpec,
@@ -221,7 +221,7 @@ struct Block<'a, T> {
 
 impl<'a, T: Real> Block<'a, T> {
     fn new(
-        weight: Matrix<'a>,
+        weight: WeightMatrix<'a>,
         vocab: usize,
         input: &'a [T],
         range: Range<usize>,
@@ -323,7 +323,7 @@ impl<'a, T: Real> Block<'a, T> {
             rows: tokens.len(),
             row: &|token| &stored[token * width..][..width],
             place: &|token| token,
-            output: Output {
+            output: OutputRows {
                 base: logits.as_mut_ptr(),
                 stride: side,
             },
@@ -361,7 +361,7 @@ impl<'a, T: Real> Block<'a, T> {
         } else {
             Vec::new()
         };
-        let tiles: Vec<Tile> = (0..self.vocab.div_ceil(TILE))
+        let tiles: Vec<PanelTile> = (0..self.vocab.div_ceil(TILE))
             .into_par_iter()
             .map_init(Scratch::default, |scratch, tile| {
                 self.tile(arch, tile, columns, &early, scratch)
@@ -419,7 +419,7 @@ impl<'a, T: Real> Block<'a, T> {
         columns: (&[T], usize),
         early: &[Vec<(u32, T)>],
         scratch: &mut Scratch<T>,
-    ) -> Tile {
+    ) -> PanelTile {
         let tokens = tile * TILE..self.vocab.min((tile + 1) * TILE);
         let origin = tokens.start;
         self.product(arch, columns, tokens, scratch);
@@ -479,7 +479,7 @@ impl<'a, T: Real> Block<'a, T> {
         let found = self.wanted[from..to]
             .iter()
             .map(|(_, m, _, id)| logits.at(*id as usize - origin, *m).to_f64());
-        Tile {
+        PanelTile {
             parts,
             top,
             found: found.collect(),
@@ -564,7 +564,7 @@ impl<T: Real> NullaryFnOnce for Exponentials<'_, T> {
 }
 
 /// What one tile knows of a block.
-struct Tile {
+struct PanelTile {
     parts: Vec<Part>,
     /// Each row's most probable tokens, if they are wanted.
     top: Vec<Vec<(u32, f64)>>,

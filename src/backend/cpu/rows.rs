@@ -7,7 +7,7 @@
 use pulp::NullaryFnOnce;
 
 use super::real::Real;
-use crate::model::Activation;
+use crate::model::ActivationFunction;
 
 /// Partial sums of a row.
 pub const PARTIALS: usize = 16;
@@ -144,9 +144,9 @@ fn sigmoid<T: Real>(x: T) -> T {
 /// u = √(2/π)(x + 0.044715 x³), written as x·σ(2u), which is the same function and loses no digits
 /// where tanh is near −1.
 #[inline(always)]
-pub fn activate<T: Real>(activation: Activation, x: &mut [T]) {
+pub fn activate<T: Real>(activation: ActivationFunction, x: &mut [T]) {
     match activation {
-        Activation::GeluNew | Activation::GeluPytorchTanh => {
+        ActivationFunction::GeluNew | ActivationFunction::GeluPytorchTanh => {
             let twice = T::from_f64(2.0 * (2.0 / std::f64::consts::PI).sqrt());
             let cubic = T::from_f64(0.044715) * twice;
             x.iter_mut().for_each(|x| {
@@ -154,7 +154,7 @@ pub fn activate<T: Real>(activation: Activation, x: &mut [T]) {
                 *x = *x * sigmoid(u);
             });
         }
-        Activation::Gelu => {
+        ActivationFunction::Gelu => {
             let (half, root) = (
                 T::from_f64(0.5),
                 T::from_f64(std::f64::consts::FRAC_1_SQRT_2),
@@ -162,21 +162,21 @@ pub fn activate<T: Real>(activation: Activation, x: &mut [T]) {
             x.iter_mut()
                 .for_each(|x| *x = half * *x * (T::ONE + (*x * root).erf()));
         }
-        Activation::Relu => {
+        ActivationFunction::Relu => {
             x.iter_mut().for_each(|x| {
                 if *x < T::default() {
                     *x = T::default()
                 }
             });
         }
-        Activation::Silu => x.iter_mut().for_each(|x| *x = *x * sigmoid(*x)),
+        ActivationFunction::Silu => x.iter_mut().for_each(|x| *x = *x * sigmoid(*x)),
     }
 }
 
 /// A linear layer's epilogue over a stretch of one row.
 pub struct Finish<'a, T> {
     pub bias: &'a [T],
-    pub activation: Option<Activation>,
+    pub activation: Option<ActivationFunction>,
     pub residual: Option<&'a [T]>,
     pub out: &'a mut [T],
 }

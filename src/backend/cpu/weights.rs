@@ -1,6 +1,6 @@
 //! A model's weights where they are mapped, and its vectors, widened once.
 
-use super::linear::{Matrix, Rounding};
+use super::linear::{Rounding, WeightMatrix};
 use super::real::Real;
 use crate::backend::{Norm, Weight};
 use crate::model::Checkpoint;
@@ -16,14 +16,14 @@ struct LayerVectors<T> {
 }
 
 /// All that a backend reads of a checkpoint.
-pub struct Weights<'m, T> {
+pub struct CpuWeights<'m, T> {
     pub model: &'m Checkpoint,
     layers: Vec<LayerVectors<T>>,
     ln_f: [Vec<T>; 2],
     round: Rounding,
 }
 
-impl<'m, T: Real> Weights<'m, T> {
+impl<'m, T: Real> CpuWeights<'m, T> {
     /// Copies vectors only; matrices are rounded where they are used.
     pub fn new(model: &'m Checkpoint, round: Rounding) -> Self {
         let layers = (0..model.config.layers).map(|l| {
@@ -56,7 +56,7 @@ impl<'m, T: Real> Weights<'m, T> {
     }
 
     /// A weight, the column at which it starts in the stored matrix, and its bias.
-    pub fn linear(&self, weight: Weight) -> (Matrix<'m>, usize, &[T]) {
+    pub fn linear(&self, weight: Weight) -> (WeightMatrix<'m>, usize, &[T]) {
         let d = self.model.config.width;
         let third = |layer: usize, i: usize| {
             (
@@ -87,7 +87,7 @@ impl<'m, T: Real> Weights<'m, T> {
         };
         let [inputs, stride] = tensor.shape;
         (
-            Matrix {
+            WeightMatrix {
                 data: tensor.data,
                 stride,
                 inputs,
@@ -99,10 +99,10 @@ impl<'m, T: Real> Weights<'m, T> {
     }
 
     /// The unembedding, `[vocab, K]`: its stored rows are outputs.
-    pub fn unembedding(&self) -> Matrix<'m> {
+    pub fn unembedding(&self) -> WeightMatrix<'m> {
         let tensor = self.model.unembedding();
         let [_, width] = tensor.shape;
-        Matrix {
+        WeightMatrix {
             data: tensor.data,
             stride: width,
             inputs: width,

@@ -11,13 +11,13 @@ use super::linear::{Tile, Variant, tile, variant};
 use super::matrix::{Element, Matrix};
 use super::memory::Transfers;
 use super::queue::{Launch, Queue};
-use super::readout::{Readouts, Scratch};
+use super::readout::{ReadoutScratch, Readouts};
 use super::rows::Constants;
 use super::weights::{self, DeviceWeights};
 use super::{attention, basis, call, linear, readout, rows};
 use crate::backend::{
-    Attention, Backend, BasisOn, DeviceError, Embedding, Linear, Norm, Place, Precision, Probe,
-    Readout, ReadoutSpec, Rows, Same, Store,
+    Attention, Backend, BasisOn, DeviceError, Embedding, Linear, Norm, Precision, Probe, Readout,
+    ReadoutSpec, RowColumn, Rows, Same, Store,
 };
 use crate::model::{Checkpoint, Config};
 use crate::plan::tables::Ref;
@@ -39,7 +39,7 @@ pub struct Cuda {
     /// What does not go with a pass's tables.
     pub(super) transfers: Transfers,
     /// What readouts write on the device, kept from one to the next.
-    scratch: Mutex<Scratch>,
+    scratch: Mutex<ReadoutScratch>,
     flops: AtomicU64,
     _taken: Taken,
 }
@@ -148,7 +148,7 @@ impl Cuda {
         self.variant.unwrap_or_else(choose)
     }
 
-    pub(super) fn scratch(&self) -> MutexGuard<'_, Scratch> {
+    pub(super) fn scratch(&self) -> MutexGuard<'_, ReadoutScratch> {
         // what a panic leaves is memory, or none
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -241,7 +241,7 @@ impl Cuda {
     ) -> Result<T, DeviceError> {
         match make() {
             Err(DeviceError::OutOfMemory { .. }) => {
-                *self.scratch() = Scratch::default();
+                *self.scratch() = ReadoutScratch::default();
                 self.flush()?;
                 self.device.wait()?;
                 // pieces that are too small alone
@@ -437,7 +437,7 @@ impl Backend for Cuda {
         &self,
         basis: &BasisOn<Matrix>,
         coordinates: &Matrix,
-        places: &[Place],
+        places: &[RowColumn],
         matrix: &mut Matrix,
     ) {
         basis::decode(self, basis, coordinates, places, matrix);

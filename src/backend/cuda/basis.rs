@@ -9,7 +9,7 @@ use super::kernels::Kernel;
 use super::matrix::{Element, Matrix};
 use super::queue::Launch;
 use super::rows::{Constants, views};
-use crate::backend::{BasisOn, Place, Probe};
+use crate::backend::{BasisOn, Probe, RowColumn};
 
 impl From<&Probe> for arguments::Probe {
     fn from(probe: &Probe) -> Self {
@@ -75,14 +75,14 @@ pub fn decode(
     cuda: &Cuda,
     basis: &BasisOn<Matrix>,
     coordinates: &Matrix,
-    places: &[Place],
+    places: &[RowColumn],
     matrix: &Matrix,
 ) {
     if places.is_empty() {
         return;
     }
     cuda.record(basis.flops(places.len()), |queue| {
-        let place = |(row, column): &Place| arguments::Place {
+        let place = |(row, column): &RowColumn| arguments::Place {
             row: number(*row),
             column: number(*column),
         };

@@ -14,7 +14,7 @@ use super::matrix::{Element, Matrix};
 use super::queue::Launch;
 use super::rows::rows;
 use crate::backend::{Epilogue, Linear, Precision};
-use crate::model::Activation;
+use crate::model::ActivationFunction;
 
 /// How products are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -150,12 +150,14 @@ pub fn tile(rows: usize, columns: usize, processors: u32) -> Tile {
 }
 
 /// An activation function, as kernels know it.
-pub(super) fn activation(activation: Activation) -> arguments::Activation {
+pub(super) fn activation(activation: ActivationFunction) -> arguments::Activation {
     match activation {
-        Activation::GeluNew | Activation::GeluPytorchTanh => arguments::Activation::GeluNew,
-        Activation::Gelu => arguments::Activation::Gelu,
-        Activation::Relu => arguments::Activation::Relu,
-        Activation::Silu => arguments::Activation::Silu,
+        ActivationFunction::GeluNew | ActivationFunction::GeluPytorchTanh => {
+            arguments::Activation::GeluNew
+        }
+        ActivationFunction::Gelu => arguments::Activation::Gelu,
+        ActivationFunction::Relu => arguments::Activation::Relu,
+        ActivationFunction::Silu => arguments::Activation::Silu,
     }
 }
 

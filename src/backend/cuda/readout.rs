@@ -157,7 +157,7 @@ impl<'a> Block<'a> {
             4 * listed * tiles * kept,
             4 * listed * tiles * kept,
         ];
-        let memory = Scratch::reserve(cuda, sizes, results);
+        let memory = ReadoutScratch::reserve(cuda, sizes, results);
         let memory = memory.map_err(|error| cuda.abandon(error))?;
         self.wanted_logits(&memory);
         self.scan(&memory, tiles, kept, flops);
@@ -379,9 +379,9 @@ impl Landing {
 /// What readouts write on the device. It is kept and grown: the stream orders one readout's kernels and copy
 /// before the next one's kernels.
 #[derive(Default)]
-pub(super) struct Scratch([Option<Allocation>; 5]);
+pub(super) struct ReadoutScratch([Option<Allocation>; 5]);
 
-impl Scratch {
+impl ReadoutScratch {
     /// Memory for results, parts, counts, and the tiles' most probable ids and logits.
     fn reserve(cuda: &Cuda, sizes: [usize; 5], layout: Results) -> Result<Memory, DeviceError> {
         let mut reserve = || cuda.scratch().grow(cuda, sizes);

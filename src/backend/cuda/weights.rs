@@ -84,7 +84,7 @@ impl DeviceWeights {
             let norm = |up: &mut Upload<'_>, norm: crate::model::LayerNorm<'_>| {
                 Ok::<_, DeviceError>([up.vector(norm.weight)?, up.vector(norm.bias)?])
             };
-            let linear = |up: &mut Upload<'_>, linear: crate::model::Linear<'_>| {
+            let linear = |up: &mut Upload<'_>, linear: crate::model::Conv1D<'_>| {
                 Ok::<_, DeviceError>((up.linear(linear.weight, false)?, up.vector(linear.bias)?))
             };
             layers.push(Layer {

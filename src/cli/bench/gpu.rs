@@ -7,7 +7,7 @@ use crate::backend::DeviceError;
 use crate::backend::cuda::events::Timer;
 use crate::backend::cuda::limits::{Effort, Limit};
 use crate::backend::cuda::{Cuda, Variant};
-use crate::bench::operations::{Case, Operation, cases};
+use crate::bench::operations::{Case, Workload, cases};
 use crate::bench::{Repeats, median};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -55,7 +55,7 @@ impl Limits {
         let copy = (bytes / self.of(Limit::Copy), "copy");
         let variant = match (case.operation, case.product(config(cuda))) {
             (_, Some((inputs, _))) => cuda.variant(inputs),
-            (Operation::Attention { length }, _) if length > SHORT => Variant::Ffma,
+            (Workload::Attention { length }, _) if length > SHORT => Variant::Ffma,
             _ => return copy,
         };
         let (rate, name) = self.arithmetic(variant);
@@ -79,7 +79,7 @@ fn list(cuda: &Cuda, quick: bool) -> Vec<Case> {
     } else {
         (&[16, 512, 4096, 32_768], &[15, 64, 512], ATTENTION_ROWS)
     };
-    let is_attention = |case: &Case| matches!(case.operation, Operation::Attention { .. });
+    let is_attention = |case: &Case| matches!(case.operation, Workload::Attention { .. });
     let rows = all_rows.iter().flat_map(|rows| cases(*rows, 1));
     let mut list: Vec<Case> = rows.filter(|case| !is_attention(case)).collect();
     let context = config(cuda).context;
@@ -88,7 +88,7 @@ fn list(cuda: &Cuda, quick: bool) -> Vec<Case> {
             .iter()
             .filter(|n| **n <= context)
             .map(|length| Case {
-                operation: Operation::Attention { length: *length },
+                operation: Workload::Attention { length: *length },
                 rows: attention_rows,
             }),
     );

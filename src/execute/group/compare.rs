@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, ReadoutSpec};
 use crate::execute::ExecuteError;
-use crate::execute::layout::Place;
+use crate::execute::layout::PromptPlaces;
 use crate::execute::passes::Passes;
 use crate::forward::ActivationCache;
 use crate::plan::chunk::Builder;
@@ -19,7 +19,7 @@ pub fn compare<B: Backend>(
     passes: &mut Passes<'_, B>,
     cache: &mut ActivationCache<B::Matrix>,
     pairs: &[PairRuns],
-    places: &[Place],
+    places: &[PromptPlaces],
 ) -> Result<Vec<f64>, ExecuteError> {
     let backend = passes.backend;
     let config = backend.config();

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-use super::planner::{Device, Planned, Planner};
+use super::planner::{Planned, Planner, Runner};
 use crate::backend::{Backend, Readout};
 use crate::execute::no_op::Questions;
 use crate::execute::passes::Passes;
@@ -157,7 +157,7 @@ impl<'e, 'p, 's, B: Backend> Executor<'e, 'p, 's, B> {
     }
 }
 
-impl<B: Backend> Device for Executor<'_, '_, '_, B> {
+impl<B: Backend> Runner for Executor<'_, '_, '_, B> {
     fn ask(&mut self, questions: Questions) -> Result<(), ExecuteError> {
         let answers = questions.ask(self.passes.backend, &self.cache.matrices)?;
         self.answers.push_back(answers);
@@ -203,7 +203,7 @@ fn gone<E>(_: E) -> ExecuteError {
     ExecuteError::Interrupted
 }
 
-impl Device for Remote {
+impl Runner for Remote {
     fn ask(&mut self, questions: Questions) -> Result<(), ExecuteError> {
         self.work.send(Work::Questions(questions)).map_err(gone)
     }

@@ -16,7 +16,7 @@ use self::executor::Executor;
 use self::planner::{Asking, Planner, Waiting};
 use super::clean::{clean, means};
 use super::collect::Reader;
-use super::layout::{Known, Place, layout, readouts};
+use super::layout::{Known, PromptPlaces, layout, readouts};
 use super::levels::{Step, reads_runs, steps};
 use super::no_op::Kept;
 use super::passes::Passes;
@@ -30,10 +30,10 @@ use crate::plan::patched_cache::{self, PatchedCache, RunId};
 use crate::prompt::pair::PairRuns;
 
 /// Pairs whose clean activations are held together.
-pub(super) struct Group<'a, B: Backend> {
+pub(super) struct PairGroup<'a, B: Backend> {
     pairs: &'a [PairRuns],
     first: usize,
-    places: Vec<Place>,
+    places: Vec<PromptPlaces>,
     clean: Vec<PairReadouts>,
     cache: ActivationCache<B::Matrix>,
     means: Means,
@@ -43,7 +43,7 @@ pub(super) struct Group<'a, B: Backend> {
     known: HashSet<RunId>,
 }
 
-impl<'a, B: Backend> Group<'a, B> {
+impl<'a, B: Backend> PairGroup<'a, B> {
     /// Runs the group's prompts clean.
     pub fn new(
         pairs: &'a [PairRuns],

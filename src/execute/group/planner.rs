@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use crate::backend::{Backend, ReadoutSpec};
-use crate::execute::layout::Place;
+use crate::execute::layout::PromptPlaces;
 use crate::execute::no_op::{Asked, Kept, Questions};
 use crate::execute::passes::Passes;
 use crate::execute::{ExecuteError, Limits, Plan};
@@ -60,7 +60,7 @@ pub struct Planned {
 }
 
 /// Where chunks go and answers come from: the device itself, or a thread that has it.
-pub trait Device {
+pub trait Runner {
     /// Asks, without waiting.
     fn ask(&mut self, questions: Questions) -> Result<(), ExecuteError>;
     /// The answers to the earliest questions that have none yet.
@@ -78,7 +78,7 @@ pub struct Planner<'g> {
     pub pairs: &'g [PairRuns],
     /// Index of the first pair.
     pub first: usize,
-    pub places: &'g [Place],
+    pub places: &'g [PromptPlaces],
     pub kept: Kept<'g>,
     /// Cones that are drawn by now.
     pub shapes: &'g Shapes,
@@ -92,7 +92,7 @@ impl<'g> Planner<'g> {
         passes: &Passes<'g, B>,
         pairs: &'g [PairRuns],
         first: usize,
-        places: &'g [Place],
+        places: &'g [PromptPlaces],
         kept: Kept<'g>,
         fits: &'g AtomicU64,
     ) -> Self {
@@ -114,7 +114,7 @@ impl<'g> Planner<'g> {
     pub fn stream(
         &self,
         mut runs: impl Iterator<Item = (usize, usize)>,
-        device: &mut impl Device,
+        device: &mut impl Runner,
     ) -> Result<Plan, ExecuteError> {
         let mut plan = Plan::default();
         let mut waiting = Waiting::default();
@@ -127,7 +127,7 @@ impl<'g> Planner<'g> {
                 return Ok(None);
             }
             let runs: Vec<Asking> = batch.par_iter().map(|(p, r)| self.asking(*p, *r)).collect();
-            Device::ask(device, self.questions(&runs)).map(|()| Some(runs))
+            Runner::ask(device, self.questions(&runs)).map(|()| Some(runs))
         };
         asked.extend(ask(device)?);
         while let Some(runs) = asked.pop_front() {
@@ -149,7 +149,7 @@ impl<'g> Planner<'g> {
         &self,
         drawn: Drawn,
         waiting: &mut Waiting,
-        device: &mut impl Device,
+        device: &mut impl Runner,
     ) -> Result<(), ExecuteError> {
         let budget = self.limits.memory / 2;
         if drawn.bytes > budget {
@@ -171,7 +171,7 @@ impl<'g> Planner<'g> {
     pub fn flush(
         &self,
         waiting: &mut Waiting,
-        device: &mut impl Device,
+        device: &mut impl Runner,
     ) -> Result<(), ExecuteError> {
         let runs = std::mem::take(&mut waiting.runs);
         waiting.bytes = 0;

@@ -14,7 +14,7 @@
 
 mod receiver;
 
-pub use self::receiver::{Receiver, Receivers, receivers};
+pub use self::receiver::{PathReceiver, Receivers, receivers};
 use super::node::{self, Sender};
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch, Prompt, Run};
@@ -190,7 +190,7 @@ impl Paths {
                 .is_some_and(|(c, _)| (c.sender, c.spot) == (cell.sender, cell.spot));
             if !known {
                 let reading = self.receivers.iter().filter(|r| !r.are_logits());
-                let all: Vec<Receiver> = reading.flat_map(|r| &r.all).copied().collect();
+                let all: Vec<PathReceiver> = reading.flat_map(|r| &r.all).copied().collect();
                 let step = Run {
                     name: Some(sent(cell.sender, spot)),
                     step: true,
@@ -225,7 +225,7 @@ impl Paths {
         sender: Sender,
         spot: &Spot,
         length: usize,
-        receivers: &[Receiver],
+        receivers: &[PathReceiver],
         config: &Config,
     ) -> Vec<Patch> {
         let (component, layer, head) = site(sender);
@@ -272,7 +272,7 @@ impl Paths {
                 hold(Component::MlpOutput, Some(layer));
             }
         }
-        let logits = Receiver::Node(node::Receiver::Logits);
+        let logits = PathReceiver::Node(node::Receiver::Logits);
         if self.freeze_scales && receivers.contains(&logits) {
             hold(Component::LnFScale, None);
         }

@@ -12,7 +12,7 @@ use crate::site::{Component, Site, UnknownComponent};
 
 /// What reads the sender run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Receiver {
+pub enum PathReceiver {
     /// A head's query, key or value; what an MLP reads after ln_2; or the logits.
     Node(node::Receiver),
     /// The residual stream: block_input, block_mid or block_output of a layer.
@@ -30,10 +30,10 @@ pub struct Receivers {
     /// Their names, or those of the groups that were asked for, joined by `+`.
     pub name: String,
     /// In the order of computation.
-    pub all: Vec<Receiver>,
+    pub all: Vec<PathReceiver>,
 }
 
-impl Receiver {
+impl PathReceiver {
     /// How many senders stand before it: it can read the first so many of [`Sender::all`](crate::graph::node::Sender::all).
     pub fn upstream(self, config: &Config) -> usize {
         let first = |layer: usize| 1 + layer * (config.heads + 1);
@@ -80,7 +80,7 @@ impl Receiver {
     }
 }
 
-impl fmt::Display for Receiver {
+impl fmt::Display for PathReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node(node) => node.fmt(f),
@@ -95,7 +95,7 @@ impl fmt::Display for Receiver {
 /// # Errors
 ///
 /// [`PathError::Unknown`] for a name that means none.
-pub fn receivers(names: &[String], config: &Config) -> Result<Vec<Receiver>, PathError> {
+pub fn receivers(names: &[String], config: &Config) -> Result<Vec<PathReceiver>, PathError> {
     let mut all = Vec::new();
     for name in names {
         let unknown = |reason: String| PathError::Unknown {
@@ -115,7 +115,7 @@ pub fn receivers(names: &[String], config: &Config) -> Result<Vec<Receiver>, Pat
                 all.extend(
                     nodes
                         .filter(|node| pattern.is_receiver(*node))
-                        .map(Receiver::Node),
+                        .map(PathReceiver::Node),
                 );
             }
             Err(_) => all.push(residual(name.trim(), config).map_err(unknown)?),
@@ -135,7 +135,7 @@ pub fn receivers(names: &[String], config: &Config) -> Result<Vec<Receiver>, Pat
     Ok(all)
 }
 
-fn residual(name: &str, config: &Config) -> Result<Receiver, String> {
+fn residual(name: &str, config: &Config) -> Result<PathReceiver, String> {
     let stream = [
         Component::BlockInput,
         Component::BlockMid,
@@ -157,7 +157,7 @@ fn residual(name: &str, config: &Config) -> Result<Receiver, String> {
         Some(layer) if layer >= config.layers => {
             Err(format!("layers are 0 to {}", config.layers - 1))
         }
-        Some(layer) => Ok(Receiver::Residual { component, layer }),
+        Some(layer) => Ok(PathReceiver::Residual { component, layer }),
     }
 }
 
@@ -167,8 +167,8 @@ impl Receivers {
     /// # Errors
     ///
     /// [`PathError::Logits`] beside others.
-    pub fn together(names: &[String], all: Vec<Receiver>) -> Result<Self, PathError> {
-        let logits = Receiver::Node(node::Receiver::Logits);
+    pub fn together(names: &[String], all: Vec<PathReceiver>) -> Result<Self, PathError> {
+        let logits = PathReceiver::Node(node::Receiver::Logits);
         match all.iter().find(|receiver| **receiver != logits) {
             Some(other) if all.contains(&logits) => Err(PathError::Logits {
                 other: other.to_string(),
@@ -179,7 +179,7 @@ impl Receivers {
                 let names: Vec<&str> = names.filter(|name| seen.insert(*name)).collect();
                 // one name a receiver is its own; a name of several stands for them
                 let name = match names.len() == all.len() {
-                    true => joined(all.iter().map(Receiver::to_string)),
+                    true => joined(all.iter().map(PathReceiver::to_string)),
                     false => joined(names.into_iter().map(str::to_owned)),
                 };
                 Ok(Self { name, all })
@@ -188,8 +188,8 @@ impl Receivers {
     }
 
     /// Each by itself.
-    pub fn apart(all: Vec<Receiver>) -> Vec<Self> {
-        let one = |receiver: Receiver| Self {
+    pub fn apart(all: Vec<PathReceiver>) -> Vec<Self> {
+        let one = |receiver: PathReceiver| Self {
             name: receiver.to_string(),
             all: vec![receiver],
         };
@@ -203,7 +203,7 @@ impl Receivers {
     }
 
     pub(super) fn are_logits(&self) -> bool {
-        self.all == [Receiver::Node(node::Receiver::Logits)]
+        self.all == [PathReceiver::Node(node::Receiver::Logits)]
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bases: single bits, which ordinary inputs do not show, and sums that only one order gets right.
 
 use super::*;
-use headlight::backend::{BasisOn, Place, Probe};
+use headlight::backend::{BasisOn, Probe, RowColumn};
 use headlight::basis::{Basis, Numbers};
 use headlight::plan::writes::Operand;
 
@@ -25,7 +25,7 @@ fn decode<B: Backend>(backend: &B, basis: &Basis, h: &[f64], x: &[f64]) -> Vec<f
     let rows = x.len() / n;
     let coordinates = backend.upload(rows, k, Store::Residual, h);
     let mut matrix = backend.upload(rows, n, Store::Residual, x);
-    let places: Vec<Place> = (0..rows).map(|row| (row, 0)).collect();
+    let places: Vec<RowColumn> = (0..rows).map(|row| (row, 0)).collect();
     backend.decode(
         &BasisOn::new(backend, basis),
         &coordinates,

@@ -30,7 +30,7 @@ use rayon::prelude::*;
 
 pub use self::pack::stretch;
 pub(super) use self::tile::tile_in_cache;
-use self::tile::{MOST_ROWS, Tile, Weights, panel_columns, prefetch, tile_rows};
+use self::tile::{MOST_ROWS, PanelTile, TileWeights, panel_columns, prefetch, tile_rows};
 use super::real::Real;
 use crate::model::Data;
 
@@ -50,7 +50,7 @@ const TASK_ROWS: usize = 384;
 
 /// A weight as stored: `[K, N]` (in, out).
 #[derive(Clone, Copy)]
-pub struct Matrix<'a> {
+pub struct WeightMatrix<'a> {
     pub data: Data<'a>,
     /// Numbers from one stored row to the next.
     pub stride: usize,
@@ -64,7 +64,7 @@ pub struct Matrix<'a> {
 #[derive(Clone, Copy)]
 pub enum Factor<'a, T> {
     /// A weight of the checkpoint, widened where it is packed.
-    Stored(Matrix<'a>),
+    Stored(WeightMatrix<'a>),
     /// Numbers of the backend's own type, `[K, N]`.
     Own {
         data: &'a [T],
@@ -85,7 +85,7 @@ impl<T> Factor<'_, T> {
     }
 }
 
-impl<'a> Matrix<'a> {
+impl<'a> WeightMatrix<'a> {
     /// The weights where they are stored, if they are numbers of this type and used as they are.
     pub fn in_place<T: Real>(&self) -> Option<&'a [T]> {
         match self.data {
@@ -119,13 +119,13 @@ pub enum Rounding {
 }
 
 /// Output rows that several tasks write, each its own columns.
-pub struct Output<T> {
+pub struct OutputRows<T> {
     pub base: *mut T,
     pub stride: usize,
 }
 
 // SAFETY: tasks write disjoint (row, column) rectangles; `product` hands each its own.
-unsafe impl<T: Send> Sync for Output<T> {}
+unsafe impl<T: Send> Sync for OutputRows<T> {}
 
 /// What a product reads and writes.
 ///
@@ -142,7 +142,7 @@ pub struct Product<'a, 'r, T> {
     /// The output row of result i; different for different results.
     pub place: &'a (dyn Fn(usize) -> usize + Sync),
     /// Owned by the caller, with room for every place and column.
-    pub output: Output<T>,
+    pub output: OutputRows<T>,
     /// Called once for each finished stretch: result, first column, values in place.
     pub finish: &'a (dyn Fn(usize, usize, &mut [T]) + Sync),
 }
@@ -283,16 +283,16 @@ impl<T: Real> Task<'_, '_, '_, T> {
                             true => at(block_k.start, first + wide),
                             false => at(block_k.end, 0),
                         };
-                        Weights::Stored {
+                        TileWeights::Stored {
                             data: &data[at(block_k.start, first)..],
                             stride,
                             next: data.as_ptr().wrapping_add(next),
                             pack: count < self.rows.len(),
                         }
                     }
-                    _ => Weights::Packed,
+                    _ => TileWeights::Packed,
                 };
-                Tile {
+                PanelTile {
                     simd,
                     rows: &scratch.rows[tile * row_stride::<T>()..],
                     k,
@@ -374,7 +374,7 @@ mod tests {
                 rows,
                 row: &input,
                 place: &place,
-                output: Output {
+                output: OutputRows {
                     base: out.as_mut_ptr(),
                     stride,
                 },
@@ -422,7 +422,7 @@ mod tests {
             let brains: Vec<bf16> = stored.iter().map(|x| bf16::from_f32(*x)).collect();
             let own: Vec<T> = stored.iter().map(|x| T::from(*x)).collect();
             let factor = |data, round| {
-                Factor::Stored(Matrix {
+                Factor::Stored(WeightMatrix {
                     data,
                     stride,
                     inputs,

@@ -10,13 +10,13 @@ use half::slice::HalfFloatSliceExt;
 
 use super::super::real::Real;
 use super::tile::prefetch;
-use super::{AHEAD, BLOCK_K, Matrix, Rounding, Scratch};
+use super::{AHEAD, BLOCK_K, Rounding, Scratch, WeightMatrix};
 use crate::model::Data;
 
 /// Packs a block of K of some columns, widened and rounded. What stands in a panel beyond the last column is unspecified.
 #[inline(always)]
 pub fn pack<T: Real>(
-    weight: Matrix<'_>,
+    weight: WeightMatrix<'_>,
     block_k: Range<usize>,
     columns: Range<usize>,
     wide: usize,
@@ -39,7 +39,7 @@ pub fn pack<T: Real>(
 }
 
 /// Bytes of a stored weight.
-fn width(weight: Matrix<'_>) -> usize {
+fn width(weight: WeightMatrix<'_>) -> usize {
     match weight.data {
         Data::F32(_) => 4,
         Data::F16(_) | Data::BF16(_) => 2,
@@ -48,7 +48,7 @@ fn width(weight: Matrix<'_>) -> usize {
 
 /// Where a stored weight stands, or would.
 #[inline(always)]
-fn address(weight: Matrix<'_>, at: usize) -> *const u8 {
+fn address(weight: WeightMatrix<'_>, at: usize) -> *const u8 {
     match weight.data {
         Data::F32(data) => data.as_ptr().wrapping_add(at).cast(),
         Data::F16(data) => data.as_ptr().wrapping_add(at).cast(),
@@ -59,7 +59,7 @@ fn address(weight: Matrix<'_>, at: usize) -> *const u8 {
 /// Neighbouring weights as f32: where they stand, or widened or rounded into the buffer.
 #[inline(always)]
 pub fn stretch<'a>(
-    weight: Matrix<'a>,
+    weight: WeightMatrix<'a>,
     first: usize,
     length: usize,
     buffer: &'a mut [f32],

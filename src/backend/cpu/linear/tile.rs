@@ -33,7 +33,7 @@ pub fn panel_columns<T: Real, S: Simd>() -> usize {
 }
 
 /// Where a tile's weights are read.
-pub enum Weights<'a, T> {
+pub enum TileWeights<'a, T> {
     /// Packed: `[k, panel_columns]`.
     Packed,
     /// Where they are stored.
@@ -49,7 +49,7 @@ pub enum Weights<'a, T> {
 }
 
 /// Some rows against one panel.
-pub struct Tile<'a, T, S> {
+pub struct PanelTile<'a, T, S> {
     pub simd: S,
     /// `[tile_rows or more, row_stride]`
     pub rows: &'a [T],
@@ -66,17 +66,17 @@ pub struct Tile<'a, T, S> {
     pub add: bool,
 }
 
-impl<T: Real, S: Simd> Tile<'_, T, S> {
+impl<T: Real, S: Simd> PanelTile<'_, T, S> {
     /// `out[m][n] (+)= Σ_k rows[m][k] · weights[k][n]`, k ascending, fused.
     #[inline(always)]
-    pub fn multiply(&self, weights: Weights<'_, T>, packed: &mut [T]) {
+    pub fn multiply(&self, weights: TileWeights<'_, T>, packed: &mut [T]) {
         let (wide, k) = (panel_columns::<T, S>(), self.k);
         match weights {
-            Weights::Packed => {
+            TileWeights::Packed => {
                 let from = packed.as_ptr();
                 self.rows::<false, false>((from, wide), from, packed);
             }
-            Weights::Stored {
+            TileWeights::Stored {
                 data,
                 stride,
                 next,
@@ -93,7 +93,7 @@ impl<T: Real, S: Simd> Tile<'_, T, S> {
                 }
             }
             // the last panel, where a whole vector would read beyond the matrix
-            Weights::Stored { data, stride, .. } => {
+            TileWeights::Stored { data, stride, .. } => {
                 for (i, out) in packed.chunks_exact_mut(wide).enumerate() {
                     out[..self.width].copy_from_slice(&data[i * stride..][..self.width]);
                 }
@@ -246,7 +246,7 @@ pub(in super::super) fn tile_in_cache<T: Real>(arch: Arch, repeats: usize) -> f6
             let mut out = vec![T::default(); count * wide];
             let out: Vec<_> = out.chunks_exact_mut(wide).map(<[T]>::as_mut_ptr).collect();
             for _ in 0..self.repeats {
-                Tile {
+                PanelTile {
                     simd,
                     rows: std::hint::black_box(&rows),
                     k: K,
@@ -255,7 +255,7 @@ pub(in super::super) fn tile_in_cache<T: Real>(arch: Arch, repeats: usize) -> f6
                     width: wide,
                     add: false,
                 }
-                .multiply(Weights::Packed, std::hint::black_box(&mut packed));
+                .multiply(TileWeights::Packed, std::hint::black_box(&mut packed));
             }
             2.0 * (count * wide * K * self.repeats) as f64
         }
