@@ -221,6 +221,15 @@ impl Patch {
     }
 }
 
+impl FromIterator<Patch> for Run {
+    fn from_iter<T: IntoIterator<Item = Patch>>(patches: T) -> Self {
+        Self {
+            patches: patches.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+}
+
 /// One prompt's run with one or several patches acting together.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Run {

@@ -48,7 +48,7 @@ impl Verify {
 
     fn compare<S: Backend>(
         &self,
-        reference: &Cpu<'_, f64>,
+        reference: &Cpu<f64>,
         subject: &S,
         gates: Gates,
         setup: &Setup,

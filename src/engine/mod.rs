@@ -6,6 +6,7 @@
 
 mod data;
 mod device;
+mod pair;
 mod pairs;
 mod question;
 
@@ -17,7 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::data::{Fallback, RowOptions};
 pub use self::device::{Choice, DeviceWish};
-pub use self::pairs::{PairBuilder, Pairs, Sweep, Where};
+pub use self::pair::{PairBuilder, PatchBuilder};
+pub use self::pairs::{Pairs, Sweep, Where};
 pub use self::question::{Answer, ArrayAxes, Form, Question};
 use crate::backend::cpu::Cpu;
 #[cfg(feature = "cuda")]
@@ -36,7 +38,7 @@ use crate::site::Component;
 
 /// A model on a device.
 pub struct Engine {
-    model: Arc<Checkpoint>,
+    model: Checkpoint,
     precision: Precision,
     memory: Option<u64>,
     threads: usize,
@@ -66,7 +68,7 @@ pub struct EngineBuilder {
 /// A model that is open, or will be.
 enum Model {
     Named(String),
-    Open(Arc<Checkpoint>),
+    Open(Checkpoint),
 }
 
 /// Something to do on a backend.
@@ -127,7 +129,7 @@ impl EngineBuilder {
                 .build_global();
         }
         let model = match self.model {
-            Model::Named(name) => Checkpoint::resolve(&name)?.into(),
+            Model::Named(name) => Checkpoint::resolve(&name)?,
             Model::Open(model) => model,
         };
         Ok(Engine {
@@ -152,8 +154,8 @@ impl Engine {
     }
 
     /// A model that is open, such as one of tensors in memory ([`Checkpoint::from_bytes`]).
-    pub fn of(model: impl Into<Arc<Checkpoint>>) -> EngineBuilder {
-        Self::with(Model::Open(model.into()))
+    pub fn of(model: Checkpoint) -> EngineBuilder {
+        Self::with(Model::Open(model))
     }
 
     fn with(model: Model) -> EngineBuilder {
@@ -168,7 +170,7 @@ impl Engine {
     }
 
     /// The model.
-    pub fn model(&self) -> &Arc<Checkpoint> {
+    pub fn model(&self) -> &Checkpoint {
         &self.model
     }
 

@@ -1,7 +1,6 @@
 //! What is asked of which pairs: one that was typed, or those of a data set.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,9 +16,10 @@ use crate::graph::edge::Edge;
 use crate::graph::extent::Extent;
 use crate::graph::patching;
 use crate::graph::path::Paths;
-use crate::patch::Run;
+use crate::patch::{Op, Run};
 use crate::prompt::pair::{Pair, PairRuns};
 use crate::prompt::position::{Position, Spot};
+use crate::site::Site;
 use crate::tracing::level::Level;
 use crate::tracing::runs::Tracing;
 
@@ -94,12 +94,76 @@ impl Where {
     }
 }
 
+impl Sweep {
+    /// Interchanges at these sites, by the names that `--component` takes: one run a layer, head and position.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Component`] for a name that is none.
+    pub fn of(sites: &[&str]) -> Result<Self, Error> {
+        let sites: Result<Vec<Site>, _> = sites.iter().map(|name| name.parse()).collect();
+        Ok(Self {
+            grid: Grid::all(sites?),
+            preset: None,
+            places: Where::All,
+        })
+    }
+
+    /// A ready-made sweep.
+    pub fn preset(preset: Preset) -> Self {
+        Self {
+            grid: Grid::all(preset.sites()),
+            preset: Some(preset),
+            places: Where::All,
+        }
+    }
+
+    /// In these layers.
+    #[must_use]
+    pub fn layers(mut self, layers: IndexRange) -> Self {
+        self.grid.layers = layers;
+        self
+    }
+
+    /// At these heads.
+    #[must_use]
+    pub fn heads(mut self, heads: IndexRange) -> Self {
+        self.grid.heads = heads;
+        self
+    }
+
+    /// At these positions.
+    #[must_use]
+    pub fn positions(self, places: Where) -> Self {
+        Self { places, ..self }
+    }
+
+    /// With another operator.
+    #[must_use]
+    pub fn op(mut self, op: Op) -> Self {
+        self.grid.op = op;
+        self
+    }
+}
+
 /// Pairs, or the rows of a data set.
 pub enum Pairs {
     /// These.
     Listed(Vec<Pair>),
     /// Rows, how they are taken, and the answers of those that have none.
     Rows(Examples, RowOptions, Fallback),
+}
+
+impl From<Vec<Pair>> for Pairs {
+    fn from(pairs: Vec<Pair>) -> Self {
+        Self::Listed(pairs)
+    }
+}
+
+impl From<Pair> for Pairs {
+    fn from(pair: Pair) -> Self {
+        Self::Listed(vec![pair])
+    }
 }
 
 /// A sweep, or a preset.
@@ -111,58 +175,6 @@ pub struct Sweep {
     pub preset: Option<Preset>,
     /// Where.
     pub places: Where,
-}
-
-/// A pair of one model, with what is asked of it.
-#[derive(Clone)]
-pub struct PairBuilder<'e> {
-    engine: &'e Engine,
-    pair: Pair,
-}
-
-impl PairBuilder<'_> {
-    /// Reads out one more target, a text of one token.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Model`] for text that the tokenizer has no single token for.
-    pub fn target(mut self, text: &str) -> Result<Self, Error> {
-        let id = self.engine.model.text()?.target(text, false)?;
-        self.pair.targets.push(id);
-        Ok(self)
-    }
-
-    /// Holds one more wrong answer against the targets.
-    ///
-    /// # Errors
-    ///
-    /// As [`PairBuilder::target`].
-    pub fn wrong(mut self, text: &str) -> Result<Self, Error> {
-        let id = self.engine.model.text()?.target(text, false)?;
-        self.pair.wrong.push(id);
-        Ok(self)
-    }
-
-    /// The pair.
-    pub fn pair(self) -> Pair {
-        self.pair
-    }
-
-    /// The pair with runs.
-    pub fn runs(self, runs: impl Into<Arc<[Run]>>) -> PairRuns {
-        PairRuns {
-            pair: self.pair,
-            runs: runs.into(),
-        }
-    }
-}
-
-impl Deref for PairBuilder<'_> {
-    type Target = Pair;
-
-    fn deref(&self) -> &Pair {
-        &self.pair
-    }
 }
 
 /// Where each run of a pair stands in a preset's array.
@@ -178,20 +190,9 @@ type KnownRuns = HashMap<Vec<Spot>, (Arc<[Run]>, Places)>;
 type KnownPaths = HashMap<(usize, Vec<Spot>, Vec<usize>), Arc<[Run]>>;
 
 impl Engine {
-    /// Two prompts: the base, which is patched, and the source, of which activations are taken.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Model`] for text that the tokenizer does not encode.
-    pub fn pair(&self, base: &str, source: &str) -> Result<PairBuilder<'_>, Error> {
-        Ok(PairBuilder {
-            engine: self,
-            pair: Pair::encode(&self.model, base, source, &[])?,
-        })
-    }
-
     /// Runs by themselves. Pairs without targets have no rows.
-    pub fn runs(&self, pairs: Vec<PairRuns>) -> Question<'_> {
+    pub fn runs(&self, pairs: impl Into<Vec<PairRuns>>) -> Question<'_> {
+        let pairs = pairs.into();
         Question::new(self, pairs, Form::Runs)
     }
 
@@ -225,10 +226,10 @@ impl Engine {
     /// # Errors
     ///
     /// [`Error::Grid`], [`Error::Check`] and [`Error::Data`]: ranges, prompts and rows that do not fit.
-    pub fn sweep(&self, sweep: &Sweep, pairs: Pairs) -> Result<Question<'_>, Error> {
+    pub fn sweep(&self, sweep: &Sweep, pairs: impl Into<Pairs>) -> Result<Question<'_>, Error> {
         let mut known = KnownRuns::new();
         let reads_source = sweep.grid.op.reads_source();
-        let all = match pairs {
+        let all = match pairs.into() {
             Pairs::Rows(rows, options, fallback) => {
                 let reading = Reading {
                     positions: sweep.places.listed(),
@@ -283,7 +284,7 @@ impl Engine {
     }
 
     /// Named positions of a pair that was typed.
-    fn spots(
+    pub(super) fn spots(
         &self,
         pair: &Pair,
         listed: Option<&[Position]>,
@@ -341,14 +342,14 @@ impl Engine {
         &self,
         edges: Vec<Edge>,
         extent: Extent,
-        pairs: Pairs,
+        pairs: impl Into<Pairs>,
     ) -> Result<Question<'_>, Error> {
         let config = &self.model.config;
         let without_runs = |pair| PairRuns {
             pair,
             runs: [].into(),
         };
-        let pairs = match pairs {
+        let pairs = match pairs.into() {
             Pairs::Listed(pairs) => {
                 for pair in &pairs {
                     patching::check(pair, config)?;
@@ -379,14 +380,14 @@ impl Engine {
         &self,
         paths: Paths,
         (from, to): (&Where, &Where),
-        pairs: Pairs,
+        pairs: impl Into<Pairs>,
     ) -> Result<Question<'_>, Error> {
         paths.check(&self.model.config)?;
         let mut known = KnownPaths::new();
         let mut plan = |reading: &Reading<'_>, example: &Example, resolved| {
             self.path(&paths, (from, to), reading, example, resolved, &mut known)
         };
-        let planned = match pairs {
+        let planned = match pairs.into() {
             Pairs::Rows(rows, options, fallback) => {
                 let reading = Reading {
                     positions: from.listed(),
@@ -470,9 +471,10 @@ impl Engine {
         &self,
         mut tracing: Tracing,
         (noise, subject): (Level, &str),
-        pairs: Pairs,
+        pairs: impl Into<Pairs>,
     ) -> Result<Question<'_>, Error> {
         tracing.check()?;
+        let pairs = pairs.into();
         let of_data = matches!(pairs, Pairs::Rows(..));
         let resolved = match pairs {
             Pairs::Rows(rows, options, fallback) => {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
@@ -17,20 +17,20 @@ use super::tensor::{Data, Tensor};
 use super::tokenizer::Tokenizer;
 use super::weights::{Layer, LayerNorm, Weights};
 
-/// A GPT-2 whose files have been checked completely.
+/// A GPT-2 whose files have been checked completely. Clones share its weights and its tokenizer.
 ///
 /// The weights of a folder are mapped, not read: while a checkpoint is open, its files must not be
 /// rewritten in place (replacing them is harmless).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Checkpoint {
     /// Sizes and switches.
     pub config: Config,
     /// The tokenizer that came with it, if one did. Token ids can be used without.
-    pub tokenizer: Option<Tokenizer>,
+    pub tokenizer: Option<Arc<Tokenizer>>,
     /// The name it was opened by: `demo`, a path, or a hub id.
     pub name: String,
-    weights: Weights,
-    hash: OnceLock<String>,
+    weights: Arc<Weights>,
+    hash: Arc<OnceLock<String>>,
 }
 
 impl Checkpoint {
@@ -150,10 +150,10 @@ impl Checkpoint {
         }
         Checkpoint {
             config,
-            tokenizer,
+            tokenizer: tokenizer.map(Arc::new),
             name,
-            weights,
-            hash: OnceLock::new(),
+            weights: weights.into(),
+            hash: Arc::default(),
         }
     }
 
@@ -238,7 +238,7 @@ impl Checkpoint {
         let none = || ModelError::NoTokenizer {
             model: self.name.clone(),
         };
-        self.tokenizer.as_ref().ok_or_else(none)
+        self.tokenizer.as_deref().ok_or_else(none)
     }
 
     /// Checks token ids that somebody gave against the vocabulary.

@@ -106,6 +106,12 @@ impl Pair {
     }
 }
 
+impl From<PairRuns> for Vec<PairRuns> {
+    fn from(pair: PairRuns) -> Self {
+        vec![pair]
+    }
+}
+
 /// A pair with its runs.
 #[derive(Debug, Clone)]
 pub struct PairRuns {

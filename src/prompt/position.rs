@@ -108,6 +108,26 @@ impl Position {
     }
 }
 
+impl From<&str> for Position {
+    fn from(text: &str) -> Self {
+        Self::named(text)
+    }
+}
+
+impl From<i32> for Position {
+    /// From 0; negative counts from the end.
+    fn from(number: i32) -> Self {
+        Self::Number(isize::try_from(number).unwrap_or(isize::MAX))
+    }
+}
+
+impl From<usize> for Position {
+    /// From 0.
+    fn from(number: usize) -> Self {
+        Self::Number(isize::try_from(number).unwrap_or(isize::MAX))
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -19,7 +19,7 @@ fn widened<T: Real>(x: &[T]) -> Vec<f64> {
     x.iter().map(|x| x.to_f64()).collect()
 }
 
-impl<T: Real> Backend for Cpu<'_, T> {
+impl<T: Real> Backend for Cpu<T> {
     type Matrix = Buffer<T>;
     type Constants = Vec<T>;
     type Readouts = Vec<Readout>;

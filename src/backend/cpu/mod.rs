@@ -40,27 +40,27 @@ fn arch() -> Arch {
 }
 
 /// The CPU as a device, holding one model's weights where they are mapped.
-pub struct Cpu<'m, T> {
-    weights: CpuWeights<'m, T>,
+pub struct Cpu<T> {
+    weights: CpuWeights<T>,
     arch: Arch,
     flops: AtomicU64,
 }
 
-impl<'m, T: Real> Cpu<'m, T> {
+impl<T: Real> Cpu<T> {
     /// A backend over a checkpoint, with [`Instructions::used`]. Only vectors (biases, layer norms) are
     /// copied.
-    pub fn new(model: &'m Checkpoint) -> Self {
+    pub fn new(model: &Checkpoint) -> Self {
         Self::on(model, arch(), Rounding::None)
     }
 
     /// The same with other instructions; `None` if this machine lacks them.
-    pub fn with_instructions(model: &'m Checkpoint, instructions: Instructions) -> Option<Self> {
+    pub fn with_instructions(model: &Checkpoint, instructions: Instructions) -> Option<Self> {
         Some(Self::on(model, instructions.arch()?, Rounding::None))
     }
 
     /// The same on weights that are first rounded to the type in which a precision stores them: what
     /// a GPU's results in that precision are compared with.
-    pub fn rounded(model: &'m Checkpoint, precision: Precision) -> Self {
+    pub fn rounded(model: &Checkpoint, precision: Precision) -> Self {
         let round = match precision {
             Precision::Bf16 => Rounding::Bf16,
             Precision::F16 => Rounding::F16,
@@ -69,7 +69,7 @@ impl<'m, T: Real> Cpu<'m, T> {
         Self::on(model, arch(), round)
     }
 
-    fn on(model: &'m Checkpoint, arch: Arch, round: Rounding) -> Self {
+    fn on(model: &Checkpoint, arch: Arch, round: Rounding) -> Self {
         Self {
             weights: CpuWeights::new(model, round),
             arch,

@@ -16,16 +16,16 @@ struct LayerVectors<T> {
 }
 
 /// All that a backend reads of a checkpoint.
-pub struct CpuWeights<'m, T> {
-    pub model: &'m Checkpoint,
+pub struct CpuWeights<T> {
+    pub model: Checkpoint,
     layers: Vec<LayerVectors<T>>,
     ln_f: [Vec<T>; 2],
     round: Rounding,
 }
 
-impl<'m, T: Real> CpuWeights<'m, T> {
+impl<T: Real> CpuWeights<T> {
     /// Copies vectors only; matrices are rounded where they are used.
-    pub fn new(model: &'m Checkpoint, round: Rounding) -> Self {
+    pub fn new(model: &Checkpoint, round: Rounding) -> Self {
         let layers = (0..model.config.layers).map(|l| {
             let layer = model.layer(l);
             LayerVectors {
@@ -38,7 +38,7 @@ impl<'m, T: Real> CpuWeights<'m, T> {
             }
         });
         Self {
-            model,
+            model: model.clone(),
             layers: layers.collect(),
             ln_f: [model.ln_f().weight.to_vec(), model.ln_f().bias.to_vec()],
             round,
@@ -56,7 +56,7 @@ impl<'m, T: Real> CpuWeights<'m, T> {
     }
 
     /// A weight, the column at which it starts in the stored matrix, and its bias.
-    pub fn linear(&self, weight: Weight) -> (WeightMatrix<'m>, usize, &[T]) {
+    pub fn linear(&self, weight: Weight) -> (WeightMatrix<'_>, usize, &[T]) {
         let d = self.model.config.width;
         let third = |layer: usize, i: usize| {
             (
@@ -99,7 +99,7 @@ impl<'m, T: Real> CpuWeights<'m, T> {
     }
 
     /// The unembedding, `[vocab, K]`: its stored rows are outputs.
-    pub fn unembedding(&self) -> WeightMatrix<'m> {
+    pub fn unembedding(&self) -> WeightMatrix<'_> {
         let tensor = self.model.unembedding();
         let [_, width] = tensor.shape;
         WeightMatrix {
