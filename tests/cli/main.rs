@@ -26,6 +26,7 @@ mod lab;
 mod metrics;
 mod models;
 mod ops;
+mod overrides;
 mod path;
 mod published;
 mod run;
