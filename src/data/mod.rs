@@ -23,6 +23,7 @@ mod error;
 mod facts;
 pub mod json;
 pub mod jsonl;
+mod literal;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 pub mod record;

@@ -23,6 +23,7 @@ mod gpt2;
 mod known;
 #[path = "../common/lab.rs"]
 mod lab;
+mod layouts;
 mod metrics;
 mod models;
 mod ops;
