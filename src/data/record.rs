@@ -13,6 +13,7 @@
 //! | `source_positions` | | where each of these is read in the source |
 //! | `spans` | | named spans of the base: `{"subject": "Spain"}`, a token `3`, or first and last `[3, 4]` |
 //! | `source_spans` | | the same spans in the source, where they are others |
+//! | `id` | `prompt_id`, `case_id`, `known_id` | what the file calls the row: text or a number |
 //!
 //! Where `correct_idx` stands alone, or `label` and no other answer, it is the year of a Greater-Than row.
 //!
@@ -78,6 +79,9 @@ const NAMES: [&[&str]; 12] = [
     &["source_spans"],
 ];
 
+/// Columns with which data sets name their rows.
+const IDS: [&str; 4] = ["id", "prompt_id", "case_id", "known_id"];
+
 /// Whether a field of this name is read.
 pub(super) fn is_known(name: &str) -> bool {
     NAMES.iter().any(|names| names.contains(&name))
@@ -121,6 +125,8 @@ impl Record<'_> {
         Ok(Example {
             path: self.path.into(),
             place: self.place.into(),
+            row: None,
+            id: self.id(),
             base,
             source,
             targets,
@@ -129,6 +135,18 @@ impl Record<'_> {
             source_positions,
             spans: self.spans()?,
             names: self.names()?,
+        })
+    }
+
+    /// What the file calls the row, by the first of the names that such columns have.
+    fn id(&self) -> Option<String> {
+        IDS.iter().find_map(|name| {
+            let (_, value) = self.fields.iter().find(|(given, _)| given == name)?;
+            match value {
+                Value::String(text) => Some(text.clone()),
+                Value::Number(number) => Some(number.to_string()),
+                _ => None,
+            }
         })
     }
 
@@ -190,7 +208,7 @@ impl Record<'_> {
             if self.fields[..index].iter().any(|(other, _)| other == name) {
                 return Err(self.error(Some(name), "is given twice: give it once"));
             }
-            if is_known(name) {
+            if is_known(name) || IDS.contains(&name.as_str()) {
                 continue;
             }
             let lower = name.to_ascii_lowercase();

@@ -30,6 +30,7 @@ mod ops;
 mod overrides;
 mod path;
 mod published;
+mod rows;
 mod run;
 mod sweep;
 mod topk;

@@ -352,6 +352,7 @@ impl Experiment {
             targets,
             wrong: all(&text.wrong_targets, &text.wrong_target_ids)?,
             readouts: Vec::new(),
+            row: None,
         })
     }
 }
