@@ -75,6 +75,7 @@ pub fn sweep<B: Backend>(backend: &B, length: usize, most: usize) -> PairRuns {
         targets: vec![0, 1],
         wrong: Vec::new(),
         readouts: Vec::new(),
+        row: None,
         ..Pair::default()
     };
     PairRuns {

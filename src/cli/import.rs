@@ -146,6 +146,7 @@ impl Pyvene {
         }
         pair.source = sources.first().map(|s| s.ids.clone());
         pair.targets = self.answers.targets(engine)?;
+        pair.wrong = self.answers.wrong(engine)?;
         check_pair(&pair, &engine.model().config)?;
         let located = self.located(engine, &configuration, &steps, &base, &sources)?;
         let file = beside
@@ -159,6 +160,7 @@ impl Pyvene {
             base: base.text,
             sources: sources.into_iter().map(|s| s.text).collect(),
             targets: Vec::new(),
+            wrong: Vec::new(),
             located,
             steps,
             file: &file,
@@ -176,7 +178,8 @@ impl Pyvene {
         }
         let tokenizer = engine.model().tokenizer.as_ref();
         let shown = |id: u32| tokenizer.map_or_else(|| id.to_string(), |t| t.decode_raw(id));
-        asked.targets = pair.targets.iter().map(|id| (*id, shown(*id))).collect();
+        let named = |ids: &[u32]| ids.iter().map(|id| (*id, shown(*id))).collect();
+        (asked.targets, asked.wrong) = (named(&pair.targets), named(&pair.wrong));
         let written = experiment::write(&configuration, &self.folder, &asked)?;
         put(&written, &out, &beside)?;
         note(format_args!("wrote {}", out.display()));

@@ -108,7 +108,11 @@ pub fn answer(
     let columns = question.columns();
     let first = question.metrics.first();
     let drawn = first.map_or_else(|| "prob".to_owned(), ToString::to_string);
-    let mut passing = Passing::new(file, &columns, if picture.is_some() { 10 } else { 20 })?;
+    let mut passing = Passing::new(
+        file,
+        &question.names(),
+        if picture.is_some() { 10 } else { 20 },
+    )?;
     passing.alone = axes.is_none() && also.collect.is_none_or(|c| c.collect.is_none()) && !plot;
     let mut averages = averages.then(|| Averages::new(question.over(), &question.metrics));
     let mut drawing = picture
@@ -134,6 +138,7 @@ pub fn answer(
     let found = values.map(Values::finish).transpose()?;
     if let (Some(mut found), Some((axes, path))) = (found, axes) {
         found.extend(axes.about());
+        found.extend(question.rows());
         let made = setup.engine.provenance(&question.pairs, true);
         report::write_arrays(found, &made, path)?;
         match picture {

@@ -82,6 +82,15 @@ pub struct Answers {
     /// repeated
     #[arg(long, value_name = "TEXT")]
     wrong_target: Vec<String>,
+    /// Wrong answers as token ids
+    #[arg(
+        long,
+        value_name = "IDS",
+        value_delimiter = ',',
+        value_parser = token_id,
+        allow_negative_numbers = true
+    )]
+    wrong_target_ids: Vec<u32>,
     /// Let a target of several tokens count as its first
     #[arg(long)]
     pub first_token: bool,
@@ -169,10 +178,11 @@ impl Answers {
         Ok(targets)
     }
 
-    /// Ids of the wrong targets.
+    /// Ids of the wrong targets, in the order `--wrong-target`, `--wrong-target-ids`.
     pub fn wrong(&self, engine: &Engine) -> Result<Vec<u32>, Error> {
         let id = |text: &String| Ok(engine.model().text()?.target(text, self.first_token)?);
-        self.wrong_target.iter().map(id).collect()
+        let texts: Result<Vec<u32>, Error> = self.wrong_target.iter().map(id).collect();
+        Ok([texts?, self.wrong_target_ids.clone()].concat())
     }
 }
 

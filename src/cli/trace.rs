@@ -130,7 +130,7 @@ impl Trace {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        let mut passing = Passing::new(&self.table, &question.columns(), 0)?;
+        let mut passing = Passing::new(&self.table, &question.names(), 0)?;
         passing.alone = self.arrays.is_none() && self.picture.plot.is_none();
         let layers = engine.model().config.layers;
         let mut means = TraceMeans::new(tracing, over, layers, &question.metrics);
@@ -146,10 +146,11 @@ impl Trace {
         passing.write(&self.table, &made, Some(&means.averages), &mut written)?;
         self.picture.write(&map, &mut written)?;
         if let Some(path) = &self.arrays {
-            let arrays = match over {
+            let mut arrays = match over {
                 Over::Prompts => arrays_of_prompts(tracing, layers, &mut means),
                 _ => arrays(engine.model(), tracing, &pairs[0], &subjects[0], &means),
             };
+            arrays.extend(question.rows());
             report::write_arrays(arrays, &engine.provenance(pairs, true), path)?;
             written.push(path.clone());
         }

@@ -59,6 +59,19 @@ pub enum DataError {
         /// What is wrong with the first.
         first: Box<RowError>,
     },
+    /// Answers for rows that have none, where all have some.
+    #[error(
+        "{flag} is for rows without {what}, and every row of {} has its own: leave the flag out, or take them out of the file",
+        path.display()
+    )]
+    OwnAnswers {
+        /// The file.
+        path: PathBuf,
+        /// The flag, and its other forms.
+        flag: &'static str,
+        /// What it gives.
+        what: &'static str,
+    },
     /// No row that the model answers rightly, where only such rows were asked for.
     #[error(
         "{}: the model {}, so --known leaves nothing to run; the first: {first}",

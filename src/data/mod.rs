@@ -23,6 +23,7 @@ mod error;
 mod facts;
 pub mod json;
 pub mod jsonl;
+mod literal;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 pub mod record;
@@ -73,6 +74,10 @@ pub struct Example {
     pub path: std::path::PathBuf,
     /// `line 7` (text, from 1) or `row 6` (Parquet, from 0), for errors.
     pub place: String,
+    /// Which row of the file it is, from 0, rows that are wrong counted too; `None` of no file.
+    pub row: Option<u32>,
+    /// What the file calls it.
+    pub id: Option<String>,
     /// The prompt that is patched when denoising: base, or corrupted.
     pub base: PromptText,
     /// The prompt that is read when denoising: source, or clean.
@@ -119,7 +124,12 @@ pub fn read(path: &Path) -> Result<Examples, DataError> {
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
     }
-    let rows = parse(path, bytes)?;
+    let mut rows = parse(path, bytes)?;
+    for (number, row) in rows.iter_mut().enumerate() {
+        if let Ok(example) = row {
+            example.row = u32::try_from(number).ok();
+        }
+    }
     if rows.is_empty() {
         return Err(DataError::Empty { path: path.into() });
     }

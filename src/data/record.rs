@@ -6,23 +6,28 @@
 //! | `source` | `clean` | the prompt that activations are taken from |
 //! | `base_ids`, `source_ids` | | the same as token ids |
 //! | `targets` | `target`, `answers`, `answer` | right answers: one text or several, each one token; numbers are token ids |
-//! | `target_ids` | `correct_idx` | the same as token ids |
+//! | `target_ids` | `correct_idx`, `answers_idx`, `clean_answer_idx`, `country_idx`, `capital_idx` | the same as token ids |
 //! | `wrong_targets` | `wrong_target`, `wrong_answers`, `wrong_answer` | wrong answers |
-//! | `wrong_target_ids` | `incorrect_idx` | the same as token ids |
+//! | `wrong_target_ids` | `incorrect_idx`, `corrupted_answers_idx`, `corrupted_answer_idx`, `corrupted_country_idx`, `corrupted_capital_idx` | the same as token ids |
 //! | `positions` | | where this pair is patched: numbers or names, as `--positions` takes them |
 //! | `source_positions` | | where each of these is read in the source |
 //! | `spans` | | named spans of the base: `{"subject": "Spain"}`, a token `3`, or first and last `[3, 4]` |
 //! | `source_spans` | | the same spans in the source, where they are others |
+//! | `id` | `prompt_id`, `case_id`, `known_id` | what the file calls the row: text or a number |
 //!
 //! Where `correct_idx` stands alone, or `label` and no other answer, it is the year of a Greater-Than row.
 //!
+//! Answers in a column `…_idx`, as EAP-IG's files have them, are all there are: texts beside them are the same answers
+//! in words, without the space that a token may begin with.
+//!
 //! Fields with other names are passed over, as data sets carry labels and templates of their own; a
-//! name that is one slip from a known one is an error.
+//! name that is one slip from a known one is an error, unless the row has that one too (`clean2` beside `clean`).
 
 use std::path::Path;
 
 use serde_json::Value;
 
+use super::literal::literal;
 use super::{Example, RowError, Span, SpanTokens, Token, facts, years};
 use crate::prompt::pair::PromptText;
 use crate::prompt::position::Position;
@@ -46,19 +51,36 @@ const NAMES: [&[&str]; 12] = [
     &["base_ids"],
     &["source_ids"],
     &["targets", "target", "answers", "answer"],
-    &["target_ids", "correct_idx"],
+    &[
+        "target_ids",
+        "correct_idx",
+        "answers_idx",
+        "clean_answer_idx",
+        "country_idx",
+        "capital_idx",
+    ],
     &[
         "wrong_targets",
         "wrong_target",
         "wrong_answers",
         "wrong_answer",
     ],
-    &["wrong_target_ids", "incorrect_idx"],
+    &[
+        "wrong_target_ids",
+        "incorrect_idx",
+        "corrupted_answers_idx",
+        "corrupted_answer_idx",
+        "corrupted_country_idx",
+        "corrupted_capital_idx",
+    ],
     &["positions"],
     &["source_positions"],
     &["spans"],
     &["source_spans"],
 ];
+
+/// Columns with which data sets name their rows.
+const IDS: [&str; 4] = ["id", "prompt_id", "case_id", "known_id"];
 
 /// Whether a field of this name is read.
 pub(super) fn is_known(name: &str) -> bool {
@@ -103,6 +125,8 @@ impl Record<'_> {
         Ok(Example {
             path: self.path.into(),
             place: self.place.into(),
+            row: None,
+            id: self.id(),
             base,
             source,
             targets,
@@ -111,6 +135,18 @@ impl Record<'_> {
             source_positions,
             spans: self.spans()?,
             names: self.names()?,
+        })
+    }
+
+    /// What the file calls the row, by the first of the names that such columns have.
+    fn id(&self) -> Option<String> {
+        IDS.iter().find_map(|name| {
+            let (_, value) = self.fields.iter().find(|(given, _)| given == name)?;
+            match value {
+                Value::String(text) => Some(text.clone()),
+                Value::Number(number) => Some(number.to_string()),
+                _ => None,
+            }
         })
     }
 
@@ -123,11 +159,19 @@ impl Record<'_> {
             let ids = self.ids(canonical)?.into_iter().flatten();
             Ok::<_, RowError>(ids.map(Token::Id))
         };
-        let mut targets = self.tokens("targets")?;
+        let mut targets = self.in_words("targets", "target_ids")?;
         targets.extend(ids("target_ids")?);
-        let mut wrong = self.tokens("wrong_targets")?;
+        let mut wrong = self.in_words("wrong_targets", "wrong_target_ids")?;
         wrong.extend(ids("wrong_target_ids")?);
         Ok((targets, wrong))
+    }
+
+    /// Answers in words, where they are not those of a published file's ids over again.
+    fn in_words(&self, texts: &str, ids: &str) -> Result<Vec<Token>, RowError> {
+        match self.field(ids)? {
+            Some((name, _)) if name.ends_with("_idx") => Ok(Vec::new()),
+            _ => self.tokens(texts),
+        }
     }
 
     /// The year of a Greater-Than row, in EAP-IG's files a `correct_idx` that stands alone, or a `label`.
@@ -164,14 +208,20 @@ impl Record<'_> {
             if self.fields[..index].iter().any(|(other, _)| other == name) {
                 return Err(self.error(Some(name), "is given twice: give it once"));
             }
-            if is_known(name) {
+            if is_known(name) || IDS.contains(&name.as_str()) {
                 continue;
             }
-            let near = NAMES
-                .iter()
-                .copied()
-                .flatten()
-                .find(|known| strsim::osa_distance(known, &name.to_ascii_lowercase()) <= 1);
+            let lower = name.to_ascii_lowercase();
+            let given = |names: &[&str]| {
+                let mut fields = self.fields.iter();
+                fields.any(|(name, value)| names.contains(&name.as_str()) && !value.is_null())
+            };
+            let near = NAMES.iter().find_map(|names| {
+                let near = names
+                    .iter()
+                    .find(|known| strsim::osa_distance(known, &lower) <= 1);
+                near.filter(|_| !given(names))
+            });
             if let Some(near) = near {
                 return Err(self.error(
                     Some(name),
@@ -223,14 +273,20 @@ impl Record<'_> {
         self.error(Some(name), format!("should be {expected}, but is {found}"))
     }
 
-    /// A value that may be a list; in a format of texts, one spelt in JSON.
+    /// A value that may be a list; in a format of texts, one spelt in JSON or as pandas writes it.
     fn list(&self, name: &str, value: &Value) -> Result<Value, RowError> {
         match value {
             Value::String(text) if self.plain && text.trim_start().starts_with(['[', '{']) => {
-                serde_json::from_str(text).map_err(|error| {
-                    let problem = format!("begins like a list in JSON, but is none: {error}");
-                    self.error(Some(name), problem)
-                })
+                let json = serde_json::from_str(text);
+                json.or_else(|error| literal(text).ok_or(error))
+                    .map_err(|error| {
+                        let problem = format!("begins like a list in JSON, but is none: {error}");
+                        self.error(Some(name), problem)
+                    })
+            }
+            // a tuple; a text may begin with a bracket
+            Value::String(text) if self.plain && text.trim_start().starts_with('(') => {
+                Ok(literal(text).unwrap_or_else(|| Value::Array(vec![value.clone()])))
             }
             Value::Array(_) | Value::Object(_) => Ok(value.clone()),
             single => Ok(Value::Array(vec![single.clone()])),
@@ -240,6 +296,11 @@ impl Record<'_> {
     fn prompt(&self, text: &str, ids: &str) -> Result<Option<PromptText>, RowError> {
         let written = match self.field(text)? {
             None => None,
+            Some((name, value @ Value::String(text))) if self.plain && looks_like_ids(text) => {
+                Some(PromptText::Ids(
+                    self.numbers(name, &self.list(name, value)?)?,
+                ))
+            }
             Some((_, Value::String(text))) => Some(PromptText::Text(text.clone())),
             Some((name, value @ Value::Array(_))) => {
                 Some(PromptText::Ids(self.numbers(name, value)?))
@@ -385,4 +446,16 @@ impl Record<'_> {
             .map(stretch)
             .collect()
     }
+}
+
+/// Whether a prompt in a format of texts is a list of numbers: nothing else in it, however they are set apart.
+fn looks_like_ids(text: &str) -> bool {
+    let inner = text
+        .trim()
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    inner.is_some_and(|inner| {
+        let number = |c: char| c.is_ascii_digit() || c.is_ascii_whitespace() || ",.-+".contains(c);
+        inner.contains(|c: char| c.is_ascii_digit()) && inner.chars().all(number)
+    })
 }

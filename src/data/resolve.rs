@@ -3,7 +3,7 @@
 use super::{Example, RowError, Span, SpanTokens, Token};
 use crate::check::{CheckError, check_pair};
 use crate::model::{Checkpoint, ModelError};
-use crate::prompt::pair::{Pair, PromptText};
+use crate::prompt::pair::{DataRow, Pair, PromptText};
 use crate::prompt::position::{Position, PositionError, Spot, Words, WordsError};
 
 /// Which of a row's two prompts is patched.
@@ -176,7 +176,10 @@ impl<'a> Reading<'a> {
             source: source.map(|side| side.ids.clone()),
             targets,
             wrong,
-            readouts: Vec::new(),
+            row: example.row.map(|number| DataRow {
+                number,
+                id: example.id.as_deref().map(Into::into),
+            }),
             ..Pair::default()
         };
         check_pair(&pair, &self.model.config).map_err(|e| {
@@ -348,6 +351,8 @@ impl Example {
         Self {
             path: std::path::PathBuf::new(),
             place: String::new(),
+            row: None,
+            id: None,
             base: PromptText::Ids(base),
             source: source.map(PromptText::Ids),
             targets: Vec::new(),

@@ -101,6 +101,7 @@ impl Engine {
         mut visit: impl FnMut(&Example, Resolved) -> Result<Result<T, RowError>, Error>,
     ) -> Result<Vec<T>, Error> {
         let (count, path) = (rows.len(), &options.path);
+        answered(&rows, reading, options)?;
         let mut bad: Vec<RowError> = Vec::new();
         let (mut all, mut asked) = (Vec::new(), Vec::new());
         for row in rows {
@@ -150,6 +151,53 @@ impl Engine {
         }
         Ok(all)
     }
+}
+
+/// Says where answers that were typed stand back behind a row's own.
+///
+/// # Errors
+///
+/// [`DataError::OwnAnswers`] where every row has its own, so that they would mean nothing.
+fn answered(rows: &Examples, reading: &Reading<'_>, options: &RowOptions) -> Result<(), DataError> {
+    let examples = || rows.iter().flatten();
+    let said = |flag, what, has: fn(&Example) -> bool| {
+        let Some(first) = examples().find(|example| has(example)) else {
+            return Ok(());
+        };
+        let (count, own) = (examples().count(), examples().filter(|e| has(e)).count());
+        if own == count {
+            let path = options.path.clone();
+            return Err(DataError::OwnAnswers { path, flag, what });
+        }
+        let (path, place) = (options.path.display(), &first.place);
+        (options.note)(&format!(
+            "{flag} answers for {} of {count} rows of {path}; the others keep {what} of their own, the first in {place}",
+            count - own,
+        ));
+        Ok(())
+    };
+    if !reading.targets.is_empty() {
+        let flag = "--targets (or --target, --target-ids)";
+        said(flag, "targets", |example| !example.targets.is_empty())?;
+    }
+    if !reading.wrong.is_empty() {
+        let flag = "--wrong-target (or --wrong-target-ids)";
+        said(flag, "wrong targets", |example| !example.wrong.is_empty())?;
+    }
+    Ok(())
+}
+
+/// Says which rows name positions that are not the ones patched: `instead` is what is.
+pub(super) fn overridden(rows: &Examples, options: &RowOptions, instead: &str) {
+    let own = |example: &&Example| example.positions.is_some();
+    let Some(first) = rows.iter().flatten().find(own) else {
+        return;
+    };
+    let (count, own) = (rows.len(), rows.iter().flatten().filter(own).count());
+    let (path, place) = (options.path.display(), &first.place);
+    (options.note)(&format!(
+        "{instead} and not the positions that {own} of {count} rows of {path} name, the first in {place}"
+    ));
 }
 
 /// What a row asks the model.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::data::overridden;
 use super::{Engine, Fallback, Form, Question, RowOptions};
 use crate::ask::experiment::Experiment;
 use crate::ask::grid::{Grid, GridError, IndexRange};
@@ -231,6 +232,9 @@ impl Engine {
         let reads_source = sweep.grid.op.reads_source();
         let all = match pairs.into() {
             Pairs::Rows(rows, options, fallback) => {
+                if sweep.places.listed().is_some() {
+                    overridden(&rows, &options, "patched is at --positions");
+                }
                 let reading = Reading {
                     positions: sweep.places.listed(),
                     reads_source,
@@ -357,6 +361,7 @@ impl Engine {
                 pairs.into_iter().map(without_runs).collect()
             }
             Pairs::Rows(rows, options, fallback) => {
+                overridden(&rows, &options, "edges are patched at every position");
                 let reading = self.reading(&options, &fallback)?;
                 let visit = |example: &Example, Resolved { pair, .. }| {
                     Ok(match patching::check(&pair, config) {
@@ -389,6 +394,9 @@ impl Engine {
         };
         let planned = match pairs.into() {
             Pairs::Rows(rows, options, fallback) => {
+                if from.listed().is_some() {
+                    overridden(&rows, &options, "senders send at --positions");
+                }
                 let reading = Reading {
                     positions: from.listed(),
                     reads_source: true,

@@ -15,11 +15,12 @@ use crate::graph::edge::{Edge, EdgeAxes};
 use crate::graph::extent::Extent;
 use crate::graph::patching;
 use crate::graph::path::{PathCell, Paths};
-use crate::prompt::pair::PairRuns;
+use crate::prompt::pair::{DataRow, PairRuns};
 use crate::prompt::position::Spot;
 use crate::report::Patched;
 use crate::results::array::{Array, Arrays, Axis, CellOf, OverTargets, Values};
 use crate::results::averages::Over;
+use crate::results::columns;
 use crate::results::metric::{self, Metric, Quantity};
 use crate::results::rows::{Gather, Relabel, RowSink};
 use crate::results::table::{Row, Table};
@@ -116,7 +117,15 @@ impl ArrayAxes {
 }
 
 impl<'e> Question<'e> {
-    pub(super) fn new(engine: &'e Engine, pairs: Vec<PairRuns>, form: Form) -> Self {
+    pub(super) fn new(engine: &'e Engine, mut pairs: Vec<PairRuns>, form: Form) -> Self {
+        // a column of ids has a place for every row
+        let rows = pairs.iter_mut().filter_map(|p| p.pair.row.as_mut());
+        let mut rows: Vec<&mut DataRow> = rows.collect();
+        if rows.iter().any(|row| row.id.is_some()) {
+            for row in &mut rows {
+                row.id.get_or_insert_with(|| "".into());
+            }
+        }
         Self {
             engine,
             pairs,
@@ -140,6 +149,32 @@ impl<'e> Question<'e> {
     pub fn columns(&self) -> Vec<String> {
         let others = self.metrics.iter().filter(|m| !m.is_column());
         others.map(Metric::to_string).collect()
+    }
+
+    /// The columns behind those that every table has, by their names: the data set's own ids, where it has some,
+    /// and metrics.
+    pub fn names(&self) -> Vec<String> {
+        let rows = self.pairs.iter().filter_map(|p| p.pair.row.as_ref());
+        let id = rows.filter_map(|row| row.id.as_ref()).next();
+        let id = id.map(|_| columns::ID.to_owned());
+        id.into_iter().chain(self.columns()).collect()
+    }
+
+    /// What stands along the pairs of arrays, where they are rows of a data set: their numbers in it, and its own ids.
+    pub fn rows(&self) -> Arrays {
+        let rows = || self.pairs.iter().filter_map(|p| p.pair.row.as_ref());
+        let numbers: Vec<usize> = rows().map(|row| row.number as usize).collect();
+        let ids: Vec<String> = rows()
+            .filter_map(|row| Some(row.id.as_ref()?.to_string()))
+            .collect();
+        let mut arrays = Arrays::new();
+        if !numbers.is_empty() {
+            arrays.push(("pair".into(), Array::indices(numbers)));
+        }
+        if !ids.is_empty() {
+            arrays.push((columns::ID.into(), Array::Texts(ids)));
+        }
+        arrays
     }
 
     /// What arrays hold where no metric is named: logit_diff if all pairs have wrong answers, else

@@ -49,6 +49,17 @@ pub struct Pair {
     pub wrong: Vec<u32>,
     /// Positions of the base that are read out, ascending; empty is the last one.
     pub readouts: Vec<usize>,
+    /// The row of a data set that it is.
+    pub row: Option<DataRow>,
+}
+
+/// Which row of its data set a pair is, whatever rows were passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataRow {
+    /// From 0, rows that are wrong counted too.
+    pub number: u32,
+    /// The file's own name of it; empty where only other rows have one.
+    pub id: Option<Arc<str>>,
 }
 
 impl Pair {

@@ -44,6 +44,8 @@ pub struct ImportContext<'a> {
     pub sources: Vec<PromptText>,
     /// Targets, with the text of each where it has one.
     pub targets: Vec<(u32, String)>,
+    /// Wrong targets, likewise.
+    pub wrong: Vec<(u32, String)>,
     /// Where each representation acts.
     pub located: Vec<Units>,
     /// Runs.
@@ -363,14 +365,18 @@ fn whole(
     if folder.join("pytorch_model.bin").exists() {
         writeln!(to, "# pytorch_model.bin has no parameters")?;
     }
-    let ids: Vec<u32> = asked.targets.iter().map(|(id, _)| *id).collect();
-    let names: Vec<String> = asked
-        .targets
-        .iter()
-        .map(|(_, text)| format!("{text:?}"))
-        .collect();
-    writeln!(to, "\ntarget_ids = {ids:?} # {}", names.join(", "))?;
+    let answers = |tokens: &[(u32, String)]| {
+        let (ids, names): (Vec<u32>, Vec<String>) = tokens
+            .iter()
+            .map(|(id, text)| (*id, format!("{text:?}")))
+            .unzip();
+        format!("{ids:?} # {}", names.join(", "))
+    };
+    writeln!(to, "\ntarget_ids = {}", answers(&asked.targets))?;
     writeln!(to, "\n[[pair]]")?;
+    if !asked.wrong.is_empty() {
+        writeln!(to, "wrong_target_ids = {}", answers(&asked.wrong))?;
+    }
     prompt(to, "base", &asked.base)?;
     if let Some(source) = asked.sources.first() {
         prompt(to, "source", source)?;

@@ -95,13 +95,14 @@ pub(super) fn read(path: &Path, input: impl Read) -> Result<Table, ReportError> 
         let mut row = Row::default();
         // The reader has checked that every record is as long as the header.
         for (number, bytes) in record.iter().enumerate() {
-            let cell =
-                cell(bytes, columns::kind(number)).map_err(|problem| ReportError::Field {
+            let cell = cell(bytes, columns::kind(number, &header[number])).map_err(|problem| {
+                ReportError::Field {
                     path: path.to_owned(),
                     place: format!("line {line}"),
                     column: header[number].clone(),
                     problem,
-                })?;
+                }
+            })?;
             columns::set(&mut row, number, cell);
         }
         rows.push(row);

@@ -98,13 +98,14 @@ pub(super) fn read(
         }
         let mut row = Row::default();
         for (number, value) in values.iter().enumerate() {
-            let cell =
-                cell(value, columns::kind(number)).map_err(|problem| ReportError::Field {
+            let cell = cell(value, columns::kind(number, &header[number])).map_err(|problem| {
+                ReportError::Field {
                     path: path.to_owned(),
                     place: place.clone(),
                     column: header[number].clone(),
                     problem,
-                })?;
+                }
+            })?;
             columns::set(&mut row, number, cell);
         }
         rows.push(row);

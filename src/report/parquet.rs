@@ -295,7 +295,7 @@ fn read_trusting(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
         let group = file.get_row_group(index).map_err(damaged)?;
         let first = rows.len();
         for (number, name) in header.iter().enumerate() {
-            let (kind, nullable) = columns::kind(number);
+            let (kind, nullable) = columns::kind(number, name);
             let mut next = first;
             let field = |row: usize, problem: String| ReportError::Field {
                 path: path.to_owned(),

@@ -66,7 +66,7 @@ impl TableFormat {
     /// not fit together.
     pub fn write(self, table: &Table, out: &mut (dyn Write + Send)) -> io::Result<()> {
         check(table).map_err(io::Error::other)?;
-        let mut rows = Rows::new(self, &columns::columns(&table.metrics), out)?;
+        let mut rows = Rows::new(self, &columns::columns(&columns::names(table)), out)?;
         for row in &table.rows {
             rows.row(columns::cells(row))?;
         }
@@ -131,14 +131,15 @@ pub struct TableWriter {
 }
 
 impl TableWriter {
-    /// Starts a table with columns for these metrics at `path`, in the format of its ending.
+    /// Starts a table with columns for these metrics, and the one for ids before them, at `path`, in the format of its ending.
     ///
     /// # Errors
     ///
     /// As [`TableFormat::of`] and [`WholeFile::create`], of the file or of the one beside it;
     /// [`ReportError::Inconsistent`] for metrics that would make the file ambiguous.
     pub fn create(path: &Path, metrics: &[String]) -> Result<Self, ReportError> {
-        columns::check_metrics(metrics).map_err(ReportError::Inconsistent)?;
+        let own = metrics.strip_prefix(&[columns::ID.to_owned()]);
+        columns::check_metrics(own.unwrap_or(metrics)).map_err(ReportError::Inconsistent)?;
         let columns = columns::columns(metrics);
         let mut writer = Self::of(path, &columns)?;
         if let Some(meta) = TableFormat::of(path)?.sidecar(path) {
@@ -250,7 +251,7 @@ fn to_stream(source: io::Error) -> FileError {
 pub fn write(table: &Table, path: &Path) -> Result<(), ReportError> {
     TableFormat::of(path)?;
     check(table)?;
-    let mut writer = TableWriter::create(path, &table.metrics)?;
+    let mut writer = TableWriter::create(path, &columns::names(table))?;
     for row in &table.rows {
         writer.cells(columns::cells(row))?;
     }
@@ -280,7 +281,7 @@ pub fn check_writable(path: &Path) -> Result<(), ReportError> {
 /// [`FileError::Write`] where `out` does not take it.
 pub fn write_csv(table: &Table, out: impl Write) -> Result<(), ReportError> {
     check(table)?;
-    let mut stream = CsvStream::new(&table.metrics, out)?;
+    let mut stream = CsvStream::new(&columns::names(table), out)?;
     for row in &table.rows {
         stream.0.row(columns::cells(row)).map_err(to_stream)?;
     }
@@ -317,6 +318,14 @@ pub fn read(path: &Path) -> Result<Table, ReportError> {
 fn check(table: &Table) -> Result<(), ReportError> {
     columns::check_metrics(&table.metrics).map_err(ReportError::Inconsistent)?;
     let metrics = table.metrics.len();
+    let ids = table.rows.iter().filter(|row| row.id.is_some()).count();
+    if ids != 0 && ids != table.rows.len() {
+        let problem = format!(
+            "{ids} of {} rows have an id: give all of them one, or none",
+            table.rows.len()
+        );
+        return Err(ReportError::Inconsistent(problem));
+    }
     let mut rows = table.rows.iter().enumerate();
     match rows.find(|(_, row)| row.metrics.len() != metrics) {
         Some((index, row)) => Err(ReportError::Inconsistent(format!(

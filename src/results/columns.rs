@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use crate::results::table::{Row, Text};
+use crate::results::table::{Row, Table, Text};
 
 /// One value of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -199,40 +199,56 @@ pub(crate) static FIXED: [Fixed; 21] = fixed![
     patches: Text,
 ];
 
-/// All columns of a table with these metrics, in file order.
-pub fn columns(metrics: &[String]) -> Vec<Column> {
+/// The column behind the fixed ones that holds a data set's own ids, where it has some.
+pub const ID: &str = "id";
+
+/// All columns of a table, in file order: the fixed ones, then these, which are metrics and, before them, [`ID`].
+pub fn columns(names: &[String]) -> Vec<Column> {
     let fixed = FIXED.iter().map(Fixed::column);
-    let metrics = metrics
-        .iter()
-        .map(|name| Column::of(name.clone(), Kind::Float));
-    fixed.chain(metrics).collect()
+    let others = names.iter().map(|name| {
+        let kind = if name == ID { Kind::Text } else { Kind::Float };
+        Column::of(name.clone(), kind)
+    });
+    fixed.chain(others).collect()
+}
+
+/// The names of a table's columns behind the fixed ones.
+pub fn names(table: &Table) -> Vec<String> {
+    let id = table.rows.first().and_then(|row| row.id.as_ref());
+    let id = id.map(|_| ID.to_owned());
+    id.into_iter().chain(table.metrics.clone()).collect()
 }
 
 /// All cells of a row, in file order.
 pub fn cells(row: &Row) -> impl Iterator<Item = Cell<'_>> {
     let fixed = FIXED.iter().map(move |column| (column.get)(row));
-    fixed.chain(row.metrics.iter().map(|&value| Cell::Float(value)))
+    let id = row.id.iter().map(|id| Cell::Text(id));
+    fixed
+        .chain(id)
+        .chain(row.metrics.iter().map(|&value| Cell::Float(value)))
 }
 
-/// What the column of this number holds, and whether a value may be missing.
-pub(crate) fn kind(number: usize) -> (Kind, bool) {
+/// What the column of this number and name holds, and whether a value may be missing.
+pub(crate) fn kind(number: usize, name: &str) -> (Kind, bool) {
     match FIXED.get(number) {
         Some(column) => (column.kind, column.nullable),
+        None if name == ID => (Kind::Text, false),
         None => (Kind::Float, false),
     }
 }
 
-/// Stores the cell of the column of this number; metrics come in their order.
+/// Stores the cell of the column of this number; metrics come in their order, and an id is the only other text.
 pub(crate) fn set(row: &mut Row, number: usize, cell: Cell<'_>) {
     match (FIXED.get(number), cell) {
         (Some(column), cell) => (column.set)(row, cell),
         (None, Cell::Float(value)) => row.metrics.push(value),
+        (None, Cell::Text(id)) => row.id = Some(id.into()),
         (None, _) => {}
     }
 }
 
-/// Splits a file's header into the fixed columns, which must stand first and in order, and the
-/// metrics after them.
+/// Splits a file's header into the fixed columns, which must stand first and in order, an [`ID`] after them, and
+/// the metrics.
 pub(crate) fn metrics_of_header(header: &[String]) -> Result<Vec<String>, String> {
     for (index, column) in FIXED.iter().enumerate() {
         match header.get(index) {
@@ -255,7 +271,10 @@ pub(crate) fn metrics_of_header(header: &[String]) -> Result<Vec<String>, String
             None => return Err(format!("the column {} is missing", column.name)),
         }
     }
-    let metrics = header[FIXED.len()..].to_vec();
+    let mut metrics = header[FIXED.len()..].to_vec();
+    if metrics.first().is_some_and(|name| name == ID) {
+        metrics.remove(0);
+    }
     check_metrics(&metrics)?;
     Ok(metrics)
 }
@@ -263,6 +282,7 @@ pub(crate) fn metrics_of_header(header: &[String]) -> Result<Vec<String>, String
 /// Refuses metric names that would make a file ambiguous.
 pub(crate) fn check_metrics(metrics: &[String]) -> Result<(), String> {
     let mut seen: HashSet<&str> = FIXED.iter().map(|column| column.name).collect();
+    seen.insert(ID);
     for name in metrics {
         if name.is_empty() {
             return Err("a metric column has no name".to_owned());

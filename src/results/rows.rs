@@ -58,7 +58,7 @@ pub trait Gather {
     /// As [`Gather::pair`].
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError>;
 
-    /// What a patch of the pair of this index collected, before the pair itself or after.
+    /// What a patch of the pair of this number, as tables count, collected, before the pair itself or after.
     ///
     /// # Errors
     ///
@@ -180,6 +180,12 @@ impl<'a> RowSink<'a> {
         self.tokens.entry(id).or_insert_with(make).clone()
     }
 
+    /// What tables call a pair: the row of its data set, else its index.
+    fn number(&self, pair: usize) -> u32 {
+        let row = self.pairs[pair].pair.row.as_ref();
+        row.map_or((self.first.0 + pair) as u32, |row| row.number)
+    }
+
     /// The columns that all rows of a run share, without the token.
     fn label(&mut self, pair: usize, run: usize) -> Row {
         let of = &self.pairs[pair];
@@ -206,7 +212,8 @@ impl<'a> RowSink<'a> {
         let (prompts, clean) = (&here.of.pair, &here.clean);
         let token = label.position.and_then(|p| prompts.base.get(p as usize));
         label.token = token.map(|id| self.token(*id));
-        (label.pair, label.run) = ((self.first.0 + pair) as u32, (self.first.1 + run) as u32);
+        (label.pair, label.run) = (self.number(pair), (self.first.1 + run) as u32);
+        label.id = prompts.row.as_ref().and_then(|row| row.id.clone());
         let read = RunReadouts {
             pair: prompts,
             base: clean.base.last()?,
@@ -231,7 +238,7 @@ impl<'a> RowSink<'a> {
             };
         }
         let result = RunResult {
-            pair: label.pair as usize,
+            pair: self.first.0 + pair,
             run: label.run as usize,
             read,
             rows: &here.rows,
@@ -298,7 +305,7 @@ impl Sink for RowSink<'_> {
     }
 
     fn collected(&mut self, pair: usize, collection: Collection) -> ControlFlow<()> {
-        let pair = self.first.0 + pair;
+        let pair = self.number(pair) as usize;
         self.each(|gather| gather.collected(pair, &collection))
     }
 }
@@ -323,6 +330,11 @@ pub fn pairs_provenance(model: &Checkpoint, pairs: &[PairRuns]) -> Vec<PairProve
     };
     let text = |ids: &[u32]| Some(model.tokenizer.as_ref()?.decode(ids));
     let of = |PairRuns { pair, .. }: &PairRuns| PairProvenance {
+        row: pair.row.as_ref().map(|row| row.number),
+        id: pair
+            .row
+            .as_ref()
+            .and_then(|row| Some(row.id.as_ref()?.to_string())),
         base_ids: pair.base.clone(),
         base_tokens: tokens(&pair.base),
         base_text: text(&pair.base),

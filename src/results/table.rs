@@ -14,7 +14,8 @@ pub type Text = Arc<str>;
 /// it and `None` otherwise: null in Parquet, empty in CSV.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {
-    /// Index of the prompt pair, from 0.
+    /// Number of the prompt pair, from 0: of a data set the number of its row, rows that are wrong or left out
+    /// counted too.
     pub pair: u32,
     /// Index of the run within its pair, from 0.
     pub run: u32,
@@ -56,6 +57,8 @@ pub struct Row {
     pub source_prob: Option<f64>,
     /// All patches of the run, as a JSON array in the experiment file's spelling.
     pub patches: Text,
+    /// The data set's own name of the pair, where it has names; empty where only other rows have one.
+    pub id: Option<Text>,
     /// Metric values, in the order of [`Table::metrics`].
     pub metrics: Vec<f64>,
 }
@@ -82,6 +85,12 @@ pub struct Provenance {
 /// One prompt pair of a result.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct PairProvenance {
+    /// Which row of its data set it is, from 0, as the column `pair` counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<u32>,
+    /// What the data set calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Token ids of the base prompt.
     pub base_ids: Vec<u32>,
     /// Tokens of the base prompt, decoded raw; empty without a tokenizer.

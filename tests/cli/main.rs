@@ -23,11 +23,14 @@ mod gpt2;
 mod known;
 #[path = "../common/lab.rs"]
 mod lab;
+mod layouts;
 mod metrics;
 mod models;
 mod ops;
+mod overrides;
 mod path;
 mod published;
+mod rows;
 mod run;
 mod sweep;
 mod topk;

@@ -199,6 +199,14 @@ impl Experiment {
                 problem,
             });
         }
+        let typed = |texts: &[String], ids: &[u32]| !(texts.is_empty() && ids.is_empty());
+        let own = |pair: &PairText| typed(&pair.targets, &pair.target_ids);
+        if typed(&self.targets, &self.target_ids) && self.pairs.iter().all(own) {
+            return Err(ExperimentError::Meaning {
+                at: "the targets above all pairs are for pairs without their own".into(),
+                problem: "every pair has its own, so leave either out".into(),
+            });
+        }
         let at = |r: usize, i: usize| {
             let name = self.runs[r].name.as_ref();
             let name = name.map_or(String::new(), |n| format!(" ({n})"));
@@ -344,6 +352,7 @@ impl Experiment {
             targets,
             wrong: all(&text.wrong_targets, &text.wrong_target_ids)?,
             readouts: Vec::new(),
+            row: None,
         })
     }
 }

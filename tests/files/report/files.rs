@@ -99,6 +99,7 @@ fn row(metrics: usize) -> impl Strategy<Value = Row> {
                 logit,
                 base_prob,
                 source_prob,
+                id: Some(patches.chars().rev().collect::<String>().into()),
                 patches: patches.into(),
                 metrics,
             }
@@ -121,6 +122,8 @@ fn provenance() -> impl Strategy<Value = Provenance> {
         pairs: pairs
             .into_iter()
             .map(|(base_ids, base_tokens, source_ids)| PairProvenance {
+                row: base_ids.first().copied(),
+                id: base_tokens.first().cloned(),
                 base_ids,
                 source_tokens: base_tokens.clone(),
                 source_text: base_tokens.first().cloned(),
@@ -133,14 +136,20 @@ fn provenance() -> impl Strategy<Value = Provenance> {
 }
 
 fn table() -> impl Strategy<Value = Table> {
-    (0usize..3).prop_flat_map(|metrics| {
-        (vec(row(metrics), 0..12), provenance()).prop_map(move |(rows, provenance)| Table {
-            metrics: ["kl", "logit, \"diff\"", "été"][..metrics]
-                .iter()
-                .map(|&name| name.to_owned())
-                .collect(),
-            rows,
-            provenance,
+    (0usize..3, any::<bool>()).prop_flat_map(|(metrics, ids)| {
+        (vec(row(metrics), 0..12), provenance()).prop_map(move |(mut rows, provenance)| {
+            // all have one, or none has
+            if !ids {
+                rows.iter_mut().for_each(|row| row.id = None);
+            }
+            Table {
+                metrics: ["kl", "logit, \"diff\"", "été"][..metrics]
+                    .iter()
+                    .map(|&name| name.to_owned())
+                    .collect(),
+                rows,
+                provenance,
+            }
         })
     })
 }
