@@ -12,6 +12,7 @@ mod edges;
 mod emulator;
 mod instructions;
 mod invariants;
+mod library;
 mod oracle;
 mod paths;
 mod plan;
