@@ -235,6 +235,8 @@ impl FromIterator<Patch> for Run {
 pub struct Run {
     /// Name for the result table.
     pub name: Option<String>,
+    /// Name of where it patches, if that goes by one which fits other prompts too: `end`, `subject.last`.
+    pub position: Option<String>,
     /// The prompt that is patched.
     pub prompt: Prompt,
     /// Whether the run is there for other runs to read: it is not read out and has no rows in the

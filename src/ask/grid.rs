@@ -355,6 +355,7 @@ impl Grid {
                                 .name
                                 .as_ref()
                                 .map(|name| run_name(component, *layer, name)),
+                            position: spot.place_name().map(str::to_owned),
                             patches: vec![patch],
                             ..Run::default()
                         });

@@ -270,6 +270,7 @@ fn run_of_key(run: &Run, key: usize) -> Run {
     });
     Run {
         name: run.name.as_ref().map(|name| format!("{name},{key}")),
+        position: run.position.clone(),
         patches: patches.collect(),
         ..Run::default()
     }
@@ -277,7 +278,7 @@ fn run_of_key(run: &Run, key: usize) -> Run {
 
 /// Every position of some spots as one, called `all`: a name that fits prompts of every length.
 pub fn together(spots: &[Spot]) -> Spot {
-    let mut all = Spot::same(Some("all".to_owned()), Vec::new());
+    let mut all = Spot::same(Some(Spot::ALL.to_owned()), Vec::new());
     let mut read = Vec::new();
     for spot in spots {
         let source = spot.source_positions.as_ref().unwrap_or(&spot.positions);

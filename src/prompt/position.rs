@@ -162,6 +162,14 @@ impl Spot {
         }
     }
 
+    /// Name of every position as one.
+    pub const ALL: &'static str = "all";
+
+    /// Its name, if it has one and is not every position.
+    pub fn place_name(&self) -> Option<&str> {
+        self.name.as_deref().filter(|name| *name != Self::ALL)
+    }
+
     /// Its name, else its positions: `end`, `3`, `[3, 4]`.
     pub fn label(&self) -> String {
         match (&self.name, &self.positions[..]) {

@@ -47,11 +47,19 @@ impl Shown {
 /// indices.
 type Of = (Option<usize>, usize, usize);
 
+/// Where along the columns a cell stands: at a position that goes by its number, or by the name, of this index,
+/// that was asked for and is another number in each prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Stand {
+    Number(u32),
+    Name(usize),
+}
+
 /// Layer, position and head of a cell; no head where heads do not stand side by side.
-type At = (Option<u32>, Option<u32>, Option<u32>);
+type At = (Option<u32>, Option<Stand>, Option<u32>);
 
 /// What a run is filed under beside its name: no two of a pair may have the same.
-type Filed = (Text, Option<Text>, [Option<u32>; 7]);
+type Filed = (Text, Option<Text>, Option<Stand>, [Option<u32>; 6]);
 
 /// The rows so far, as means. A pair's rows come together, and so do a run's.
 pub(super) struct CellMeans {
@@ -73,8 +81,10 @@ pub(super) struct CellMeans {
     pub components: Vec<Text>,
     pub ops: Vec<Option<Text>>,
     pub heads: BTreeSet<u32>,
-    /// The token of each position, where all pairs agree on it.
-    tokens: HashMap<u32, Option<Text>>,
+    /// Names of positions, in the order in which they came.
+    places: Vec<Text>,
+    /// The position and token of each place, as far as all pairs agree on them.
+    stands: HashMap<Stand, (Option<u32>, Option<Text>)>,
     cells: HashMap<(Of, At), Moments>,
     /// The same without heads, while there are not several.
     headless: HashMap<(Of, At), Moments>,
@@ -112,7 +122,8 @@ impl CellMeans {
             components: Vec::new(),
             ops: Vec::new(),
             heads: BTreeSet::new(),
-            tokens: HashMap::new(),
+            places: Vec::new(),
+            stands: HashMap::new(),
             cells: HashMap::new(),
             headless: HashMap::new(),
             clean: HashMap::new(),
@@ -162,19 +173,27 @@ impl CellMeans {
         let (Some(name), Some(component)) = (&row.name, &row.component) else {
             return;
         };
+        let stand = self.stand(row);
         let numbers = [
             row.layer,
             row.head,
-            row.position,
             row.sample,
             row.source_layer,
             row.source_head,
             row.source_position,
         ];
-        let filed = (component.clone(), row.op.clone(), numbers);
+        let filed = (component.clone(), row.op.clone(), stand, numbers);
         let other = self.filed.entry(filed).or_insert_with(|| name.clone());
         if self.crowded.is_none() && other != name {
             self.crowded = Some((other.clone(), name.clone()));
+        }
+    }
+
+    /// Where a row stands along the columns.
+    fn stand(&mut self, row: &Row) -> Option<Stand> {
+        match &row.position_name {
+            Some(name) if !name.is_empty() => Some(Stand::Name(place(&mut self.places, name))),
+            _ => row.position.map(Stand::Number),
         }
     }
 
@@ -193,19 +212,21 @@ impl CellMeans {
     fn place(&mut self, row: &Row, component: &Text, value: f64) {
         let component = place(&mut self.components, component);
         let op = place(&mut self.ops, &row.op);
-        if let Some(position) = row.position {
-            let agreed = self.tokens.entry(position);
-            let agreed = agreed.or_insert_with(|| row.token.clone());
-            if *agreed != row.token {
-                *agreed = None;
-            }
+        let stand = self.stand(row);
+        if let Some(stand) = stand {
+            let agreed = self.stands.entry(stand);
+            let (position, token) = agreed.or_insert_with(|| (row.position, row.token.clone()));
+            *position = position.filter(|_| *position == row.position);
+            *token = token
+                .take()
+                .filter(|token| Some(token) == row.token.as_ref());
         }
         self.heads.extend(row.head);
         let of = (Some(component), op, self.index);
-        let at = (row.layer, row.position, row.head);
+        let at = (row.layer, stand, row.head);
         self.cells.entry((of, at)).or_default().add(value);
         if self.heads.len() <= 1 {
-            let at = (row.layer, row.position, None);
+            let at = (row.layer, stand, None);
             self.headless.entry((of, at)).or_default().add(value);
         } else {
             self.headless.clear();
@@ -291,8 +312,8 @@ impl CellMeans {
                 None => "–".to_owned(),
             };
             groups.push(Group {
-                label: position.map_or_else(String::new, |position| self.token(position)),
-                position,
+                label: position.map_or_else(String::new, |position| self.label(position)),
+                position: position.and_then(|position| self.stands.get(&position)?.0),
                 columns: heads.iter().map(label).collect(),
             });
         }
@@ -313,10 +334,13 @@ impl CellMeans {
         Some((facet, most))
     }
 
-    fn token(&self, position: u32) -> String {
-        match self.tokens.get(&position) {
-            Some(Some(token)) => token_label(token),
-            _ => position.to_string(),
+    /// The name that was asked for, else the token, else the number.
+    fn label(&self, stand: Stand) -> String {
+        let token = || self.stands.get(&stand)?.1.as_ref();
+        match (stand, token()) {
+            (Stand::Name(name), _) => token_label(&self.places[name]),
+            (Stand::Number(_), Some(token)) => token_label(token),
+            (Stand::Number(number), None) => number.to_string(),
         }
     }
 }

@@ -66,10 +66,10 @@ pub struct Facet {
 /// The columns of one position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
-    /// The position's token, or its number where there is no token; empty where positions were
-    /// patched together.
+    /// The name that the position goes by, else its token, or its number where there is no token; empty where
+    /// positions were patched together.
     pub label: String,
-    /// The position in the base prompt.
+    /// The position in the base prompts, where it is the same in all.
     pub position: Option<u32>,
     /// Heads, or a single empty label where heads are not set side by side.
     pub columns: Vec<String>,

@@ -60,10 +60,15 @@ pub fn write_strongest(rows: &[Row], what: Patched, out: &mut dyn Write) -> io::
             (None, Some(component)) => site_label(component, row.layer),
             (None, None) => format!("run {}", row.run),
         };
-        let position = match (row.position, &row.token) {
-            (Some(position), Some(token)) => format!("{position} {}", token_label(token)),
-            (Some(position), None) => position.to_string(),
-            (None, _) => "several".to_owned(),
+        let named = row.position_name.as_deref().filter(|name| !name.is_empty());
+        let position = match (named.map(token_label), row.position) {
+            (Some(name), _) => name,
+            (None, Some(position)) => position.to_string(),
+            (None, None) => "several".to_owned(),
+        };
+        let position = match &row.token {
+            Some(token) => format!("{position} {}", token_label(token)),
+            None => position,
         };
         lines.push(vec![
             site,

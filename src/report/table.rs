@@ -131,16 +131,16 @@ pub struct TableWriter {
 }
 
 impl TableWriter {
-    /// Starts a table with columns for these metrics, and the one for ids before them, at `path`, in the format of its ending.
+    /// Starts a table with these columns behind the fixed ones, as [`columns::columns`] takes them, at `path`, in the
+    /// format of its ending.
     ///
     /// # Errors
     ///
     /// As [`TableFormat::of`] and [`WholeFile::create`], of the file or of the one beside it;
     /// [`ReportError::Inconsistent`] for metrics that would make the file ambiguous.
-    pub fn create(path: &Path, metrics: &[String]) -> Result<Self, ReportError> {
-        let own = metrics.strip_prefix(&[columns::ID.to_owned()]);
-        columns::check_metrics(own.unwrap_or(metrics)).map_err(ReportError::Inconsistent)?;
-        let columns = columns::columns(metrics);
+    pub fn create(path: &Path, names: &[String]) -> Result<Self, ReportError> {
+        columns::check_metrics(columns::metrics(names)).map_err(ReportError::Inconsistent)?;
+        let columns = columns::columns(names);
         let mut writer = Self::of(path, &columns)?;
         if let Some(meta) = TableFormat::of(path)?.sidecar(path) {
             writer.sidecar = Some((WholeFile::create(&meta)?, columns));

@@ -356,11 +356,11 @@ fn axis(
         let group = &facet.groups[group];
         if !group.label.is_empty() {
             let mut label = shorten(&group.label, room.saturating_sub(usize::from(columns == 1)));
-            if room < 4 {
-                // No token fits: its position, which the key below names.
-                label = group.position.map_or_else(String::new, |p| p.to_string());
+            // No token fits: its position, which the key below names.
+            if let (..4, Some(position)) = (room, group.position) {
+                label = position.to_string();
                 let every = if width(&label) < room { 1 } else { 5 };
-                if group.position.is_some_and(|p| p % every != 0) {
+                if position % every != 0 {
                     label.clear();
                 }
             }
@@ -378,21 +378,20 @@ fn column_key(map: &HeatMap, cells: &Cells) -> Option<String> {
     for group in map.facets.iter().flat_map(|facet| &facet.groups) {
         let room = group.columns.len() * cells.width - usize::from(group.columns.len() == 1);
         cut |= width(&group.label) > room;
-        if let Some(position) = group.position
-            && !groups.iter().any(|(known, _)| *known == position)
-        {
-            groups.push((position, group.label.as_str()));
+        let group = (group.position, group.label.as_str());
+        if !group.1.is_empty() && !groups.contains(&group) {
+            groups.push(group);
         }
     }
-    let named = groups
-        .iter()
-        .any(|(position, label)| position.to_string() != *label);
-    (cut && named).then(|| {
-        groups.sort_unstable();
-        let parts = groups
-            .iter()
-            .map(|(position, label)| format!("{position}\u{a0}{label}"));
-        format!("positions: {}", parts.collect::<Vec<_>>().join("  "))
+    let text = |(position, label): &(Option<u32>, &str)| match position.map(|p| p.to_string()) {
+        Some(position) if position != *label => format!("{position}\u{a0}{label}"),
+        _ => (*label).to_owned(),
+    };
+    let named = |(p, label): &(Option<u32>, &str)| p.is_none_or(|p| p.to_string() != *label);
+    (cut && groups.iter().any(named)).then(|| {
+        groups.sort_by_key(|(position, _)| *position);
+        let parts: Vec<String> = groups.iter().map(text).collect();
+        format!("positions: {}", parts.join("  "))
     })
 }
 

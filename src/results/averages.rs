@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::files::error::FileError;
 use crate::prompt::pair::PairRuns;
-use crate::results::columns::{Cell, Column, FIXED, Fixed, Kind};
+use crate::results::columns::{Cell, Column, FIXED, Fixed, Kind, POSITION_NAME};
 use crate::results::metric::{Metric, Quantity};
 use crate::results::moments::Moments;
 use crate::results::rows::{Gather, RunResult};
@@ -188,6 +188,7 @@ impl Averages {
     /// (`m_n`).
     pub fn columns(&self) -> Vec<Column> {
         let agreed = agreed().map(Fixed::column);
+        let named = self.named().then(|| Column::of(POSITION_NAME, Kind::Text));
         let target = ["target", "target_id"].into_iter();
         let target = target
             .zip([Kind::Text, Kind::Int])
@@ -204,7 +205,14 @@ impl Averages {
                 Column::of(format!("{name}_n"), Kind::Int),
             ]
         });
-        agreed.chain(target).chain(counted).chain(values).collect()
+        let agreed = agreed.chain(named).chain(target);
+        agreed.chain(counted).chain(values).collect()
+    }
+
+    /// Whether some place goes by a name.
+    fn named(&self) -> bool {
+        let first = self.rows.first();
+        first.is_some_and(|average| average.row.position_name.is_some())
     }
 }
 
@@ -292,6 +300,7 @@ impl Average {
     /// All cells, in the order of [`Averages::columns`].
     pub fn cells(&self) -> impl Iterator<Item = Cell<'_>> {
         let target = self.target.as_ref();
+        let named = self.row.position_name.iter().map(|name| Cell::Text(name));
         let agreed = agreed().map(|column| (column.get)(&self.row));
         let target = [
             target.map_or(Cell::Missing, |(text, _)| Cell::Text(text)),
@@ -307,6 +316,6 @@ impl Average {
                 Cell::Int(m.count()),
             ]
         });
-        agreed.chain(target).chain(values)
+        agreed.chain(named).chain(target).chain(values)
     }
 }

@@ -29,6 +29,9 @@ pub struct Row {
     pub head: Option<u32>,
     /// Position in the base prompt, from 0.
     pub position: Option<u32>,
+    /// Name of `position`, or of several together, where the run goes by one that fits other prompts too, such
+    /// as `end`; empty where only other runs do.
+    pub position_name: Option<Text>,
     /// The base prompt's token at `position`, decoded raw; invalid UTF-8 as `\xNN`.
     pub token: Option<Text>,
     /// Operator, as `--op` spells it.

@@ -29,6 +29,7 @@ mod models;
 mod ops;
 mod overrides;
 mod path;
+mod places;
 mod published;
 mod rows;
 mod run;

@@ -94,6 +94,17 @@ pub struct RunText {
     pub patches: Vec<PatchText>,
 }
 
+impl RunText {
+    /// The name of where all its patches patch.
+    fn position(&self) -> Option<String> {
+        let mut names = self.patches.iter().map(|patch| patch.positions.name());
+        let first = names.next()??;
+        names
+            .all(|name| name.as_ref() == Some(&first))
+            .then_some(first)
+    }
+}
+
 impl Experiment {
     /// Reads a `.toml` or `.json` file.
     ///
@@ -276,6 +287,7 @@ impl Experiment {
             }
             runs.push(Run {
                 name: text.name.clone(),
+                position: text.position(),
                 prompt,
                 step: text.step || prompt != Prompt::Base,
                 patches,
