@@ -18,6 +18,7 @@ use crate::files::error::FileError;
 use crate::report::{self, CsvStream, Drawing, HeatMap, ReportError, TableWriter, write_strongest};
 use crate::results::array::Values;
 use crate::results::averages::Averages;
+use crate::results::clean::Cleans;
 use crate::results::rows::{Gather, RunResult};
 use crate::results::strongest::Strongest;
 use crate::results::table::Provenance;
@@ -82,8 +83,8 @@ pub fn answer(
     if let Some(collect) = also.collect {
         collect.check(&question.pairs)?;
     }
-    let averages = also.averages && file.path().is_some();
-    if let Some(path) = file.path().filter(|_| averages) {
+    let summary = also.averages && file.path().is_some();
+    if let Some(path) = file.path().filter(|_| summary) {
         report::check_summary(path)?;
     }
     let axes = match also.arrays {
@@ -108,13 +109,12 @@ pub fn answer(
     let columns = question.columns();
     let first = question.metrics.first();
     let drawn = first.map_or_else(|| "prob".to_owned(), ToString::to_string);
-    let mut passing = Passing::new(
-        file,
-        &question.names(),
-        if picture.is_some() { 10 } else { 20 },
-    )?;
+    let several = question.pairs.len() > 1;
+    let mut strongest = Strongest::of(if picture.is_some() { 10 } else { 20 }, &question.metrics);
+    let mut passing = Passing::new(file, &question)?;
     passing.alone = axes.is_none() && also.collect.is_none_or(|c| c.collect.is_none()) && !plot;
-    let mut averages = averages.then(|| Averages::new(question.over(), &question.metrics));
+    let averaged = summary || several;
+    let mut averages = averaged.then(|| Averages::new(question.over(), &question.metrics));
     let mut drawing = picture
         .map(|_| Drawing::new(&columns, &drawn))
         .transpose()?;
@@ -124,12 +124,14 @@ pub fn answer(
     let mut collected = also.collect.and_then(CollectFile::activations);
     let mut gather: Vec<&mut dyn Gather> = Vec::new();
     gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
+    // of several pairs, the mean is what counts
+    gather.extend((!several).then_some(&mut strongest as &mut dyn Gather));
     gather.extend(drawing.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(collected.iter_mut().map(|g| g as &mut dyn Gather));
     let done = passing.ask(setup, &question, gather)?;
 
-    let made = file.provenance(&setup.engine, &question.pairs);
+    let made = passing.provenance(setup, file, &question);
     if let (Some(collect), Some(collected)) = (also.collect, collected) {
         collect.write(&setup.engine, collected)?;
     }
@@ -154,7 +156,15 @@ pub fn answer(
         Err(ReportError::NothingToPlot(_) | ReportError::Crowded { .. }) if !plot => None,
         Err(error) => return Err(error.into()),
     };
-    passing.write(file, &made, averages.as_ref(), &mut written)?;
+    if let (true, Some(averages)) = (several, &averages) {
+        strongest.add_means(averages);
+    }
+    passing.write(
+        file,
+        &made,
+        averages.as_ref().filter(|_| summary),
+        &mut written,
+    )?;
     written.extend(arrays);
     let map = map.map(|mut map| {
         map.notes.extend(also.notes);
@@ -163,7 +173,6 @@ pub fn answer(
     if let (Some(picture), Some(map)) = (picture, &map) {
         picture.write(map, &mut written)?;
     }
-    let strongest = passing.strongest.clone();
     let patched = question.patched();
     passing.say(setup, file, &question, (done, &written), |rows, out| {
         if let (Some(picture), Some(map)) = (picture, &map) {
@@ -175,7 +184,7 @@ pub fn answer(
             Some(_) => writeln!(out, "\nstrongest")?,
             None => writeln!(out, "\nstrongest edges")?,
         }
-        write_strongest(strongest.rows(), patched, out)
+        write_strongest(&strongest, patched, out)
     })
 }
 
@@ -191,23 +200,23 @@ fn check_plot(question: &Question<'_>) -> Result<(), Error> {
 pub struct Passing {
     table: Option<TableWriter>,
     stdout: Option<ToStdout>,
-    /// The strongest rows.
-    pub strongest: Strongest,
     seen: Seen,
+    cleans: Cleans,
     /// Whether nothing is written but the table.
     pub alone: bool,
 }
 
 impl Passing {
-    /// Rows with these columns behind the fixed ones, of which so many are shown.
-    pub fn new(file: &TableFile, columns: &[String], strongest: usize) -> Result<Self, Error> {
+    /// The rows of this question.
+    pub fn new(file: &TableFile, question: &Question<'_>) -> Result<Self, Error> {
+        let columns = &question.names();
         let table = file.path().map(|path| TableWriter::create(path, columns));
         let stdout = file.is_stdout().then(|| ToStdout::new(columns));
         Ok(Self {
             table: table.transpose()?,
             stdout: stdout.transpose()?,
-            strongest: Strongest::new(strongest),
             seen: Seen::default(),
+            cleans: Cleans::new(&question.metrics),
             alone: false,
         })
     }
@@ -227,8 +236,8 @@ impl Passing {
         let others = others.into_iter().map(|gather| gather as &mut dyn Gather);
         let mut gather: Vec<&mut dyn Gather> = others.collect();
         gather.extend(self.table.iter_mut().map(|g| g as &mut dyn Gather));
-        gather.push(&mut self.strongest);
         gather.push(&mut self.seen);
+        gather.push(&mut self.cleans);
         if let Some(stdout) = &mut self.stdout {
             stdout.ends = alone;
             gather.push(stdout);
@@ -240,6 +249,18 @@ impl Passing {
             true => Error::CutShort,
             false => error,
         })
+    }
+
+    /// How the results were made.
+    pub fn provenance(
+        &mut self,
+        setup: &Setup,
+        file: &TableFile,
+        question: &Question<'_>,
+    ) -> Provenance {
+        let mut made = file.provenance(&setup.engine, &question.pairs);
+        std::mem::take(&mut self.cleans).fill(&mut made);
+        made
     }
 
     /// Writes the table's file, and averages beside it; which files these are.

@@ -20,7 +20,6 @@ use crate::prompt::pair::Pair;
 use crate::report;
 use crate::report::{HeatMap, Patched, plain, write_strongest};
 use crate::results::averages::Over;
-use crate::results::strongest::Strongest;
 use crate::results::table::{Provenance, Table};
 use crate::site::Site;
 use crate::text::counted;
@@ -130,7 +129,7 @@ impl Trace {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        let mut passing = Passing::new(&self.table, &question.names(), 0)?;
+        let mut passing = Passing::new(&self.table, &question)?;
         passing.alone = self.arrays.is_none() && self.picture.plot.is_none();
         let layers = engine.model().config.layers;
         let mut means = TraceMeans::new(tracing, over, layers, &question.metrics);
@@ -140,7 +139,7 @@ impl Trace {
         let done = passing.ask(&setup, &question, vec![&mut means])?;
         means.finish()?;
         let pairs = &question.pairs;
-        let made = self.table.provenance(engine, pairs);
+        let made = passing.provenance(&setup, &self.table, &question);
         let map = self.map(tracing, subjects, &means, &made)?;
         let mut written = Vec::new();
         passing.write(&self.table, &made, Some(&means.averages), &mut written)?;
@@ -154,9 +153,7 @@ impl Trace {
             report::write_arrays(arrays, &engine.provenance(pairs, true), path)?;
             written.push(path.clone());
         }
-        let mut strongest = Strongest::new(10);
-        let restored = means.restored();
-        restored.rows.iter().for_each(|row| strongest.add(row));
+        let strongest = means.strongest(10);
         passing.say(
             &setup,
             &self.table,
@@ -167,7 +164,7 @@ impl Trace {
                 self.picture.render(&map, &self.table, out)?;
                 self.say(tracing, &means, out)?;
                 writeln!(out, "\nstrongest")?;
-                write_strongest(strongest.rows(), Patched::Restored, out)
+                write_strongest(&strongest, Patched::Restored, out)
             },
         )
     }

@@ -20,6 +20,7 @@ use crate::prompt::position::Spot;
 use crate::report::Patched;
 use crate::results::array::{Array, Arrays, Axis, CellOf, OverTargets, Values};
 use crate::results::averages::Over;
+use crate::results::clean::Cleans;
 use crate::results::columns;
 use crate::results::metric::{self, Metric, Quantity};
 use crate::results::rows::{Gather, Relabel, RowSink};
@@ -396,7 +397,9 @@ impl<'e> Question<'e> {
             provenance: self.engine.provenance(&self.pairs, false),
             ..Table::default()
         };
-        self.answer(&mut [&mut table], &|_| ())?;
+        let mut cleans = Cleans::new(&self.metrics);
+        self.answer(&mut [&mut table, &mut cleans], &|_| ())?;
+        cleans.fill(&mut table.provenance);
         Ok(table)
     }
 

@@ -11,6 +11,7 @@ use crate::files::error::FileError;
 use crate::model::Checkpoint;
 use crate::patch::{Op, Patch, Run};
 use crate::prompt::pair::{Pair, PairRuns};
+use crate::results::clean::CleanMetrics;
 use crate::results::metric::{Metric, RunReadouts};
 use crate::results::table::{PairProvenance, Row, Table, Text};
 
@@ -347,6 +348,7 @@ pub fn pairs_provenance(model: &Checkpoint, pairs: &[PairRuns]) -> Vec<PairProve
             .row
             .as_ref()
             .and_then(|row| Some(row.id.as_ref()?.to_string())),
+        clean: CleanMetrics::new(),
         base_ids: pair.base.clone(),
         base_tokens: tokens(&pair.base),
         base_text: text(&pair.base),

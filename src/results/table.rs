@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use crate::results::clean::CleanMetrics;
+
 /// Text that many rows share.
 pub type Text = Arc<str>;
 
@@ -94,6 +96,9 @@ pub struct PairProvenance {
     /// What the data set calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// The metrics that were asked for, in the clean prompts.
+    #[serde(default, skip_serializing_if = "CleanMetrics::is_empty")]
+    pub clean: CleanMetrics,
     /// Token ids of the base prompt.
     pub base_ids: Vec<u32>,
     /// Tokens of the base prompt, decoded raw; empty without a tokenizer.

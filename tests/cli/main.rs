@@ -31,6 +31,7 @@ mod overrides;
 mod path;
 mod places;
 mod published;
+mod recovery;
 mod rows;
 mod run;
 mod sweep;

@@ -1,6 +1,7 @@
 //! Positions that go by a name are drawn, filed and averaged under it, wherever it stands in each prompt.
 
 use headlight::report::HeatMap;
+use headlight::results::table::Row;
 
 use crate::lab::Lab;
 
@@ -60,8 +61,22 @@ fn columns_are_what_was_asked_for() {
     let (found, table, out) = sweep("unequal.jsonl", "subject.last,end", "recovery_logit_diff");
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["subject.last", "end"]);
+    // the means of what each pair has by itself, and the picture's, which is that of the means
+    let mean = |place: &str| {
+        let of = |row: &&Row| row.position_name.as_deref() == Some(place);
+        let own: Vec<f64> = table
+            .rows
+            .iter()
+            .filter(of)
+            .map(|row| row.metrics[0])
+            .collect();
+        assert_eq!(own.len(), 2);
+        own.iter().sum::<f64>() / 2.0
+    };
+    assert!((mean("subject.last") - 0.945).abs() < 6e-4, "{found:?}");
+    assert!(mean("end").abs() < 6e-4, "{found:?}");
     assert!(
-        (found[0].1 - 0.945).abs() < 6e-4 && found[1].1.abs() < 6e-4,
+        (found[0].1 - 0.951).abs() < 6e-4 && found[1].1.abs() < 6e-4,
         "{found:?}"
     );
     // in the order asked
@@ -137,10 +152,7 @@ fn every_kind_of_result_has_the_names() {
             "{file}"
         );
         let map = HeatMap::new(&table, "logit_diff").unwrap();
-        let names: Vec<&str> = columns(&map)
-            .iter()
-            .map(|(name, _)| *name)
-            .collect();
+        let names: Vec<&str> = columns(&map).iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["subject.last", "end"], "{file}");
     }
     let summary = lab.read("t.summary.csv");

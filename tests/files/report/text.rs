@@ -2,7 +2,8 @@
 
 use headlight::report;
 use headlight::report::{Candidate, HeatMap, TopkFormat};
-use headlight::results::strongest::Strongest;
+use headlight::results::recovery::Levels;
+use headlight::results::strongest::{Strong, Strongest};
 use headlight::results::table::Table;
 
 use super::tables::{ALL_HEADS, FIVE_TARGETS, LONG_TOKENS, REFERENCE, Sweep, XL, toy};
@@ -133,10 +134,22 @@ fn topk() {
 #[test]
 fn strongest_cells() {
     let table = REFERENCE.table();
-    let mut strongest = Strongest::new(4);
-    let of_rome = table.rows.iter().filter(|row| &*row.target == " Rome");
-    of_rome.for_each(|row| strongest.add(row));
+    let mut strongest = Strongest::of(4, &[]);
+    for row in table.rows.iter().filter(|row| &*row.target == " Rome") {
+        let levels = Levels {
+            run: row.prob,
+            base: row.base_prob,
+            source: f64::NAN,
+        };
+        strongest.add(levels, |base, value| Strong {
+            row: row.clone(),
+            target: true,
+            base,
+            value,
+            pairs: None,
+        });
+    }
     let mut out = Vec::new();
-    report::write_strongest(strongest.rows(), report::Patched::Site, &mut out).unwrap();
+    report::write_strongest(&strongest, report::Patched::Site, &mut out).unwrap();
     insta::assert_snapshot!("strongest", String::from_utf8(out).unwrap());
 }
