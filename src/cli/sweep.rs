@@ -18,11 +18,13 @@ use crate::ask::grid::{Grid, GridError, IndexRange, OpText};
 use crate::ask::preset::Preset;
 use crate::basis::Basis;
 use crate::basis::read::BasisFiles;
-use crate::engine::{self, Where};
+use crate::engine::{self, Engine, Where};
 use crate::error::Error;
 use crate::model::Checkpoint;
-use crate::patch::{Op, Vector};
-use crate::report;
+use crate::patch::{Op, Patch, Run, Vector};
+use crate::prompt::pair::PairRuns;
+use crate::report::{self, plain, site_label, token_label};
+use crate::results::strongest::Strongest;
 use crate::site::Site;
 
 /// Flags of `sweep`.
@@ -67,6 +69,9 @@ pub struct SweepFlags {
     /// The basis in which the operator acts: a rotation, mask, PCA or SAE in a safetensors file
     #[arg(long, value_name = "F#NAME")]
     basis: Option<String>,
+    /// Let rows become what an autoencoder or principal components make of them, without what these do not hold
+    #[arg(long, requires = "basis")]
+    no_error_term: bool,
     /// Seed of noise; 0 unless given
     #[arg(long)]
     seed: Option<u64>,
@@ -113,7 +118,12 @@ impl SweepFlags {
             places,
         };
         let question = engine.sweep(&sweep, pairs)?;
+        let notes = match self.no_error_term {
+            true => vec![reconstructed(engine, &question.pairs)?],
+            false => Vec::new(),
+        };
         let also = Also {
+            notes,
             arrays: self.arrays.as_deref(),
             collect: Some(&self.collect),
             averages: of_data,
@@ -191,7 +201,8 @@ impl SweepFlags {
     }
 
     fn basis(&self) -> Result<Option<Arc<Basis>>, Error> {
-        let read = |text: &String| BasisFiles::default().read(text, Path::new(""));
+        let error_term = self.no_error_term.then_some(false);
+        let read = |text: &String| BasisFiles::default().read(text, Path::new(""), error_term);
         Ok(self.basis.as_ref().map(read).transpose()?)
     }
 
@@ -210,4 +221,45 @@ impl SweepFlags {
             OpText::Mean(file) => Op::Mean(mean_over(file, model, folder)?),
         })
     }
+}
+
+/// What the basis alone does: rows become their reconstructions, and nothing else is changed.
+fn reconstructed(engine: &Engine, pairs: &[PairRuns]) -> Result<String, Error> {
+    let alone = |PairRuns { pair, runs }: &PairRuns| {
+        let run = |run: &Run| Run {
+            patches: run
+                .patches
+                .iter()
+                .map(|patch| Patch {
+                    columns: None,
+                    ..patch.clone().with_op(Op::Scale(1.0))
+                })
+                .collect(),
+            ..run.clone()
+        };
+        PairRuns {
+            pair: pair.clone(),
+            runs: runs.iter().map(run).collect(),
+        }
+    };
+    let mut pairs: Vec<PairRuns> = pairs.iter().map(alone).collect();
+    engine.default_targets(&mut pairs)?;
+    let question = engine.runs(pairs);
+    let mut strongest = Strongest::of(1, &[]);
+    question.answer(&mut [&mut strongest], &|_| ())?;
+    Ok(match strongest.places() {
+        [] => "the basis holds its rows: reconstructed and not changed, they move no probability"
+            .to_owned(),
+        [place, ..] => format!(
+            "rows as the basis makes them, with nothing changed, take {} from {} to {} at the furthest ({})",
+            token_label(&place.row.target),
+            plain(place.base),
+            plain(place.value),
+            place
+                .row
+                .component
+                .as_deref()
+                .map_or_else(String::new, |name| site_label(name, place.row.layer)),
+        ),
+    })
 }

@@ -36,7 +36,7 @@ pub use self::arrays::{ArraysFormat, check_arrays, write_arrays};
 pub use self::error::ReportError;
 pub use self::heatmap::{Drawing, HeatMap};
 pub(crate) use self::labels::one_line;
-pub use self::labels::token_label;
+pub use self::labels::{site_label, token_label};
 pub(crate) use self::numbers::plain;
 pub use self::plot::{PlotFormat, check_plot, plot};
 pub use self::safetensors::{Activations, check_activations};

@@ -114,7 +114,8 @@ fn patches(experiment: &toml::Table) -> Vec<(&toml::Table, &toml::Table)> {
     .collect()
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
+    "error_term",
     "component",
     "layer",
     "heads",
