@@ -58,6 +58,7 @@ impl Cache {
         });
         let sites: Vec<(Component, Option<usize>)> = sites.collect();
         setup.announce();
+        setup.doubt([&pair]);
         let mut kept = Activations::new(&self.out);
         for Activation {
             name,

@@ -95,6 +95,7 @@ pub fn answer(
         check_plot(&question)?;
     }
     setup.announce();
+    setup.doubt(question.pairs.iter().map(|p| &p.pair));
     if also.targets {
         setup.engine.default_targets(&mut question.pairs)?;
         if axes.is_some() || matches!(question.form, Form::Preset { .. }) {

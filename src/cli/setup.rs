@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{Global, note};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::prompt::pair::Pair;
 
 /// A size in bytes, as `512M`, `2G` or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,13 @@ impl Setup {
                     asked.join(" and ")
                 ));
             }
+        }
+    }
+
+    /// Says which spaces of prompts and answers were probably forgotten or left over.
+    pub fn doubt<'p>(&self, pairs: impl IntoIterator<Item = &'p Pair>) {
+        for line in self.engine.spaces(pairs.into_iter()) {
+            note(format_args!("{line}"));
         }
     }
 

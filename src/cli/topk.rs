@@ -42,6 +42,7 @@ impl Topk {
         };
         check_pair(&pair, &setup.engine.model().config)?;
         setup.announce();
+        setup.doubt([&pair]);
         let list = setup.engine.topk(&ids, self.number as usize)?;
         let format = match self.format {
             Format::Table => TopkFormat::Table,

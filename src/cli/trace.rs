@@ -122,6 +122,7 @@ impl Trace {
             report::check_summary(path)?;
         }
         setup.announce();
+        setup.doubt(question.pairs.iter().map(|p| &p.pair));
         engine.default_targets(&mut question.pairs)?;
         let over = question.over();
         let Form::Tracing {

@@ -9,6 +9,7 @@ mod device;
 mod pair;
 mod pairs;
 mod question;
+mod spaces;
 
 #[cfg(feature = "cuda")]
 use std::cell::OnceCell;

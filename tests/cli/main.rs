@@ -24,6 +24,7 @@ mod known;
 #[path = "../common/lab.rs"]
 mod lab;
 mod layouts;
+mod meant;
 mod metrics;
 mod models;
 mod ops;
