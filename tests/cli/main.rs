@@ -33,6 +33,7 @@ mod path;
 mod published;
 mod rows;
 mod run;
+mod split;
 mod sweep;
 mod topk;
 mod trace;

@@ -36,7 +36,7 @@ pub fn compare<B: Backend>(
         // by itself such a pair keeps nothing, and what stands beside it must not matter
         if runs
             .iter()
-            .all(|run| edits(&run.patches, 0, config).is_empty())
+            .all(|run| edits(&run.patches, &pair.base, config).is_empty())
         {
             continue;
         }
