@@ -9,9 +9,9 @@ use super::error::{ModelError, quote};
 
 /// The largest value that any one size may have; beyond every model there is, and small enough that
 /// a product of two sizes fits `usize` and a token id fits `u32`.
-const LARGEST_SIZE: u64 = 1 << 24;
+pub(crate) const LARGEST_SIZE: u64 = 1 << 24;
 /// The largest number of layers: each costs memory for its table before a weight is looked at.
-const MOST_LAYERS: u64 = 4096;
+pub(crate) const MOST_LAYERS: u64 = 4096;
 
 /// The MLP's non-linearity, named as in Hugging Face's `activation_function`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -22,6 +22,7 @@ mod parquet;
 mod plot;
 #[cfg(feature = "png")]
 mod png;
+mod possible;
 mod safetensors;
 mod scene;
 mod strongest;
@@ -39,6 +40,7 @@ pub(crate) use self::labels::one_line;
 pub use self::labels::token_label;
 pub(crate) use self::numbers::plain;
 pub use self::plot::{PlotFormat, check_plot, plot};
+pub use self::possible::check_possible;
 pub use self::safetensors::{Activations, check_activations};
 pub use self::strongest::{Patched, write_strongest};
 pub use self::table::{
