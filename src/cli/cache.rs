@@ -8,7 +8,7 @@ use clap::Args;
 use super::files::Files;
 use super::prompts::OnePrompt;
 use super::setup::Setup;
-use super::{Global, collect};
+use super::{Global, collect, components};
 use crate::ask::grid::{IndexRange, by_layer};
 use crate::check::check_pair;
 use crate::error::Error;
@@ -22,23 +22,33 @@ use crate::site::{Component, Site};
 pub struct Cache {
     #[command(flatten)]
     prompt: OnePrompt,
-    /// Components, by pyvene's names or TransformerLens's hooks
-    #[arg(long, value_delimiter = ',', value_name = "NAMES", required = true)]
+    /// Components, by pyvene's names or TransformerLens's hooks: `help` lists them
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAMES|help",
+        required = true
+    )]
     component: Vec<String>,
     /// Layers: all, 3, 0,4 or 2-5
     #[arg(long, default_value = "all", value_name = "RANGE")]
     layers: IndexRange,
     /// Where to: tensors `component.layer`, f32
     #[arg(long, value_name = "F.safetensors")]
-    out: PathBuf,
+    out: Option<PathBuf>,
 }
 
 impl Cache {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        check_activations(&self.out)?;
-        Files::default()
-            .writes("--out", Some(&self.out))
-            .check(global)?;
+        if components::asked(&self.component) {
+            return components::run(global);
+        }
+        let Some(file) = &self.out else {
+            let usage = "nothing says where the activations go: give --out F.safetensors";
+            return Err(Error::Usage(usage.into()));
+        };
+        check_activations(file)?;
+        Files::default().writes("--out", Some(file)).check(global)?;
         let sites = self
             .component
             .iter()
@@ -59,7 +69,7 @@ impl Cache {
         let sites: Vec<(Component, Option<usize>)> = sites.collect();
         setup.announce();
         setup.doubt([&pair]);
-        let mut kept = Activations::new(&self.out);
+        let mut kept = Activations::new(file);
         for Activation {
             name,
             shape,

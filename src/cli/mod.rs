@@ -6,6 +6,7 @@
 mod bench;
 mod cache;
 mod collect;
+mod components;
 mod data;
 mod edges;
 mod files;
@@ -126,6 +127,8 @@ enum Command {
     Verify(verify::Verify),
     /// Measure speed
     Bench(bench::Bench),
+    /// Every component of the model: names, aliases, shapes, and what it is
+    Components,
     /// The model, the devices, and which would be used
     Info,
 }
@@ -150,6 +153,7 @@ impl Cli {
             Command::Plot(command) => command.run(),
             Command::Verify(command) => command.run(global),
             Command::Bench(command) => command.run(global),
+            Command::Components => components::run(global),
             Command::Info => info::run(global),
         }
     }

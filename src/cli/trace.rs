@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Global;
+use super::components;
 use super::data::DataFlags;
 use super::files::Files;
 use super::output::Passing;
@@ -34,7 +35,7 @@ use crate::tracing::window::usual;
 #[derive(Debug, Args)]
 pub struct Trace {
     /// The prompt
-    #[arg(required_unless_present_any = ["ids", "data"], conflicts_with_all = ["ids", "data"])]
+    #[arg(conflicts_with_all = ["ids", "data"])]
     prompt: Option<String>,
     /// The prompt as token ids
     #[arg(
@@ -54,11 +55,11 @@ pub struct Trace {
     answers: Answers,
     #[command(flatten)]
     data: DataFlags,
-    /// What is restored, each in a grid of its own
+    /// What is restored, each in a grid of its own: `help` lists what there is
     #[arg(
         long,
         value_delimiter = ',',
-        value_name = "NAMES",
+        value_name = "NAMES|help",
         default_value = "block_output,mlp_output,attention_output"
     )]
     component: Vec<String>,
@@ -91,6 +92,9 @@ pub struct Trace {
 
 impl Trace {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
+        if components::asked(&self.component) {
+            return components::run(global);
+        }
         self.table.check()?;
         self.picture.check()?;
         if let Some(arrays) = &self.arrays {
@@ -195,8 +199,9 @@ impl Trace {
                     .into(),
             ));
         }
+        let base = tokens(engine, &self.prompt, &self.ids)?;
         let pair = Pair {
-            base: tokens(engine, &self.prompt, &self.ids)?.unwrap_or_default(),
+            base: base.ok_or_else(|| Error::Usage("give a prompt, --ids or --data".into()))?,
             targets: self.answers.targets(engine)?,
             wrong: self.answers.wrong(engine)?,
             ..Pair::default()

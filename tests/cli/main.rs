@@ -11,6 +11,8 @@ mod bad_rows;
 mod bases;
 mod bench;
 mod cache;
+mod components;
+mod counted;
 mod data;
 mod documented;
 mod edges;
