@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use headlight::cli::Cli;
 
 fn main() -> ExitCode {
+    headlight::cli::begin();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cache;
+mod clock;
 mod collect;
 mod components;
 mod data;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::clock::begin;
 pub use self::setup::Bytes;
 use crate::backend;
 use crate::engine::DeviceWish;
@@ -74,6 +76,9 @@ pub struct Global {
     /// Memory for activations, such as 512M or 2G; a quarter of what is free unless given
     #[arg(long, global = true, value_name = "SIZE")]
     memory: Option<Bytes>,
+    /// Say more: the most probable tokens of the first prompts, a line each
+    #[arg(long, short, global = true)]
+    verbose: bool,
 }
 
 /// [`backend::Precision`] as a flag.

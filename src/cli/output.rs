@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::clock::{Clock, Timed};
 use super::collect::CollectFile;
 use super::files::Files;
 use super::picture::Picture;
@@ -78,6 +79,7 @@ pub fn answer(
     question: Question<'_>,
     also: Also<'_>,
 ) -> Result<ExitCode, Error> {
+    let clock = Clock::loaded(&setup.engine);
     let mut question = question.metrics(&file.metric)?;
     if let Some(collect) = also.collect {
         collect.check(&question.pairs)?;
@@ -113,6 +115,7 @@ pub fn answer(
         file,
         &question.names(),
         if picture.is_some() { 10 } else { 20 },
+        clock,
     )?;
     passing.alone = axes.is_none() && also.collect.is_none_or(|c| c.collect.is_none()) && !plot;
     let mut averages = averages.then(|| Averages::new(question.over(), &question.metrics));
@@ -197,11 +200,17 @@ pub struct Passing {
     seen: Seen,
     /// Whether nothing is written but the table.
     pub alone: bool,
+    clock: Clock,
 }
 
 impl Passing {
     /// Rows with these columns behind the fixed ones, of which so many are shown.
-    pub fn new(file: &TableFile, columns: &[String], strongest: usize) -> Result<Self, Error> {
+    pub fn new(
+        file: &TableFile,
+        columns: &[String],
+        strongest: usize,
+        clock: Clock,
+    ) -> Result<Self, Error> {
         let table = file.path().map(|path| TableWriter::create(path, columns));
         let stdout = file.is_stdout().then(|| ToStdout::new(columns));
         Ok(Self {
@@ -210,6 +219,7 @@ impl Passing {
             strongest: Strongest::new(strongest),
             seen: Seen::default(),
             alone: false,
+            clock,
         })
     }
 
@@ -220,10 +230,7 @@ impl Passing {
         question: &Question<'_>,
         others: Vec<&mut dyn Gather>,
     ) -> Result<Answer, Error> {
-        let bar = setup.bar(
-            question.count() as u64,
-            "{bar:40} {percent:>3}%  {per_sec} runs  {eta} left",
-        );
+        let bar = setup.bar(question.count() as u64, "{bar:40} {percent:>3}%  {pace}");
         let alone = self.alone;
         let others = others.into_iter().map(|gather| gather as &mut dyn Gather);
         let mut gather: Vec<&mut dyn Gather> = others.collect();
@@ -234,8 +241,17 @@ impl Passing {
             stdout.ends = alone;
             gather.push(stdout);
         }
-        let answer = question.answer(&mut gather, &|runs| bar.inc(runs));
+        let clock = &self.clock;
+        let timed = gather.iter_mut().map(|gather| Timed {
+            gather: &mut **gather,
+            clock,
+        });
+        let mut timed: Vec<Timed<'_, '_>> = timed.collect();
+        let mut timed: Vec<&mut dyn Gather> =
+            timed.iter_mut().map(|t| t as &mut dyn Gather).collect();
+        let answer = question.answer(&mut timed, &|runs| bar.inc(runs));
         bar.finish_and_clear();
+        clock.computed();
         let printed = self.stdout.is_some() && self.seen.rows > 0;
         answer.map_err(|error| match printed && error.is_interruption() {
             true => Error::CutShort,
@@ -275,12 +291,15 @@ impl Passing {
         if let Some(stdout) = self.stdout {
             stdout.finish()?;
         }
-        let seen = &self.seen;
+        let (seen, engine) = (&self.seen, &setup.engine);
         print(&mut file.people(), |out| {
-            seen.write_prompts(setup.engine.model(), &question.pairs, out)?;
+            match setup.verbose {
+                true => seen.write_prompts(engine.model(), &question.pairs, out)?,
+                false => seen.write_tops(engine.model(), &question.pairs, out)?,
+            }
             body(seen.rows, out)?;
             seen.write_lost(out)?;
-            write_done(&done, written, out)
+            write_done(&done, self.clock.spent(engine), written, out)
         })?;
         Ok(ExitCode::SUCCESS)
     }

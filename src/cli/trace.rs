@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Global;
+use super::clock::Clock;
 use super::components;
 use super::data::DataFlags;
 use super::files::Files;
@@ -121,6 +122,7 @@ impl Trace {
         };
         let subject = self.subject.as_deref().unwrap_or("subject");
         let question = engine.tracing(tracing, (self.noise, subject), pairs)?;
+        let clock = Clock::loaded(engine);
         let mut question = question.metrics(&self.table.metric)?;
         if let Some(path) = self.table.path() {
             report::check_summary(path)?;
@@ -135,7 +137,7 @@ impl Trace {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        let mut passing = Passing::new(&self.table, &question.names(), 0)?;
+        let mut passing = Passing::new(&self.table, &question.names(), 0, clock)?;
         passing.alone = self.arrays.is_none() && self.picture.plot.is_none();
         let layers = engine.model().config.layers;
         let mut means = TraceMeans::new(tracing, over, layers, &question.metrics);

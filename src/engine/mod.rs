@@ -15,7 +15,8 @@ mod spaces;
 use std::cell::OnceCell;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 pub use self::data::{Fallback, RowOptions};
 pub use self::device::{Choice, DeviceWish};
@@ -45,6 +46,8 @@ pub struct Engine {
     threads: usize,
     device: Choice,
     stop: Arc<AtomicBool>,
+    /// How long the device was waited for, in nanoseconds.
+    computing: AtomicU64,
     #[cfg(feature = "cuda")]
     uploading: Box<Uploading>,
     /// The model on the GPU, once something runs there.
@@ -140,6 +143,7 @@ impl EngineBuilder {
             memory: self.memory,
             threads: rayon::current_num_threads(),
             stop: Arc::default(),
+            computing: AtomicU64::default(),
             #[cfg(feature = "cuda")]
             uploading: self.uploading,
             #[cfg(feature = "cuda")]
@@ -206,7 +210,12 @@ impl Engine {
 
     /// Limits for library calls that take them directly.
     pub(crate) fn limits(&self, memory: u64) -> Limits<'_> {
-        Limits::new(memory).until(&self.stop)
+        Limits::new(memory).until(&self.stop).timed(&self.computing)
+    }
+
+    /// How long the device was waited for since the engine was built.
+    pub fn computing(&self) -> Duration {
+        Duration::from_nanos(self.computing.load(Ordering::Relaxed))
     }
 
     /// Does something on the chosen device.

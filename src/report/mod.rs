@@ -8,6 +8,7 @@
 mod arrays;
 pub mod colour;
 mod csv;
+mod depth;
 mod error;
 mod figure;
 mod grid;
@@ -34,6 +35,7 @@ mod topk;
 use std::path::Path;
 
 pub use self::arrays::{ArraysFormat, check_arrays, write_arrays};
+pub use self::depth::ColourDepth;
 pub use self::error::ReportError;
 pub use self::heatmap::{Drawing, HeatMap};
 pub(crate) use self::labels::one_line;

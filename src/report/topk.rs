@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use super::csv::io_error;
 use super::labels::{token_label, width};
+use super::numbers::plain;
 use crate::backend::Readout;
 use crate::model::Checkpoint;
 use crate::results::columns::float_text;
@@ -41,6 +42,11 @@ impl Candidate {
             }
         };
         read.top.iter().map(candidate).collect()
+    }
+
+    /// The token and its probability: `_Madrid 0.9843`.
+    pub fn in_short(&self) -> String {
+        format!("{} {}", token_label(&self.token), plain(self.prob))
     }
 }
 

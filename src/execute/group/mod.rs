@@ -239,7 +239,7 @@ impl<'a, B: Backend> PairGroup<'a, B> {
             });
             let asking: Vec<Asking> = asking.collect();
             let questions = planner.questions(&asking);
-            let no_op = questions.ask(passes.backend, &self.cache.matrices)?;
+            let no_op = passes.ask(&questions, &self.cache)?;
             let drawn = planner.draw(asking, &no_op);
 
             for (step, drawn) in level.iter().zip(&drawn) {
