@@ -16,8 +16,7 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(code) => code,
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
-        Err(error @ headlight::Error::CutShort) => fail(&error.to_string(), 130),
-        Err(error) if error.is_interruption() => fail("interrupted; nothing was written", 130),
+        Err(error) if error.is_interruption() => headlight::cli::interrupted(),
         Err(error) => fail(&error.to_string(), 2),
     }
 }

@@ -11,8 +11,8 @@ use crate::results::rows::{Gather, PairResult, RunResult};
 
 static START: OnceLock<Instant> = OnceLock::new();
 
-/// Begins to count: what `main` does first.
-pub fn begin() {
+/// Begins to count.
+pub fn start() {
     START.get_or_init(Instant::now);
 }
 

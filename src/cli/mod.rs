@@ -13,6 +13,7 @@ mod edges;
 mod files;
 mod import;
 mod info;
+mod interrupt;
 mod output;
 mod path;
 mod picture;
@@ -31,7 +32,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::clock::begin;
+use self::clock::start;
+pub use self::interrupt::end as interrupted;
 pub use self::setup::Bytes;
 use crate::backend;
 use crate::engine::DeviceWish;
@@ -136,6 +138,12 @@ enum Command {
     Components,
     /// The model, the devices, and which would be used
     Info,
+}
+
+/// What `main` does first: the clock starts, and from here on whoever asks the process to end is heard.
+pub fn begin() {
+    start();
+    interrupt::watch();
 }
 
 impl Cli {

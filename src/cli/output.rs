@@ -12,10 +12,11 @@ use super::files::Files;
 use super::picture::Picture;
 use super::setup::Setup;
 use super::table_file::{Seen, TableFile, write_done};
-use super::{note, print};
+use super::{interrupt, note, print};
 use crate::engine::{Answer, Form, Question};
 use crate::error::Error;
 use crate::files::error::FileError;
+use crate::files::whole::is_plain;
 use crate::report::{self, CsvStream, Drawing, HeatMap, ReportError, TableWriter, write_strongest};
 use crate::results::array::Values;
 use crate::results::averages::Averages;
@@ -252,11 +253,7 @@ impl Passing {
         let answer = question.answer(&mut timed, &|runs| bar.inc(runs));
         bar.finish_and_clear();
         clock.computed();
-        let printed = self.stdout.is_some() && self.seen.rows > 0;
-        answer.map_err(|error| match printed && error.is_interruption() {
-            true => Error::CutShort,
-            false => error,
-        })
+        answer
     }
 
     /// Writes the table's file, and averages beside it; which files these are.
@@ -270,7 +267,8 @@ impl Passing {
         if let (Some(table), Some(path)) = (self.table.take(), file.path()) {
             table.finish(made)?;
             written.push(path.to_owned());
-            if let Some(averages) = averages {
+            // nothing stands beside a pipe or a device
+            if let Some(averages) = averages.filter(|_| is_plain(path)) {
                 report::write_summary(averages, made, path)?;
                 written.push(report::summary_path(path));
             }
@@ -330,6 +328,7 @@ impl ToStdout {
 
 impl Gather for ToStdout {
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        interrupt::prints();
         let run = |stream: &mut CsvStream<_>| stream.run(result);
         if let Err(error) = self.stream.as_mut().map_or(Ok(()), run) {
             self.stream = None;

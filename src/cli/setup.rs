@@ -4,12 +4,11 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::{Global, note};
+use super::{Global, interrupt, note};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::prompt::pair::Pair;
@@ -111,15 +110,7 @@ impl Setup {
                 }
             })
             .build()?;
-        let flag = engine.stop();
-        // a second Ctrl-C does not wait for the layer that is running
-        let handler = move || {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        };
-        // fails only if a handler exists already, as in a test that sets up twice
-        let _ = ctrlc::set_handler(handler);
+        interrupt::stops(engine.stop());
         Ok(Self {
             engine,
             verbose: global.verbose,

@@ -53,12 +53,12 @@ impl TableFile {
 
     /// The file that the table goes to, if it goes to one.
     pub fn path(&self) -> Option<&Path> {
-        self.out.as_deref().filter(|out| *out != Path::new("-"))
+        self.out.as_deref().filter(|out| !is_standard_output(out))
     }
 
     /// Whether the table goes to standard output, and everything else past it.
     pub fn is_stdout(&self) -> bool {
-        self.out.as_deref() == Some(Path::new("-"))
+        self.out.as_deref().is_some_and(is_standard_output)
     }
 
     /// How the result was made; the hash reads every weight, so only a file has it.
@@ -73,6 +73,13 @@ impl TableFile {
             false => Box::new(io::stdout().lock()),
         }
     }
+}
+
+/// Whether a file is standard output by one of its names.
+fn is_standard_output(out: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]
+        .map(Path::new)
+        .contains(&out)
 }
 
 /// How many pairs' prompts are shown where more is said.

@@ -22,6 +22,7 @@ mod errors;
 mod exit;
 #[path = "../common/gpt2.rs"]
 mod gpt2;
+mod interrupts;
 mod known;
 #[path = "../common/lab.rs"]
 mod lab;
@@ -32,6 +33,7 @@ mod models;
 mod ops;
 mod overrides;
 mod path;
+mod places;
 mod published;
 mod rows;
 mod run;
