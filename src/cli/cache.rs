@@ -10,10 +10,8 @@ use super::prompts::OnePrompt;
 use super::setup::Setup;
 use super::{Global, collect, components};
 use crate::ask::grid::{IndexRange, by_layer};
-use crate::check::check_pair;
 use crate::error::Error;
 use crate::execute::activations::Activation;
-use crate::prompt::pair::Pair;
 use crate::report::{Activations, check_activations};
 use crate::site::{Component, Site};
 
@@ -33,7 +31,7 @@ pub struct Cache {
     /// Layers: all, 3, 0,4 or 2-5
     #[arg(long, default_value = "all", value_name = "RANGE")]
     layers: IndexRange,
-    /// Where to: tensors `component.layer`, f32
+    /// Where to: tensors `component.layer`, f32; of a data set `ROW.component.layer`
     #[arg(long, value_name = "F.safetensors")]
     out: Option<PathBuf>,
 }
@@ -56,29 +54,34 @@ impl Cache {
             .collect::<Result<Vec<_>, _>>()?;
         let setup = Setup::quiet(global)?;
         let (engine, config) = (&setup.engine, &setup.engine.model().config);
-        let ids = self.prompt.tokens(engine)?;
-        let pair = Pair {
-            base: ids.clone(),
-            ..Pair::default()
-        };
-        check_pair(&pair, config)?;
+        let pairs = self.prompt.pairs(engine)?;
         let by_layer = by_layer(&sites, &self.layers, config)?.into_iter();
         let sites = by_layer.flat_map(|(component, layers)| {
             layers.into_iter().map(move |layer| (component, layer))
         });
         let sites: Vec<(Component, Option<usize>)> = sites.collect();
         setup.announce();
-        setup.doubt([&pair]);
+        setup.doubt(&pairs);
         let mut kept = Activations::new(file);
-        for Activation {
-            name,
-            shape,
-            values,
-        } in engine.cache(&ids, &sites)?
-        {
-            kept.add(name, shape, &values)?;
+        for pair in &pairs {
+            let row = pair.row.as_ref().map(|row| row.number);
+            let found = engine.cache(&pair.base, &sites)?;
+            for Activation {
+                name,
+                shape,
+                values,
+            } in found
+            {
+                let name = row.map_or(name.clone(), |row| format!("{row}.{name}"));
+                kept.add(name, shape, &values)?;
+            }
         }
-        collect::write(engine, kept, ("ids", format!("{ids:?}")))?;
+        let ids: Vec<&[u32]> = pairs.iter().map(|pair| &pair.base[..]).collect();
+        let ids = match &ids[..] {
+            [only] if self.prompt.file().is_none() => format!("{only:?}"),
+            several => format!("{several:?}"),
+        };
+        collect::write(engine, kept, ("ids", ids))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -209,6 +209,9 @@ impl<'a> Reading<'a> {
         let shift = usize::from(self.bos.is_some());
         let tokens = |stretch: &SpanTokens, side: &Side| match stretch {
             SpanTokens::Words(words) => side.words.find(words).map_err(PositionError::from),
+            SpanTokens::Nth(words, n) => {
+                side.words.find_nth(words, *n).map_err(PositionError::from)
+            }
             SpanTokens::Tokens(_, last) if last.saturating_add(shift) >= side.ids.len() => {
                 Err(PositionError::OutOfRange {
                     number: last.saturating_add(shift).try_into().unwrap_or(isize::MAX),

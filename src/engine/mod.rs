@@ -329,16 +329,32 @@ impl Engine {
     ///
     /// [`Error::Check`] for a prompt that does not fit the model; as [`Engine::execute`].
     pub fn topk(&self, ids: &[u32], number: usize) -> Result<Vec<Candidate>, Error> {
-        let pair = Pair {
-            base: ids.to_vec(),
-            ..Pair::default()
-        };
-        crate::check::check_pair(&pair, &self.model.config)?;
-        let runs = [].into();
+        Ok(self.topk_of(&[ids], number)?.pop().unwrap_or_default())
+    }
+
+    /// The same of several prompts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::topk`].
+    pub fn topk_of(&self, prompts: &[&[u32]], number: usize) -> Result<Vec<Vec<Candidate>>, Error> {
+        let mut pairs = Vec::with_capacity(prompts.len());
+        for ids in prompts {
+            let pair = Pair {
+                base: ids.to_vec(),
+                ..Pair::default()
+            };
+            crate::check::check_pair(&pair, &self.model.config)?;
+            let runs = [].into();
+            pairs.push(PairRuns { pair, runs });
+        }
         let reads = ReadoutOptions::top(number.min(self.model.config.vocab));
-        let outcome = self.outcome(&[PairRuns { pair, runs }], reads)?;
-        let read = outcome.pairs.first().and_then(|p| p.base.first());
-        Ok(read.map_or(Vec::new(), |read| Candidate::all(&self.model, read)))
+        let outcome = self.outcome(&pairs, reads)?;
+        let top = outcome.pairs.iter().map(|pair| {
+            let read = pair.base.first();
+            read.map_or(Vec::new(), |read| Candidate::all(&self.model, read))
+        });
+        Ok(top.collect())
     }
 
     /// A prompt's clean activations at some sites, a component and its layer each.

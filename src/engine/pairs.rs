@@ -218,7 +218,22 @@ impl Engine {
         folder: &std::path::Path,
         first_token: bool,
     ) -> Result<Question<'_>, Error> {
-        let pairs = experiment.resolve(&self.model, folder, first_token)?;
+        let pairs = experiment.own_pairs(&self.model, first_token)?;
+        self.experiment_of(experiment, folder, pairs)
+    }
+
+    /// An experiment's runs of these pairs instead of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::experiment`].
+    pub fn experiment_of(
+        &self,
+        experiment: &Experiment,
+        folder: &std::path::Path,
+        pairs: Vec<Pair>,
+    ) -> Result<Question<'_>, Error> {
+        let pairs = experiment.of_pairs(pairs, &self.model, folder)?;
         // with what a file may say of it and flags may not
         let of_file = |error| match error {
             execute::ExecuteError::Check {
@@ -229,6 +244,27 @@ impl Engine {
         };
         execute::check(&pairs, &self.model.config).map_err(of_file)?;
         Ok(self.runs(pairs))
+    }
+
+    /// Pairs as they are, or those of a data set's rows; rows without targets are taken.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`]: rows that do not fit the model.
+    pub fn plain(&self, pairs: Pairs) -> Result<Vec<Pair>, Error> {
+        match pairs {
+            Pairs::Listed(pairs) => Ok(pairs),
+            Pairs::Rows(rows, options, fallback) => {
+                let reading = Reading {
+                    // what is not patched is patched nowhere
+                    positions: Some(&[]),
+                    targets_optional: true,
+                    ..self.reading(&options, &fallback)?
+                };
+                let visit = |_: &Example, resolved: Resolved| Ok(Ok(resolved.pair));
+                self.each_row(rows, &reading, &options, visit)
+            }
+        }
     }
 
     /// One run a cell of a grid or a preset.

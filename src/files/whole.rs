@@ -32,13 +32,6 @@ enum Bytes {
 }
 
 impl Bytes {
-    fn file(&self) -> &File {
-        match self {
-            Self::Part(part) => part.file(),
-            Self::Apart(file) => file,
-        }
-    }
-
     fn file_mut(&mut self) -> &mut File {
         match self {
             Self::Part(part) => part.file_mut(),

@@ -50,7 +50,7 @@ pub use self::table::{
     summary_path, write, write_csv, write_summary,
 };
 pub use self::terminal::render;
-pub use self::topk::{Candidate, TopkFormat, write_topk};
+pub use self::topk::{Candidate, Told, TopkFormat, write_topk, write_topk_of_rows};
 
 /// The ending of a file name in lower case, without the dot.
 fn ending(path: &Path) -> String {

@@ -34,6 +34,7 @@ mod ops;
 mod overrides;
 mod path;
 mod places;
+mod prompts_of_data;
 mod published;
 mod rows;
 mod run;

@@ -123,6 +123,16 @@ fn a_head_of_80_agrees() {
     operations_agree(&spec, Precision::F16, None);
 }
 
+#[test]
+fn the_short_form_of_gelu_agrees() {
+    let spec = ModelSpec {
+        activation: "quick_gelu",
+        ..shape(2, 8, 24, 17)
+    };
+    operations_agree(&spec, Precision::F32, None);
+    operations_agree(&spec, Precision::Bf16, None);
+}
+
 /// The widest head that attention takes.
 #[test]
 fn a_head_of_256_agrees() {
