@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use headlight::cli::Cli;
 
 fn main() -> ExitCode {
+    headlight::cli::begin();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -15,8 +16,7 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(code) => code,
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
-        Err(error @ headlight::Error::CutShort) => fail(&error.to_string(), 130),
-        Err(error) if error.is_interruption() => fail("interrupted; nothing was written", 130),
+        Err(error) if error.is_interruption() => headlight::cli::interrupted(),
         Err(error) => fail(&error.to_string(), 2),
     }
 }

@@ -74,10 +74,10 @@ struct Pyvene {
     answers: Answers,
     /// Positions by numbers or names (-1, subject words, all), the last unless given. This and the flags
     /// below: once for all representations, or once for each
-    #[arg(long, value_name = "RANGE|NAMES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "RANGE|NAMES", allow_hyphen_values = true)]
     positions: Vec<String>,
     /// Positions in the source, one for each of --positions
-    #[arg(long, value_name = "RANGE|NAMES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "RANGE|NAMES", allow_hyphen_values = true)]
     source_positions: Vec<String>,
     /// Heads, for representations that have them
     #[arg(long, value_name = "RANGE")]
@@ -425,13 +425,16 @@ fn put(written: &Written, out: &Path, beside: &Path) -> Result<(), Error> {
     let start = |path: &Path, bytes: &[u8]| -> Result<_, Error> {
         let mut file = WholeFile::create(path)?;
         file.write_all(bytes).map_err(FileError::write_to(path))?;
-        Ok(file.sync()?)
+        Ok(file)
     };
     let experiment = start(out, written.toml.as_bytes())?;
+    let mut files = Vec::new();
     if !written.tensors.is_empty() {
-        start(beside, &safetensors(&written.tensors)?)?.rename()?;
+        files.push(start(beside, &safetensors(&written.tensors)?)?);
     }
-    Ok(experiment.rename()?)
+    // an earlier experiment never stands beside other parameters
+    files.push(experiment);
+    Ok(WholeFile::finish_all(files)?)
 }
 
 fn safetensors(tensors: &[(String, StoredTensor)]) -> Result<Vec<u8>, Error> {

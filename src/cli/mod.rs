@@ -5,12 +5,15 @@
 
 mod bench;
 mod cache;
+mod clock;
 mod collect;
+mod components;
 mod data;
 mod edges;
 mod files;
 mod import;
 mod info;
+mod interrupt;
 mod output;
 mod path;
 mod picture;
@@ -29,6 +32,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::clock::start;
+pub use self::interrupt::end as interrupted;
 pub use self::setup::Bytes;
 use crate::backend;
 use crate::engine::DeviceWish;
@@ -73,6 +78,9 @@ pub struct Global {
     /// Memory for activations, such as 512M or 2G; a quarter of what is free unless given
     #[arg(long, global = true, value_name = "SIZE")]
     memory: Option<Bytes>,
+    /// Say more: the most probable tokens of the first prompts, a line each
+    #[arg(long, short, global = true)]
+    verbose: bool,
 }
 
 /// [`backend::Precision`] as a flag.
@@ -126,8 +134,16 @@ enum Command {
     Verify(verify::Verify),
     /// Measure speed
     Bench(bench::Bench),
+    /// Every component of the model: names, aliases, shapes, and what it is
+    Components,
     /// The model, the devices, and which would be used
     Info,
+}
+
+/// What `main` does first: the clock starts, and from here on whoever asks the process to end is heard.
+pub fn begin() {
+    start();
+    interrupt::watch();
 }
 
 impl Cli {
@@ -150,6 +166,7 @@ impl Cli {
             Command::Plot(command) => command.run(),
             Command::Verify(command) => command.run(global),
             Command::Bench(command) => command.run(global),
+            Command::Components => components::run(global),
             Command::Info => info::run(global),
         }
     }

@@ -6,15 +6,17 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::clock::{Clock, Timed};
 use super::collect::CollectFile;
 use super::files::Files;
 use super::picture::Picture;
 use super::setup::Setup;
 use super::table_file::{Seen, TableFile, write_done};
-use super::{note, print};
+use super::{interrupt, note, print};
 use crate::engine::{Answer, Form, Question};
 use crate::error::Error;
 use crate::files::error::FileError;
+use crate::files::whole::is_plain;
 use crate::report::{self, CsvStream, Drawing, HeatMap, ReportError, TableWriter, write_strongest};
 use crate::results::array::Values;
 use crate::results::averages::Averages;
@@ -79,6 +81,7 @@ pub fn answer(
     question: Question<'_>,
     also: Also<'_>,
 ) -> Result<ExitCode, Error> {
+    let clock = Clock::loaded(&setup.engine);
     let mut question = question.metrics(&file.metric)?;
     if let Some(collect) = also.collect {
         collect.check(&question.pairs)?;
@@ -96,6 +99,7 @@ pub fn answer(
         check_plot(&question)?;
     }
     setup.announce();
+    setup.doubt(question.pairs.iter().map(|p| &p.pair));
     if also.targets {
         setup.engine.default_targets(&mut question.pairs)?;
         if axes.is_some() || matches!(question.form, Form::Preset { .. }) {
@@ -111,7 +115,7 @@ pub fn answer(
     let drawn = first.map_or_else(|| "prob".to_owned(), ToString::to_string);
     let several = question.pairs.len() > 1;
     let mut strongest = Strongest::of(if picture.is_some() { 10 } else { 20 }, &question.metrics);
-    let mut passing = Passing::new(file, &question)?;
+    let mut passing = Passing::new(file, &question, clock)?;
     passing.alone = axes.is_none() && also.collect.is_none_or(|c| c.collect.is_none()) && !plot;
     let averaged = summary || several;
     let mut averages = averaged.then(|| Averages::new(question.over(), &question.metrics));
@@ -204,11 +208,12 @@ pub struct Passing {
     cleans: Cleans,
     /// Whether nothing is written but the table.
     pub alone: bool,
+    clock: Clock,
 }
 
 impl Passing {
     /// The rows of this question.
-    pub fn new(file: &TableFile, question: &Question<'_>) -> Result<Self, Error> {
+    pub fn new(file: &TableFile, question: &Question<'_>, clock: Clock) -> Result<Self, Error> {
         let columns = &question.names();
         let table = file.path().map(|path| TableWriter::create(path, columns));
         let stdout = file.is_stdout().then(|| ToStdout::new(columns));
@@ -218,6 +223,7 @@ impl Passing {
             seen: Seen::default(),
             cleans: Cleans::new(&question.metrics),
             alone: false,
+            clock,
         })
     }
 
@@ -228,10 +234,7 @@ impl Passing {
         question: &Question<'_>,
         others: Vec<&mut dyn Gather>,
     ) -> Result<Answer, Error> {
-        let bar = setup.bar(
-            question.count() as u64,
-            "{bar:40} {percent:>3}%  {per_sec} runs  {eta} left",
-        );
+        let bar = setup.bar(question.count() as u64, "{bar:40} {percent:>3}%  {pace}");
         let alone = self.alone;
         let others = others.into_iter().map(|gather| gather as &mut dyn Gather);
         let mut gather: Vec<&mut dyn Gather> = others.collect();
@@ -242,13 +245,18 @@ impl Passing {
             stdout.ends = alone;
             gather.push(stdout);
         }
-        let answer = question.answer(&mut gather, &|runs| bar.inc(runs));
+        let clock = &self.clock;
+        let timed = gather.iter_mut().map(|gather| Timed {
+            gather: &mut **gather,
+            clock,
+        });
+        let mut timed: Vec<Timed<'_, '_>> = timed.collect();
+        let mut timed: Vec<&mut dyn Gather> =
+            timed.iter_mut().map(|t| t as &mut dyn Gather).collect();
+        let answer = question.answer(&mut timed, &|runs| bar.inc(runs));
         bar.finish_and_clear();
-        let printed = self.stdout.is_some() && self.seen.rows > 0;
-        answer.map_err(|error| match printed && error.is_interruption() {
-            true => Error::CutShort,
-            false => error,
-        })
+        clock.computed();
+        answer
     }
 
     /// How the results were made.
@@ -274,7 +282,8 @@ impl Passing {
         if let (Some(table), Some(path)) = (self.table.take(), file.path()) {
             table.finish(made)?;
             written.push(path.to_owned());
-            if let Some(averages) = averages {
+            // nothing stands beside a pipe or a device
+            if let Some(averages) = averages.filter(|_| is_plain(path)) {
                 report::write_summary(averages, made, path)?;
                 written.push(report::summary_path(path));
             }
@@ -295,12 +304,15 @@ impl Passing {
         if let Some(stdout) = self.stdout {
             stdout.finish()?;
         }
-        let seen = &self.seen;
+        let (seen, engine) = (&self.seen, &setup.engine);
         print(&mut file.people(), |out| {
-            seen.write_prompts(setup.engine.model(), &question.pairs, out)?;
+            match setup.verbose {
+                true => seen.write_prompts(engine.model(), &question.pairs, out)?,
+                false => seen.write_tops(engine.model(), &question.pairs, out)?,
+            }
             body(seen.rows, out)?;
             seen.write_lost(out)?;
-            write_done(&done, written, out)
+            write_done(&done, self.clock.spent(engine), written, out)
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -331,6 +343,7 @@ impl ToStdout {
 
 impl Gather for ToStdout {
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        interrupt::prints();
         let run = |stream: &mut CsvStream<_>| stream.run(result);
         if let Err(error) = self.stream.as_mut().map_or(Ok(()), run) {
             self.stream = None;

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::Global;
 use super::collect::CollectFile;
+use super::components;
 use super::data::DataFlags;
 use super::files::{Files, before_name};
 use super::output::{Also, OutputFlags};
@@ -32,8 +33,9 @@ use crate::site::Site;
 pub struct SweepFlags {
     #[command(flatten)]
     prompts: Prompts,
-    /// Components, by pyvene's names or TransformerLens's hooks
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    /// Components, by pyvene's names or TransformerLens's hooks: `help` lists them; unless given
+    /// head_attention_value_output,head_value_output
+    #[arg(long, value_delimiter = ',', value_name = "NAMES|help")]
     component: Vec<String>,
     /// Layers: all, 3, 0,4 or 2-5
     #[arg(long, default_value = "all", value_name = "RANGE")]
@@ -56,7 +58,7 @@ pub struct SweepFlags {
         long,
         default_value = "all",
         value_name = "RANGE|NAMES|together",
-        allow_negative_numbers = true
+        allow_hyphen_values = true
     )]
     positions: String,
     /// interchange, zero, add, subtract, skip, collect, set=F#T, add=F#T, subtract=F#T, mean=FILE, scale=x,
@@ -83,6 +85,9 @@ pub struct SweepFlags {
 
 impl SweepFlags {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
+        if components::asked(&self.component) {
+            return components::run(global);
+        }
         self.output.check()?;
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Global;
+use super::clock::Clock;
+use super::components;
 use super::data::DataFlags;
 use super::files::Files;
 use super::output::Passing;
@@ -33,7 +35,7 @@ use crate::tracing::window::usual;
 #[derive(Debug, Args)]
 pub struct Trace {
     /// The prompt
-    #[arg(required_unless_present_any = ["ids", "data"], conflicts_with_all = ["ids", "data"])]
+    #[arg(conflicts_with_all = ["ids", "data"])]
     prompt: Option<String>,
     /// The prompt as token ids
     #[arg(
@@ -53,11 +55,11 @@ pub struct Trace {
     answers: Answers,
     #[command(flatten)]
     data: DataFlags,
-    /// What is restored, each in a grid of its own
+    /// What is restored, each in a grid of its own: `help` lists what there is
     #[arg(
         long,
         value_delimiter = ',',
-        value_name = "NAMES",
+        value_name = "NAMES|help",
         default_value = "block_output,mlp_output,attention_output"
     )]
     component: Vec<String>,
@@ -90,6 +92,9 @@ pub struct Trace {
 
 impl Trace {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
+        if components::asked(&self.component) {
+            return components::run(global);
+        }
         self.table.check()?;
         self.picture.check()?;
         if let Some(arrays) = &self.arrays {
@@ -116,11 +121,13 @@ impl Trace {
         };
         let subject = self.subject.as_deref().unwrap_or("subject");
         let question = engine.tracing(tracing, (self.noise, subject), pairs)?;
+        let clock = Clock::loaded(engine);
         let mut question = question.metrics(&self.table.metric)?;
         if let Some(path) = self.table.path() {
             report::check_summary(path)?;
         }
         setup.announce();
+        setup.doubt(question.pairs.iter().map(|p| &p.pair));
         engine.default_targets(&mut question.pairs)?;
         let over = question.over();
         let Form::Tracing {
@@ -129,7 +136,7 @@ impl Trace {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        let mut passing = Passing::new(&self.table, &question)?;
+        let mut passing = Passing::new(&self.table, &question, clock)?;
         passing.alone = self.arrays.is_none() && self.picture.plot.is_none();
         let layers = engine.model().config.layers;
         let mut means = TraceMeans::new(tracing, over, layers, &question.metrics);
@@ -191,8 +198,9 @@ impl Trace {
                     .into(),
             ));
         }
+        let base = tokens(engine, &self.prompt, &self.ids)?;
         let pair = Pair {
-            base: tokens(engine, &self.prompt, &self.ids)?.unwrap_or_default(),
+            base: base.ok_or_else(|| Error::Usage("give a prompt, --ids or --data".into()))?,
             targets: self.answers.targets(engine)?,
             wrong: self.answers.wrong(engine)?,
             ..Pair::default()

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::parquet;
 use super::{ReportError, csv, ending, jsonl};
 use crate::files::error::FileError;
-use crate::files::whole::WholeFile;
+use crate::files::whole::{WholeFile, is_plain};
 use crate::results::averages::Averages;
 use crate::results::columns::{self, Cell, Column};
 use crate::results::rows::{Gather, RunResult};
@@ -77,7 +77,8 @@ impl TableFormat {
     /// Where the provenance of a result file at `path` stands, if it is not in the file itself.
     fn sidecar(self, path: &Path) -> Option<PathBuf> {
         match self {
-            Self::Csv | Self::Jsonl => Some(meta_path(path)),
+            // nothing stands beside a pipe or a device
+            Self::Csv | Self::Jsonl => is_plain(path).then(|| meta_path(path)),
             #[cfg(feature = "parquet")]
             Self::Parquet => None,
         }
@@ -188,10 +189,7 @@ impl TableWriter {
         let json = serde_json::to_vec_pretty(&meta).map_err(io::Error::from);
         json.and_then(write)
             .map_err(FileError::write_to(sidecar.path()))?;
-        // Both are on disk before either has its name.
-        let (file, sidecar) = (file.sync()?, sidecar.sync()?);
-        file.rename()?;
-        sidecar.rename()
+        WholeFile::finish_all(vec![file, sidecar])
     }
 }
 
@@ -391,7 +389,9 @@ pub fn summary_path(path: &Path) -> PathBuf {
 /// [`ReportError`], as [`check_writable`].
 pub fn check_summary(path: &Path) -> Result<(), ReportError> {
     TableFormat::of(path)?;
-    WholeFile::create(&summary_path(path))?;
+    if is_plain(path) {
+        WholeFile::create(&summary_path(path))?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 use std::io::{self, Write};
 
 use super::colour::{Scale, ink_on};
+use super::depth::ColourDepth;
 use super::heatmap::{Facet, HeatMap};
 use super::labels::{shorten, width};
 use super::numbers::{CellSpelling, plain};
@@ -21,13 +22,18 @@ const HEAD: &str = "head";
 /// Columns between facets side by side.
 const GUTTER: usize = 3;
 
-/// Draws the heat map, at most `columns` wide. `colour` says that the reader shows 24-bit colour;
-/// without it nothing but plain text is written.
+/// Draws the heat map, at most `columns` wide, for a reader that shows so many colours; for one that shows none
+/// nothing but plain text is written.
 ///
 /// # Errors
 ///
 /// Those of `out`.
-pub fn render(map: &HeatMap, columns: usize, colour: bool, out: &mut dyn Write) -> io::Result<()> {
+pub fn render(
+    map: &HeatMap,
+    columns: usize,
+    depth: ColourDepth,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let columns = columns.max(LEAST);
     let numbers = CellSpelling::of(map.scale.low, map.scale.high);
     for line in &map.title {
@@ -41,7 +47,7 @@ pub fn render(map: &HeatMap, columns: usize, colour: bool, out: &mut dyn Write) 
         write_wrapped(note, columns, out)?;
     }
     let cells = Cells::choose(map, &numbers, columns);
-    legend(map, &numbers, &cells, columns, colour).write(out, colour)?;
+    legend(map, &numbers, &cells, columns, depth).write(out, depth)?;
 
     let per_row = map.per_row.max(1);
     for facets in map.facets.chunks(per_row) {
@@ -57,14 +63,14 @@ pub fn render(map: &HeatMap, columns: usize, colour: bool, out: &mut dyn Write) 
                 let taken: usize = beside.iter().map(|panel| panel.width() + GUTTER).sum();
                 if !beside.is_empty() && taken + panel.width() > columns {
                     writeln!(out)?;
-                    Canvas::join(&beside, GUTTER).write(out, colour)?;
+                    Canvas::join(&beside, GUTTER).write(out, depth)?;
                     beside.clear();
                 }
                 beside.push(panel);
             }
         }
         writeln!(out)?;
-        Canvas::join(&beside, GUTTER).write(out, colour)?;
+        Canvas::join(&beside, GUTTER).write(out, depth)?;
     }
     if let Some(key) = column_key(map, &cells) {
         writeln!(out)?;
@@ -272,8 +278,19 @@ fn cell_text(
         Some(value) if base.is_some_and(|base| (value - base).abs() < unmoved(scale)) => {
             "-".to_owned()
         }
+        Some(value) if base.is_none() && is_signed(scale) && value.abs() < unmoved(scale) => {
+            ZERO.to_owned()
+        }
         Some(value) => ((scale.fraction(value) * 10.0) as u8).min(9).to_string(),
     }
+}
+
+/// Among digits, the mark of a value that is nearly zero, where values are on both sides of it.
+const ZERO: &str = "=";
+
+/// Whether values are on both sides of zero, which then is none of the digits' ends.
+fn is_signed(scale: &Scale) -> bool {
+    scale.low < 0.0 && scale.high > 0.0
 }
 
 /// Among digits, a cell this close to the clean prompt is drawn as unmoved, so that the cells that
@@ -401,7 +418,7 @@ fn legend(
     numbers: &CellSpelling,
     cells: &Cells,
     columns: usize,
-    colour: bool,
+    depth: ColourDepth,
 ) -> Canvas {
     let Scale { low, high, .. } = map.scale;
     let mut canvas = Canvas::default();
@@ -416,7 +433,13 @@ fn legend(
         true => (", · not run", "; · is not run"),
         false => ("", ""),
     };
-    if !colour {
+    // few colours say less than digits do
+    let plainly = match depth {
+        ColourDepth::None => true,
+        ColourDepth::Sixteen => !cells.numbered,
+        ColourDepth::Indexed | ColourDepth::Full => false,
+    };
+    if plainly {
         let (low, high) = (plain(low), plain(high));
         let text = if cells.numbered {
             format!(
@@ -424,10 +447,11 @@ fn legend(
                 map.value
             )
         } else {
-            let same = if map.facets.iter().any(|facet| facet.base.is_some()) {
-                format!("; - is within {} of the base", plain(unmoved(&map.scale)))
-            } else {
-                String::new()
+            let near = plain(unmoved(&map.scale));
+            let same = match map.facets.iter().any(|facet| facet.base.is_some()) {
+                true => format!("; - is within {near} of the base"),
+                false if is_signed(&map.scale) => format!("; {ZERO} is within {near} of zero"),
+                false => String::new(),
             };
             format!(
                 "cells: {}; each digit is a tenth of the range {low} to {high}, 0 lowest, 9 highest{same}{not_run}",

@@ -147,6 +147,20 @@ impl Quantity {
 }
 
 impl Metric {
+    /// The least and the most that it can be. A recovery, whose source may be the base, can be anything.
+    pub(crate) fn range(self) -> [f64; 2] {
+        let anything = [f64::NEG_INFINITY, f64::INFINITY];
+        match self.quantity {
+            _ if self.recovery => anything,
+            Q::Prob | Q::Top1 => [0.0, 1.0],
+            Q::ProbDiff => [-1.0, 1.0],
+            Q::Logprob => [f64::NEG_INFINITY, 0.0],
+            Q::Kl => [0.0, f64::INFINITY],
+            Q::Rank | Q::Entropy => [0.0, f64::MAX],
+            Q::Logit | Q::LogitDiff => [f64::MIN, f64::MAX],
+        }
+    }
+
     /// A quantity as it is.
     pub fn plain(quantity: Quantity) -> Self {
         Self {

@@ -3,6 +3,7 @@
 use headlight::results::table::Row;
 use serde_json::{Value, json};
 
+use crate::data::lab_with;
 use crate::lab::{BASE, Lab, SOURCE, bits};
 use crate::models::{self, Tensors};
 
@@ -61,7 +62,9 @@ fn sweep(lab: &Lab, more: &[&str]) -> Vec<Row> {
 fn commands_and_experiments_of_the_operators_page_run() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operators.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let lab = lab();
+    // the repository's own file
+    let lab = lab_with(&["bases.safetensors"]);
+    assert!(std::fs::read(lab.path("bases.safetensors")).unwrap() == bases());
     let commands = page.lines().filter(|line| line.starts_with("headlight "));
     let commands: Vec<&str> = commands.collect();
     assert!(commands.len() >= 8, "{commands:?}");

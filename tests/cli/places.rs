@@ -1,190 +1,223 @@
-//! Positions that go by a name are drawn, filed and averaged under it, wherever it stands in each prompt.
+//! Outputs that are no plain files, and folders that others use too: nothing is lost, replaced or left over.
 
-use headlight::report::HeatMap;
-use headlight::results::table::Row;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileTypeExt, symlink};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
-use crate::lab::Lab;
+use crate::lab::{BASE, Lab};
 
-/// The second pair is longer by a token, so that the first one's `end` is the second one's `subject.last`.
-const UNEQUAL: &str = r#"{"base": "The capital of Spain is", "source": "The capital of Italy is", "targets": [" Madrid"], "wrong_targets": [" Rome"], "spans": {"subject": "Spain"}, "source_spans": {"subject": "Italy"}}
-{"base": "A The capital of France is", "source": "A The capital of Germany is", "targets": [" Paris"], "wrong_targets": [" Berlin"], "spans": {"subject": "France"}, "source_spans": {"subject": "Germany"}}
-"#;
-const EQUAL: &str = r#"{"base": "The capital of Spain is", "source": "The capital of Italy is", "targets": [" Madrid"], "spans": {"subject": "Spain"}, "source_spans": {"subject": "Italy"}}
-{"base": "The capital of France is", "source": "The capital of Italy is", "targets": [" Paris"], "spans": {"subject": "France"}, "source_spans": {"subject": "Italy"}}
-"#;
+const NARROW: [&str; 5] = ["sweep", "--layers", "0", "--heads", "0"];
 
-/// What stands along the columns, and the value of the first row under each.
-fn columns(map: &HeatMap) -> Vec<(&str, f64)> {
-    let facet = &map.facets[0];
-    let labels = facet.groups.iter().map(|group| group.label.as_str());
-    labels
-        .enumerate()
-        .map(|(i, label)| (label, facet.cell(0, i).unwrap_or(f64::NAN)))
+fn to<'a>(flag: &'a str, file: &'a str) -> Vec<&'a str> {
+    [&NARROW[..], &[flag, file]].concat()
+}
+
+fn names(lab: &Lab) -> Vec<String> {
+    let names = lab.files().into_keys();
+    names
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect()
 }
 
 #[test]
-fn columns_are_what_was_asked_for() {
+fn a_pipe_with_a_name_is_written_through() {
     let lab = Lab::new();
-    lab.write("unequal.jsonl", UNEQUAL);
-    lab.write("equal.jsonl", EQUAL);
-    let sweep = |data: &str, positions: &str, metric: &str| {
-        let out = lab.ok(&[
-            "sweep",
-            "--data",
-            data,
-            "--positions",
-            positions,
-            "--component",
-            "head_value_output",
-            "--layers",
-            "0",
-            "--heads",
-            "0",
-            "--metric",
-            metric,
-            "--out",
-            "t.parquet",
-            "--plot",
-            "p.svg",
-        ]);
-        let table = lab.table("t.parquet");
-        let map = HeatMap::new(&table, metric).unwrap();
-        assert_eq!(map.facets.len(), 1);
-        let found: Vec<(String, f64)> = columns(&map)
-            .into_iter()
-            .map(|(l, x)| (l.to_owned(), x))
-            .collect();
-        (found, table, out.out)
-    };
-    // computed beside, with hooks: the subject's last token carries the answer, the last token nothing yet
-    let (found, table, out) = sweep("unequal.jsonl", "subject.last,end", "recovery_logit_diff");
-    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["subject.last", "end"]);
-    // the means of what each pair has by itself, and the picture's, which is that of the means
-    let mean = |place: &str| {
-        let of = |row: &&Row| row.position_name.as_deref() == Some(place);
-        let own: Vec<f64> = table
-            .rows
-            .iter()
-            .filter(of)
-            .map(|row| row.metrics[0])
-            .collect();
-        assert_eq!(own.len(), 2);
-        own.iter().sum::<f64>() / 2.0
-    };
-    assert!((mean("subject.last") - 0.945).abs() < 6e-4, "{found:?}");
-    assert!(mean("end").abs() < 6e-4, "{found:?}");
-    assert!(
-        (found[0].1 - 0.951).abs() < 6e-4 && found[1].1.abs() < 6e-4,
-        "{found:?}"
-    );
-    // in the order asked
-    let (turned, ..) = sweep("unequal.jsonl", "end,subject.last", "recovery_logit_diff");
-    assert_eq!(turned, [found[1].clone(), found[0].clone()]);
-    // the terminal's picture, the SVG and the strongest cells say so too
-    for text in [&out, &lab.read("p.svg")] {
+    let plain = [
+        (to("--out", "t.csv"), "t.csv", "f.csv"),
+        (to("--out", "t.jsonl"), "t.jsonl", "f.jsonl"),
+        (to("--plot", "m.svg"), "m.svg", "f.svg"),
+        (
+            vec![
+                "cache",
+                BASE,
+                "--component",
+                "mlp_output",
+                "--out",
+                "a.safetensors",
+            ],
+            "a.safetensors",
+            "f.safetensors",
+        ),
+    ];
+    for (args, file, fifo) in plain {
+        lab.ok(&args);
+        let fifo_path = lab.path(fifo);
         assert!(
-            text.contains("subject.last") && text.contains("end"),
-            "{text}"
+            Command::new("mkfifo")
+                .arg(&fifo_path)
+                .status()
+                .unwrap()
+                .success()
         );
+        let reading = fifo_path.clone();
+        let reader = std::thread::spawn(move || fs::read(reading).unwrap());
+        let through: Vec<&str> = args
+            .iter()
+            .map(|arg| if *arg == file { fifo } else { arg })
+            .collect();
+        lab.ok(&through);
+        assert!(fs::metadata(&fifo_path).unwrap().file_type().is_fifo());
+        let read = reader.join().unwrap();
+        assert!(read == fs::read(lab.path(file)).unwrap(), "{fifo}");
+        fs::remove_file(fifo_path).unwrap();
+        assert!(!lab.path(&format!("{fifo}.meta.json")).exists());
     }
-    let said: Vec<(u32, Option<u32>, &str)> = table
-        .rows
-        .iter()
-        .map(|row| {
-            (
-                row.pair,
-                row.position,
-                row.position_name.as_deref().unwrap(),
-            )
-        })
-        .collect();
-    assert_eq!(
-        said,
-        [
-            (0, Some(3), "subject.last"),
-            (0, Some(4), "end"),
-            (1, Some(4), "subject.last"),
-            (1, Some(5), "end")
-        ]
-    );
-    // also where they are the same numbers, and for one pair
-    let (found, ..) = sweep("equal.jsonl", "end", "prob");
-    assert_eq!(found.len(), 1);
-    assert_eq!(found[0].0, "end");
-    // a number stands for itself, beside a name; so does one that counts from the end
-    let (found, table, _) = sweep("unequal.jsonl", "3,-1", "prob");
-    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["3", "-1"]);
-    assert_eq!(table.rows[0].position_name.as_deref(), Some(""));
 }
 
 #[test]
-fn every_kind_of_result_has_the_names() {
+fn a_device_is_written_through_and_a_link_stays_a_link() {
     let lab = Lab::new();
-    lab.write("unequal.jsonl", UNEQUAL);
-    for file in ["t.csv", "t.jsonl", "t.parquet"] {
-        lab.ok(&[
-            "path",
-            "--data",
-            "unequal.jsonl",
-            "--senders",
-            "a0.h0",
-            "--positions",
-            "subject.last,end",
-            "--metric",
-            "logit_diff",
-            "--out",
-            file,
-            "--arrays",
-            "a.npz",
-        ]);
-        let table = lab.table(file);
-        let names: Vec<&str> = table
-            .rows
-            .iter()
-            .map(|row| row.position_name.as_deref().unwrap())
-            .collect();
-        assert_eq!(
-            names,
-            ["subject.last", "end", "subject.last", "end"],
-            "{file}"
-        );
-        let map = HeatMap::new(&table, "logit_diff").unwrap();
-        let names: Vec<&str> = columns(&map).iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["subject.last", "end"], "{file}");
-    }
-    let summary = lab.read("t.summary.csv");
-    let mut lines = summary
-        .lines()
-        .map(|line| line.split(',').collect::<Vec<_>>());
-    let header = lines.next().unwrap();
-    let at = header
-        .iter()
-        .position(|name| *name == "position_name")
-        .unwrap();
-    let names: Vec<&str> = lines.map(|line| line[at]).collect();
-    assert_eq!(names, ["subject.last", "end"]);
-    // an experiment that names positions
-    lab.write(
-        "e.json",
-        r#"{"pair": [{"base": "The capital of Spain is", "source": "The capital of Italy is", "targets": [" Madrid"]},
-                      {"base": "A The capital of France is", "source": "A The capital of Italy is", "targets": [" Paris"]}],
-            "run": [{"patches": [{"component": "head_value_output", "layer": 0, "heads": [0], "positions": ["end"]}]},
-                     {"patches": [{"component": "head_value_output", "layer": 0, "heads": [0], "positions": [1]}]}]}"#,
+    symlink("/dev/null", lab.path("null.csv")).unwrap();
+    lab.ok(&to("--out", "null.csv"));
+    assert!(
+        fs::metadata("/dev/null")
+            .unwrap()
+            .file_type()
+            .is_char_device()
     );
-    lab.ok(&["run", "e.json", "--out", "e.jsonl"]);
-    let table = lab.table("e.jsonl");
-    let names: Vec<&str> = table
-        .rows
-        .iter()
-        .map(|row| row.position_name.as_deref().unwrap())
-        .collect();
-    assert_eq!(names, ["end", "", "end", ""]);
-    let map = HeatMap::new(&table, "prob").unwrap();
-    assert_eq!(map.facets[0].groups.len(), 2);
-    // and what has none says nothing of them
-    lab.ok(&["sweep", "--layers", "0", "--out", "n.csv"]);
-    assert!(!lab.read("n.csv").contains("position_name"));
+    assert!(
+        fs::symlink_metadata(lab.path("null.csv"))
+            .unwrap()
+            .is_symlink()
+    );
+    assert_eq!(names(&lab), ["null.csv"]);
+
+    if File::options().write(true).open("/dev/full").is_ok() {
+        symlink("/dev/full", lab.path("full.csv")).unwrap();
+        let said = lab.run(&to("--out", "full.csv"));
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(
+            said.err
+                .contains("full.csv: cannot write: the disk is full"),
+            "{said:?}"
+        );
+    }
+
+    symlink("there.csv", lab.path("dangling.csv")).unwrap();
+    lab.ok(&to("--out", "dangling.csv"));
+    assert!(
+        fs::symlink_metadata(lab.path("dangling.csv"))
+            .unwrap()
+            .is_symlink()
+    );
+    assert_eq!(lab.table("dangling.csv").rows, lab.table("there.csv").rows);
+    symlink("no/where.csv", lab.path("lost.csv")).unwrap();
+    lab.refused(
+        &to("--out", "lost.csv"),
+        &["lost.csv: there is no folder no"],
+    );
+}
+
+#[test]
+fn standard_output_by_its_other_names() {
+    let lab = Lab::new();
+    let dash = lab.ok(&to("--out", "-"));
+    assert!(dash.out.starts_with("pair,run,name,"), "{dash:?}");
+    for name in ["/dev/stdout", "/dev/fd/1"] {
+        let other = lab.ok(&to("--out", name));
+        assert_eq!(other.out, dash.out, "{name}");
+        assert!(other.err.contains("strongest"), "{other:?}");
+        assert_eq!(names(&lab), [""; 0]);
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_goes() {
+    let lab = Lab::new();
+    lab.write(".headlight-abc.part", "half");
+    lab.write("mine.part", "half");
+    let then = SystemTime::now() - Duration::from_secs(3600);
+    for file in [".headlight-abc.part", "mine.part"] {
+        let file = File::options().write(true).open(lab.path(file)).unwrap();
+        file.set_modified(then).unwrap();
+    }
+    lab.ok(&to("--out", "t.csv"));
+    assert_eq!(names(&lab), ["mine.part", "t.csv", "t.csv.meta.json"]);
+}
+
+/// A table's provenance is its own, whoever else writes to the same name at the same time.
+#[test]
+fn of_two_who_write_one_name_the_last_has_both_files() {
+    let lab = Lab::new();
+    let pairs = [
+        ("Spain", "Italy", " Madrid"),
+        ("France", "Germany", " Paris"),
+    ];
+    for _ in 0..8 {
+        let children = pairs.map(|(base, source, target)| {
+            let [base, source] =
+                [base, source].map(|country| format!("The capital of {country} is"));
+            let prompts = ["--base", &base, "--source", &source, "--target", target];
+            let mut command = lab.command(&[&to("--out", "t.csv")[..], &prompts].concat());
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        });
+        for mut child in children {
+            assert!(child.wait().unwrap().success());
+        }
+        let table = lab.table("t.csv");
+        let of = |country: &str| {
+            table.provenance.pairs[0]
+                .base_text
+                .as_ref()
+                .unwrap()
+                .contains(country)
+        };
+        let target = &*table.rows[0].target;
+        let expected = pairs.iter().find(|(.., of)| *of == target).unwrap().0;
+        assert!(of(expected), "{target} beside {:?}", table.provenance.pairs);
+        assert_eq!(names(&lab), ["t.csv", "t.csv.meta.json"]);
+    }
+}
+
+#[test]
+fn results_may_stand_in_a_models_folder() {
+    let lab = Lab::new();
+    fs::create_dir(lab.path("m")).unwrap();
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/demo");
+    let files = [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ];
+    for file in files {
+        fs::copy(demo.join(file), lab.path("m").join(file)).unwrap();
+    }
+    let prompts = [
+        "--model",
+        "m",
+        "--base",
+        BASE,
+        "--source",
+        "The capital of Italy is",
+    ];
+    for _ in 0..2 {
+        lab.ok(&[&to("--out", "m/results.csv")[..], &prompts].concat());
+        let cache = ["--model", "m", "cache", BASE, "--component", "mlp_output"];
+        lab.ok(&[&cache[..], &["--out", "m/acts.safetensors"]].concat());
+    }
+    for file in ["model.safetensors", "other.safetensors"] {
+        let out = format!("m/{file}");
+        lab.write(
+            "m/model.safetensors.index.json",
+            r#"{"weight_map": {"x": "other.safetensors"}}"#,
+        );
+        lab.write("m/other.safetensors", "");
+        let cache = [
+            "--model",
+            "m",
+            "cache",
+            BASE,
+            "--component",
+            "mlp_output",
+            "--out",
+            &out,
+        ];
+        lab.refused(&cache, &["a file of the model"]);
+    }
 }
