@@ -56,7 +56,7 @@ pub struct SweepFlags {
         long,
         default_value = "all",
         value_name = "RANGE|NAMES|together",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     positions: String,
     /// interchange, zero, add, subtract, skip, collect, set=F#T, add=F#T, subtract=F#T, mean=FILE, scale=x,

@@ -210,7 +210,7 @@ mod tests {
     /// x · σ(1.702 x) in Python's double precision.
     #[test]
     fn the_short_form_of_gelu() {
-        let mut x = [-10.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 10.0];
+        let mut x: [f64; 8] = [-10.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 10.0];
         activate(ActivationFunction::QuickGelu, &mut x);
         let expected = [
             -4.057961294855312e-07,
@@ -223,7 +223,7 @@ mod tests {
             9.99999959420387,
         ];
         for (found, expected) in x.iter().zip(expected) {
-            assert!((found - expected).abs() <= 1e-15, "{found} {expected}");
+            assert!((*found - expected).abs() <= 1e-15, "{found} {expected}");
         }
     }
 }
