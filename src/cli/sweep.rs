@@ -66,7 +66,8 @@ pub struct SweepFlags {
     /// Columns of the row, or coordinates of the basis: all, 3, 0,4 or 0-31
     #[arg(long, default_value = "all", value_name = "RANGE")]
     columns: IndexRange,
-    /// The basis in which the operator acts: a rotation, mask, PCA or SAE in a safetensors file
+    /// The basis in which the operator acts: a rotation, mask, PCA or SAE in a safetensors file; the row's own numbers
+    /// unless given
     #[arg(long, value_name = "F#NAME")]
     basis: Option<String>,
     /// Seed of noise; 0 unless given
