@@ -9,7 +9,7 @@ use headlight::cli::Cli;
 
 fn main() -> ExitCode {
     headlight::cli::begin();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(headlight::cli::arguments()) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

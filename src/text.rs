@@ -19,19 +19,23 @@ pub(crate) fn shortest(number: f64) -> String {
 pub(crate) fn slip_of<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     // what all hooks begin with says nothing
     let bare = name.strip_prefix("hook_").unwrap_or(name);
-    let far = |known: &str| {
-        let slips = strsim::osa_distance(known, name);
-        let begins = known
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with('_'));
-        if begins { slips.min(1) } else { slips }
+    let begins = |known: &str| {
+        let rest = known.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with('_'))
+    };
+    let known: Vec<&str> = known.collect();
+    // the beginning of several names is that of none
+    let beginning = known.iter().filter(|known| begins(known)).count() == 1;
+    let far = |known: &str| match beginning && begins(known) {
+        true => 0,
+        false => strsim::osa_distance(known, name),
     };
     let most = match bare.chars().count() {
         0..=1 => 0,
         2..=5 => 1,
         _ => 2,
     };
-    let nearest = known.min_by_key(|known| (far(known), known.len()))?;
+    let nearest = *known.iter().min_by_key(|known| (far(known), known.len()))?;
     let (slips, same_length) = (far(nearest), nearest.len() == name.len());
     // one letter for another makes another short name
     let another = most == 1 && same_length && bare.len() < 4;
@@ -58,6 +62,7 @@ mod tests {
             ("mlp_uot", "mlp_out"),
             ("head_value_ouput", "head_value_output"),
             ("head_value", "head_value_output"),
+            ("mlp", "mlp_out"),
         ] {
             assert_eq!(slip(name), Some(meant), "{name}");
         }

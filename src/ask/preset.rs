@@ -309,7 +309,7 @@ mod tests {
         let said = |name: &str| name.parse::<Preset>().unwrap_err().to_string();
         let slip = said("attn_head_q_by_ops");
         assert!(slip.contains("did you mean attn_head_q_by_pos?"), "{slip}");
-        for name in ["foo", "attn_head_result_by_pos", "mlp"] {
+        for name in ["foo", "attn_head_result_by_pos", "attn_head", "resid"] {
             let other = said(name);
             assert!(!other.contains("did you mean"), "{other}");
             assert!(other.contains("use one of resid_pre, resid_mid"), "{other}");

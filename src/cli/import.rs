@@ -74,10 +74,10 @@ struct Pyvene {
     answers: Answers,
     /// Positions by numbers or names (-1, subject words, all), the last unless given. This and the flags
     /// below: once for all representations, or once for each
-    #[arg(long, value_name = "RANGE|NAMES", allow_hyphen_values = true)]
+    #[arg(long, value_name = "RANGE|NAMES", allow_negative_numbers = true)]
     positions: Vec<String>,
     /// Positions in the source, one for each of --positions
-    #[arg(long, value_name = "RANGE|NAMES", allow_hyphen_values = true)]
+    #[arg(long, value_name = "RANGE|NAMES", allow_negative_numbers = true)]
     source_positions: Vec<String>,
     /// Heads, for representations that have them
     #[arg(long, value_name = "RANGE")]

@@ -27,6 +27,7 @@ mod topk;
 mod trace;
 mod verify;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -144,6 +145,31 @@ enum Command {
 pub fn begin() {
     start();
     interrupt::watch();
+}
+
+/// The process's arguments, with lists that begin with a minus made their flag's: `--positions -2,-1` is what
+/// `--positions=-2,-1` is.
+pub fn arguments() -> Vec<OsString> {
+    join_lists(std::env::args_os())
+}
+
+fn join_lists(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    const FLAGS: [&str; 3] = ["--positions", "--receiver-positions", "--source-positions"];
+    let is_list = |text: &OsString| {
+        let mut rest = text.to_str().unwrap_or_default().chars();
+        rest.next() == Some('-') && rest.next().is_some_and(|c| c.is_ascii_digit())
+    };
+    let mut all: Vec<OsString> = Vec::new();
+    for argument in arguments {
+        match all.last_mut() {
+            Some(flag) if FLAGS.iter().any(|known| flag == known) && is_list(&argument) => {
+                flag.push("=");
+                flag.push(argument);
+            }
+            _ => all.push(argument),
+        }
+    }
+    all
 }
 
 impl Cli {

@@ -58,7 +58,7 @@ pub struct Path {
         long,
         default_value = "together",
         value_name = "RANGE|NAMES|together",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     positions: String,
     /// Where receivers receive, all together: all, or numbers and names
@@ -66,7 +66,7 @@ pub struct Path {
         long,
         default_value = "all",
         value_name = "RANGE|NAMES",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     receiver_positions: String,
     #[command(flatten)]

@@ -15,7 +15,7 @@ use crate::prompt::pair::Pair;
 /// Flags of one prompt pair.
 #[derive(Debug, Args)]
 pub struct Prompts {
-    /// Base prompt: the one that is patched
+    /// Base prompt: the one that is patched; on the demo model its own unless given
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["base_ids", "data"])]
     base: Option<String>,
     /// Base prompt as token ids
@@ -28,7 +28,7 @@ pub struct Prompts {
         conflicts_with = "data"
     )]
     base_ids: Option<Vec<u32>>,
-    /// Source prompt: where activations are taken from
+    /// Source prompt: where activations are taken from; on the demo model its own unless given
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["source_ids", "data"])]
     source: Option<String>,
     /// Source prompt as token ids
@@ -68,7 +68,8 @@ pub struct OnePrompt {
 /// Flags of what is read of a run.
 #[derive(Debug, Args)]
 pub struct Answers {
-    /// Target tokens, split at commas and not trimmed, such as " Madrid, Rome"
+    /// Target tokens, split at commas and not trimmed, such as " Madrid, Rome"; a pair without targets has the most
+    /// probable token after each prompt unless given
     #[arg(long, value_name = "TEXTS")]
     targets: Option<String>,
     /// A target token, taken whole; may be repeated

@@ -58,7 +58,7 @@ pub struct SweepFlags {
         long,
         default_value = "all",
         value_name = "RANGE|NAMES|together",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     positions: String,
     /// interchange, zero, add, subtract, skip, collect, set=F#T, add=F#T, subtract=F#T, mean=FILE, scale=x,
@@ -68,7 +68,8 @@ pub struct SweepFlags {
     /// Columns of the row, or coordinates of the basis: all, 3, 0,4 or 0-31
     #[arg(long, default_value = "all", value_name = "RANGE")]
     columns: IndexRange,
-    /// The basis in which the operator acts: a rotation, mask, PCA or SAE in a safetensors file
+    /// The basis in which the operator acts: a rotation, mask, PCA or SAE in a safetensors file; the row's own numbers
+    /// unless given
     #[arg(long, value_name = "F#NAME")]
     basis: Option<String>,
     /// Let rows become what an autoencoder or principal components make of them, without what these do not hold

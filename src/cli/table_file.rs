@@ -24,11 +24,12 @@ use crate::text::counted;
 /// Where the table goes, and what stands in it.
 #[derive(Debug, Args)]
 pub struct TableFile {
-    /// Result table: .csv, .jsonl or .parquet by its ending; - is CSV on standard output
+    /// Result table: .csv, .jsonl or .parquet by its ending; - is CSV on standard output;
+    /// none unless given
     #[arg(long, value_name = "F")]
     pub out: Option<PathBuf>,
     /// Metrics, each a column: rank, logit_diff, prob_diff, kl, top1, entropy, or recovery_ before
-    /// one of these or prob, logprob, logit
+    /// one of these or prob, logprob, logit; none unless given
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub metric: Vec<Metric>,
 }

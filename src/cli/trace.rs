@@ -192,15 +192,16 @@ impl Trace {
 
     /// The prompt that was typed.
     fn typed(&self, engine: &Engine) -> Result<Pair, Error> {
+        let base = tokens(engine, &self.prompt, &self.ids)?;
+        let base = base.ok_or_else(|| Error::Usage("give a prompt, --ids or --data".into()))?;
         if self.subject.is_none() {
             return Err(Error::Usage(
                 "trace needs the words that are corrupted: give --subject, such as --subject Spain"
                     .into(),
             ));
         }
-        let base = tokens(engine, &self.prompt, &self.ids)?;
         let pair = Pair {
-            base: base.ok_or_else(|| Error::Usage("give a prompt, --ids or --data".into()))?,
+            base,
             targets: self.answers.targets(engine)?,
             wrong: self.answers.wrong(engine)?,
             ..Pair::default()

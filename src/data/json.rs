@@ -5,15 +5,18 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::record::is_known;
 use super::{DataError, Examples, Record, RowError, auto_circuit, jsonl};
 
-/// Whether it is JSON lines under another name: the first line is an object by itself, and no auto-circuit's.
+/// Whether it is JSON lines under another name: the first line is an object by itself, and if it is the
+/// only one, a row.
 fn is_lines(bytes: &[u8]) -> bool {
     let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let mut lines = lines.by_ref().filter(|line| !line.is_empty());
     let first = lines.next().filter(|line| line.first() == Some(&b'{'));
     let first = first.and_then(|line| serde_json::from_slice::<Map<String, Value>>(line).ok());
-    first.is_some_and(|object| lines.next().is_some() || !object.contains_key("prompts"))
+    let says = |name: &String| is_known(name) || ["prompt", "requested_rewrite"].contains(&&**name);
+    first.is_some_and(|object| lines.next().is_some() || object.keys().any(says))
 }
 
 /// Reads a list of rows, counted from 0, or auto-circuit's prompts.

@@ -62,8 +62,6 @@ impl FromStr for Where {
                     return Err(wrong.to_string());
                 }
                 _ if of_numbers || ["", "all", "together"].contains(&part) => return Err(wrong()),
-                // a flag that stands where the value was forgotten
-                _ if part.starts_with("--") => return Err(wrong()),
                 _ => list.push(Position::named(part)),
             }
         }

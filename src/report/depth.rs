@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(codes(ColourDepth::Sixteen, yellow), ";30;103");
         assert_eq!(codes(ColourDepth::Sixteen, [255, 255, 255]), ";30;107");
         // letters are seen on what is shown
-        assert_eq!(codes(ColourDepth::Sixteen, [0, 0, 120]), ";97;40");
+        assert_eq!(codes(ColourDepth::Sixteen, [0, 0, 100]), ";97;40");
         assert_eq!(
             ColourDepth::Indexed.codes(None, Some([8, 8, 8])),
             ";48;5;232"

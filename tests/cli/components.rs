@@ -39,35 +39,71 @@ fn components_are_listed_with_names_aliases_shapes_and_meanings() {
     }
 }
 
-/// Every flag that takes a value says what it is without it, or what that means.
+/// What a command does without a flag stands behind it.
 #[test]
 fn help_says_defaults() {
     let lab = Lab::new();
-    let says = ["[default: ", "unless given", "requires", "may be repeated"];
-    for command in [
-        "topk",
-        "sweep",
-        "edges",
-        "path",
-        "trace",
-        "run",
-        "cache",
-        "plot",
-        "verify",
-        "import pyvene",
+    let everywhere = ["model", "device", "precision", "threads", "memory"];
+    let pairs = ["base", "source", "targets", "metric", "direction", "out"];
+    for (command, flags) in [
+        (
+            "sweep",
+            &[
+                "component",
+                "layers",
+                "heads",
+                "positions",
+                "op",
+                "columns",
+                "basis",
+                "seed",
+                "colour",
+            ][..],
+        ),
+        ("edges", &["senders", "receivers"]),
+        (
+            "path",
+            &[
+                "senders",
+                "receivers",
+                "positions",
+                "receiver-positions",
+                "freeze",
+            ],
+        ),
+        (
+            "trace",
+            &["component", "window", "samples", "noise", "seed", "colour"],
+        ),
     ] {
-        let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
-        let help = lab.ok(&args).out;
-        let flags = help
-            .split("\n      --")
-            .skip(1)
-            .chain(help.split("\n  -n, --").skip(1));
-        for flag in flags {
-            let flag = flag.split("\n\n").next().unwrap();
-            let takes_value = flag.lines().next().unwrap().contains('<');
-            let said = says.iter().any(|word| flag.contains(word));
-            assert!(!takes_value || said, "{command} --{flag}");
+        let help = lab.ok(&[command, "--help"]).out;
+        let of_pairs = pairs
+            .iter()
+            .filter(|flag| command != "trace" || !["base", "source"].contains(flag));
+        for flag in flags.iter().chain(&everywhere).chain(of_pairs) {
+            let (_, said) = help
+                .split_once(&format!("\n      --{flag} "))
+                .unwrap_or_else(|| panic!("{command} {flag}"));
+            let said = said.split("\n      --").next().unwrap();
+            let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(
+                said.contains("[default: ") || said.contains("unless given"),
+                "{command} --{flag} {said}"
+            );
         }
+    }
+    for (command, flag) in [
+        ("topk", "number"),
+        ("topk", "format"),
+        ("cache", "layers"),
+        ("plot", "value"),
+    ] {
+        let help = lab.ok(&[command, "--help"]).out;
+        let (_, said) = help.split_once(&format!("--{flag} <")).unwrap();
+        assert!(
+            said.split("\n\n").next().unwrap().contains("[default: "),
+            "{command} --{flag}"
+        );
     }
 }
 

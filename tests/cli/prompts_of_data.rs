@@ -110,16 +110,6 @@ fn activations_of_every_row() {
         assert_eq!((of_row.shape(), of_row.data()), (own.shape(), own.data()));
     }
     assert_eq!(all.len(), 2);
-    let both = [
-        "cache",
-        "--data",
-        "d.safetensors",
-        "--component",
-        "mlp_output",
-        "--out",
-        "d.safetensors",
-    ];
-    lab.refused(&both, &["are the same file"]);
 }
 
 #[test]

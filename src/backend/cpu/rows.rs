@@ -210,9 +210,9 @@ mod tests {
     /// x · σ(1.702 x) in Python's double precision.
     #[test]
     fn the_short_form_of_gelu() {
-        let mut x = [-10.0f64, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 10.0];
+        let mut x: [f64; 8] = [-10.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 10.0];
         activate(ActivationFunction::QuickGelu, &mut x);
-        let expected: [f64; 8] = [
+        let expected = [
             -4.057961294855312e-07,
             -0.1542042340671787,
             -0.1496115633936199,
@@ -223,7 +223,7 @@ mod tests {
             9.99999959420387,
         ];
         for (found, expected) in x.iter().zip(expected) {
-            assert!((found - expected).abs() <= 1e-15, "{found} {expected}");
+            assert!((*found - expected).abs() <= 1e-15, "{found} {expected}");
         }
     }
 }
