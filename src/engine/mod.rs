@@ -6,6 +6,7 @@
 
 mod data;
 mod device;
+mod experiments;
 mod pair;
 mod pairs;
 mod question;
