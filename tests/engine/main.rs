@@ -2,6 +2,7 @@
 //! what a plan draws and costs. On the CPU, and where an oracle is at hand on a GPU too, this machine's or
 //! the emulated one.
 
+mod adjoints;
 mod bases;
 mod chains;
 #[path = "../common/mod.rs"]
