@@ -46,6 +46,8 @@ pub mod ask;
 #[doc(hidden)]
 pub mod backend;
 #[doc(hidden)]
+pub mod backward;
+#[doc(hidden)]
 pub mod basis;
 #[doc(hidden)]
 pub mod bench;

@@ -9,6 +9,7 @@
 //! one order.
 
 use super::{Backend, Norm, Weight};
+use crate::plan::tape::{AttendedRun, Passed};
 use crate::site::Stage;
 
 /// Factors that a backward pass takes in place of derivatives (layer-wise relevance propagation's rules,
@@ -58,15 +59,6 @@ pub struct NormAdjoint<'a, M> {
     pub rows: &'a [u32],
     /// What is held constant.
     pub frozen: Frozen,
-}
-
-/// Rows of one run whose z was computed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttendedRun {
-    /// Row of the run's position 0.
-    pub first: u32,
-    /// Positions of its queries, ascending.
-    pub positions: Vec<u32>,
 }
 
 /// Attention backwards, over every head.
@@ -131,19 +123,6 @@ impl LogitGradient {
     pub fn is_of_single_logits(&self) -> bool {
         self.spread == 0.0 && self.surprise == 0.0 && self.other.is_none()
     }
-}
-
-/// What an edit leaves of the gradient of the value that stood there.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Passed {
-    /// Row.
-    pub row: u32,
-    /// First column.
-    pub column: usize,
-    /// How many columns.
-    pub length: usize,
-    /// What the gradient is multiplied by: 0 where the value was overwritten.
-    pub factor: f64,
 }
 
 /// A backend that can run the pass backwards. The CPU is one; GPUs are not yet.

@@ -11,6 +11,7 @@ mod edges;
 #[cfg(feature = "cuda")]
 #[path = "../emulator/mod.rs"]
 mod emulator;
+mod gradients;
 mod instructions;
 mod invariants;
 mod library;

@@ -8,15 +8,13 @@
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use crate::backend::adjoint::{AttendedRun, AttentionAdjoint, AttentionGradients};
+use crate::backend::adjoint::{AttentionAdjoint, AttentionGradients};
 use crate::backend::cpu::attention::softmax;
 use crate::backend::cpu::matrix::{Buffer, Shared};
 use crate::backend::cpu::real::Real;
 use crate::backend::cpu::rows::dot;
 use crate::model::Config;
-
-/// Operations for each column of each (query, key): scores again, dp, dv, dq and dk, a multiply-add each.
-pub const OPERATIONS: u64 = 10;
+use crate::plan::tape::AttendedRun;
 
 struct Task<'a, T> {
     attention: &'a AttentionAdjoint<'a, Buffer<T>>,

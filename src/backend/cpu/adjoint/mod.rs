@@ -22,9 +22,10 @@ use super::real::Real;
 use super::{Cpu, TASK_ROWS};
 use crate::backend::adjoint::{
     Adjoints, AttentionAdjoint, AttentionGradients, Frozen, LinearAdjoint, LogitGradient,
-    NormAdjoint, Passed,
+    NormAdjoint,
 };
 use crate::backend::{Backend, Store};
+use crate::plan::tape::{ATTENTION_ADJOINT, Passed};
 use crate::site::Stage;
 
 impl<T: Real> Cpu<T> {
@@ -174,7 +175,7 @@ impl<T: Real> Adjoints for Cpu<T> {
         let keys = attention.runs.iter().flat_map(|run| &run.positions);
         let keys: u64 = keys.map(|p| u64::from(*p) + 1).sum();
         self.flops.fetch_add(
-            attention::OPERATIONS * config.width as u64 * keys,
+            ATTENTION_ADJOINT * config.width as u64 * keys,
             Ordering::Relaxed,
         );
         attention::attention(self.arch, config, attention, into);
