@@ -44,6 +44,8 @@
 #[doc(hidden)]
 pub mod ask;
 #[doc(hidden)]
+pub mod attribution;
+#[doc(hidden)]
 pub mod backend;
 #[doc(hidden)]
 pub mod backward;

@@ -3,6 +3,7 @@
 //! the emulated one.
 
 mod adjoints;
+mod attribution;
 mod bases;
 mod chains;
 #[path = "../common/mod.rs"]
