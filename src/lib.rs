@@ -55,6 +55,8 @@ pub mod basis;
 pub mod bench;
 #[doc(hidden)]
 pub mod check;
+#[doc(hidden)]
+pub mod circuit;
 // its comments are the help that clap prints, not Markdown
 #[allow(rustdoc::invalid_html_tags)]
 #[doc(hidden)]

@@ -15,6 +15,7 @@ use super::{note, print};
 use crate::engine::{Answer, Form, Question};
 use crate::error::Error;
 use crate::files::error::FileError;
+use crate::prompt::pair::PairRuns;
 use crate::report::{self, CsvStream, Drawing, HeatMap, ReportError, TableWriter, write_strongest};
 use crate::results::array::Values;
 use crate::results::averages::Averages;
@@ -242,6 +243,18 @@ impl Passing {
         })
     }
 
+    /// What rows pass through, for a question that is not simply answered: the table, and what is said of them.
+    pub fn gathers(&mut self) -> Vec<&mut dyn Gather> {
+        let mut gather: Vec<&mut dyn Gather> = Vec::new();
+        gather.extend(self.table.iter_mut().map(|g| g as &mut dyn Gather));
+        gather.push(&mut self.seen);
+        if let Some(stdout) = &mut self.stdout {
+            stdout.ends = self.alone;
+            gather.push(stdout);
+        }
+        gather
+    }
+
     /// Writes the table's file, and averages beside it; which files these are.
     pub fn write(
         &mut self,
@@ -270,16 +283,30 @@ impl Passing {
         (done, written): (Answer, &[PathBuf]),
         body: impl FnOnce(usize, &mut dyn Write) -> std::io::Result<()>,
     ) -> Result<ExitCode, Error> {
+        let lost = self.seen.lost();
+        self.tell(setup, file, &question.pairs, |rows, out| {
+            body(rows, out)?;
+            Seen::write_lost(rows, lost, out)?;
+            write_done(&done, written, out)
+        })
+    }
+
+    /// Says the prompts, and then what `body` says of so many rows.
+    pub fn tell(
+        self,
+        setup: &Setup,
+        file: &TableFile,
+        pairs: &[PairRuns],
+        body: impl FnOnce(usize, &mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<ExitCode, Error> {
         // the reader of a pipe may go away: files stand by then
         if let Some(stdout) = self.stdout {
             stdout.finish()?;
         }
         let seen = &self.seen;
         print(&mut file.people(), |out| {
-            seen.write_prompts(setup.engine.model(), &question.pairs, out)?;
-            body(seen.rows, out)?;
-            seen.write_lost(out)?;
-            write_done(&done, written, out)
+            seen.write_prompts(setup.engine.model(), pairs, out)?;
+            body(seen.rows, out)
         })?;
         Ok(ExitCode::SUCCESS)
     }

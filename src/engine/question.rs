@@ -28,7 +28,7 @@ use crate::tracing::runs::Tracing;
 
 /// Pairs with their runs, and what their rows say.
 pub struct Question<'e> {
-    engine: &'e Engine,
+    pub(super) engine: &'e Engine,
     /// The pairs; edges are made into runs a few at a time.
     pub pairs: Vec<PairRuns>,
     /// What stands behind the runs.
@@ -222,7 +222,7 @@ impl<'e> Question<'e> {
     }
 
     /// What its rows are filed under.
-    fn relabel(&self) -> Box<Relabel<'_>> {
+    pub(super) fn relabel(&self) -> Box<Relabel<'_>> {
         let (config, pairs) = (&self.engine.model.config, &self.pairs);
         let length = |pair: usize| pairs[pair].pair.base.len();
         match &self.form {
@@ -488,4 +488,4 @@ impl Task for Answering<'_, '_> {
 }
 
 /// How many of the most probable tokens are read of clean prompts.
-const SHOWN: usize = 10;
+pub(super) const SHOWN: usize = 10;

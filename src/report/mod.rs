@@ -24,6 +24,7 @@ mod plot;
 mod png;
 mod safetensors;
 mod scene;
+mod scores;
 mod strongest;
 mod svg;
 mod table;
@@ -40,6 +41,7 @@ pub use self::labels::token_label;
 pub(crate) use self::numbers::plain;
 pub use self::plot::{PlotFormat, check_plot, plot};
 pub use self::safetensors::{Activations, check_activations};
+pub use self::scores::{agreement, share, write_scores};
 pub use self::strongest::{Patched, write_strongest};
 pub use self::table::{
     CsvStream, TableFormat, TableWriter, check_summary, check_writable, meta_path, read,

@@ -111,7 +111,7 @@ pub fn write_strongest(rows: &[Row], what: Patched, out: &mut dyn Write) -> io::
     Ok(())
 }
 
-fn signed(change: f64) -> String {
+pub(super) fn signed(change: f64) -> String {
     let size = plain(change.abs());
     if change < 0.0 {
         format!("−{size}")

@@ -81,6 +81,8 @@ pub type OwnMoments = Vec<(usize, Vec<Moments>)>;
 pub struct Averages {
     over: Over,
     metrics: Vec<String>,
+    /// Whether prob, logprob and logit are among them.
+    fixed: bool,
     rows: Vec<Average>,
     known: HashMap<Common, usize>,
     pair: u32,
@@ -102,11 +104,21 @@ impl Averages {
         Self {
             over,
             metrics: names(metrics),
+            fixed: true,
             rows: Vec::new(),
             known: HashMap::new(),
             pair: 0,
             own: Vec::new(),
             own_at: HashMap::new(),
+        }
+    }
+
+    /// Averages of a row's metrics alone, which have these names.
+    pub fn of_metrics(over: Over, metrics: &[String]) -> Self {
+        Self {
+            metrics: metrics.to_vec(),
+            fixed: false,
+            ..Self::new(over, &[])
         }
     }
 
@@ -179,7 +191,7 @@ impl Averages {
             &mut average.values
         };
         let found = [row.prob, row.logprob, row.logit];
-        let found = found.iter().chain(&row.metrics);
+        let found = found.iter().filter(|_| self.fixed).chain(&row.metrics);
         values.iter_mut().zip(found).for_each(|(m, x)| m.add(*x));
     }
 

@@ -6,6 +6,7 @@ mod adjoints;
 mod attribution;
 mod bases;
 mod chains;
+mod circuits;
 #[path = "../common/mod.rs"]
 mod common;
 mod edges;
