@@ -228,7 +228,7 @@ impl Nodes {
         let (heads, heads_together) = sweep::heads(&self.heads)?;
         let places = sweep::places(&self.positions)?;
         let rows = self.data.read()?;
-        let setup = Setup::quiet(global)?;
+        let setup = Setup::for_gradients(global)?;
         let engine = &setup.engine;
         let of_data = rows.is_some();
         let pairs = self.prompts.pairs(rows, global, engine, &self.data)?;
@@ -268,7 +268,7 @@ impl EdgeFlags {
             named("receivers", &self.receivers)?,
         );
         let rows = self.data.read()?;
-        let setup = Setup::quiet(global)?;
+        let setup = Setup::for_gradients(global)?;
         let engine = &setup.engine;
         let edges = select(&from, &to, &engine.model().config)?;
         let extent = match self.per_position {

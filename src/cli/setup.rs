@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Global, note};
-use crate::engine::Engine;
+use crate::engine::{DeviceWish, Engine};
 use crate::error::Error;
 
 /// A size in bytes, as `512M`, `2G` or a plain number.
@@ -80,6 +80,21 @@ impl Setup {
 
     /// Opens the model.
     pub fn quiet(global: &Global) -> Result<Self, Error> {
+        Self::on(global, global.device)
+    }
+
+    /// Opens the model where there are adjoints: a GPU is not taken unless it is asked for.
+    pub fn for_gradients(global: &Global) -> Result<Self, Error> {
+        Self::on(
+            global,
+            match global.device {
+                DeviceWish::Auto => DeviceWish::Cpu,
+                wish => wish,
+            },
+        )
+    }
+
+    fn on(global: &Global, device: DeviceWish) -> Result<Self, Error> {
         let interactive = std::io::stderr().is_terminal();
         let uploaded = bar(
             interactive,
@@ -87,7 +102,7 @@ impl Setup {
             "{bar:40} {bytes} of {total_bytes} of weights uploaded",
         );
         let engine = Engine::open(&global.model)
-            .device(global.device)
+            .device(device)
             .precision(global.precision.into())
             .threads(global.threads.and_then(|n| NonZeroUsize::new(n.into())))
             .memory(global.memory.map(|bytes| bytes.0))
