@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::mean::{MeanGradient, PathMeans, Place, PointOf, TakeMeans};
 use super::nodes::{empty, gradient_run, length};
-use super::path::{Ends, Level, places, points};
+use super::path::{Ends, Unit, places, points};
 use super::products::products;
 use super::{Attribution, AttributionError, PairScores};
 use crate::backend::adjoint::Adjoints;
@@ -16,7 +16,7 @@ use crate::graph::edge::Edge;
 use crate::graph::extent::Extent;
 use crate::graph::node::Sender;
 use crate::model::{Checkpoint, Config};
-use crate::plan::tape::Asked;
+use crate::plan::tape::AskedGradients;
 use crate::prompt::pair::Pair;
 use crate::site::Stage;
 
@@ -24,7 +24,7 @@ use crate::site::Stage;
 const BYTES: usize = 256 << 20;
 
 /// Edges that are scored, whole or position by position.
-pub type Edges<'a> = (&'a [Edge], Extent);
+pub type EdgeList<'a> = (&'a [Edge], Extent);
 
 /// Estimates edges of some pairs, in the order of [`Extent::edge`].
 ///
@@ -36,7 +36,7 @@ pub fn scores<B: Adjoints>(
     backend: &B,
     model: &Checkpoint,
     pairs: &[&Pair],
-    edges: Edges<'_>,
+    edges: EdgeList<'_>,
     attribution: &Attribution,
     limits: &Limits<'_>,
 ) -> Result<(Vec<PairScores>, GradientPlan), AttributionError> {
@@ -82,7 +82,7 @@ pub fn scores<B: Adjoints>(
 struct Group<'a> {
     pairs: &'a [&'a Pair],
     senders: &'a [Sender],
-    edges: Edges<'a>,
+    edges: EdgeList<'a>,
     model: &'a Checkpoint,
 }
 
@@ -128,7 +128,7 @@ impl Group<'_> {
             let of = self.senders.iter();
             let of: Vec<Vec<f64>> = of.map(|s| between.rows(*s, self.model)).collect();
             differences.push(of);
-            for point in points(attribution, Level::Edges, base, Some(ends), config) {
+            for point in points(attribution, Unit::Edges, base, Some(ends), config) {
                 point_of.push(PointOf {
                     pair: p,
                     weight: point.weight,
@@ -137,7 +137,7 @@ impl Group<'_> {
             }
         }
         let (edges, extent) = self.edges;
-        let asked: Asked = edges
+        let asked: AskedGradients = edges
             .iter()
             .map(|edge| {
                 let (layer, stage, _) = place(edge, config);

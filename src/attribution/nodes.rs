@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::mean::{MeanGradient, PathMeans, Place, PointOf, TakeMeans};
-use super::path::{Ends, Level, places, points};
+use super::path::{Ends, Unit, places, points};
 use super::{Attribution, AttributionError, PairScores};
 use crate::backend::adjoint::Adjoints;
 use crate::execute::Limits;
@@ -12,7 +12,7 @@ use crate::execute::gradient::{GradientPlan, GradientRun, gradients};
 use crate::model::Config;
 use crate::patch::{Origin, Prompt};
 use crate::plan::edit::{Edit, EditOp, Read, Space, Value, edits};
-use crate::plan::tape::Asked;
+use crate::plan::tape::AskedGradients;
 use crate::prompt::pair::{Pair, PairRuns};
 use crate::site::Stage;
 
@@ -101,7 +101,7 @@ impl<'a> Group<'a> {
     ) -> Result<(Vec<PairScores>, GradientPlan), AttributionError> {
         let config = backend.config();
         let each = self.edits.iter().flatten().flatten();
-        let asked: Asked = each.map(|edit| (edit.layer, edit.stage)).collect();
+        let asked: AskedGradients = each.map(|edit| (edit.layer, edit.stage)).collect();
         let mut kept = places(attribution.method, config);
         for edit in self.edits.iter().flatten().flatten() {
             kept.push((edit.stage, edit.layer));
@@ -130,7 +130,7 @@ impl<'a> Group<'a> {
                     base_at: at[2 * p],
                     source_at: at[2 * p + 1],
                 });
-            for point in points(attribution, Level::Nodes, base, ends, config) {
+            for point in points(attribution, Unit::Nodes, base, ends, config) {
                 point_of.push(PointOf {
                     pair: p,
                     weight: point.weight,

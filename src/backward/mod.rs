@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use self::pass::{Gradients, Reverse};
 use crate::backend::adjoint::{Adjoints, Frozen, LogitGradient};
 use crate::forward::{ActivationCache, ForwardError};
-use crate::plan::tape::{Asked, TapePlan};
+use crate::plan::tape::{AskedGradients, TapePlan};
 use crate::site::Stage;
 use crate::site::wiring::READ_OUT;
 
@@ -46,13 +46,13 @@ impl<M> Default for GradientBuffers<M> {
 
 /// What a backward pass is of.
 #[derive(Debug)]
-pub struct Task<'a, M> {
+pub struct WayBack<'a, M> {
     /// The runs.
     pub plan: &'a TapePlan,
     /// What the forward pass kept of them.
     pub tape: &'a ActivationCache<M>,
     /// Which gradients are handed over.
-    pub asked: &'a Asked,
+    pub asked: &'a AskedGradients,
     /// What is held constant.
     pub frozen: Frozen,
 }
@@ -64,7 +64,7 @@ pub struct Task<'a, M> {
 /// [`ForwardError`]: `stop` is looked at between layers, and `take` may fail.
 pub fn backward<B: Adjoints>(
     backend: &B,
-    task: &Task<'_, B::Matrix>,
+    task: &WayBack<'_, B::Matrix>,
     logits: &[LogitGradient],
     buffers: &mut GradientBuffers<B::Matrix>,
     take: &mut Take<'_, B::Matrix>,

@@ -1,6 +1,6 @@
 //! One part of a pass backwards: its operations from the last to the first, whatever they compute.
 
-use super::{Arrived, Take, Task};
+use super::{Arrived, Take, WayBack};
 use crate::backend::adjoint::{
     Adjoints, AttentionAdjoint, AttentionGradients, LinearAdjoint, NormAdjoint,
 };
@@ -30,7 +30,7 @@ impl<M> Default for Gradients<M> {
 /// A pass backwards, and the means of it.
 pub(super) struct Reverse<'a, 't, B: Adjoints> {
     pub backend: &'a B,
-    pub task: &'a Task<'a, B::Matrix>,
+    pub task: &'a WayBack<'a, B::Matrix>,
     pub gradients: &'a mut Gradients<B::Matrix>,
     pub take: &'a mut Take<'t, B::Matrix>,
     pub rows: usize,

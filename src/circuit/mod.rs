@@ -6,8 +6,9 @@
 //! | scores of edges, out of rows | [`scores`] |
 //! | choosing one by its edges' scores | [`select`] |
 //! | EAP-IG's JSON, read and written | [`json`] |
-//! | running one, with everything outside of it ablated | [`evaluate`] |
+//! | running one, with everything outside of it ablated | [`evaluate`], [`contributions`] |
 
+pub mod contributions;
 pub mod evaluate;
 pub mod json;
 pub mod scores;

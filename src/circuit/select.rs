@@ -9,7 +9,7 @@ use crate::graph::node::Sender;
 
 /// How edges are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Choice {
+pub enum Selection {
     /// The largest so many.
     Top(usize),
     /// All from this size on.
@@ -20,20 +20,20 @@ pub enum Choice {
 
 impl Circuit {
     /// Keeps the edges that are chosen. What leads nowhere is then pruned, so that fewer may be left.
-    pub fn choose(&mut self, choice: Choice) {
+    pub fn choose(&mut self, choice: Selection) {
         self.kept.fill(false);
         match choice {
-            Choice::Top(count) => {
+            Selection::Top(count) => {
                 let mut order: Vec<usize> = (0..self.edges.len()).collect();
                 order.sort_by(|a, b| self.size(*b).total_cmp(&self.size(*a)));
                 order.iter().take(count).for_each(|e| self.kept[*e] = true);
             }
-            Choice::Threshold(least) => {
+            Selection::Threshold(least) => {
                 for e in 0..self.edges.len() {
                     self.kept[e] = self.size(e) >= least;
                 }
             }
-            Choice::Greedy(count) => self.greedy(count),
+            Selection::Greedy(count) => self.greedy(count),
         }
         self.prune();
     }
@@ -123,16 +123,16 @@ mod tests {
             ("input->a1.h0<k>", 0.5),
         ]);
         // the largest two lead nowhere by themselves
-        all.choose(Choice::Top(2));
+        all.choose(Selection::Top(2));
         assert_eq!(all.count(), 0);
-        all.choose(Choice::Top(3));
+        all.choose(Selection::Top(3));
         assert_eq!(names(&all), ["input->a0.h0<v>", "a0.h0->logits"]);
-        all.choose(Choice::Threshold(1.0));
+        all.choose(Selection::Threshold(1.0));
         assert_eq!(all.count(), 4);
-        all.choose(Choice::Greedy(2));
+        all.choose(Selection::Greedy(2));
         assert_eq!(names(&all), ["input->a0.h0<v>", "a0.h0->logits"]);
         // 3, 5, then 1 for what leads to 4, which is larger than any other
-        all.choose(Choice::Greedy(4));
+        all.choose(Selection::Greedy(4));
         let four = [
             "input->a0.h0<v>",
             "input->m1",
@@ -140,9 +140,9 @@ mod tests {
             "m1->logits",
         ];
         assert_eq!(names(&all), four);
-        all.choose(Choice::Greedy(10_000));
+        all.choose(Selection::Greedy(10_000));
         assert_eq!(all.count(), all.edges.len());
-        all.choose(Choice::Top(0));
+        all.choose(Selection::Top(0));
         assert_eq!(all.count(), 0);
     }
 
@@ -150,10 +150,10 @@ mod tests {
     #[test]
     fn of_equal_scores_the_first_to_come_is_taken() {
         let mut all = circuit(&[("m0->logits", 2.0), ("input->m0", 1.0), ("m1->logits", 1.0)]);
-        all.choose(Choice::Greedy(2));
+        all.choose(Selection::Greedy(2));
         // m1->logits came before input->m0, and leads nowhere; m0 is told nothing then
         assert_eq!(all.count(), 0);
-        all.choose(Choice::Greedy(3));
+        all.choose(Selection::Greedy(3));
         assert_eq!(names(&all), ["input->m0", "m0->logits"]);
     }
 }

@@ -17,7 +17,7 @@ use crate::circuit::Circuit;
 use crate::circuit::evaluate::Ablation;
 use crate::circuit::json;
 use crate::circuit::scores::MeanScores;
-use crate::circuit::select::Choice;
+use crate::circuit::select::Selection;
 use crate::engine::{Evaluated, SCORE};
 use crate::error::Error;
 use crate::report;
@@ -98,12 +98,12 @@ impl CircuitFlags {
             return Err(Error::Usage("give SCORES and --out".into()));
         };
         let choice = match (self.top_n, self.threshold, self.greedy) {
-            (Some(n), ..) => Choice::Top(n),
-            (_, Some(t), _) if t.is_finite() => Choice::Threshold(t),
+            (Some(n), ..) => Selection::Top(n),
+            (_, Some(t), _) if t.is_finite() => Selection::Threshold(t),
             (_, Some(t), _) => {
                 return Err(Error::Usage(format!("--threshold {t}: give a number")));
             }
-            (_, _, Some(n)) => Choice::Greedy(n),
+            (_, _, Some(n)) => Selection::Greedy(n),
             _ => {
                 return Err(Error::Usage(
                     "which edges? give --top-n, --threshold or --greedy".into(),

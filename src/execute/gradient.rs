@@ -12,11 +12,11 @@ use super::passes::Passes;
 use super::{ExecuteError, Limits};
 use crate::backend::adjoint::{Adjoints, Frozen, LogitGradient};
 use crate::backend::{Readout, ReadoutSpec};
-use crate::backward::{Arrived, GradientBuffers, Task, backward};
+use crate::backward::{Arrived, GradientBuffers, WayBack, backward};
 use crate::forward::{ActivationCache, ForwardError};
 use crate::plan::cone::Shapes;
 use crate::plan::cost::{Cost, Flops};
-use crate::plan::tape::{Asked, TapePlan, TapedRun};
+use crate::plan::tape::{AskedGradients, TapePlan, TapedRun};
 use crate::site::Stage;
 
 /// A run whose gradients are wanted, and what is read of it.
@@ -121,7 +121,7 @@ impl std::ops::AddAssign for GradientPlan {
 pub fn gradients<B: Adjoints>(
     backend: &B,
     runs: &[GradientRun],
-    (asked, frozen): (&Asked, Frozen),
+    (asked, frozen): (&AskedGradients, Frozen),
     limits: &Limits<'_>,
     sink: &mut dyn GradientSink,
 ) -> Result<GradientPlan, ExecuteError> {
@@ -145,7 +145,7 @@ pub fn gradients<B: Adjoints>(
 struct Work<'a, B: Adjoints> {
     passes: Passes<'a, B>,
     buffers: GradientBuffers<B::Matrix>,
-    asked: &'a Asked,
+    asked: &'a AskedGradients,
     frozen: Frozen,
     plan: GradientPlan,
 }
@@ -273,7 +273,7 @@ impl<B: Adjoints> Work<'_, B> {
             }
             self.plan.backward += way_back;
             self.plan.backward.linear += readout_flops(&logits, config.vocab * config.width);
-            let task = Task {
+            let task = WayBack {
                 plan: &plan,
                 tape: &tape,
                 asked: self.asked,

@@ -25,7 +25,7 @@ use crate::site::{Stage, kept};
 pub const ATTENTION_ADJOINT: u64 = 10;
 
 /// Stages of layers whose gradients are asked for, as [`crate::plan::edit::Edit`] counts layers.
-pub type Asked = BTreeSet<(usize, Stage)>;
+pub type AskedGradients = BTreeSet<(usize, Stage)>;
 
 /// A run whose gradients are wanted, of a metric of its last row's logits.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +94,7 @@ pub fn passes_gradients(edit: &Edit) -> bool {
 
 impl TapePlan {
     /// Plans the tape of some runs.
-    pub fn new(config: &Config, runs: &[&TapedRun], asked: &Asked) -> Self {
+    pub fn new(config: &Config, runs: &[&TapedRun], asked: &AskedGradients) -> Self {
         let first = asked
             .iter()
             .map(|(layer, stage)| wiring::find(*stage, *layer))
@@ -202,7 +202,7 @@ impl TapePlan {
 
     /// Operations of the way back, but for the readout's: multiply-adds of linear layers and attention, two
     /// each, as [`crate::plan::cost`] counts them.
-    pub fn backward_flops(&self, config: &Config, asked: &Asked) -> Flops {
+    pub fn backward_flops(&self, config: &Config, asked: &AskedGradients) -> Flops {
         let mut flops = Flops::default();
         let width = |stage: Stage| stage.width().numbers(config, 0);
         for part in self.first.0..self.reversed.len() {

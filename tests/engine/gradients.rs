@@ -17,7 +17,7 @@ use headlight::execute::gradient::{
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Patch, Vector};
 use headlight::plan::edit::edits;
-use headlight::plan::tape::{Asked, TapedRun};
+use headlight::plan::tape::{AskedGradients, TapedRun};
 use headlight::prompt::pair::Pair;
 use headlight::results::metric::Metric;
 use headlight::site::{Component, Site, Stage, layer_of};
@@ -86,7 +86,7 @@ impl GradientSink for Keep<'_> {
 }
 
 struct Question<'a> {
-    asked: &'a Asked,
+    asked: &'a AskedGradients,
     frozen: Frozen,
     metric: &'a str,
     memory: u64,
@@ -189,7 +189,7 @@ fn agrees<B: Adjoints>(
     });
     let wanted: Vec<(&str, &Vec<f64>)> = wanted.collect();
     assert!(!wanted.is_empty(), "{prefix}");
-    let asked: Asked = wanted
+    let asked: AskedGradients = wanted
         .iter()
         .map(|(site, _)| {
             let (_, layer, stage) = place(site, model);
@@ -326,8 +326,8 @@ fn gradients_agree_with_autograd_in_single_precision() {
 }
 
 /// Every stage of every layer.
-fn everything(model: &Checkpoint) -> Asked {
-    let mut asked = Asked::new();
+fn everything(model: &Checkpoint) -> AskedGradients {
+    let mut asked = AskedGradients::new();
     for component in Component::all() {
         let stage = component.stage();
         match component.is_global() {
@@ -427,7 +427,7 @@ proptest! {
         };
         let runs = [(&pair, whole(&pair))];
         let all = everything(&model);
-        let logprob = |asked: &Asked| {
+        let logprob = |asked: &AskedGradients| {
             let question = Question {
                 asked,
                 frozen: Frozen::default(),
@@ -470,7 +470,7 @@ fn the_way_back_ends_where_nothing_earlier_is_asked_for() {
         (2, Stage::Query),
         (2, Stage::BlockOutput),
     ] {
-        let asked = Asked::from([at]);
+        let asked = AskedGradients::from([at]);
         let question = Question {
             asked: &asked,
             frozen: Frozen::default(),
