@@ -230,7 +230,8 @@ impl Question<'_> {
             let start = Instant::now();
             let chosen = verify.map(|verify| choose(scores, verify, p as u64));
             let (chosen, top) = chosen.unwrap_or_default();
-            let exact = self.exact(p, &chosen, reads)?;
+            let runs = self.chosen_runs(p, &chosen)?;
+            let exact = self.exact(p, &runs, reads)?;
             attributed.verified += chosen.len();
             attributed.exact_time += start.elapsed();
             let mut scored = Scored {
@@ -242,7 +243,7 @@ impl Question<'_> {
                 attributed: &mut attributed,
                 to: gather,
             };
-            let labelled = self.labelled(p);
+            let labelled = self.labelled(p, &chosen, runs);
             let mut sink = RowSink::new(
                 &self.engine.model,
                 std::slice::from_ref(&labelled),
@@ -271,27 +272,34 @@ impl Question<'_> {
         Ok(attributed)
     }
 
-    /// Readouts of some runs of a pair, at the last position that is read out.
-    fn exact(
-        &self,
-        pair: usize,
-        chosen: &[usize],
-        reads: ReadoutOptions<'_>,
-    ) -> Result<Vec<Readout>, Error> {
-        if chosen.is_empty() {
-            return Ok(Vec::new());
-        }
-        let of = &self.pairs[pair];
-        let runs: Vec<Run> = match &self.form {
-            Form::Edges { .. } => self.engine.on_device(ExactEdges {
+    /// Some runs of a pair.
+    fn chosen_runs(&self, pair: usize, chosen: &[usize]) -> Result<Vec<Run>, Error> {
+        match &self.form {
+            Form::Edges { .. } if !chosen.is_empty() => self.engine.on_device(ExactEdges {
                 question: self,
                 pair,
                 runs: chosen,
-            })?,
-            _ => chosen.iter().map(|run| of.runs[*run].clone()).collect(),
-        };
+            }),
+            Form::Edges { .. } => Ok(Vec::new()),
+            _ => {
+                let runs = &self.pairs[pair].runs;
+                Ok(chosen.iter().map(|run| runs[*run].clone()).collect())
+            }
+        }
+    }
+
+    /// Readouts of runs of a pair, at the last position that is read out.
+    fn exact(
+        &self,
+        pair: usize,
+        runs: &[Run],
+        reads: ReadoutOptions<'_>,
+    ) -> Result<Vec<Readout>, Error> {
+        if runs.is_empty() {
+            return Ok(Vec::new());
+        }
         let question = PairRuns {
-            pair: of.pair.clone(),
+            pair: self.pairs[pair].pair.clone(),
             runs: runs.into(),
         };
         let Outcome { mut pairs, .. } = self.engine.outcome(&[question], reads)?;
@@ -299,8 +307,9 @@ impl Question<'_> {
         Ok(read.into_iter().filter_map(|mut r| r.pop()).collect())
     }
 
-    /// A pair with runs that are only there to be named.
-    fn labelled(&self, pair: usize) -> PairRuns {
+    /// A pair with runs that are there to be named: of edges those that were run as they were, of others the
+    /// name.
+    fn labelled(&self, pair: usize, chosen: &[usize], runs: Vec<Run>) -> PairRuns {
         let of = &self.pairs[pair];
         let Form::Edges { edges, extent } = &self.form else {
             return of.clone();
@@ -311,9 +320,13 @@ impl Question<'_> {
             name: Some(extent.edge(edges, length, run).to_string()),
             ..Run::default()
         };
+        let mut all: Vec<Run> = (0..count).map(named).collect();
+        for (run, exact) in chosen.iter().zip(runs) {
+            all[*run] = exact;
+        }
         PairRuns {
             pair: of.pair.clone(),
-            runs: (0..count).map(named).collect(),
+            runs: all.into(),
         }
     }
 }
