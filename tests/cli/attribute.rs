@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use headlight::results::table::Row;
 
 use crate::data::lab_with;
-use crate::lab::Lab;
+use crate::emulator;
+use crate::lab::{self, Lab};
 
 /// Edges of the demo model: 5 layers of 4 heads.
 const ALL: usize = 761;
@@ -316,4 +317,38 @@ fn what_makes_no_sense_is_refused() {
             assert!(!said.out.contains(absent), "{absent}");
         }
     }
+}
+
+/// Where there is a GPU it is left alone unless it is asked for, and then refused.
+#[test]
+fn a_gpu_has_no_adjoints_yet() {
+    let (library, lab, model) = (emulator::library(), Lab::new(), lab::fixture("tied"));
+    let on = |device: &[&str]| {
+        let prompts = [
+            "--base-ids",
+            "1,2",
+            "--source-ids",
+            "1,3",
+            "--target-ids",
+            "5",
+        ];
+        let all = [
+            &["--model", &model, "attribute", "edges"],
+            &prompts[..],
+            device,
+        ]
+        .concat();
+        let mut command = lab.command(&all);
+        command.env("LD_LIBRARY_PATH", library.parent().unwrap());
+        command.env("HEADLIGHT_EMULATOR_DRIVER", "99000");
+        let output = command.output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), err)
+    };
+    let (code, err) = on(&["--device", "cuda"]);
+    assert_eq!(code, Some(2), "{err}");
+    let said = "headlight: gradients are computed on the CPU only: use --device cpu\n";
+    assert!(err.ends_with(said), "{err}");
+    let (code, err) = on(&[]);
+    assert_eq!(code, Some(0), "{err}");
 }
