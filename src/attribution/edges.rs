@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::mean::{MeanGradient, PathMeans, Place, PointOf, TakeMeans};
 use super::nodes::{empty, gradient_run, length};
-use super::path::{Ends, Unit, places, points};
+use super::path::{Ends, Granularity, places, points};
 use super::products::products;
 use super::{Attribution, AttributionError, PairScores};
 use crate::backend::adjoint::Adjoints;
@@ -41,10 +41,8 @@ pub fn scores<B: Adjoints>(
     limits: &Limits<'_>,
 ) -> Result<(Vec<PairScores>, GradientPlan), AttributionError> {
     attribution.check()?;
+    check(pairs, attribution)?;
     let config = backend.config();
-    for (p, pair) in pairs.iter().enumerate() {
-        attribution.source(p, pair, true)?;
-    }
     let mut senders: Vec<Sender> = edges.0.iter().map(|edge| edge.sender).collect();
     senders.sort_unstable_by_key(|sender| sender.index(config));
     senders.dedup();
@@ -77,6 +75,16 @@ pub fn scores<B: Adjoints>(
         first += count;
     }
     Ok((all, plan))
+}
+
+/// Refuses pairs whose edges cannot be estimated.
+///
+/// # Errors
+///
+/// [`AttributionError`] without a source, and where lengths differ.
+pub fn check(pairs: &[&Pair], attribution: &Attribution) -> Result<(), AttributionError> {
+    let mut each = pairs.iter().enumerate();
+    each.try_for_each(|(p, pair)| attribution.source(p, pair, true).map(|_| ()))
 }
 
 struct Group<'a> {
@@ -128,7 +136,7 @@ impl Group<'_> {
             let of = self.senders.iter();
             let of: Vec<Vec<f64>> = of.map(|s| between.rows(*s, self.model)).collect();
             differences.push(of);
-            for point in points(attribution, Unit::Edges, base, Some(ends), config) {
+            for point in points(attribution, Granularity::Edges, base, Some(ends), config) {
                 point_of.push(PointOf {
                     pair: p,
                     weight: point.weight,

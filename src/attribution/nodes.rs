@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::mean::{MeanGradient, PathMeans, Place, PointOf, TakeMeans};
-use super::path::{Ends, Unit, places, points};
+use super::path::{Ends, Granularity, places, points};
 use super::{Attribution, AttributionError, PairScores};
 use crate::backend::adjoint::Adjoints;
 use crate::execute::Limits;
@@ -40,6 +40,22 @@ pub fn scores<B: Adjoints>(
         plan += executed;
     }
     Ok((all, plan))
+}
+
+/// Refuses pairs and runs of which there is no estimate.
+///
+/// # Errors
+///
+/// [`AttributionError`], as [`scores`].
+pub fn check(
+    config: &Config,
+    pairs: &[PairRuns],
+    attribution: &Attribution,
+) -> Result<(), AttributionError> {
+    let groups = pairs.chunks(PAIRS).enumerate();
+    groups
+        .map(|(i, group)| Group::new(config, group, PAIRS * i, attribution).map(|_| ()))
+        .collect()
 }
 
 /// Pairs that are estimated together.
@@ -130,7 +146,7 @@ impl<'a> Group<'a> {
                     base_at: at[2 * p],
                     source_at: at[2 * p + 1],
                 });
-            for point in points(attribution, Unit::Nodes, base, ends, config) {
+            for point in points(attribution, Granularity::Nodes, base, ends, config) {
                 point_of.push(PointOf {
                     pair: p,
                     weight: point.weight,

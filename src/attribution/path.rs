@@ -11,7 +11,7 @@ use crate::site::Stage;
 
 /// What is attributed: where EAP-IG's two levels differ in which end they count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum Granularity {
     /// Edges.
     Edges,
     /// Runs that patch sites.
@@ -77,7 +77,7 @@ fn fractions(rule: Rule, steps: usize, first: usize) -> Vec<(f64, f64)> {
 /// The points of a pair; `ends` are needed where a method has points elsewhere than in the base.
 pub fn points(
     attribution: &Attribution,
-    unit: Unit,
+    unit: Granularity,
     base: &[u32],
     ends: Option<Ends<'_>>,
     config: &Config,
@@ -102,7 +102,7 @@ pub fn points(
     };
     match (attribution.method, attribution.at) {
         (Method::EapIgInputs, _) => {
-            let first = usize::from(unit == Unit::Nodes);
+            let first = usize::from(unit == Granularity::Nodes);
             let all = fractions(rule, steps, first).into_iter();
             all.map(|at| between(Stage::TokenEmbedding, 0, at))
                 .collect()

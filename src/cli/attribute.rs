@@ -209,14 +209,13 @@ impl MethodFlags {
         Ok(table)
     }
 
-    fn attribution(&self, question: &mut Question<'_>) -> Result<Attribution, Error> {
+    fn attribution(&self, question: &mut Question<'_>) -> Attribution {
         let metric = question.metric_or_default(self.metric);
         let mut attribution = Attribution::of(self.method, metric);
         attribution.steps = self.steps.unwrap_or(attribution.steps);
         attribution.rule = self.rule.unwrap_or_default();
         attribution.at = self.gradient_at.unwrap_or_default();
-        attribution.check()?;
-        Ok(attribution)
+        attribution
     }
 }
 
@@ -296,9 +295,10 @@ fn attribute(
     if let Some(path) = table.path().filter(|_| of_data) {
         report::check_summary(path)?;
     }
+    let attribution = flags.attribution(&mut question);
+    question.check_attribution(&attribution)?;
     setup.announce();
     engine.default_targets(&mut question.pairs)?;
-    let attribution = flags.attribution(&mut question)?;
     let verify = flags.verify_top.map(|top| Verification {
         top,
         seed: flags.seed.unwrap_or(0),

@@ -179,9 +179,10 @@ impl Evaluate {
         }
         let pairs = self.prompts.pairs(rows, global, engine, &self.data)?;
         let mut question = engine.plain(pairs)?;
+        let metric = question.metric_or_default(self.metric);
+        crate::results::metric::check(&[metric], &question.pairs)?;
         setup.announce();
         engine.default_targets(&mut question.pairs)?;
-        let metric = question.metric_or_default(self.metric);
         let names = [question.names(), Evaluated::columns()].concat();
         let mut passing = Passing::new(&table, &names, 0)?;
         passing.alone = true;

@@ -104,11 +104,16 @@ trait AdjointTask {
 }
 
 impl Engine {
-    fn on_adjoints<T: AdjointTask>(&self, task: T) -> Result<T::Output, Error> {
-        #[cfg(feature = "cuda")]
-        if let super::Choice::Cuda(..) = self.device {
-            return Err(AttributionError::NoAdjoints.into());
+    fn has_adjoints(&self) -> Result<(), AttributionError> {
+        match self.device {
+            super::Choice::Cpu(_) => Ok(()),
+            #[cfg(feature = "cuda")]
+            super::Choice::Cuda(..) => Err(AttributionError::NoAdjoints),
         }
+    }
+
+    fn on_adjoints<T: AdjointTask>(&self, task: T) -> Result<T::Output, Error> {
+        self.has_adjoints()?;
         match self.precision {
             Precision::F64 => task.run(&Cpu::<f64>::new(&self.model), self.memory(None)),
             _ => task.run(&Cpu::<f32>::new(&self.model), self.memory(None)),
@@ -168,23 +173,41 @@ impl Task for ExactEdges<'_> {
 }
 
 impl Question<'_> {
-    /// Estimates of every run, pair by pair: metric(run) − metric(base), of a recovery as a share of what the
-    /// source is away from the base.
+    /// Refuses what cannot be attributed, before anything is computed.
     ///
     /// # Errors
     ///
     /// [`Error::Attribution`]: a GPU, a metric without a gradient, pairs or runs of which there is no estimate;
     /// [`Error::Metric`] where a pair lacks what the metric needs.
-    pub fn estimate(
-        &self,
-        attribution: &Attribution,
-    ) -> Result<(Vec<PairScores>, GradientPlan), Error> {
+    pub fn check_attribution(&self, attribution: &Attribution) -> Result<(), Error> {
         let metric = attribution.metric;
+        self.engine.has_adjoints()?;
         if metric.needs_ranks() {
             return Err(AttributionError::NoGradient { metric }.into());
         }
         crate::results::metric::check(&[metric], &self.pairs)?;
         attribution.check()?;
+        match &self.form {
+            Form::Edges { .. } => {
+                let pairs: Vec<&Pair> = self.pairs.iter().map(|of| &of.pair).collect();
+                edges::check(&pairs, attribution)?;
+            }
+            _ => nodes::check(&self.engine.model.config, &self.pairs, attribution)?,
+        }
+        Ok(())
+    }
+
+    /// Estimates of every run, pair by pair: metric(run) − metric(base), of a recovery as a share of what the
+    /// source is away from the base.
+    ///
+    /// # Errors
+    ///
+    /// As [`Question::check_attribution`]; a budget too small, or an interruption.
+    pub fn estimate(
+        &self,
+        attribution: &Attribution,
+    ) -> Result<(Vec<PairScores>, GradientPlan), Error> {
+        self.check_attribution(attribution)?;
         self.engine.on_adjoints(Estimating(self, attribution))
     }
 

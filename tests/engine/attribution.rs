@@ -352,7 +352,9 @@ fn estimates_of_a_linear_model_are_exact() {
         assert!(most > 1e-7, "{most:e}");
         for (e, exact) in exact.iter().enumerate() {
             let off = (scores.of(e, 0) - exact).abs() / most;
-            assert!(off <= 1e-4, "{method}, {}: {off:e}", all[e]);
+            // RelP moves each of two layers' neurons, which stand at a hundredth, by 10⁻⁶
+            let gate = if method == "relp" { 3e-4 } else { 1e-4 };
+            assert!(off <= gate, "{method}, {}: {off:e}", all[e]);
         }
     }
 }
@@ -545,6 +547,14 @@ fn every_operator_is_estimated_by_what_it_changes() {
         Component::MlpActivation,
     ] {
         for op in [Op::Scale(1.0 + small), Op::Interpolate(small)] {
+            // a layer norm takes off again what its input is multiplied by
+            let is_normed = matches!(
+                component,
+                Component::AttentionKeyInput | Component::MlpResidualInput
+            );
+            if is_normed && matches!(op, Op::Scale(_)) {
+                continue;
+            }
             let heads = if component.has_heads() {
                 vec![1, 2]
             } else {
