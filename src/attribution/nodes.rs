@@ -52,10 +52,8 @@ pub fn check(
     pairs: &[PairRuns],
     attribution: &Attribution,
 ) -> Result<(), AttributionError> {
-    let groups = pairs.chunks(PAIRS).enumerate();
-    groups
-        .map(|(i, group)| Group::new(config, group, PAIRS * i, attribution).map(|_| ()))
-        .collect()
+    let mut groups = pairs.chunks(PAIRS).enumerate();
+    groups.try_for_each(|(i, group)| Group::new(config, group, PAIRS * i, attribution).map(|_| ()))
 }
 
 /// Pairs that are estimated together.

@@ -131,11 +131,8 @@ fn every_linear_layer(model: &Checkpoint, random: &mut Random) {
             numbers(rows * inputs, random),
             numbers(rows * outputs, random),
         );
-        let mut ranges = vec![0..outputs];
-        if heads {
-            ranges.push(d - config.head_width()..d);
-        }
-        for columns in ranges {
+        let last_head = heads.then(|| d - config.head_width()..d);
+        for columns in std::iter::once(0..outputs).chain(last_head) {
             // the middle row is not listed, and keeps what stood there
             let mut into = upload(&cpu, rows, &vec![0.5; rows * inputs]);
             let adjoint = LinearAdjoint {
@@ -233,7 +230,7 @@ fn the_activation(model: &Checkpoint, random: &mut Random) {
     let (cpu, width) = (Cpu::<f64>::new(model), model.config.inner);
     let (x, g) = (numbers(2 * width, random), numbers(2 * width, random));
     // far out, where a sigmoid is 0 or 1 in all digits
-    let far = |i: usize, x: f64| if i % 3 == 0 { 12.0 * x } else { x };
+    let far = |i: usize, x: f64| if i.is_multiple_of(3) { 12.0 * x } else { x };
     let x: Vec<f64> = x.iter().enumerate().map(|(i, x)| far(i, *x)).collect();
     let (pre, gradient) = (upload(&cpu, 2, &x), upload(&cpu, 2, &g));
     let values = |x: &[f64]| {
