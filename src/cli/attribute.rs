@@ -356,7 +356,7 @@ fn write_agreement(attributed: &Attributed, out: &mut dyn Write) -> std::io::Res
         writeln!(
             out,
             "  {more} of {} in the sample move it by more than {}, half of the largest do: of all others at most {} (95 % confidence)",
-            sample.rows,
+            counted(attributed.sample_moved.len(), "run"),
             report::plain(median),
             share(bound)
         )?;

@@ -53,6 +53,10 @@ pub struct Attributed {
     pub top: Vec<(f64, f64)>,
     /// Of a sample of the others.
     pub sample: Vec<(f64, f64)>,
+    /// Of each run among the largest, how far it moves the metric of the target that it moves furthest.
+    pub top_moved: Vec<f64>,
+    /// Of each run of the sample.
+    pub sample_moved: Vec<f64>,
 }
 
 /// How estimates agree with what they estimate, over some rows.
@@ -84,15 +88,15 @@ impl Attributed {
         [&self.top, &self.sample].map(|pairs| Agreement::of(pairs))
     }
 
-    /// What the sample says of the others: the median of what the largest do exactly, how many of the sample do
-    /// more, and the share of all others that may, at 95 % confidence.
+    /// What the sample says of the others: the median of what the runs with the largest scores do exactly, how many
+    /// runs of the sample do more, and the share of all others that may, at 95 % confidence.
     pub fn missed(&self) -> Option<(f64, usize, f64)> {
-        let mut exact: Vec<f64> = self.top.iter().map(|(_, exact)| exact.abs()).collect();
+        let mut exact = self.top_moved.clone();
         exact.sort_by(f64::total_cmp);
         let median = *exact.get(exact.len() / 2)?;
-        let more = self.sample.iter().filter(|(_, x)| x.abs() > median).count();
-        let bound = upper_bound(more, self.sample.len());
-        (!self.sample.is_empty()).then_some((median, more, bound))
+        let more = self.sample_moved.iter().filter(|x| **x > median).count();
+        let bound = upper_bound(more, self.sample_moved.len());
+        (!self.sample_moved.is_empty()).then_some((median, more, bound))
     }
 }
 
@@ -449,12 +453,14 @@ impl Gather for Scored<'_, '_> {
         };
         let known = self.chosen.binary_search(&result.run).ok();
         let mut rows: Vec<Row> = result.rows.to_vec();
+        let mut moved = 0.0f64;
         for (target, row) in rows.iter_mut().enumerate() {
             let score = self.scores.of(result.run, target);
             let exact = match known {
                 Some(_) => of(result.read.run, target) - of(result.read.base, target),
                 None => f64::NAN,
             };
+            moved = moved.max(exact.abs());
             row.metrics = vec![score];
             row.metrics.extend(self.verified.then_some(exact));
             if let Some(at) = known
@@ -465,6 +471,12 @@ impl Gather for Scored<'_, '_> {
                     false => &mut self.attributed.sample,
                 };
                 to.push((score, exact));
+            }
+        }
+        if let Some(at) = known {
+            match self.top[at] {
+                true => self.attributed.top_moved.push(moved),
+                false => self.attributed.sample_moved.push(moved),
             }
         }
         let result = RunResult {
