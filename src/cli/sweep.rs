@@ -101,8 +101,8 @@ impl SweepFlags {
         self.files().check(global)?;
         self.check_preset()?;
         let sites = self.sites()?;
-        let (heads, heads_together) = self.heads()?;
-        let places = self.places()?;
+        let (heads, heads_together) = heads(&self.heads)?;
+        let places = places(&self.positions)?;
         let rows = self.data.read()?;
         let setup = Setup::quiet(global)?;
         let engine = &setup.engine;
@@ -167,33 +167,7 @@ impl SweepFlags {
         if let Some(preset) = &self.preset {
             return Ok(preset.sites());
         }
-        if self.component.is_empty() {
-            return Ok(Grid::default_sites());
-        }
-        Ok(self
-            .component
-            .iter()
-            .map(|name| name.trim().parse::<Site>())
-            .collect::<Result<_, _>>()?)
-    }
-
-    /// Heads, and whether together.
-    fn heads(&self) -> Result<(IndexRange, bool), Error> {
-        match self.heads.as_str() {
-            "together" => Ok((IndexRange::All, true)),
-            range => range
-                .parse()
-                .map(|span| (span, false))
-                .map_err(|e| match e {
-                    GridError::Span { .. } => Error::Usage(format!("--heads: {e}, or together")),
-                    _ => Error::Usage(format!("--heads: {e}")),
-                }),
-        }
-    }
-
-    fn places(&self) -> Result<Where, Error> {
-        let parsed = self.positions.parse();
-        parsed.map_err(|e| Error::Usage(format!("--positions: {e}")))
+        sites(&self.component)
     }
 
     fn files(&self) -> Files {
@@ -268,4 +242,33 @@ fn reconstructed(engine: &Engine, pairs: &[PairRuns]) -> Result<String, Error> {
                 .map_or_else(String::new, |name| site_label(name, place.row.layer)),
         ),
     })
+}
+
+/// Sites by their names; z and values of every head where none is named.
+pub fn sites(names: &[String]) -> Result<Vec<Site>, Error> {
+    if names.is_empty() {
+        return Ok(Grid::default_sites());
+    }
+    let parsed = names.iter().map(|name| name.trim().parse::<Site>());
+    Ok(parsed.collect::<Result<_, _>>()?)
+}
+
+/// Heads, and whether together.
+pub fn heads(text: &str) -> Result<(IndexRange, bool), Error> {
+    match text {
+        "together" => Ok((IndexRange::All, true)),
+        range => range
+            .parse()
+            .map(|span| (span, false))
+            .map_err(|e| match e {
+                GridError::Span { .. } => Error::Usage(format!("--heads: {e}, or together")),
+                _ => Error::Usage(format!("--heads: {e}")),
+            }),
+    }
+}
+
+/// Positions.
+pub fn places(text: &str) -> Result<Where, Error> {
+    let parsed = text.parse();
+    parsed.map_err(|e| Error::Usage(format!("--positions: {e}")))
 }
