@@ -260,7 +260,12 @@ fn what_makes_no_sense_is_refused() {
     );
     edges(&["--base", "The capital of Spain is"], &["give one"]);
     edges(
-        &["--base", "The capital of Spain is", "--source", "Italy is"],
+        &[
+            "--base",
+            "The capital of Spain is",
+            "--source",
+            "The capital of Italy",
+        ],
         &["5 tokens", "equal length"],
     );
     edges(&["--seed", "1"], &["--verify-top"]);
@@ -277,7 +282,7 @@ fn what_makes_no_sense_is_refused() {
             "--base",
             "The capital of Spain is",
             "--source",
-            "Italy is",
+            "The capital of Italy",
         ],
         &["equal length"],
     );
