@@ -372,6 +372,7 @@ impl Engine {
                 .collect::<Vec<_>>()
                 .join(" "),
             pairs: pairs_provenance(&self.model, pairs),
+            part: None,
         }
     }
 

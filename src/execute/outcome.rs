@@ -75,6 +75,8 @@ pub struct Limits<'a> {
     pub ranks: bool,
     /// Whether each run's distribution is compared with its base's.
     pub kl: bool,
+    /// Index of the first pair, where those given are only some of all: noise is keyed by a pair's index.
+    pub first_pair: usize,
     /// Set to stop between two layers.
     pub stop: &'a AtomicBool,
 }
@@ -91,6 +93,7 @@ impl Limits<'static> {
             top_of_runs: 0,
             ranks: false,
             kl: false,
+            first_pair: 0,
             stop: &NEVER,
         }
     }

@@ -103,6 +103,32 @@ impl WholeFile {
         file.finish()
     }
 
+    /// The same under another name in the same folder.
+    #[must_use]
+    pub fn named(self, path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            target: path.to_owned(),
+            ..self
+        }
+    }
+
+    /// Writes `bytes` to `path`, whole or not at all, unless a file stands there; whether none did.
+    ///
+    /// # Errors
+    ///
+    /// As [`WholeFile::write`].
+    pub fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
+        let mut file = Self::create(path)?;
+        file.write_all(bytes).map_err(FileError::write_to(path))?;
+        match file.sync()?.file.persist_noclobber(path) {
+            Ok(_) => {}
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) => return Err(FileError::write_to(path)(error.error)),
+        }
+        Ok(true)
+    }
+
     /// Where the file will stand.
     #[must_use]
     pub fn path(&self) -> &Path {

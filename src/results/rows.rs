@@ -83,6 +83,8 @@ pub struct RowSink<'a> {
     gather: Vec<&'a mut dyn Gather>,
     /// Index of the first pair, and of the first run in it.
     first: (usize, usize),
+    /// Whether the first pair has been announced before.
+    told: bool,
     tokens: HashMap<u32, Text>,
     /// How many pairs have the runs at this address, and what is known of them if there are several.
     shared: HashMap<usize, (usize, Vec<Option<Row>>)>,
@@ -120,6 +122,7 @@ impl<'a> RowSink<'a> {
             relabel: &|_, _, _| (),
             gather: Vec::new(),
             first: (0, 0),
+            told: false,
             tokens: HashMap::new(),
             shared,
             announced: VecDeque::new(),
@@ -140,8 +143,15 @@ impl<'a> RowSink<'a> {
     pub fn from(self, pair: usize, run: usize) -> Self {
         Self {
             first: (pair, run),
+            told: run > 0,
             ..self
         }
+    }
+
+    /// The first pair has been announced before, though its runs are counted from the first.
+    #[must_use]
+    pub fn told(self) -> Self {
+        Self { told: true, ..self }
     }
 
     /// Hands rows on to this one too.
@@ -265,13 +275,12 @@ impl RowSink<'_> {
             known.for_each(|known| *known = Vec::new());
         }
         let of = &self.pairs[pair];
-        let (first_pair, first_run) = self.first;
         let result = PairResult {
-            index: first_pair + pair,
+            index: self.first.0 + pair,
             pair: &of.pair,
             clean: &clean,
         };
-        if pair > 0 || first_run == 0 {
+        if pair > 0 || !self.told {
             self.each(|gather| gather.pair(&result))?;
         }
         let prob = |r: &Readout, i: usize| r.log_probability(r.logits[i]).exp();

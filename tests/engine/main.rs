@@ -18,5 +18,6 @@ mod paths;
 mod plan;
 mod presets;
 mod streams;
+mod stretches;
 mod tracing;
 mod wiring;

@@ -195,7 +195,8 @@ impl<'a, B: Backend> PairGroup<'a, B> {
         let budget = limits.memory / 4;
         let mut count = runs.len();
         loop {
-            let steps = steps(self.pairs, self.first, &runs[..count], config);
+            let keyed = limits.first_pair + self.first;
+            let steps = steps(self.pairs, keyed, &runs[..count], config);
             let values = steps
                 .iter()
                 .map(|s| patched_cache::values(&s.wanted, &self.cache.layout, config));

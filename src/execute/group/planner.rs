@@ -182,13 +182,18 @@ impl<'g> Planner<'g> {
         device.run(self.pack(runs))
     }
 
+    /// The index among all pairs by which a pair's noise is keyed.
+    fn keyed(&self, pair: usize) -> u32 {
+        (self.limits.first_pair + self.first + pair) as u32
+    }
+
     /// A run for its own sake.
     fn asking(&self, pair: usize, run: usize) -> Asking {
         let patches = &self.pairs[pair].runs[run].patches;
         Asking {
             pair,
             run,
-            edits: edits(patches, (self.first + pair) as u32, self.config),
+            edits: edits(patches, self.keyed(pair), self.config),
             kept_as: None,
         }
     }

@@ -132,6 +132,7 @@ fn provenance() -> impl Strategy<Value = Provenance> {
                 source_ids,
             })
             .collect(),
+        part: None,
     })
 }
 
