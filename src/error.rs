@@ -70,6 +70,9 @@ pub enum Error {
     /// Interrupted when some rows had been printed.
     #[error("interrupted; the table on standard output is not whole")]
     CutShort,
+    /// A run's folder.
+    #[error(transparent)]
+    Folder(#[from] crate::folder::error::FolderError),
     /// A result file or a plot.
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),

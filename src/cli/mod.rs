@@ -9,15 +9,22 @@ mod collect;
 mod data;
 mod edges;
 mod files;
+mod folder;
 mod import;
 mod info;
+mod merge;
 mod output;
 mod path;
 mod picture;
+mod plan;
 mod plot;
+mod progress;
 mod prompts;
 mod run;
 mod setup;
+mod shard;
+mod status;
+mod stopping;
 mod sweep;
 mod table_file;
 mod topk;
@@ -29,6 +36,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::plan::PlanFormat;
 pub use self::setup::Bytes;
 use crate::backend;
 use crate::engine::DeviceWish;
@@ -73,6 +81,9 @@ pub struct Global {
     /// Memory for activations, such as 512M or 2G; a quarter of what is free unless given
     #[arg(long, global = true, value_name = "SIZE")]
     memory: Option<Bytes>,
+    /// Whether a command is only planned, and how that is said.
+    #[arg(skip)]
+    plan: Option<PlanFormat>,
 }
 
 /// [`backend::Precision`] as a flag.
@@ -116,6 +127,12 @@ enum Command {
     Trace(Box<trace::Trace>),
     /// Run an experiment file (TOML or JSON)
     Run(run::RunFile),
+    /// Say what a command would run, how much that is and how long it takes, and run nothing
+    Plan(plan::PlanCommand),
+    /// How far a run in a folder is
+    Status(status::StatusCommand),
+    /// Put the parts of a run in folders together as one result file
+    Merge(merge::MergeCommand),
     /// Turn what another tool saved into an experiment file
     Import(import::Import),
     /// Export clean activations as safetensors
@@ -136,9 +153,16 @@ impl Cli {
     /// # Errors
     ///
     /// Any [`Error`]; an interruption and a closed pipe are errors too, for `main` to tell apart.
-    pub fn run(self) -> Result<ExitCode, Error> {
+    pub fn run(mut self) -> Result<ExitCode, Error> {
+        if let Command::Plan(plan) = self.command {
+            self.global.plan = Some(plan.format);
+            self.command = plan.command.into();
+        }
         let global = &self.global;
         match self.command {
+            Command::Plan(_) => Ok(ExitCode::SUCCESS),
+            Command::Status(command) => command.run(),
+            Command::Merge(command) => command.run(),
             Command::Topk(command) => command.run(global),
             Command::Sweep(command) => command.run(global),
             Command::Edges(command) => command.run(global),

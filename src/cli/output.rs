@@ -8,7 +8,10 @@ use clap::Args;
 
 use super::collect::CollectFile;
 use super::files::Files;
+use super::folder::OpenRun;
 use super::picture::Picture;
+use super::plan;
+use super::progress::Progress;
 use super::setup::Setup;
 use super::table_file::{Seen, TableFile, write_done};
 use super::{note, print};
@@ -50,6 +53,9 @@ impl OutputFlags {
     /// Refuses files that could not be written, before anything is computed.
     pub fn check(&self) -> Result<(), Error> {
         self.table.check()?;
+        let shard = self.table.parts.is_shard();
+        self.table
+            .check_folder(&[("--plot", shard && self.picture.plot.is_some())])?;
         self.picture.check()
     }
 
@@ -81,7 +87,9 @@ pub fn answer(
     let mut question = question.metrics(&file.metric)?;
     if let Some(collect) = also.collect {
         collect.check(&question.pairs)?;
+        file.check_folder(&[("--collect", collect.collect.is_some())])?;
     }
+    file.check_folder(&[("--arrays", also.arrays.is_some())])?;
     let averages = also.averages && file.path().is_some();
     if let Some(path) = file.path().filter(|_| averages) {
         report::check_summary(path)?;
@@ -94,6 +102,9 @@ pub fn answer(
     if plot && !also.targets {
         check_plot(&question)?;
     }
+    if let Some(format) = setup.plan {
+        return plan::write(setup, file, &question, format);
+    }
     setup.announce();
     if also.targets {
         setup.engine.default_targets(&mut question.pairs)?;
@@ -105,17 +116,22 @@ pub fn answer(
         }
     }
 
+    let mut passing = Passing::new(
+        setup,
+        file,
+        (&question, also.averages),
+        if picture.is_some() { 10 } else { 20 },
+    )?;
+    // of a shard nothing is drawn: most of it would be missing
+    let whole = !file.parts.is_shard();
+    let averages = averages || whole && passing.folder.is_some();
+    let drawn_in = picture.filter(|_| whole);
     let columns = question.columns();
     let first = question.metrics.first();
     let drawn = first.map_or_else(|| "prob".to_owned(), ToString::to_string);
-    let mut passing = Passing::new(
-        file,
-        &question.names(),
-        if picture.is_some() { 10 } else { 20 },
-    )?;
     passing.alone = axes.is_none() && also.collect.is_none_or(|c| c.collect.is_none()) && !plot;
     let mut averages = averages.then(|| Averages::new(question.over(), &question.metrics));
-    let mut drawing = picture
+    let mut drawing = drawn_in
         .map(|_| Drawing::new(&columns, &drawn))
         .transpose()?;
     let mut values = axes
@@ -129,6 +145,9 @@ pub fn answer(
     gather.extend(collected.iter_mut().map(|g| g as &mut dyn Gather));
     let done = passing.ask(setup, &question, gather)?;
 
+    if let Some(averages) = &mut averages {
+        averages.close();
+    }
     let made = file.provenance(&setup.engine, &question.pairs);
     if let (Some(collect), Some(collected)) = (also.collect, collected) {
         collect.write(&setup.engine, collected)?;
@@ -154,7 +173,8 @@ pub fn answer(
         Err(ReportError::NothingToPlot(_) | ReportError::Crowded { .. }) if !plot => None,
         Err(error) => return Err(error.into()),
     };
-    passing.write(file, &made, averages.as_ref(), &mut written)?;
+    let of = (&*setup, &question);
+    passing.write(of, file, &made, averages.as_ref(), &mut written)?;
     written.extend(arrays);
     let map = map.map(|mut map| {
         map.notes.extend(also.notes);
@@ -191,6 +211,10 @@ fn check_plot(question: &Question<'_>) -> Result<(), Error> {
 pub struct Passing {
     table: Option<TableWriter>,
     stdout: Option<ToStdout>,
+    /// The folder that is written instead of a table.
+    pub folder: Option<OpenRun>,
+    progress: Option<Progress>,
+    kept: u64,
     /// The strongest rows.
     pub strongest: Strongest,
     seen: Seen,
@@ -199,13 +223,31 @@ pub struct Passing {
 }
 
 impl Passing {
-    /// Rows with these columns behind the fixed ones, of which so many are shown.
-    pub fn new(file: &TableFile, columns: &[String], strongest: usize) -> Result<Self, Error> {
-        let table = file.path().map(|path| TableWriter::create(path, columns));
-        let stdout = file.is_stdout().then(|| ToStdout::new(columns));
+    /// Rows of a question, of which so many are shown; whether a file of them has averages beside it.
+    pub fn new(
+        setup: &Setup,
+        file: &TableFile,
+        (question, averages): (&Question<'_>, bool),
+        strongest: usize,
+    ) -> Result<Self, Error> {
+        let columns = question.names();
+        let table = file.path().map(|path| TableWriter::create(path, &columns));
+        let stdout = file.is_stdout().then(|| ToStdout::new(&columns));
+        let costs = question.costs();
+        let begin = |path| {
+            let flags = &file.parts;
+            OpenRun::begin(path, flags, setup, question, (&costs, averages))
+        };
+        let folder = file.folder().map(begin).transpose()?;
+        let stretch = folder
+            .as_ref()
+            .map_or_else(|| question.whole(), OpenRun::stretch);
         Ok(Self {
             table: table.transpose()?,
             stdout: stdout.transpose()?,
+            progress: Some(Progress::begin(&file.progress, question, costs, stretch)),
+            folder,
+            kept: 0,
             strongest: Strongest::new(strongest),
             seen: Seen::default(),
             alone: false,
@@ -219,10 +261,6 @@ impl Passing {
         question: &Question<'_>,
         others: Vec<&mut dyn Gather>,
     ) -> Result<Answer, Error> {
-        let bar = setup.bar(
-            question.count() as u64,
-            "{bar:40} {percent:>3}%  {per_sec} runs  {eta} left",
-        );
         let alone = self.alone;
         let others = others.into_iter().map(|gather| gather as &mut dyn Gather);
         let mut gather: Vec<&mut dyn Gather> = others.collect();
@@ -233,8 +271,17 @@ impl Passing {
             stdout.ends = alone;
             gather.push(stdout);
         }
-        let answer = question.answer(&mut gather, &|runs| bar.inc(runs));
-        bar.finish_and_clear();
+        let answer = match (&self.folder, self.progress.take()) {
+            (Some(folder), Some(mut progress)) => {
+                let answer = folder.ask(setup, question, &mut gather, &mut progress);
+                self.kept = progress.kept();
+                answer
+            }
+            (_, mut progress) => {
+                gather.extend(progress.iter_mut().map(|g| g as &mut dyn Gather));
+                question.answer(&mut gather, &|_| ())
+            }
+        };
         let printed = self.stdout.is_some() && self.seen.rows > 0;
         answer.map_err(|error| match printed && error.is_interruption() {
             true => Error::CutShort,
@@ -245,11 +292,15 @@ impl Passing {
     /// Writes the table's file, and averages beside it; which files these are.
     pub fn write(
         &mut self,
+        (setup, question): (&Setup, &Question<'_>),
         file: &TableFile,
         made: &Provenance,
         averages: Option<&Averages>,
         written: &mut Vec<PathBuf>,
     ) -> Result<(), Error> {
+        if let Some(folder) = &self.folder {
+            return folder.finish(setup, question, averages, written);
+        }
         if let (Some(table), Some(path)) = (self.table.take(), file.path()) {
             table.finish(made)?;
             written.push(path.to_owned());
@@ -279,7 +330,7 @@ impl Passing {
             seen.write_prompts(setup.engine.model(), &question.pairs, out)?;
             body(seen.rows, out)?;
             seen.write_lost(out)?;
-            write_done(&done, written, out)
+            write_done(&done, self.kept, written, out)
         })?;
         Ok(ExitCode::SUCCESS)
     }

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Global, note};
+use super::plan::PlanFormat;
+use super::{Global, note, stopping};
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -41,6 +42,8 @@ impl FromStr for Bytes {
 /// An engine, and whether somebody watches it.
 pub struct Setup {
     pub engine: Engine,
+    /// How what would be run is said, where that is all that is asked.
+    pub plan: Option<PlanFormat>,
     interactive: bool,
 }
 
@@ -102,6 +105,7 @@ impl Setup {
         let flag = engine.stop();
         // a second Ctrl-C does not wait for the layer that is running
         let handler = move || {
+            stopping::stop();
             if flag.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
             }
@@ -110,6 +114,7 @@ impl Setup {
         let _ = ctrlc::set_handler(handler);
         Ok(Self {
             engine,
+            plan: global.plan,
             interactive,
         })
     }

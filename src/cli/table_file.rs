@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::files::Files;
+use super::folder::FolderFlags;
+use super::progress::ProgressFlags;
 use crate::backend::Readout;
 use crate::engine::{Answer, Engine};
 use crate::error::Error;
 use crate::execute::PairReadouts;
 use crate::files::error::FileError;
+use crate::folder::parts::RunFolder;
 use crate::model::Checkpoint;
 use crate::prompt::pair::PairRuns;
 use crate::report;
@@ -23,18 +26,24 @@ use crate::text::counted;
 /// Where the table goes, and what stands in it.
 #[derive(Debug, Args)]
 pub struct TableFile {
-    /// Result table: .csv, .jsonl or .parquet by its ending; - is CSV on standard output
-    #[arg(long, value_name = "F")]
+    /// Result table: .csv, .jsonl or .parquet by its ending; - is CSV on standard output; DIR/ is a folder
+    /// of parts, which can be stopped and gone on with
+    #[arg(long, value_name = "F|DIR/")]
     pub out: Option<PathBuf>,
     /// Metrics, each a column: rank, logit_diff, prob_diff, kl, top1, entropy, or recovery_ before
     /// one of these or prob, logprob, logit
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub metric: Vec<Metric>,
+    #[command(flatten)]
+    pub parts: FolderFlags,
+    #[command(flatten)]
+    pub progress: ProgressFlags,
 }
 
 impl TableFile {
     /// Refuses a file that could not be written, before anything is computed.
     pub fn check(&self) -> Result<(), Error> {
+        self.parts.check(self.folder())?;
         match self.path() {
             Some(out) => Ok(report::check_writable(out)?),
             None => Ok(()),
@@ -52,7 +61,27 @@ impl TableFile {
 
     /// The file that the table goes to, if it goes to one.
     pub fn path(&self) -> Option<&Path> {
-        self.out.as_deref().filter(|out| *out != Path::new("-"))
+        let out = self.out.as_deref()?;
+        (out != Path::new("-") && self.folder().is_none()).then_some(out)
+    }
+
+    /// The folder that the run goes to, if it goes to one: by a slash at its end, or because a run made it.
+    pub fn folder(&self) -> Option<&Path> {
+        let out = self.out.as_deref()?;
+        let text = out.as_os_str().to_string_lossy();
+        let slash = text.ends_with(std::path::is_separator);
+        (slash || RunFolder::is_one(out)).then_some(out)
+    }
+
+    /// Refuses what a folder of parts has no place for.
+    pub fn check_folder(&self, flags: &[(&str, bool)]) -> Result<(), Error> {
+        let given = flags.iter().find(|(_, given)| *given);
+        match (self.folder(), given) {
+            (Some(_), Some((flag, _))) => Err(Error::Usage(format!(
+                "{flag} is not written by runs in folders: leave it out, or give --out a file"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the table goes to standard output, and everything else past it.
@@ -87,7 +116,8 @@ pub struct Seen {
 
 impl Gather for Seen {
     fn pair(&mut self, result: &PairResult<'_>) -> Result<(), FileError> {
-        if self.clean.len() < SHOWN {
+        // of pairs that are there already nobody knows what comes next
+        if self.clean.len() < SHOWN && self.clean.len() == result.index {
             self.clean.push(result.clean.clone());
         }
         Ok(())
@@ -157,10 +187,16 @@ impl Seen {
 /// How long it took, and which files were written.
 pub fn write_done(
     Answer { plan, time }: &Answer,
+    kept: u64,
     written: &[PathBuf],
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let (runs, copied, seconds) = (plan.count, plan.copied, time.as_secs_f64());
+    let had = match kept {
+        0 => String::new(),
+        1 => "; 1 was there already".to_owned(),
+        _ => format!("; {kept} were there already"),
+    };
     let skipped = match copied {
         0 => String::new(),
         1 => "; 1 skipped: it writes what stands there already, or no readout sees it".to_owned(),
@@ -170,10 +206,10 @@ pub fn write_done(
     };
     writeln!(
         out,
-        "\n{} in {seconds:.3} s ({:.0} runs/s, {:.1} GFLOP/s{skipped})",
+        "\n{} in {seconds:.3} s ({:.0} runs/s, {:.1} GFLOP/s{skipped}{had})",
         counted(runs, "run"),
-        runs as f64 / seconds,
-        plan.flops() as f64 / seconds / 1e9,
+        runs as f64 / seconds.max(1e-9),
+        plan.flops() as f64 / seconds.max(1e-9) / 1e9,
     )?;
     for path in written {
         writeln!(out, "wrote {}", path.display())?;

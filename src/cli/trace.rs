@@ -11,6 +11,7 @@ use super::data::DataFlags;
 use super::files::Files;
 use super::output::Passing;
 use super::picture::Picture;
+use super::plan;
 use super::prompts::{Answers, token_id, tokens};
 use super::setup::Setup;
 use super::table_file::TableFile;
@@ -93,6 +94,8 @@ impl Trace {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.table.check()?;
         self.picture.check()?;
+        let plot = self.table.parts.is_shard() && self.picture.plot.is_some();
+        self.table.check_folder(&[("--plot", plot)])?;
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }
@@ -118,6 +121,11 @@ impl Trace {
         let subject = self.subject.as_deref().unwrap_or("subject");
         let question = engine.tracing(tracing, (self.noise, subject), pairs)?;
         let mut question = question.metrics(&self.table.metric)?;
+        self.table
+            .check_folder(&[("--arrays", self.arrays.is_some())])?;
+        if let Some(format) = setup.plan {
+            return plan::write(&setup, &self.table, &question, format);
+        }
         if let Some(path) = self.table.path() {
             report::check_summary(path)?;
         }
@@ -130,7 +138,7 @@ impl Trace {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        let mut passing = Passing::new(&self.table, &question.names(), 0)?;
+        let mut passing = Passing::new(&setup, &self.table, (&question, true), 0)?;
         passing.alone = self.arrays.is_none() && self.picture.plot.is_none();
         let layers = engine.model().config.layers;
         let mut means = TraceMeans::new(tracing, over, layers, &question.metrics);
@@ -141,10 +149,21 @@ impl Trace {
         means.finish()?;
         let pairs = &question.pairs;
         let made = self.table.provenance(engine, pairs);
-        let map = self.map(tracing, subjects, &means, &made)?;
+        let whole = !self.table.parts.is_shard();
+        let averages = whole.then_some(&means.averages);
+        let map = whole.then(|| self.map(tracing, subjects, &means, &made));
+        let map = map.transpose()?;
         let mut written = Vec::new();
-        passing.write(&self.table, &made, Some(&means.averages), &mut written)?;
-        self.picture.write(&map, &mut written)?;
+        passing.write(
+            (&setup, &question),
+            &self.table,
+            &made,
+            averages,
+            &mut written,
+        )?;
+        if let Some(map) = &map {
+            self.picture.write(map, &mut written)?;
+        }
         if let Some(path) = &self.arrays {
             let mut arrays = match over {
                 Over::Prompts => arrays_of_prompts(tracing, layers, &mut means),
@@ -163,8 +182,10 @@ impl Trace {
             &question,
             (done, &written),
             |_, out| {
+                // most of a shard's is missing
+                let Some(map) = &map else { return Ok(()) };
                 writeln!(out)?;
-                self.picture.render(&map, &self.table, out)?;
+                self.picture.render(map, &self.table, out)?;
                 self.say(tracing, &means, out)?;
                 writeln!(out, "\nstrongest")?;
                 write_strongest(strongest.rows(), Patched::Restored, out)

@@ -6,6 +6,7 @@
 
 mod data;
 mod device;
+mod identity;
 mod pair;
 mod pairs;
 mod question;
@@ -25,6 +26,8 @@ use crate::backend::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, Precision};
+use crate::bench::operations::{Case, Workload};
+use crate::bench::{Repeats, median, wall_clock};
 use crate::error::Error;
 use crate::execute::activations::{Activation, activations};
 use crate::execute::{ExecuteError, Limits, Outcome, Sink, execute};
@@ -230,6 +233,52 @@ impl Engine {
         // a tenth is left for what the driver itself takes
         let share = || free.map_or_else(free_memory, |free| free / 10 * 9);
         self.memory.unwrap_or_else(share)
+    }
+
+    /// The budget for activations on the chosen device, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] of a GPU that does not say how much memory is free.
+    pub fn budget(&self) -> Result<u64, Error> {
+        match &self.device {
+            Choice::Cpu(_) => Ok(self.memory(None)),
+            #[cfg(feature = "cuda")]
+            Choice::Cuda(device, _) => Ok(self.memory(Some(device.memory()?.0))),
+        }
+    }
+
+    /// Floating-point operations a second in the model's largest linear layers, over as many rows as chunks have:
+    /// measured, in a fraction of a second.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] of a GPU that fails.
+    pub fn speed(&self) -> Result<f64, Error> {
+        struct Timing(Workload);
+        impl Task for Timing {
+            type Output = f64;
+
+            fn run<B: Backend>(self, backend: &B, _: u64) -> Result<f64, Error> {
+                let case = Case {
+                    operation: self.0,
+                    rows: 256,
+                };
+                let repeats = Repeats {
+                    least: 3,
+                    seconds: 0.1,
+                    most: 100,
+                };
+                let mut run = case.prepare(backend);
+                let seconds = median(repeats, || wall_clock(&mut run))?;
+                Ok(case.flops(backend.config()) / seconds)
+            }
+        }
+        // of a device only what comes back has been waited for
+        self.on_device(Timing(match self.device.is_gpu() {
+            true => Workload::Readout,
+            false => Workload::MlpPre,
+        }))
     }
 
     /// The model on the GPU if that is where things run, uploaded the first time it is asked for.

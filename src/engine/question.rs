@@ -140,6 +140,11 @@ impl<'e> Question<'e> {
         }
     }
 
+    /// The model on its device.
+    pub(super) fn engine(&self) -> &Engine {
+        self.engine
+    }
+
     /// Adds a column for each metric.
     ///
     /// # Errors

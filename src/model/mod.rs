@@ -21,6 +21,7 @@ mod weights;
 pub use checkpoint::Checkpoint;
 pub use config::{ActivationFunction, Config};
 pub use error::ModelError;
+pub(crate) use hash::hex;
 pub use hub::Hub;
 pub use tensor::{Data, Tensor};
 pub use tokenizer::Tokenizer;
