@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::note;
 use super::prompts::Answers;
+use super::{Global, note};
 use crate::data;
 use crate::engine::{Engine, Fallback, Pairs, RowOptions};
 use crate::error::Error;
@@ -56,12 +56,14 @@ impl DataFlags {
         engine.begin(pair, self.bos)
     }
 
-    /// The rows as pairs; `answers` are those of rows that have none of their own.
+    /// The rows as pairs; `answers` are those of rows that have none of their own. Where nothing is to be run, as
+    /// many as there may be.
     pub fn pairs(
         &self,
         rows: data::Examples,
         answers: &Answers,
         engine: &Engine,
+        global: &Global,
     ) -> Result<Pairs, Error> {
         let options = RowOptions {
             path: self.data.clone().unwrap_or_default(),
@@ -71,7 +73,7 @@ impl DataFlags {
             },
             bos: self.bos,
             skip_bad: self.skip_bad,
-            known: self.known,
+            known: self.known && global.plan.is_none(),
             note: |said| note(format_args!("{said}")),
         };
         let fallback = Fallback {

@@ -52,7 +52,7 @@ pub struct Edges {
 
 impl Edges {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        self.table.check()?;
+        self.table.check(global)?;
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }

@@ -49,8 +49,13 @@ const ROWS: u64 = 1 << 20;
 const FLOPS: [u64; 2] = [1 << 45, 1 << 53];
 
 impl FolderFlags {
-    /// Refuses flags that are for folders, where there is none, and folders in a build that has no parts.
-    pub fn check(&self, folder: Option<&Path>) -> Result<(), Error> {
+    /// Refuses flags that are for folders, where there is none, and folders in a build that has no parts; of what is
+    /// only planned, shards that are none.
+    pub fn check(&self, folder: Option<&Path>, planned: bool) -> Result<(), Error> {
+        if planned {
+            self.shard()?;
+            return Ok(());
+        }
         let Some(folder) = folder else {
             let flag = [
                 (self.resume, "--resume"),
@@ -66,7 +71,8 @@ impl FolderFlags {
         };
         TableFormat::of(&folder.join("part.parquet"))?;
         // a file that stands in the way, here or further up
-        let there = folder.ancestors().find(|path| path.exists());
+        let plain: PathBuf = folder.components().collect();
+        let there = plain.ancestors().find(|path| path.exists());
         if let Some(there) = there.filter(|path| !path.is_dir()) {
             return Err(Error::Usage(format!(
                 "--out {}: {} is a file: name another folder",
@@ -76,7 +82,11 @@ impl FolderFlags {
         }
         self.shard()?;
         // from here on nothing is lost
-        stopping::at_stop(Some(Box::new(|| ())));
+        stopping::at_stop(Some(Box::new(|| {
+            note(format_args!(
+                "headlight: stopped before the first part: start the same command again"
+            ));
+        })));
         stopping::watch();
         Ok(())
     }
@@ -100,6 +110,9 @@ impl FolderFlags {
     }
 }
 
+/// Flags with a value that say nothing of a run's rows.
+const LEFT_OUT: [&str; 4] = ["--shard", "--part-rows", "--progress", "--progress-every"];
+
 /// A command as its results remember it: without what says which shard, whether again, and how it is watched.
 fn remembered() -> Vec<String> {
     // a path need not be UTF-8
@@ -110,9 +123,7 @@ fn remembered() -> Vec<String> {
         match (value, word.as_str()) {
             (true, _) => value = false,
             (false, "--resume") => {}
-            (false, word_) if is(&["--shard", "--progress", "--progress-every"]) => {
-                value = !word_.contains('=');
-            }
+            (false, given) if is(&LEFT_OUT) => value = !given.contains('='),
             (false, _) => command.push(word),
         }
     }
@@ -154,9 +165,7 @@ impl OpenRun {
         manifest.columns = question.names();
         manifest.averages = averages;
         manifest.pairs = question.pairs.len();
-        if let Some(there) = Manifest::read(path)? {
-            there.check_same(&manifest, path)?;
-        }
+        RunFolder::check(path, &manifest)?;
         let create = |source| FileError::Create {
             path: path.to_owned(),
             source,

@@ -14,7 +14,7 @@ use super::plan;
 use super::progress::Progress;
 use super::setup::Setup;
 use super::table_file::{Seen, TableFile, write_done};
-use super::{note, print};
+use super::{Global, note, print};
 use crate::engine::{Answer, Form, Question};
 use crate::error::Error;
 use crate::files::error::FileError;
@@ -51,8 +51,8 @@ pub struct Also<'a> {
 
 impl OutputFlags {
     /// Refuses files that could not be written, before anything is computed.
-    pub fn check(&self) -> Result<(), Error> {
-        self.table.check()?;
+    pub fn check(&self, global: &Global) -> Result<(), Error> {
+        self.table.check(global)?;
         let shard = self.table.parts.is_shard();
         self.table
             .check_folder(&[("--plot", shard && self.picture.plot.is_some())])?;

@@ -84,7 +84,7 @@ enum Frozen {
 
 impl Path {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        self.output.check()?;
+        self.output.check(global)?;
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }

@@ -109,7 +109,7 @@ impl Prompts {
         data: &DataFlags,
     ) -> Result<Pairs, Error> {
         match rows {
-            Some(rows) => data.pairs(rows, &self.answers, engine),
+            Some(rows) => data.pairs(rows, &self.answers, engine, global),
             None => Ok(Pairs::Listed(vec![self.pair(global, engine, data)?])),
         }
     }

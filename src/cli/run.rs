@@ -29,7 +29,7 @@ pub struct RunFile {
 
 impl RunFile {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        self.output.check()?;
+        self.output.check(global)?;
         let experiment = Experiment::open(&self.file)?;
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let files = Files::default()

@@ -78,7 +78,7 @@ pub struct SweepFlags {
 
 impl SweepFlags {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        self.output.check()?;
+        self.output.check(global)?;
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::Global;
 use super::files::Files;
 use super::folder::FolderFlags;
 use super::progress::ProgressFlags;
@@ -42,8 +43,8 @@ pub struct TableFile {
 
 impl TableFile {
     /// Refuses a file that could not be written, before anything is computed.
-    pub fn check(&self) -> Result<(), Error> {
-        self.parts.check(self.folder())?;
+    pub fn check(&self, global: &Global) -> Result<(), Error> {
+        self.parts.check(self.folder(), global.plan.is_some())?;
         match self.path() {
             Some(out) => Ok(report::check_writable(out)?),
             None => Ok(()),

@@ -92,7 +92,7 @@ pub struct Trace {
 
 impl Trace {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        self.table.check()?;
+        self.table.check(global)?;
         self.picture.check()?;
         let plot = self.table.parts.is_shard() && self.picture.plot.is_some();
         self.table.check_folder(&[("--plot", plot)])?;
@@ -115,7 +115,7 @@ impl Trace {
         let setup = Setup::quiet(global)?;
         let engine = &setup.engine;
         let pairs = match rows {
-            Some(rows) => self.data.pairs(rows, &self.answers, engine)?,
+            Some(rows) => self.data.pairs(rows, &self.answers, engine, global)?,
             None => Pairs::Listed(vec![self.typed(engine)?]),
         };
         let subject = self.subject.as_deref().unwrap_or("subject");

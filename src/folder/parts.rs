@@ -59,33 +59,40 @@ impl RunFolder {
         }
     }
 
-    /// Begins a run's folder, or goes on with one. A manifest that stands there stays as it is.
+    /// Whether a run can have this folder, which nothing is written to for it: there is none yet, or nothing of
+    /// another run in it.
     ///
     /// # Errors
     ///
-    /// [`FolderError`] of another run's folder, or where there can be none.
-    pub fn begin(path: &Path, wanted: Manifest) -> Result<Self, FolderError> {
-        let create = |source| FileError::Create {
-            path: path.to_owned(),
-            source,
-        };
-        fs::create_dir_all(path).map_err(create)?;
-        let there = match Manifest::read(path)? {
-            Some(there) => there,
-            None => {
-                if let Some(file) = parts_in(path)?.into_iter().next() {
-                    let folder = path.to_owned();
-                    return Err(FolderError::NoManifest { folder, file });
-                }
-                // of shards that begin together one is the first
-                match WholeFile::write_new(&path.join(MANIFEST), &wanted.to_json())? {
-                    true => wanted.clone(),
-                    false => Manifest::read(path)?.unwrap_or_else(|| wanted.clone()),
-                }
+    /// [`FolderError`] of another run's folder.
+    pub fn check(path: &Path, wanted: &Manifest) -> Result<(), FolderError> {
+        if !path.exists() {
+            return Ok(());
+        }
+        if let Some(there) = Manifest::read(path)? {
+            return there.check_same(wanted, path);
+        }
+        match parts_in(path)?.into_iter().next() {
+            None => Ok(()),
+            Some(file) => {
+                let folder = path.to_owned();
+                Err(FolderError::NoManifest { folder, file })
             }
-        };
-        there.check_same(&wanted, path)?;
-        Ok(Self::of(path, there))
+        }
+    }
+
+    /// Begins a run in a folder that stands, or goes on with it. A manifest that is there stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::check`]; [`FolderError::File`] where no manifest can be written.
+    pub fn begin(path: &Path, wanted: Manifest) -> Result<Self, FolderError> {
+        Self::check(path, &wanted)?;
+        // of shards that begin together one is the first
+        WholeFile::write_new(&path.join(MANIFEST), &wanted.to_json())?;
+        let there = Self::open(path)?;
+        there.manifest.check_same(&wanted, path)?;
+        Ok(there)
     }
 
     /// Where a part stands.

@@ -102,6 +102,29 @@ impl Lab {
         said
     }
 
+    /// Runs what must be refused once the model is open: as [`Lab::refused`], but for the line that names the
+    /// device and what says how rows are read.
+    pub fn refused_after_device(&self, args: &[&str], needles: &[&str]) {
+        let before = self.files();
+        let said = self.run(args);
+        assert_eq!(said.code, Some(2), "{args:?}: {said:?}");
+        let last = said.err.lines().last().unwrap_or("");
+        assert!(last.starts_with("headlight: "), "{args:?}: {}", said.err);
+        for needle in needles {
+            assert!(last.contains(needle), "{args:?}: {needle:?}: {last}");
+        }
+        assert!(self.files() == before, "{args:?} left something behind");
+    }
+
+    /// The columns of a Parquet file of whatever columns, as text row by row.
+    pub fn table_of_any(&self, name: &str) -> Vec<String> {
+        use parquet::file::reader::{FileReader, SerializedFileReader};
+        let file = std::fs::File::open(self.path(name)).unwrap();
+        let rows = SerializedFileReader::new(file).unwrap();
+        let rows = rows.get_row_iter(None).unwrap();
+        rows.map(|row| row.unwrap().to_string()).collect()
+    }
+
     /// Every file here and what it holds.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
