@@ -51,6 +51,10 @@ pub struct Edges {
 }
 
 impl Edges {
+    pub fn table(&self) -> &TableFile {
+        &self.table
+    }
+
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.table.check(global)?;
         if let Some(arrays) = &self.arrays {

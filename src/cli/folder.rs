@@ -101,6 +101,11 @@ impl FolderFlags {
         self.shard().is_ok_and(|(_, count)| count > 1)
     }
 
+    /// Whether a shard is named.
+    pub fn has_shard(&self) -> bool {
+        self.shard.is_some()
+    }
+
     /// The most that a part holds.
     pub fn limit(&self, gpu: bool) -> PartLimit {
         PartLimit {

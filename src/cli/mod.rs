@@ -23,6 +23,7 @@ mod prompts;
 mod run;
 mod setup;
 mod shard;
+mod slurm;
 mod status;
 mod stopping;
 mod sweep;
@@ -38,6 +39,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::plan::PlanFormat;
 pub use self::setup::Bytes;
+use self::table_file::TableFile;
 use crate::backend;
 use crate::engine::DeviceWish;
 use crate::error::Error;
@@ -133,6 +135,8 @@ enum Command {
     Status(status::StatusCommand),
     /// Put the parts of a run in folders together as one result file
     Merge(merge::MergeCommand),
+    /// Write job scripts for Slurm: shards of a command as an array, and their merge
+    Slurm(slurm::SlurmCommand),
     /// Turn what another tool saved into an experiment file
     Import(import::Import),
     /// Export clean activations as safetensors
@@ -148,6 +152,18 @@ enum Command {
 }
 
 impl Cli {
+    /// Where the table of a command that patches goes.
+    fn table(&self) -> Option<&TableFile> {
+        match &self.command {
+            Command::Sweep(command) => Some(command.table()),
+            Command::Edges(command) => Some(command.table()),
+            Command::Path(command) => Some(command.table()),
+            Command::Trace(command) => Some(command.table()),
+            Command::Run(command) => Some(command.table()),
+            _ => None,
+        }
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -163,6 +179,7 @@ impl Cli {
             Command::Plan(_) => Ok(ExitCode::SUCCESS),
             Command::Status(command) => command.run(),
             Command::Merge(command) => command.run(),
+            Command::Slurm(command) => command.run(),
             Command::Topk(command) => command.run(global),
             Command::Sweep(command) => command.run(global),
             Command::Edges(command) => command.run(global),

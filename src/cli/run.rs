@@ -10,6 +10,7 @@ use super::collect::CollectFile;
 use super::files::{Files, before_name};
 use super::output::{Also, OutputFlags};
 use super::setup::Setup;
+use super::table_file::TableFile;
 use crate::ask::experiment::Experiment;
 use crate::error::Error;
 
@@ -28,6 +29,10 @@ pub struct RunFile {
 }
 
 impl RunFile {
+    pub fn table(&self) -> &TableFile {
+        &self.output.table
+    }
+
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.output.check(global)?;
         let experiment = Experiment::open(&self.file)?;

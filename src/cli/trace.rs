@@ -91,6 +91,10 @@ pub struct Trace {
 }
 
 impl Trace {
+    pub fn table(&self) -> &TableFile {
+        &self.table
+    }
+
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         self.table.check(global)?;
         self.picture.check()?;

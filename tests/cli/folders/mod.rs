@@ -4,6 +4,7 @@
 mod kills;
 mod shards;
 mod signals;
+mod slurm;
 mod watching;
 
 use std::collections::BTreeMap;

@@ -44,12 +44,7 @@ fn signals_keep_what_there_is() {
         let status = child.wait().unwrap();
         let took = asked.elapsed();
         let mut said = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut said)
-            .unwrap();
+        stderr.read_to_string(&mut said).unwrap();
         assert_eq!(status.code(), Some(75), "{signal}: {said}");
         assert!(took < Duration::from_secs(1), "{signal}: {took:?}");
         let last = said.lines().last().unwrap();
