@@ -178,9 +178,7 @@ impl OpenRun {
         std::fs::create_dir_all(path).map_err(create)?;
         let lock = FolderLock::take(path, (shards > 1).then_some(shard))?;
         let folder = RunFolder::begin(path, manifest)?;
-        if shards == 1 {
-            folder.sweep_out();
-        }
+        folder.sweep_out(shards == 1);
         Ok(Self {
             folder,
             shard,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::cut::Part;
 use super::error::FolderError;
@@ -201,15 +202,19 @@ impl RunFolder {
         }
     }
 
-    /// Removes what processes that were killed left of files in the making: nobody else may write here.
-    pub fn sweep_out(&self) {
+    /// Removes what processes that were killed left of files in the making; where others may write here, only what
+    /// nobody has written to for a day.
+    pub fn sweep_out(&self, alone: bool) {
+        const DAY: Duration = Duration::from_secs(86_400);
         let Ok(entries) = fs::read_dir(&self.path) else {
             return;
         };
         for entry in entries.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.starts_with(".headlight-") && name.ends_with(".part") {
+            let written = entry.metadata().and_then(|about| about.modified());
+            let old = || written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > DAY));
+            if name.starts_with(".headlight-") && name.ends_with(".part") && (alone || old()) {
                 let _ = fs::remove_file(entry.path());
             }
         }

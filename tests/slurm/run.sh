@@ -65,14 +65,12 @@ SelectTypeParameters=CR_CPU
 MpiDefault=none
 ReturnToService=2
 JobRequeue=1
-RequeueExit=
 KillWait=5
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 NodeName=$node NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=all Nodes=$node Default=YES MaxTime=INFINITE State=UP
 CONF
-sed -i '/^RequeueExit=$/d' "$lab/slurm.conf"
 export SLURM_CONF=$lab/slurm.conf
 slurmctld -f "$SLURM_CONF"
 slurmd -f "$SLURM_CONF" -N "$node"
@@ -88,7 +86,7 @@ for i in $(seq 0 "${PAIRS:-600}"); do
     base=${countries[$((i % 5))]} source=${countries[$(((i + 1 + i / 5) % 5))]}
     echo "{\"id\": \"r$i\", \"base\": \"The capital of $base is\", \"source\": \"The capital of $source is\", \"targets\": [\" Madrid\"]}"
 done >many.jsonl
-sweep=(sweep --data many.jsonl --component hook_z,hook_v,mlp_output --threads 1 --progress none)
+sweep=(sweep --data many.jsonl --component hook_z,hook_v,mlp_output --threads 1)
 "$headlight" "${sweep[@]}" --out runs.parquet >/dev/null
 sha256sum runs.parquet runs.summary.parquet | tee wanted
 mv runs.parquet one.parquet
@@ -117,7 +115,6 @@ for _ in $(seq 600); do
 done
 squeue -t all
 "$headlight" status runs
-grep -h requeued task-*.log || true
 if ! grep -q "shard 1/5 is requeued" task-1.log; then
     echo "FAILED: task 1 was not requeued"
     exit 1
