@@ -173,7 +173,7 @@ pub fn answer(
         Err(ReportError::NothingToPlot(_) | ReportError::Crowded { .. }) if !plot => None,
         Err(error) => return Err(error.into()),
     };
-    let of = (&*setup, &question);
+    let of = (setup, &question);
     passing.write(of, file, &made, averages.as_ref(), &mut written)?;
     written.extend(arrays);
     let map = map.map(|mut map| {

@@ -147,7 +147,7 @@ pub fn write(
         flops,
         bytes: rows * (ROW + METRIC * metrics),
         memory: setup.engine.budget()?,
-        weights: setup.engine.model().bytes() as u64,
+        weights: setup.engine.model().bytes(),
         seconds: seconds(flops, runs),
         flops_per_second: speed,
         parts: parts().count(),

@@ -4,12 +4,14 @@
 //! precision, threads and memory are chosen before it is built. A question ([`Question`]) is some pairs with
 //! their runs, in the command line's own words; its results stream to whatever gathers them, or are collected.
 
+mod answer;
 mod data;
 mod device;
 mod identity;
 mod pair;
 mod pairs;
 mod question;
+mod speed;
 
 #[cfg(feature = "cuda")]
 use std::cell::OnceCell;
@@ -17,17 +19,16 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use self::answer::Answer;
 pub use self::data::{Fallback, RowOptions};
 pub use self::device::{Choice, DeviceWish};
 pub use self::pair::{PairBuilder, PatchBuilder};
 pub use self::pairs::{Pairs, Sweep, Where};
-pub use self::question::{Answer, ArrayAxes, Form, Question};
+pub use self::question::{ArrayAxes, Form, Question};
 use crate::backend::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, Precision};
-use crate::bench::operations::{Case, Workload};
-use crate::bench::{Repeats, median, wall_clock};
 use crate::error::Error;
 use crate::execute::activations::{Activation, activations};
 use crate::execute::{ExecuteError, Limits, Outcome, Sink, execute};
@@ -246,39 +247,6 @@ impl Engine {
             #[cfg(feature = "cuda")]
             Choice::Cuda(device, _) => Ok(self.memory(Some(device.memory()?.0))),
         }
-    }
-
-    /// Floating-point operations a second in the model's largest linear layers, over as many rows as chunks have:
-    /// measured, in a fraction of a second.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Device`] of a GPU that fails.
-    pub fn speed(&self) -> Result<f64, Error> {
-        struct Timing(Workload);
-        impl Task for Timing {
-            type Output = f64;
-
-            fn run<B: Backend>(self, backend: &B, _: u64) -> Result<f64, Error> {
-                let case = Case {
-                    operation: self.0,
-                    rows: 256,
-                };
-                let repeats = Repeats {
-                    least: 3,
-                    seconds: 0.1,
-                    most: 100,
-                };
-                let mut run = case.prepare(backend);
-                let seconds = median(repeats, || wall_clock(&mut run))?;
-                Ok(case.flops(backend.config()) / seconds)
-            }
-        }
-        // of a device only what comes back has been waited for
-        self.on_device(Timing(match self.device.is_gpu() {
-            true => Workload::Readout,
-            false => Workload::MlpPre,
-        }))
     }
 
     /// The model on the GPU if that is where things run, uploaded the first time it is asked for.

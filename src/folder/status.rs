@@ -153,7 +153,7 @@ impl Status {
 }
 
 /// Operations a second, going by the last parts that appeared.
-fn speed(written: &mut Vec<(SystemTime, u64)>) -> f64 {
+fn speed(written: &mut [(SystemTime, u64)]) -> f64 {
     const PARTS: usize = 20;
     written.sort_unstable();
     let last = &written[written.len().saturating_sub(PARTS)..];
