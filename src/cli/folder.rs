@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::execute::Plan;
 use crate::execute::costs::PairCost;
 use crate::files::error::FileError;
-use crate::folder::cut::{Cursor, Part, PartLimit, Stretch, Weighed, cut};
+use crate::folder::cut::{Cursor, PartLimit, PartSpan, RunRange, Weighed, cut};
 use crate::folder::error::FolderError;
 use crate::folder::lock::FolderLock;
 use crate::folder::manifest::Manifest;
@@ -186,12 +186,12 @@ impl OpenRun {
         })
     }
 
-    fn parts(&self) -> &[Part] {
+    fn parts(&self) -> &[PartSpan] {
         &self.folder.manifest.shards[self.shard]
     }
 
     /// The runs that this process is to do.
-    pub fn stretch(&self) -> Stretch {
+    pub fn stretch(&self) -> RunRange {
         let parts = self.parts();
         match (parts.first(), parts.last()) {
             (Some(first), Some(last)) => first.from..last.to,
@@ -199,7 +199,7 @@ impl OpenRun {
         }
     }
 
-    fn made(&self, setup: &Setup, question: &Question<'_>, part: &Part) -> Provenance {
+    fn made(&self, setup: &Setup, question: &Question<'_>, part: &PartSpan) -> Provenance {
         let last = part.to.pair + usize::from(part.to.run > 0);
         let pairs = &question.pairs[part.from.pair..last];
         Provenance {
@@ -257,7 +257,7 @@ impl OpenRun {
         &self,
         setup: &Setup,
         question: &Question<'_>,
-        (number, part): (usize, &Part),
+        (number, part): (usize, &PartSpan),
         gather: &mut [&mut dyn Gather],
         progress: &mut Progress,
     ) -> Result<Answer, Error> {
@@ -329,7 +329,7 @@ impl OpenRun {
 /// Passes the rows of a file on as if they were computed now; the last run.
 fn again(
     path: &Path,
-    part: &Part,
+    part: &PartSpan,
     question: &Question<'_>,
     gather: &mut [&mut dyn Gather],
     progress: &mut Progress,

@@ -17,7 +17,7 @@ use crate::folder::cut::{Weighed, cut};
 #[derive(Debug, Args)]
 pub struct PlanCommand {
     #[command(subcommand)]
-    pub command: Planned,
+    pub command: PlannedCommand,
     /// A table for people or one JSON object
     #[arg(
         long = "format",
@@ -40,7 +40,7 @@ pub enum PlanFormat {
 
 /// Commands that can be planned, with their own flags.
 #[derive(Debug, Subcommand)]
-pub enum Planned {
+pub enum PlannedCommand {
     /// A sweep
     Sweep(Box<sweep::SweepFlags>),
     /// Edges
@@ -53,14 +53,14 @@ pub enum Planned {
     Run(run::RunFile),
 }
 
-impl From<Planned> for Command {
-    fn from(planned: Planned) -> Self {
+impl From<PlannedCommand> for Command {
+    fn from(planned: PlannedCommand) -> Self {
         match planned {
-            Planned::Sweep(command) => Self::Sweep(command),
-            Planned::Edges(command) => Self::Edges(command),
-            Planned::Path(command) => Self::Path(command),
-            Planned::Trace(command) => Self::Trace(command),
-            Planned::Run(command) => Self::Run(command),
+            PlannedCommand::Sweep(command) => Self::Sweep(command),
+            PlannedCommand::Edges(command) => Self::Edges(command),
+            PlannedCommand::Path(command) => Self::Path(command),
+            PlannedCommand::Trace(command) => Self::Trace(command),
+            PlannedCommand::Run(command) => Self::Run(command),
         }
     }
 }

@@ -17,7 +17,7 @@ use super::note;
 use crate::engine::Question;
 use crate::execute::costs::PairCost;
 use crate::files::error::FileError;
-use crate::folder::cut::{Cursor, Stretch};
+use crate::folder::cut::{Cursor, RunRange};
 use crate::results::rows::{Gather, RunResult};
 
 /// How progress is shown.
@@ -75,7 +75,7 @@ impl Progress {
         flags: &ProgressFlags,
         question: &Question<'_>,
         costs: Vec<PairCost>,
-        stretch: Stretch,
+        stretch: RunRange,
     ) -> Self {
         let mut before = Vec::with_capacity(costs.len());
         let mut all: u64 = 0;
@@ -127,7 +127,7 @@ impl Progress {
     }
 
     /// How many runs of a stretch are read out.
-    fn runs(&self, stretch: Stretch) -> u64 {
+    fn runs(&self, stretch: RunRange) -> u64 {
         let before = |at: Cursor| {
             let whole = self.costs[..at.pair].iter();
             let whole: u64 = whole

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::execute::costs::{Costing, PairCost};
 use crate::execute::{Limits, Plan, execute};
 use crate::files::error::FileError;
-use crate::folder::cut::{Cursor, Stretch};
+use crate::folder::cut::{Cursor, RunRange};
 use crate::graph::patching;
 use crate::patch::{Origin, Run};
 use crate::prompt::pair::PairRuns;
@@ -43,7 +43,7 @@ impl Question<'_> {
     }
 
     /// All its runs.
-    pub fn whole(&self) -> Stretch {
+    pub fn whole(&self) -> RunRange {
         let to = Cursor::new(self.pairs.len(), 0);
         Cursor::default()..to
     }
@@ -55,7 +55,7 @@ impl Question<'_> {
     /// As [`Question::answer`].
     pub fn answer_some(
         &self,
-        stretch: Stretch,
+        stretch: RunRange,
         gather: &mut [&mut dyn Gather],
         done: &dyn Fn(u64),
     ) -> Result<Answer, Error> {
@@ -95,7 +95,7 @@ impl Gather for Count<'_> {
 
 struct Answering<'a, 'g> {
     question: &'a Question<'a>,
-    stretch: Stretch,
+    stretch: RunRange,
     gather: &'a mut [&'g mut dyn Gather],
     done: &'a dyn Fn(u64),
 }
@@ -146,7 +146,7 @@ impl Task for Answering<'_, '_> {
             plan += executed?;
             Ok(())
         };
-        let Stretch { start: from, end } = stretch;
+        let RunRange { start: from, end } = stretch;
         match form {
             Form::Edges { edges, extent } => {
                 let edges = (&**edges, *extent);
@@ -195,7 +195,7 @@ impl Task for Answering<'_, '_> {
 const SHOWN: usize = 10;
 
 /// Which of a pair's runs a stretch has.
-fn in_pair(stretch: &Stretch, pair: usize, count: usize) -> Range<usize> {
+fn in_pair(stretch: &RunRange, pair: usize, count: usize) -> Range<usize> {
     let begin = |at: Cursor| match at.pair.cmp(&pair) {
         Ordering::Less => 0,
         Ordering::Equal => at.run.min(count),

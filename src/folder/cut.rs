@@ -38,11 +38,11 @@ impl From<Cursor> for (usize, usize) {
 }
 
 /// Runs from one on up to another.
-pub type Stretch = Range<Cursor>;
+pub type RunRange = Range<Cursor>;
 
 /// Runs that are written into one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub struct PartSpan {
     /// The first run.
     pub from: Cursor,
     /// The first that is no longer in it.
@@ -103,7 +103,7 @@ fn weight(pair: &Weighed, run: usize) -> u64 {
 
 /// Cuts the runs of pairs into so many shards of about the same number of planned operations, and each of them into
 /// parts.
-pub fn cut(pairs: &[Weighed], shards: usize, limit: PartLimit) -> Vec<Vec<Part>> {
+pub fn cut(pairs: &[Weighed], shards: usize, limit: PartLimit) -> Vec<Vec<PartSpan>> {
     let shards = shards.max(1);
     let mut before = Vec::with_capacity(pairs.len() + 1);
     let mut total: u64 = 0;
@@ -171,8 +171,8 @@ fn normal(pairs: &[Weighed], at: Cursor) -> Cursor {
 }
 
 /// Whole pairs as long as they fit; a pair that is too much by itself is cut.
-fn parts(pairs: &[Weighed], stretch: Stretch, limit: PartLimit) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
+fn parts(pairs: &[Weighed], stretch: RunRange, limit: PartLimit) -> Vec<PartSpan> {
+    let mut parts: Vec<PartSpan> = Vec::new();
     let mut at = stretch.start;
     // what is of the pair that is open, up to the end of the stretch
     let end_in = |pair: usize| match pair == stretch.end.pair {
@@ -180,7 +180,7 @@ fn parts(pairs: &[Weighed], stretch: Stretch, limit: PartLimit) -> Vec<Part> {
         false => count(&pairs[pair]),
     };
     while at < stretch.end {
-        let mut part = Part {
+        let mut part = PartSpan {
             from: at,
             to: at,
             runs: 0,
@@ -270,7 +270,7 @@ mod tests {
             let limit = PartLimit { rows, flops };
             let cut = cut(&pairs, shards, limit);
             prop_assert_eq!(cut.len(), shards);
-            let all: Vec<Part> = cut.concat();
+            let all: Vec<PartSpan> = cut.concat();
             let mut at = Cursor::default();
             for part in &all {
                 prop_assert_eq!(part.from, at);

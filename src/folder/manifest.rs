@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::cut::Part;
+use super::cut::PartSpan;
 use super::error::FolderError;
 use crate::files::error::FileError;
 use crate::model::hex;
@@ -105,7 +105,7 @@ pub struct Manifest {
     /// How many pairs.
     pub pairs: usize,
     /// The parts of each shard.
-    pub shards: Vec<Vec<Part>>,
+    pub shards: Vec<Vec<PartSpan>>,
 }
 
 /// [`Over`] as a manifest spells it.
@@ -120,7 +120,7 @@ enum OverName {
 
 impl Manifest {
     /// A run with these rows.
-    pub fn new(identity: Identity, over: Over, shards: Vec<Vec<Part>>) -> Self {
+    pub fn new(identity: Identity, over: Over, shards: Vec<Vec<PartSpan>>) -> Self {
         Self {
             format: FORMAT,
             identity,
@@ -156,7 +156,7 @@ impl Manifest {
     }
 
     /// Every part, in order.
-    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+    pub fn parts(&self) -> impl Iterator<Item = &PartSpan> {
         self.shards.iter().flatten()
     }
 

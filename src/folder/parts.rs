@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::cut::Part;
+use super::cut::PartSpan;
 use super::error::FolderError;
 use super::manifest::{MANIFEST, Manifest};
 use crate::files::error::FileError;
@@ -112,7 +112,7 @@ impl RunFolder {
     }
 
     /// What a part says of itself.
-    pub fn stamp(&self, part: &Part) -> PartStamp {
+    pub fn stamp(&self, part: &PartSpan) -> PartStamp {
         PartStamp {
             identity: self.identity.clone(),
             from: part.from.into(),
@@ -147,7 +147,7 @@ impl RunFolder {
         (rows <= of.rows).then_some(path)
     }
 
-    fn about(&self, path: &Path, of: &Part) -> Result<Option<(Provenance, u64)>, FolderError> {
+    fn about(&self, path: &Path, of: &PartSpan) -> Result<Option<(Provenance, u64)>, FolderError> {
         match fs::metadata(path) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -116,15 +116,6 @@ impl Lab {
         assert!(self.files() == before, "{args:?} left something behind");
     }
 
-    /// The columns of a Parquet file of whatever columns, as text row by row.
-    pub fn table_of_any(&self, name: &str) -> Vec<String> {
-        use parquet::file::reader::{FileReader, SerializedFileReader};
-        let file = std::fs::File::open(self.path(name)).unwrap();
-        let rows = SerializedFileReader::new(file).unwrap();
-        let rows = rows.get_row_iter(None).unwrap();
-        rows.map(|row| row.unwrap().to_string()).collect()
-    }
-
     /// Every file here and what it holds.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();

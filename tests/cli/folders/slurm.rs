@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{COMMANDS, lab, to};
+use super::{COMMANDS, cells, lab, to};
 use crate::lab::Lab;
 
 fn scripts<'a>(shards: &'a str, command: &[&'a str]) -> Vec<&'a str> {
@@ -159,7 +159,7 @@ fn tasks_are_stopped_requeued_and_merged() {
             .success()
     );
     assert!(lab.table("all.parquet").rows == rows);
-    let summary = |name: &str| lab.table_of_any(name);
+    let summary = |name: &str| cells(&lab, name);
     assert_eq!(
         summary("all.summary.parquet"),
         summary("one.summary.parquet")
