@@ -76,6 +76,9 @@ pub enum Error {
     /// A file that cannot be written or read.
     #[error(transparent)]
     File(#[from] crate::files::error::FileError),
+    /// A run's folder.
+    #[error(transparent)]
+    Folder(#[from] crate::folder::error::FolderError),
     /// A result file or a plot.
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),

@@ -72,6 +72,8 @@ pub mod execute;
 #[doc(hidden)]
 pub mod files;
 #[doc(hidden)]
+pub mod folder;
+#[doc(hidden)]
 pub mod forward;
 #[doc(hidden)]
 pub mod function;

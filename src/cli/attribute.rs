@@ -204,9 +204,9 @@ impl MethodFlags {
         }
         let table = TableFile {
             out: self.out.clone(),
-            metric: Vec::new(),
+            ..TableFile::default()
         };
-        table.check()?;
+        table.check_one_file(global)?;
         table.files(files).check(global)?;
         Ok(table)
     }
@@ -309,7 +309,7 @@ fn attribute(
     let mut columns = vec![SCORE.to_owned()];
     columns.extend(verify.map(|_| EXACT.to_owned()));
     let names = [question.names(), columns.clone()].concat();
-    let mut passing = Passing::new(table, &names, clock)?;
+    let mut passing = Passing::of_rows(table, &names, clock)?;
     passing.alone = graph.is_none();
     let mut strongest = Strongest::by_score(if of_data { 20 } else { 10 });
     let averages = of_data && table.path().is_some();
@@ -323,7 +323,8 @@ fn attribute(
     drop(gather);
     let made = passing.provenance(setup, table, &question);
     let mut written = Vec::new();
-    passing.write(table, &made, averages.as_ref(), &mut written)?;
+    let of = (setup, &question);
+    passing.write(of, table, &made, averages.as_ref(), &mut written)?;
     if let (Some(means), Some((path, convention))) = (means, graph) {
         let config = &engine.model().config;
         let mut circuit = Circuit::new(config, &means.of_edges(config));

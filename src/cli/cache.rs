@@ -54,7 +54,7 @@ impl Cache {
             .collect::<Result<Vec<_>, _>>()?;
         let setup = Setup::quiet(global)?;
         let (engine, config) = (&setup.engine, &setup.engine.model().config);
-        let pairs = self.prompt.pairs(engine)?;
+        let pairs = self.prompt.pairs(engine, global)?;
         let by_layer = by_layer(&sites, &self.layers, config)?.into_iter();
         let sites = by_layer.flat_map(|(component, layers)| {
             layers.into_iter().map(move |layer| (component, layer))

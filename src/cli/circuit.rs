@@ -158,9 +158,9 @@ impl Evaluate {
     fn run(self, global: &Global) -> Result<ExitCode, Error> {
         let table = TableFile {
             out: self.out.clone(),
-            metric: Vec::new(),
+            ..TableFile::default()
         };
-        table.check()?;
+        table.check_one_file(global)?;
         let mut files = Files::default().reads("--data", self.data.data.as_deref());
         for circuit in &self.circuits {
             files = files.reads("circuit.json", Some(circuit));
@@ -186,7 +186,7 @@ impl Evaluate {
         setup.announce();
         engine.default_targets(&mut question.pairs)?;
         let names = [question.names(), Evaluated::columns()].concat();
-        let mut passing = Passing::new(&table, &names, clock)?;
+        let mut passing = Passing::of_rows(&table, &names, clock)?;
         passing.alone = true;
         let averages = of_data && table.path().is_some();
         let mut averages =
@@ -197,7 +197,8 @@ impl Evaluate {
         drop(gather);
         let made = passing.provenance(&setup, &table, &question);
         let mut written = Vec::new();
-        passing.write(&table, &made, averages.as_ref(), &mut written)?;
+        let of = (&setup, &question);
+        passing.write(of, &table, &made, averages.as_ref(), &mut written)?;
         passing.tell(&setup, &table, &question.pairs, |_, out| {
             writeln!(out, "\nmean {metric} over {}", counted(found.rows, "row"))?;
             let number = report::plain;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::note;
 use super::prompts::Answers;
+use super::{Global, note};
 use crate::data;
 use crate::engine::{Engine, Fallback, Pairs, RowOptions};
 use crate::error::Error;
@@ -56,23 +56,27 @@ impl DataFlags {
         engine.begin(pair, self.bos)
     }
 
-    /// The rows as pairs; `answers` are those of rows that have none of their own.
+    /// The rows as pairs; `answers` are those of rows that have none of their own. Where nothing is to be run, as
+    /// many as there may be.
     pub fn pairs(
         &self,
         rows: data::Examples,
         answers: &Answers,
         engine: &Engine,
+        global: &Global,
     ) -> Result<Pairs, Error> {
         let fallback = Fallback {
             targets: answers.targets(engine)?,
             wrong: answers.wrong(engine)?,
             first_token: answers.first_token,
         };
-        Ok(self.rows(rows, fallback))
+        Ok(self.rows(rows, fallback, global))
     }
 
     /// The same, with answers by their ids.
-    pub fn rows(&self, rows: data::Examples, fallback: Fallback) -> Pairs {
+    pub fn rows(&self, rows: data::Examples, fallback: Fallback, global: &Global) -> Pairs {
+        // to know what is known, it would have to be computed
+        let planned = global.plan.is_some();
         let options = RowOptions {
             path: self.data.clone().unwrap_or_default(),
             direction: match self.direction {
@@ -81,7 +85,7 @@ impl DataFlags {
             },
             bos: self.bos,
             skip_bad: self.skip_bad,
-            known: self.known,
+            known: self.known && !planned,
             note: |said| note(format_args!("{said}")),
         };
         Pairs::Rows(rows, options, fallback)

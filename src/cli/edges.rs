@@ -51,8 +51,12 @@ pub struct Edges {
 }
 
 impl Edges {
+    pub fn table(&self) -> &TableFile {
+        &self.table
+    }
+
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        self.table.check()?;
+        self.table.check(global)?;
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::note;
+use super::{note, stopping};
 use crate::files::parts;
 
 /// How long whoever was asked may take.
@@ -28,6 +28,8 @@ pub fn watch() {
     let ignored = hangups_are_ignored();
     // fails only if a handler exists already, as in a test that sets up twice
     let _ = ctrlc::set_handler(|| {
+        // a run in a folder keeps what there is, and ends
+        stopping::stop();
         // a second one does not wait
         if !ASKED.swap(true, Ordering::SeqCst) {
             for flag in FLAGS.lock().unwrap_or_else(PoisonError::into_inner).iter() {

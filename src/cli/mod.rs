@@ -13,16 +13,24 @@ mod components;
 mod data;
 mod edges;
 mod files;
+mod folder;
 mod import;
 mod info;
 mod interrupt;
+mod merge;
 mod output;
 mod path;
 mod picture;
+mod plan;
 mod plot;
+mod progress;
 mod prompts;
 mod run;
 mod setup;
+mod shard;
+mod slurm;
+mod status;
+mod stopping;
 mod sweep;
 mod table_file;
 mod topk;
@@ -37,7 +45,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::clock::start;
 pub use self::interrupt::end as interrupted;
+use self::plan::PlanFormat;
 pub use self::setup::Bytes;
+use self::table_file::TableFile;
 use crate::backend;
 use crate::engine::DeviceWish;
 use crate::error::Error;
@@ -84,6 +94,9 @@ pub struct Global {
     /// Say more: the most probable tokens of the first prompts, a line each
     #[arg(long, short, global = true)]
     verbose: bool,
+    /// Whether a command is only planned, and how that is said.
+    #[arg(skip)]
+    plan: Option<PlanFormat>,
 }
 
 /// [`backend::Precision`] as a flag.
@@ -131,6 +144,14 @@ enum Command {
     Trace(Box<trace::Trace>),
     /// Run an experiment file (TOML or JSON)
     Run(run::RunFile),
+    /// Say what a command would run, how much that is and how long it takes, and run nothing
+    Plan(plan::PlanCommand),
+    /// How far a run in a folder is
+    Status(status::StatusCommand),
+    /// Put the parts of a run in folders together as one result file
+    Merge(merge::MergeCommand),
+    /// Write job scripts for Slurm: shards of a command as an array, and their merge
+    Slurm(slurm::SlurmCommand),
     /// Turn what another tool saved into an experiment file
     Import(import::Import),
     /// Export clean activations as safetensors
@@ -179,14 +200,34 @@ fn join_lists(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 }
 
 impl Cli {
+    /// Where the table of a command that patches goes.
+    fn table(&self) -> Option<&TableFile> {
+        match &self.command {
+            Command::Sweep(command) => Some(command.table()),
+            Command::Edges(command) => Some(command.table()),
+            Command::Path(command) => Some(command.table()),
+            Command::Trace(command) => Some(command.table()),
+            Command::Run(command) => Some(command.table()),
+            _ => None,
+        }
+    }
+
     /// Runs the command.
     ///
     /// # Errors
     ///
     /// Any [`Error`]; an interruption and a closed pipe are errors too, for `main` to tell apart.
-    pub fn run(self) -> Result<ExitCode, Error> {
+    pub fn run(mut self) -> Result<ExitCode, Error> {
+        if let Command::Plan(plan) = self.command {
+            self.global.plan = Some(plan.format);
+            self.command = plan.command.into();
+        }
         let global = &self.global;
         match self.command {
+            Command::Plan(_) => Ok(ExitCode::SUCCESS),
+            Command::Status(command) => command.run(),
+            Command::Merge(command) => command.run(),
+            Command::Slurm(command) => command.run(),
             Command::Topk(command) => command.run(global),
             Command::Sweep(command) => command.run(global),
             Command::Edges(command) => command.run(global),

@@ -9,10 +9,13 @@ use clap::Args;
 use super::clock::{Clock, Timed};
 use super::collect::CollectFile;
 use super::files::Files;
+use super::folder::OpenRun;
 use super::picture::Picture;
+use super::plan;
+use super::progress::Progress;
 use super::setup::Setup;
 use super::table_file::{Seen, TableFile, write_done};
-use super::{interrupt, note, print};
+use super::{Global, interrupt, note, print};
 use crate::engine::{Answer, Form, Question};
 use crate::error::Error;
 use crate::files::error::FileError;
@@ -52,8 +55,11 @@ pub struct Also<'a> {
 
 impl OutputFlags {
     /// Refuses files that could not be written, before anything is computed.
-    pub fn check(&self) -> Result<(), Error> {
-        self.table.check()?;
+    pub fn check(&self, global: &Global) -> Result<(), Error> {
+        self.table.check(global)?;
+        let shard = self.table.parts.is_shard();
+        self.table
+            .check_folder(&[("--plot", shard && self.picture.plot.is_some())])?;
         self.picture.check()
     }
 
@@ -86,7 +92,9 @@ pub fn answer(
     let mut question = question.metrics(&file.metric)?;
     if let Some(collect) = also.collect {
         collect.check(&question.pairs)?;
+        file.check_folder(&[("--collect", collect.collect.is_some())])?;
     }
+    file.check_folder(&[("--arrays", also.arrays.is_some())])?;
     let summary = also.averages && file.path().is_some();
     if let Some(path) = file.path().filter(|_| summary) {
         report::check_summary(path)?;
@@ -98,6 +106,9 @@ pub fn answer(
     let plot = picture.is_some_and(|picture| picture.plot.is_some());
     if plot && !also.targets {
         check_plot(&question)?;
+    }
+    if let Some(format) = setup.plan {
+        return plan::write(setup, file, &question, format);
     }
     setup.announce();
     setup.doubt(question.pairs.iter().map(|p| &p.pair));
@@ -111,16 +122,19 @@ pub fn answer(
         }
     }
 
+    let mut passing = Passing::new(setup, file, (&question, also.averages), clock)?;
+    // of a shard nothing is drawn: most of it would be missing
+    let whole = !file.parts.is_shard();
+    let drawn_in = picture.filter(|_| whole);
     let columns = question.columns();
     let first = question.metrics.first();
     let drawn = first.map_or_else(|| "prob".to_owned(), ToString::to_string);
     let several = question.pairs.len() > 1;
     let mut strongest = Strongest::of(if picture.is_some() { 10 } else { 20 }, &question.metrics);
-    let mut passing = Passing::new(file, &question.names(), clock)?;
     passing.alone = axes.is_none() && also.collect.is_none_or(|c| c.collect.is_none()) && !plot;
-    let averaged = summary || several;
+    let averaged = summary || several || whole && passing.folder.is_some();
     let mut averages = averaged.then(|| Averages::new(question.over(), &question.metrics));
-    let mut drawing = picture
+    let mut drawing = drawn_in
         .map(|_| Drawing::new(&columns, &drawn))
         .transpose()?;
     let mut values = axes
@@ -136,6 +150,9 @@ pub fn answer(
     gather.extend(collected.iter_mut().map(|g| g as &mut dyn Gather));
     let done = passing.ask(setup, &question, gather)?;
 
+    if let Some(averages) = &mut averages {
+        averages.close();
+    }
     let made = passing.provenance(setup, file, &question);
     if let (Some(collect), Some(collected)) = (also.collect, collected) {
         collect.write(&setup.engine, collected)?;
@@ -164,12 +181,10 @@ pub fn answer(
     if let (true, Some(averages)) = (several, &averages) {
         strongest.add_means(averages);
     }
-    passing.write(
-        file,
-        &made,
-        averages.as_ref().filter(|_| summary),
-        &mut written,
-    )?;
+    let in_file = summary || passing.folder.is_some();
+    let averages = averages.as_ref().filter(|_| in_file && whole);
+    let of = (setup, &question);
+    passing.write(of, file, &made, averages, &mut written)?;
     written.extend(arrays);
     let map = map.map(|mut map| {
         map.notes.extend(also.notes);
@@ -205,6 +220,10 @@ fn check_plot(question: &Question<'_>) -> Result<(), Error> {
 pub struct Passing {
     table: Option<TableWriter>,
     stdout: Option<ToStdout>,
+    /// The folder that is written instead of a table.
+    pub folder: Option<OpenRun>,
+    progress: Option<Progress>,
+    kept: u64,
     seen: Seen,
     cleans: Cleans,
     /// Whether nothing is written but the table.
@@ -213,13 +232,40 @@ pub struct Passing {
 }
 
 impl Passing {
-    /// Rows with these columns behind the fixed ones.
-    pub fn new(file: &TableFile, columns: &[String], clock: Clock) -> Result<Self, Error> {
+    /// The rows of a question that is answered; whether a file of them has averages beside it.
+    pub fn new(
+        setup: &Setup,
+        file: &TableFile,
+        (question, averages): (&Question<'_>, bool),
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let costs = question.costs();
+        let begin = |path| {
+            let flags = &file.parts;
+            OpenRun::begin(path, flags, setup, question, (&costs, averages))
+        };
+        let folder = file.folder().map(begin).transpose()?;
+        let stretch = folder
+            .as_ref()
+            .map_or_else(|| question.whole(), OpenRun::stretch);
+        let progress = Progress::begin(&file.progress, question, costs, stretch);
+        Ok(Self {
+            folder,
+            progress: Some(progress),
+            ..Self::of_rows(file, &question.names(), clock)?
+        })
+    }
+
+    /// Rows with these columns behind the fixed ones, of a question that is not simply answered.
+    pub fn of_rows(file: &TableFile, columns: &[String], clock: Clock) -> Result<Self, Error> {
         let table = file.path().map(|path| TableWriter::create(path, columns));
         let stdout = file.is_stdout().then(|| ToStdout::new(columns));
         Ok(Self {
             table: table.transpose()?,
             stdout: stdout.transpose()?,
+            folder: None,
+            progress: None,
+            kept: 0,
             seen: Seen::default(),
             cleans: Cleans::default(),
             alone: false,
@@ -234,7 +280,6 @@ impl Passing {
         question: &Question<'_>,
         others: Vec<&mut dyn Gather>,
     ) -> Result<Answer, Error> {
-        let bar = setup.bar(question.count() as u64, "{bar:40} {percent:>3}%  {pace}");
         let alone = self.alone;
         let others = others.into_iter().map(|gather| gather as &mut dyn Gather);
         let mut gather: Vec<&mut dyn Gather> = others.collect();
@@ -253,8 +298,17 @@ impl Passing {
         let mut timed: Vec<Timed<'_, '_>> = timed.collect();
         let mut timed: Vec<&mut dyn Gather> =
             timed.iter_mut().map(|t| t as &mut dyn Gather).collect();
-        let answer = question.answer(&mut timed, &|runs| bar.inc(runs));
-        bar.finish_and_clear();
+        let answer = match (&self.folder, self.progress.take()) {
+            (Some(folder), Some(mut progress)) => {
+                let answer = folder.ask(setup, question, &mut timed, &mut progress);
+                self.kept = progress.kept();
+                answer
+            }
+            (_, mut progress) => {
+                timed.extend(progress.iter_mut().map(|g| g as &mut dyn Gather));
+                question.answer(&mut timed, &|_| ())
+            }
+        };
         clock.computed();
         answer
     }
@@ -287,11 +341,15 @@ impl Passing {
     /// Writes the table's file, and averages beside it; which files these are.
     pub fn write(
         &mut self,
+        (setup, question): (&Setup, &Question<'_>),
         file: &TableFile,
         made: &Provenance,
         averages: Option<&Averages>,
         written: &mut Vec<PathBuf>,
     ) -> Result<(), Error> {
+        if let Some(folder) = &self.folder {
+            return folder.finish(setup, question, averages, written);
+        }
         if let (Some(table), Some(path)) = (self.table.take(), file.path()) {
             table.finish(made)?;
             written.push(path.to_owned());
@@ -314,6 +372,7 @@ impl Passing {
         body: impl FnOnce(usize, &mut dyn Write) -> std::io::Result<()>,
     ) -> Result<ExitCode, Error> {
         let (lost, spent) = (self.seen.lost(), self.clock.spent(&setup.engine));
+        let spent = (self.kept, spent);
         self.tell(setup, file, &question.pairs, |rows, out| {
             body(rows, out)?;
             Seen::write_lost(rows, lost, out)?;

@@ -12,6 +12,7 @@ use super::files::Files;
 use super::output::{Also, OutputFlags};
 use super::prompts::Prompts;
 use super::setup::Setup;
+use super::table_file::TableFile;
 use crate::engine::Where;
 use crate::error::Error;
 use crate::graph::edge::senders;
@@ -83,8 +84,12 @@ enum Frozen {
 }
 
 impl Path {
+    pub fn table(&self) -> &TableFile {
+        &self.output.table
+    }
+
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        self.output.check()?;
+        self.output.check(global)?;
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }

@@ -115,7 +115,7 @@ impl Prompts {
         data: &DataFlags,
     ) -> Result<Pairs, Error> {
         match rows {
-            Some(rows) => data.pairs(rows, &self.answers, engine),
+            Some(rows) => data.pairs(rows, &self.answers, engine, global),
             None => Ok(Pairs::Listed(vec![self.pair(global, engine, data)?])),
         }
     }
@@ -170,9 +170,9 @@ impl OnePrompt {
     }
 
     /// The prompt, or each that a data set's rows patch, as the base of a pair.
-    pub fn pairs(&self, engine: &Engine) -> Result<Vec<Pair>, Error> {
+    pub fn pairs(&self, engine: &Engine, global: &Global) -> Result<Vec<Pair>, Error> {
         let pairs = match self.data.read()? {
-            Some(rows) => engine.plain(self.data.rows(rows, Fallback::default()))?,
+            Some(rows) => engine.plain(self.data.rows(rows, Fallback::default(), global))?,
             None => {
                 let base = tokens(engine, &self.prompt, &self.ids)?;
                 let usage = "give a prompt, --ids or --data";

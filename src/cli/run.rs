@@ -11,6 +11,7 @@ use super::data::DataFlags;
 use super::files::{Files, before_name};
 use super::output::{Also, OutputFlags};
 use super::setup::Setup;
+use super::table_file::TableFile;
 use crate::ask::experiment::Experiment;
 use crate::engine::{Engine, Fallback};
 use crate::error::Error;
@@ -32,8 +33,12 @@ pub struct RunFile {
 }
 
 impl RunFile {
+    pub fn table(&self) -> &TableFile {
+        &self.output.table
+    }
+
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        self.output.check()?;
+        self.output.check(global)?;
         let experiment = Experiment::open(&self.file)?;
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let files = Files::default()
@@ -57,7 +62,8 @@ impl RunFile {
                 ));
             }
             Some(rows) => {
-                engine.plain(self.data.rows(rows, self.fallback(&experiment, engine)?))?
+                let fallback = self.fallback(&experiment, engine)?;
+                engine.plain(self.data.rows(rows, fallback, global))?
             }
             None => {
                 let own = experiment.own_pairs(engine.model(), self.first_token)?;

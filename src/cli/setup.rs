@@ -4,10 +4,10 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::plan::PlanFormat;
 use super::{Global, interrupt, note};
 use crate::engine::{DeviceWish, Engine};
 use crate::error::Error;
@@ -45,6 +45,8 @@ pub struct Setup {
     pub engine: Engine,
     /// Whether more is said than has to be.
     pub verbose: bool,
+    /// How what would be run is said, where that is all that is asked.
+    pub plan: Option<PlanFormat>,
     interactive: bool,
 }
 
@@ -129,6 +131,7 @@ impl Setup {
         Ok(Self {
             engine,
             verbose: global.verbose,
+            plan: global.plan,
             interactive,
         })
     }
@@ -148,61 +151,12 @@ fn bar(interactive: bool, length: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(length.max(1)), target);
     // templates are constants, and well-formed
     if let Ok(style) = ProgressStyle::with_template(template) {
-        let paced = |state: &ProgressState, out: &mut dyn fmt::Write| {
-            let _ = out.write_str(&pace(state.pos(), state.per_sec(), state.eta()));
-        };
-        bar.set_style(style.with_key("pace", paced));
+        bar.set_style(style);
     }
     bar
-}
-
-/// How fast runs go and how long that will take, once some are done.
-fn pace(done: u64, per_second: f64, left: Duration) -> String {
-    if done == 0 || !per_second.is_finite() || per_second <= 0.0 {
-        return "planning".to_owned();
-    }
-    let rate = match per_second {
-        fast if fast >= 10.0 => format!("{fast:.0} runs/s"),
-        slow => format!("{slow:.1} runs/s"),
-    };
-    // what takes less than a second is not over
-    match left.as_secs() {
-        0 => format!("{rate}, less than 1 s left"),
-        1..=119 => format!("{rate}, {} s left", left.as_secs()),
-        120..=7199 => format!("{rate}, {} min left", left.as_secs() / 60),
-        _ => format!("{rate}, {} h left", left.as_secs() / 3600),
-    }
 }
 
 /// Columns of the terminal that standard output or error is, or 100.
 pub fn columns() -> usize {
     terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn before_the_first_run_nothing_is_known_of_the_last() {
-        assert_eq!(pace(0, 0.0, Duration::ZERO), "planning");
-        assert_eq!(pace(0, 1e9, Duration::ZERO), "planning");
-        assert_eq!(pace(1, f64::NAN, Duration::ZERO), "planning");
-        assert_eq!(
-            pace(1, 2.04, Duration::from_secs(61)),
-            "2.0 runs/s, 61 s left"
-        );
-        assert_eq!(
-            pace(9, 1234.5, Duration::from_millis(900)),
-            "1234 runs/s, less than 1 s left"
-        );
-        assert_eq!(
-            pace(9, 12.0, Duration::from_secs(600)),
-            "12 runs/s, 10 min left"
-        );
-        assert_eq!(
-            pace(9, 12.0, Duration::from_secs(9000)),
-            "12 runs/s, 2 h left"
-        );
-    }
 }

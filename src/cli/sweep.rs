@@ -14,6 +14,7 @@ use super::files::{Files, before_name};
 use super::output::{Also, OutputFlags};
 use super::prompts::Prompts;
 use super::setup::Setup;
+use super::table_file::TableFile;
 use crate::ask::experiment::mean_over;
 use crate::ask::grid::{Grid, GridError, IndexRange, OpText};
 use crate::ask::preset::Preset;
@@ -85,11 +86,15 @@ pub struct SweepFlags {
 }
 
 impl SweepFlags {
+    pub fn table(&self) -> &TableFile {
+        &self.output.table
+    }
+
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         if components::asked(&self.component) {
             return components::run(global);
         }
-        self.output.check()?;
+        self.output.check(global)?;
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }

@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::Global;
 use super::clock::Spent;
 use super::files::Files;
+use super::folder::FolderFlags;
+use super::progress::ProgressFlags;
 use crate::backend::Readout;
 use crate::engine::{Answer, Engine};
 use crate::error::Error;
 use crate::execute::PairReadouts;
 use crate::files::error::FileError;
+use crate::folder::parts::RunFolder;
 use crate::model::Checkpoint;
 use crate::prompt::pair::PairRuns;
 use crate::report;
@@ -22,24 +26,40 @@ use crate::results::table::Provenance;
 use crate::text::counted;
 
 /// Where the table goes, and what stands in it.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct TableFile {
-    /// Result table: .csv, .jsonl or .parquet by its ending; - is CSV on standard output;
-    /// none unless given
-    #[arg(long, value_name = "F")]
+    /// Result table: .csv, .jsonl or .parquet by its ending; - is CSV on standard output; DIR/ is a folder
+    /// of parts, which can be stopped and gone on with; none unless given
+    #[arg(long, value_name = "F|DIR/")]
     pub out: Option<PathBuf>,
     /// Metrics, each a column: rank, logit_diff, prob_diff, kl, top1, entropy, or recovery_ before
     /// one of these or prob, logprob, logit; none unless given
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub metric: Vec<Metric>,
+    #[command(flatten)]
+    pub parts: FolderFlags,
+    #[command(flatten)]
+    pub progress: ProgressFlags,
 }
 
 impl TableFile {
     /// Refuses a file that could not be written, before anything is computed.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&self, global: &Global) -> Result<(), Error> {
+        self.parts.check(self.folder(), global.plan.is_some())?;
         match self.path() {
             Some(out) => Ok(report::check_writable(out)?),
             None => Ok(()),
+        }
+    }
+
+    /// The same, of a command that writes no folders.
+    pub fn check_one_file(&self, global: &Global) -> Result<(), Error> {
+        match self.folder() {
+            Some(folder) => Err(Error::Usage(format!(
+                "--out {}: what gradients estimate goes to one file: leave the slash out",
+                folder.display()
+            ))),
+            None => self.check(global),
         }
     }
 
@@ -54,7 +74,27 @@ impl TableFile {
 
     /// The file that the table goes to, if it goes to one.
     pub fn path(&self) -> Option<&Path> {
-        self.out.as_deref().filter(|out| !is_standard_output(out))
+        let out = self.out.as_deref()?;
+        (!is_standard_output(out) && self.folder().is_none()).then_some(out)
+    }
+
+    /// The folder that the run goes to, if it goes to one: by a slash at its end, or because a run made it.
+    pub fn folder(&self) -> Option<&Path> {
+        let out = self.out.as_deref()?;
+        let text = out.as_os_str().to_string_lossy();
+        let slash = text.ends_with(std::path::is_separator);
+        (slash || RunFolder::is_one(out)).then_some(out)
+    }
+
+    /// Refuses what a folder of parts has no place for.
+    pub fn check_folder(&self, flags: &[(&str, bool)]) -> Result<(), Error> {
+        let given = flags.iter().find(|(_, given)| *given);
+        match (self.folder(), given) {
+            (Some(_), Some((flag, _))) => Err(Error::Usage(format!(
+                "{flag} is not written by runs in folders: leave it out, or give --out a file"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the table goes to standard output, and everything else past it.
@@ -107,7 +147,8 @@ pub struct Seen {
 
 impl Gather for Seen {
     fn pair(&mut self, result: &PairResult<'_>) -> Result<(), FileError> {
-        if self.clean.len() < SHOWN {
+        // of pairs that are there already nobody knows what comes next
+        if self.clean.len() < SHOWN && self.clean.len() == result.index {
             self.clean.push(result.clean.clone());
         }
         Ok(())
@@ -215,11 +256,16 @@ impl Seen {
 /// How long it took, and which files were written.
 pub fn write_done(
     Answer { plan, .. }: &Answer,
-    spent: Spent,
+    (kept, spent): (u64, Spent),
     written: &[PathBuf],
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let (runs, copied) = (plan.count, plan.copied);
+    let had = match kept {
+        0 => String::new(),
+        1 => "; 1 was there already".to_owned(),
+        _ => format!("; {kept} were there already"),
+    };
     let skipped = match copied {
         0 => String::new(),
         1 => "; 1 skipped: it writes what stands there already, or no readout sees it".to_owned(),
@@ -229,7 +275,7 @@ pub fn write_done(
     };
     writeln!(
         out,
-        "\n{} in {:.2} s: loading {:.2}, planning {:.2}, computing {:.2} ({:.0} runs/s, {:.1} GFLOP/s), writing {:.2}{skipped}",
+        "\n{} in {:.2} s: loading {:.2}, planning {:.2}, computing {:.2} ({:.0} runs/s, {:.1} GFLOP/s), writing {:.2}{skipped}{had}",
         counted(runs, "run"),
         spent.whole.as_secs_f64(),
         spent.loading.as_secs_f64(),

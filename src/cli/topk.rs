@@ -33,7 +33,7 @@ enum Format {
 impl Topk {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         let setup = Setup::quiet(global)?;
-        let pairs = self.prompt.pairs(&setup.engine)?;
+        let pairs = self.prompt.pairs(&setup.engine, global)?;
         setup.announce();
         setup.doubt(&pairs);
         let prompts: Vec<&[u32]> = pairs.iter().map(|pair| &pair.base[..]).collect();

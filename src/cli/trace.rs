@@ -13,6 +13,7 @@ use super::data::DataFlags;
 use super::files::Files;
 use super::output::Passing;
 use super::picture::Picture;
+use super::plan;
 use super::prompts::{Answers, token_id, tokens};
 use super::setup::Setup;
 use super::table_file::TableFile;
@@ -91,12 +92,18 @@ pub struct Trace {
 }
 
 impl Trace {
+    pub fn table(&self) -> &TableFile {
+        &self.table
+    }
+
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         if components::asked(&self.component) {
             return components::run(global);
         }
-        self.table.check()?;
+        self.table.check(global)?;
         self.picture.check()?;
+        let plot = self.table.parts.is_shard() && self.picture.plot.is_some();
+        self.table.check_folder(&[("--plot", plot)])?;
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }
@@ -116,13 +123,18 @@ impl Trace {
         let setup = Setup::quiet(global)?;
         let engine = &setup.engine;
         let pairs = match rows {
-            Some(rows) => self.data.pairs(rows, &self.answers, engine)?,
+            Some(rows) => self.data.pairs(rows, &self.answers, engine, global)?,
             None => Pairs::Listed(vec![self.typed(engine)?]),
         };
         let subject = self.subject.as_deref().unwrap_or("subject");
         let question = engine.tracing(tracing, (self.noise, subject), pairs)?;
         let clock = Clock::loaded(engine);
         let mut question = question.metrics(&self.table.metric)?;
+        self.table
+            .check_folder(&[("--arrays", self.arrays.is_some())])?;
+        if let Some(format) = setup.plan {
+            return plan::write(&setup, &self.table, &question, format);
+        }
         if let Some(path) = self.table.path() {
             report::check_summary(path)?;
         }
@@ -136,7 +148,7 @@ impl Trace {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        let mut passing = Passing::new(&self.table, &question.names(), clock)?;
+        let mut passing = Passing::new(&setup, &self.table, (&question, true), clock)?;
         passing.alone = self.arrays.is_none() && self.picture.plot.is_none();
         let layers = engine.model().config.layers;
         let mut means = TraceMeans::new(tracing, over, layers, &question.metrics);
@@ -147,10 +159,21 @@ impl Trace {
         means.finish()?;
         let pairs = &question.pairs;
         let made = passing.provenance(&setup, &self.table, &question);
-        let map = self.map(tracing, subjects, &means, &made)?;
+        let whole = !self.table.parts.is_shard();
+        let averages = whole.then_some(&means.averages);
+        let map = whole.then(|| self.map(tracing, subjects, &means, &made));
+        let map = map.transpose()?;
         let mut written = Vec::new();
-        passing.write(&self.table, &made, Some(&means.averages), &mut written)?;
-        self.picture.write(&map, &mut written)?;
+        passing.write(
+            (&setup, &question),
+            &self.table,
+            &made,
+            averages,
+            &mut written,
+        )?;
+        if let Some(map) = &map {
+            self.picture.write(map, &mut written)?;
+        }
         if let Some(path) = &self.arrays {
             let mut arrays = match over {
                 Over::Prompts => arrays_of_prompts(tracing, layers, &mut means),
@@ -167,8 +190,10 @@ impl Trace {
             &question,
             (done, &written),
             |_, out| {
+                // most of a shard's is missing
+                let Some(map) = &map else { return Ok(()) };
                 writeln!(out)?;
-                self.picture.render(&map, &self.table, out)?;
+                self.picture.render(map, &self.table, out)?;
                 self.say(tracing, &means, out)?;
                 writeln!(out, "\nstrongest")?;
                 write_strongest(&strongest, Patched::Restored, out)

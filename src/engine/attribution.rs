@@ -232,7 +232,7 @@ impl Question<'_> {
         let metric = attribution.metric;
         let metrics = [metric];
         let reads = ReadoutOptions {
-            top: super::question::SHOWN,
+            top: super::answer::SHOWN,
             metrics: &metrics,
         };
         let without_runs = |of: &PairRuns| PairRuns {

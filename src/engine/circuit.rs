@@ -162,7 +162,7 @@ impl Question<'_> {
         let all: Vec<&Circuit> = given.chain([&whole, &nothing]).collect();
         let metrics = [metric];
         let reads = ReadoutOptions {
-            top: super::question::SHOWN,
+            top: super::answer::SHOWN,
             metrics: &metrics,
         };
         let clean = self.engine.outcome(&self.pairs, reads)?;

@@ -109,6 +109,20 @@ impl Choice {
         Err(NO_CUDA)
     }
 
+    /// The kind of device, whichever of several it is: `cpu` or the GPU's name.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Cpu(_) => "cpu".into(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(device, _) => device.name.clone(),
+        }
+    }
+
+    /// Whether it is a GPU.
+    pub fn is_gpu(&self) -> bool {
+        !matches!(self, Self::Cpu(_))
+    }
+
     /// What `device` says in provenance: `cpu`, or the GPU's name.
     pub fn name(&self) -> String {
         match self {

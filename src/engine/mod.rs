@@ -4,15 +4,18 @@
 //! precision, threads and memory are chosen before it is built. A question ([`Question`]) is some pairs with
 //! their runs, in the command line's own words; its results stream to whatever gathers them, or are collected.
 
+mod answer;
 mod attribution;
 mod circuit;
 mod data;
 mod device;
 mod experiments;
+mod identity;
 mod pair;
 mod pairs;
 mod question;
 mod spaces;
+mod speed;
 
 #[cfg(feature = "cuda")]
 use std::cell::OnceCell;
@@ -21,13 +24,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use self::answer::Answer;
 pub use self::attribution::{Agreement, Attributed, EXACT, SCORE, Verification};
 pub use self::circuit::Evaluated;
 pub use self::data::{Fallback, RowOptions};
 pub use self::device::{Choice, DeviceWish};
 pub use self::pair::{PairBuilder, PatchBuilder};
 pub use self::pairs::{Pairs, Sweep, Where};
-pub use self::question::{Answer, ArrayAxes, Form, Question};
+pub use self::question::{ArrayAxes, Form, Question};
 use crate::backend::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device};
@@ -247,6 +251,19 @@ impl Engine {
         self.memory.unwrap_or_else(share)
     }
 
+    /// The budget for activations on the chosen device, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] of a GPU that does not say how much memory is free.
+    pub fn budget(&self) -> Result<u64, Error> {
+        match &self.device {
+            Choice::Cpu(_) => Ok(self.memory(None)),
+            #[cfg(feature = "cuda")]
+            Choice::Cuda(device, _) => Ok(self.memory(Some(device.memory()?.0))),
+        }
+    }
+
     /// The model on the GPU if that is where things run, uploaded the first time it is asked for.
     #[cfg(feature = "cuda")]
     pub(crate) fn on_gpu(&self) -> Result<Option<&Cuda>, Error> {
@@ -403,6 +420,7 @@ impl Engine {
                 .collect::<Vec<_>>()
                 .join(" "),
             pairs: pairs_provenance(&self.model, pairs),
+            part: None,
         }
     }
 

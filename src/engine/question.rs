@@ -1,16 +1,15 @@
-//! A question and its answer: runs on a device, and what passes from them to whatever gathers it.
+//! A question: pairs with their runs, and what stands behind them.
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
+use super::Engine;
 use super::pairs::{Places, axis};
-use super::{Engine, ReadoutOptions, Task};
 use crate::ask::grid::Grid;
 use crate::ask::preset::{GridIndex, Preset, PresetAxis};
-use crate::backend::{Backend, Readout};
+use crate::backend::Readout;
 use crate::error::Error;
-use crate::execute::{PairReadouts, Plan, Sink, execute};
+use crate::execute::{PairReadouts, Sink};
 use crate::graph::edge::{Edge, EdgeAxes};
 use crate::graph::extent::Extent;
 use crate::graph::patching;
@@ -78,15 +77,6 @@ pub enum Form {
     },
 }
 
-/// What was executed, and how long it took.
-#[derive(Debug, Clone, Copy)]
-pub struct Answer {
-    /// Exactly what was planned once the clean runs were there.
-    pub plan: Plan,
-    /// By the clock.
-    pub time: Duration,
-}
-
 /// Axes of arrays, and what stands along them.
 pub struct ArrayAxes {
     shape: Vec<usize>,
@@ -135,6 +125,11 @@ impl<'e> Question<'e> {
         }
     }
 
+    /// The model on its device.
+    pub(super) fn engine(&self) -> &Engine {
+        self.engine
+    }
+
     /// Adds a column for each metric.
     ///
     /// # Errors
@@ -168,7 +163,7 @@ impl<'e> Question<'e> {
     }
 
     /// Whether some runs go by a name of where they patch.
-    fn has_named_positions(&self) -> bool {
+    pub(super) fn has_named_positions(&self) -> bool {
         match &self.form {
             Form::Paths { spots, .. } => spots
                 .iter()
@@ -236,7 +231,7 @@ impl<'e> Question<'e> {
     /// How many runs are read out.
     pub fn count(&self) -> usize {
         let of_pair = |PairRuns { pair, runs }: &PairRuns| match &self.form {
-            Form::Edges { edges, extent } => edges.len() * extent.positions(pair.base.len()).len(),
+            Form::Edges { edges, extent } => patching::count((edges, *extent), pair.base.len()),
             _ => runs.iter().filter(|run| !run.step).count(),
         };
         self.pairs.iter().map(of_pair).sum()
@@ -374,25 +369,6 @@ impl<'e> Question<'e> {
         Values::new(shape.clone(), &self.metrics, pairs, axes.over, path, place)
     }
 
-    /// Runs it. Rows pass to each that gathers, and are kept by nobody else; `done` is told how many runs were
-    /// read out.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Execute`] and [`Error::EdgePatching`]: pairs that do not fit the model, a budget too small, or
-    /// an interruption; [`Error::File`] of a file that did not take its results.
-    pub fn answer(
-        &self,
-        gather: &mut [&mut dyn Gather],
-        done: &dyn Fn(u64),
-    ) -> Result<Answer, Error> {
-        self.engine.on_device(Answering {
-            question: self,
-            gather,
-            done,
-        })
-    }
-
     /// Runs it, and keeps all rows.
     ///
     /// # Errors
@@ -435,82 +411,3 @@ impl<'e> Question<'e> {
         }
     }
 }
-
-/// Counts runs that pass.
-struct Count<'a>(&'a dyn Fn(u64));
-
-impl Gather for Count<'_> {
-    fn run(
-        &mut self,
-        _: &crate::results::rows::RunResult<'_>,
-    ) -> Result<(), crate::files::error::FileError> {
-        (self.0)(1);
-        Ok(())
-    }
-}
-
-struct Answering<'a, 'g> {
-    question: &'a Question<'a>,
-    gather: &'a mut [&'g mut dyn Gather],
-    done: &'a dyn Fn(u64),
-}
-
-impl Task for Answering<'_, '_> {
-    type Output = Answer;
-
-    fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<Answer, Error> {
-        let Self {
-            question,
-            gather,
-            done,
-        } = self;
-        let Question {
-            engine,
-            pairs,
-            metrics,
-            form,
-        } = question;
-        let reads = ReadoutOptions {
-            top: SHOWN,
-            metrics,
-        };
-        let limits = reads.limits(engine.limits(memory));
-        let relabel = question.relabel();
-        let named = question.has_named_positions();
-        let (start, mut plan) = (Instant::now(), Plan::default());
-        let mut part = |first: (usize, usize), pairs: &[PairRuns]| -> Result<(), Error> {
-            let mut count = Count(done);
-            let mut sink = RowSink::new(&engine.model, pairs, metrics)
-                .relabel(&relabel)
-                .named(named)
-                .from(first.0, first.1);
-            for gather in gather.iter_mut() {
-                sink = sink.to(&mut **gather);
-            }
-            sink = sink.to(&mut count);
-            let executed = execute(backend, pairs, &limits, &mut sink);
-            // what broke the work off is said rather than that it was
-            sink.finish()?;
-            plan += executed?;
-            Ok(())
-        };
-        match form {
-            Form::Edges { edges, extent } => {
-                for (p, PairRuns { pair, .. }) in pairs.iter().enumerate() {
-                    let edges = (&**edges, *extent);
-                    let mut each =
-                        |first, runs: &PairRuns| part((p, first), std::slice::from_ref(runs));
-                    patching::each_part(backend, &engine.model, pair, edges, &limits, &mut each)?;
-                }
-            }
-            _ => part((0, 0), pairs)?,
-        }
-        Ok(Answer {
-            plan,
-            time: start.elapsed(),
-        })
-    }
-}
-
-/// How many of the most probable tokens are read of clean prompts.
-pub(super) const SHOWN: usize = 10;

@@ -10,6 +10,7 @@
 pub mod activations;
 mod clean;
 pub mod collect;
+pub mod costs;
 pub mod gradient;
 mod group;
 mod layout;

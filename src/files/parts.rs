@@ -76,6 +76,24 @@ impl Unnamed {
     }
 }
 
+impl Unnamed {
+    /// Takes a name unless something stands there; whether nothing did.
+    pub fn rename_new(self, target: &Path) -> io::Result<bool> {
+        let _naming = lock(&NAMING);
+        match fs::hard_link(self.0.path(), target) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+            Ok(()) => {
+                lock(&NAMED).push(target.to_owned());
+                if let Some(folder) = folder(target).and_then(|folder| File::open(folder).ok()) {
+                    let _ = folder.sync_all();
+                }
+                Ok(true)
+            }
+        }
+    }
+}
+
 impl Drop for Unnamed {
     fn drop(&mut self) {
         lock(&OPEN).remove(self.0.path());

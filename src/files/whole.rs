@@ -144,6 +144,38 @@ impl WholeFile {
         file.finish()
     }
 
+    /// The same under another name in the same folder.
+    #[must_use]
+    pub fn named(self, path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            target: path.to_owned(),
+            ..self
+        }
+    }
+
+    /// Writes `bytes` to `path`, whole or not at all, unless a file stands there; whether none did.
+    ///
+    /// # Errors
+    ///
+    /// As [`WholeFile::write`].
+    pub fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
+        let wrong = |error| FileError::write_to(path)(error);
+        let mut file = Self::create(path)?;
+        file.write_all(bytes).map_err(wrong)?;
+        let Self { target, out, .. } = file;
+        let bytes = out
+            .into_inner()
+            .map_err(|error| wrong(error.into_error()))?;
+        match bytes {
+            Unfinished::Part(part) => {
+                part.file().sync_all().map_err(wrong)?;
+                part.rename_new(&target).map_err(wrong)
+            }
+            Unfinished::Apart(_) => Ok(false),
+        }
+    }
+
     /// Where the file will stand.
     #[must_use]
     pub fn path(&self) -> &Path {

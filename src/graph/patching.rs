@@ -8,7 +8,7 @@
 //! sender share its difference.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use super::contribution::{Difference, Differences};
@@ -73,8 +73,37 @@ pub fn check<'a>(pair: &'a Pair, config: &Config) -> Result<&'a [u32], EdgePatch
     }
 }
 
+/// How many runs a pair of prompts of `length` tokens has.
+pub fn count((edges, extent): (&[Edge], Extent), length: usize) -> usize {
+    match extent {
+        Extent::Whole => edges.len(),
+        Extent::PerPosition => edges.len() * length,
+    }
+}
+
+/// Runs of the light cones that a pair's edges have, as far as tokens tell: a sender contributes the same up to
+/// the first token that differs.
+pub fn outlines((edges, extent): (&[Edge], Extent), pair: &Pair, config: &Config) -> Arc<[Run]> {
+    let (length, source) = (pair.base.len(), pair.source.as_deref().unwrap_or(&[]));
+    let both = pair.base.iter().zip(source);
+    let same = both.take_while(|(base, source)| base == source).count();
+    let zeros: Arc<[f64]> = vec![0.0; length * config.width].into();
+    let of = |run: usize| {
+        let edge = extent.edge(edges, length, run);
+        let mut positions: Vec<usize> = match edge.position {
+            None => (same..length).collect(),
+            Some(position) => vec![position],
+        };
+        positions.retain(|position| *position >= same);
+        let values = Arc::clone(&zeros);
+        self::run(edge, &Difference { positions, values }, config)
+    };
+    (0..count((edges, extent), length)).map(of).collect()
+}
+
 /// Makes the runs of a pair's edges, each edge by itself, and hands them on with the number of those before
-/// them, in the order of [`Extent::edge`]; the edges of one sender should stand together.
+/// them, in the order of [`Extent::edge`]; the edges of one sender should stand together. Of all runs only
+/// those of `range` are made.
 ///
 /// # Errors
 ///
@@ -84,18 +113,24 @@ pub fn each_part<B: Backend, E: From<EdgePatchingError>>(
     model: &Checkpoint,
     pair: &Pair,
     (edges, extent): (&[Edge], Extent),
+    range: Range<usize>,
     limits: &Limits<'_>,
     mut part: impl FnMut(usize, &PairRuns) -> Result<(), E>,
 ) -> Result<(), E> {
     let source = check(pair, backend.config())?;
+    let positions = extent.positions(pair.base.len());
+    // the edges that have runs in the range, of the first and the last perhaps not all
+    let each = positions.len().max(1);
+    let some = range.start / each..range.end.div_ceil(each).min(edges.len());
+    let mut run_index = some.start * each;
+    let edges = edges.get(some).unwrap_or(&[]);
     let groups: Vec<&[Edge]> = edges.chunk_by(|a, b| a.sender == b.sender).collect();
     let mut senders: Vec<Sender> = groups.iter().map(|group| group[0].sender).collect();
     senders.sort_unstable_by_key(|sender| sender.index(backend.config()));
     senders.dedup();
     let differences = Differences::new(backend, &pair.base, source, &senders, limits);
     let differences = differences.map_err(EdgePatchingError::from)?;
-    let positions = extent.positions(pair.base.len());
-    let (mut first, mut bytes, mut runs) = (0, 0, Vec::new());
+    let (mut first, mut bytes, mut runs) = (range.start, 0, Vec::new());
     let mut flush = |runs: &mut Vec<Run>| {
         let count = runs.len();
         let runs = std::mem::take(runs).into();
@@ -111,6 +146,10 @@ pub fn each_part<B: Backend, E: From<EdgePatchingError>>(
         let each: Vec<(Option<usize>, Difference)> = each.collect();
         for edge in group {
             for (position, difference) in &each {
+                run_index += 1;
+                if !range.contains(&(run_index - 1)) {
+                    continue;
+                }
                 let (edge, position) = (*edge, *position);
                 runs.push(run(EdgeAt { edge, position }, difference, &model.config));
                 if runs.len() == RUNS {
@@ -170,7 +209,8 @@ pub fn patch_edges<B: Backend>(
     sink: &mut dyn Sink,
 ) -> Result<Plan, EdgePatchingError> {
     let mut plan = Plan::default();
-    each_part(backend, model, pair, edges, limits, |first, part| {
+    let all = 0..count(edges, pair.base.len());
+    each_part(backend, model, pair, edges, all, limits, |first, part| {
         let mut sink = Later { first, sink };
         plan += execute(backend, std::slice::from_ref(part), limits, &mut sink)?;
         Ok::<_, EdgePatchingError>(())

@@ -22,6 +22,7 @@ pub use checkpoint::Checkpoint;
 pub use config::{ActivationFunction, Config};
 pub(crate) use config::{LARGEST_SIZE, MOST_LAYERS};
 pub use error::ModelError;
+pub(crate) use hash::hex;
 pub use hub::Hub;
 pub use tensor::{Data, Tensor};
 pub use tokenizer::Tokenizer;

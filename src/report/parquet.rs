@@ -4,6 +4,7 @@
 //! columns does not need arrow, which would be most of the build.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{self, Write};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -16,11 +17,13 @@ use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int32Ty
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
-use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::ReportError;
+use super::table::EachRows;
+use crate::files::error::FileError;
 use crate::files::fence::fenced;
 use crate::results::columns::{self, Cell, Column, Kind};
 use crate::results::table::{Provenance, Row, Table};
@@ -251,20 +254,48 @@ pub(super) fn read(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
     // files also ends in panics such as "Decoder for dict should have been set" and "column start
     // and length should not be negative" (version 60.1). Catching them is the only way to refuse
     // such a file in a sentence; nothing outlives the fence.
-    let outcome = fenced(AssertUnwindSafe(|| read_trusting(path, bytes)));
-    outcome.unwrap_or_else(|_| {
-        Err(ReportError::malformed(
-            path,
-            "the Parquet file is damaged; write it again",
-        ))
-    })
+    let mut rows = Vec::new();
+    let about = read_by_group(path, bytes, &mut |group| {
+        rows.extend(group);
+        Ok(())
+    })?;
+    Ok(Table { rows, ..about })
 }
 
-fn read_trusting(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
-    let damaged = |error: ParquetError| {
-        ReportError::malformed(path, format!("not readable as Parquet: {error}"))
-    };
-    let file = SerializedFileReader::new(Bytes::from(bytes)).map_err(damaged)?;
+/// Reads a table row group by row group; what comes back has no rows.
+pub(super) fn read_by_group(
+    path: &Path,
+    bytes: Vec<u8>,
+    each: &mut EachRows<'_>,
+) -> Result<Table, ReportError> {
+    let outcome = fenced(AssertUnwindSafe(|| read_trusting(path, bytes, each)));
+    outcome.unwrap_or_else(|_| Err(panicked(path)))
+}
+
+/// What a file's footer says: a table without rows, and how many it has.
+pub(super) fn footer(path: &Path) -> Result<(Table, u64), ReportError> {
+    let file = File::open(path).map_err(FileError::read_of(path))?;
+    let outcome = fenced(AssertUnwindSafe(|| {
+        let file = SerializedFileReader::new(file).map_err(|error| damaged(path, error))?;
+        let rows = file.metadata().file_metadata().num_rows();
+        Ok((header(path, &file)?.1, u64::try_from(rows).unwrap_or(0)))
+    }));
+    outcome.unwrap_or_else(|_| Err(panicked(path)))
+}
+
+fn panicked(path: &Path) -> ReportError {
+    ReportError::malformed(path, "the Parquet file is damaged; write it again")
+}
+
+fn damaged(path: &Path, error: ParquetError) -> ReportError {
+    ReportError::malformed(path, format!("not readable as Parquet: {error}"))
+}
+
+/// The columns' names, and a table of them without rows.
+fn header<R: ChunkReader + 'static>(
+    path: &Path,
+    file: &SerializedFileReader<R>,
+) -> Result<(Vec<String>, Table), ReportError> {
     let metadata = file.metadata().file_metadata();
     let header = metadata
         .schema_descr()
@@ -289,17 +320,33 @@ fn read_trusting(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
             )
         })?,
     };
+    let table = Table {
+        metrics,
+        rows: Vec::new(),
+        provenance,
+    };
+    Ok((header, table))
+}
 
-    let mut rows = Vec::new();
+fn read_trusting(
+    path: &Path,
+    bytes: Vec<u8>,
+    each: &mut EachRows<'_>,
+) -> Result<Table, ReportError> {
+    let damaged = |error| damaged(path, error);
+    let file = SerializedFileReader::new(Bytes::from(bytes)).map_err(damaged)?;
+    let (header, table) = header(path, &file)?;
+    // rows of the groups before
+    let mut before = 0;
     for index in 0..file.num_row_groups() {
         let group = file.get_row_group(index).map_err(damaged)?;
-        let first = rows.len();
+        let mut rows: Vec<Row> = Vec::new();
         for (number, name) in header.iter().enumerate() {
             let (kind, nullable) = columns::kind(number, name);
-            let mut next = first;
+            let mut next = 0;
             let field = |row: usize, problem: String| ReportError::Field {
                 path: path.to_owned(),
-                place: format!("row {row}"),
+                place: format!("row {}", before + row),
                 column: name.clone(),
                 problem,
             };
@@ -325,19 +372,17 @@ fn read_trusting(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
             })
             .map_err(|error| match error {
                 Stop::Parquet(error) => damaged(error),
-                Stop::Type(problem) => field(first, problem),
+                Stop::Type(problem) => field(0, problem),
                 Stop::Field(error) => error,
             })?;
             if next != rows.len() {
                 return Err(field(next, "shorter than the columns before it".to_owned()));
             }
         }
+        before += rows.len();
+        each(rows)?;
     }
-    Ok(Table {
-        metrics,
-        rows,
-        provenance,
-    })
+    Ok(table)
 }
 
 /// Why a column could not be read.

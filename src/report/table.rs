@@ -17,7 +17,7 @@ use crate::files::whole::{WholeFile, is_plain};
 use crate::results::averages::Averages;
 use crate::results::columns::{self, Cell, Column};
 use crate::results::rows::{Gather, RunResult};
-use crate::results::table::{Provenance, Table};
+use crate::results::table::{Provenance, Row, Table};
 
 /// A format of result tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,14 +166,37 @@ impl TableWriter {
         written.map_err(|error| FileError::write_to(&self.path)(error))
     }
 
+    /// Adds rows.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Write`] where the disk does not take them.
+    pub fn rows(&mut self, rows: &[Row]) -> Result<(), FileError> {
+        rows.iter()
+            .try_for_each(|row| self.cells(columns::cells(row)))
+    }
+
     /// Puts every row on disk, and gives the file its name.
     ///
     /// # Errors
     ///
     /// [`FileError::Write`] where the disk does not take it.
     pub fn finish(self, provenance: &Provenance) -> Result<(), FileError> {
+        let path = self.path.clone();
+        self.finish_as(&path, provenance)
+    }
+
+    /// The same under another name in the same folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`TableWriter::finish`].
+    pub fn finish_as(self, path: &Path, provenance: &Provenance) -> Result<(), FileError> {
         let file = self.rows.finish(provenance);
-        let file = file.map_err(FileError::write_to(&self.path))?;
+        let mut file = file.map_err(FileError::write_to(&self.path))?;
+        if path != self.path {
+            file = file.named(path);
+        }
         let Some((mut sidecar, columns)) = self.sidecar else {
             return file.finish();
         };
@@ -195,8 +218,7 @@ impl TableWriter {
 
 impl Gather for TableWriter {
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
-        let mut rows = result.rows.iter();
-        rows.try_for_each(|row| self.cells(columns::cells(row)))
+        self.rows(result.rows)
     }
 }
 
@@ -312,6 +334,47 @@ pub fn read(path: &Path) -> Result<Table, ReportError> {
     Ok(table)
 }
 
+/// Takes some rows of a table, in order.
+pub type EachRows<'a> = dyn FnMut(Vec<Row>) -> Result<(), ReportError> + 'a;
+
+/// Reads a result file as [`read`] does, and hands its rows on some at a time: of Parquet a row group. What
+/// comes back has no rows.
+///
+/// # Errors
+///
+/// As [`read`], and those of `each`.
+pub fn read_rows(path: &Path, each: &mut EachRows<'_>) -> Result<Table, ReportError> {
+    match TableFormat::of(path)? {
+        #[cfg(feature = "parquet")]
+        TableFormat::Parquet => {
+            let bytes = fs::read(path).map_err(FileError::read_of(path))?;
+            parquet::read_by_group(path, bytes, each)
+        }
+        TableFormat::Csv | TableFormat::Jsonl => {
+            let mut table = read(path)?;
+            each(std::mem::take(&mut table.rows))?;
+            Ok(table)
+        }
+    }
+}
+
+/// What a result file says of itself: a table without rows, and how many it has. Of Parquet only the footer is read.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_about(path: &Path) -> Result<(Table, u64), ReportError> {
+    match TableFormat::of(path)? {
+        #[cfg(feature = "parquet")]
+        TableFormat::Parquet => parquet::footer(path),
+        TableFormat::Csv | TableFormat::Jsonl => {
+            let mut table = read(path)?;
+            let rows = std::mem::take(&mut table.rows).len() as u64;
+            Ok((table, rows))
+        }
+    }
+}
+
 /// Refuses a table whose rows and metric names do not fit together.
 fn check(table: &Table) -> Result<(), ReportError> {
     columns::check_metrics(&table.metrics).map_err(ReportError::Inconsistent)?;
@@ -405,7 +468,20 @@ pub fn write_summary(
     provenance: &Provenance,
     path: &Path,
 ) -> Result<(), ReportError> {
-    let mut writer = TableWriter::of(&summary_path(path), &averages.columns())?;
+    write_averages(averages, provenance, &summary_path(path))
+}
+
+/// Writes averages to `path`, in the format of its ending.
+///
+/// # Errors
+///
+/// [`ReportError`] of the file.
+pub fn write_averages(
+    averages: &Averages,
+    provenance: &Provenance,
+    path: &Path,
+) -> Result<(), ReportError> {
+    let mut writer = TableWriter::of(path, &averages.columns())?;
     for average in averages.rows() {
         writer.cells(average.cells(averages.averaged()))?;
     }

@@ -182,8 +182,9 @@ impl Averages {
         own
     }
 
-    /// Adds a run's row for the target of this index. A pair's rows come one after the other.
-    fn add(&mut self, row: &Row, index: u32, clean: &CleanMetrics) {
+    /// Adds a run's row for the target of this index, with the metrics in its pair's clean prompts. A pair's rows
+    /// come one after the other.
+    pub fn add(&mut self, row: &Row, index: u32, clean: &CleanMetrics) {
         if row.pair != self.pair {
             self.close();
             self.pair = row.pair;

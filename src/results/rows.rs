@@ -91,6 +91,8 @@ pub struct RowSink<'a> {
     first: (usize, usize),
     /// Whether every row says where it patches by name, be it an empty one.
     named: bool,
+    /// Whether the first pair has been announced before.
+    told: bool,
     tokens: HashMap<u32, Text>,
     /// How many pairs have the runs at this address, and what is known of them if there are several.
     shared: HashMap<usize, (usize, Vec<Option<Row>>)>,
@@ -131,6 +133,7 @@ impl<'a> RowSink<'a> {
             gather: Vec::new(),
             first: (0, 0),
             named: false,
+            told: false,
             tokens: HashMap::new(),
             shared,
             announced: VecDeque::new(),
@@ -151,6 +154,7 @@ impl<'a> RowSink<'a> {
     pub fn from(self, pair: usize, run: usize) -> Self {
         Self {
             first: (pair, run),
+            told: run > 0,
             ..self
         }
     }
@@ -159,6 +163,12 @@ impl<'a> RowSink<'a> {
     #[must_use]
     pub fn named(self, named: bool) -> Self {
         Self { named, ..self }
+    }
+
+    /// The first pair has been announced before, though its runs are counted from the first.
+    #[must_use]
+    pub fn told(self) -> Self {
+        Self { told: true, ..self }
     }
 
     /// Hands rows on to this one too.
@@ -286,13 +296,12 @@ impl RowSink<'_> {
             known.for_each(|known| *known = Vec::new());
         }
         let of = &self.pairs[pair];
-        let (first_pair, first_run) = self.first;
         let result = PairResult {
-            index: first_pair + pair,
+            index: self.first.0 + pair,
             pair: &of.pair,
             clean: &clean,
         };
-        if pair > 0 || first_run == 0 {
+        if pair > 0 || !self.told {
             self.each(|gather| gather.pair(&result))?;
         }
         let prob = |r: &Readout, i: usize| r.log_probability(r.logits[i]).exp();

@@ -85,6 +85,20 @@ pub struct Provenance {
     pub command: String,
     /// Every pair: its prompts' token ids and, where there is a tokenizer, their tokens.
     pub pairs: Vec<PairProvenance>,
+    /// Which part of a run's folder the file is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartStamp>,
+}
+
+/// What a part of a run's folder is a part of.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PartStamp {
+    /// The run's identity, as its manifest has it.
+    pub identity: String,
+    /// Index of the pair and of the run in it at which the part begins ...
+    pub from: (usize, usize),
+    /// ... and before which it ends.
+    pub to: (usize, usize),
 }
 
 /// One prompt pair of a result.

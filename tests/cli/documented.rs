@@ -238,3 +238,26 @@ fn commands_of_the_circuits_page_run() {
         assert!(lab.path(file).exists(), "{file}");
     }
 }
+
+#[test]
+fn commands_of_the_scale_page_run() {
+    let (_, commands, lab) = run("scale.md");
+    assert!(commands.len() >= 12, "{commands:?}");
+    for file in [
+        "capitals/manifest.json",
+        "capitals/part-00000.parquet",
+        "capitals/summary.parquet",
+        "capitals.parquet",
+        "edges/part-00000.parquet",
+        "paths/part-00000.parquet",
+        "traces/part-00000.parquet",
+        "all.summary.parquet",
+        "jobs/submit.sh",
+    ] {
+        assert!(lab.path(file).exists(), "{file}");
+    }
+    assert_eq!(
+        lab.table("capitals.parquet").rows,
+        lab.table("all.parquet").rows
+    );
+}

@@ -21,6 +21,7 @@ mod edges;
 mod emulator;
 mod errors;
 mod exit;
+mod folders;
 #[path = "../common/gpt2.rs"]
 mod gpt2;
 mod interrupts;

@@ -102,6 +102,20 @@ impl Lab {
         said
     }
 
+    /// Runs what must be refused once the model is open: as [`Lab::refused`], but for the line that names the
+    /// device and what says how rows are read.
+    pub fn refused_after_device(&self, args: &[&str], needles: &[&str]) {
+        let before = self.files();
+        let said = self.run(args);
+        assert_eq!(said.code, Some(2), "{args:?}: {said:?}");
+        let last = said.err.lines().last().unwrap_or("");
+        assert!(last.starts_with("headlight: "), "{args:?}: {}", said.err);
+        for needle in needles {
+            assert!(last.contains(needle), "{args:?}: {needle:?}: {last}");
+        }
+        assert!(self.files() == before, "{args:?} left something behind");
+    }
+
     /// Every file here and what it holds.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();

@@ -17,7 +17,7 @@ use headlight::graph::contribution::Differences;
 use headlight::graph::edge::{Edge, edges};
 use headlight::graph::extent::{EdgeAt, Extent};
 use headlight::graph::node::{Receiver, Sender};
-use headlight::graph::patching::{EdgePatchingError, each_part, patch_edges};
+use headlight::graph::patching::{EdgePatchingError, count, each_part, patch_edges};
 use headlight::model::Checkpoint;
 use headlight::patch::{Op, Patch, Run, Vector};
 use headlight::prompt::pair::{Pair, PairRuns};
@@ -55,7 +55,8 @@ fn patched<B: Backend>(
     let stop = AtomicBool::new(false);
     let (mut base, mut all) = (Readout::default(), Vec::new());
     let (of, limits) = ((edges, extent), limits(&stop));
-    each_part(backend, model, pair, of, &limits, |first, part| {
+    let range = 0..count(of, pair.base.len());
+    each_part(backend, model, pair, of, range, &limits, |first, part| {
         let outcome = Outcome::of(backend, std::slice::from_ref(part), &limits)?;
         let read = &outcome.pairs[0];
         base = read.base[0].clone();
@@ -217,7 +218,8 @@ fn edges_come_in_batches() {
     for extent in [Extent::Whole, Extent::PerPosition] {
         let (mut readouts, mut batches) = (Vec::new(), 0);
         let (of, limits) = ((&*all, extent), limits(&stop));
-        each_part(&cpu, &model, &pair, of, &limits, |first, part| {
+        let range = 0..count(of, pair.base.len());
+        each_part(&cpu, &model, &pair, of, range, &limits, |first, part| {
             assert!(part.runs.len() <= 2048 && first == readouts.len());
             let outcome = Outcome::of(&cpu, std::slice::from_ref(part), &limits)?;
             let runs = &outcome.pairs[0].runs;

@@ -22,5 +22,6 @@ mod paths;
 mod plan;
 mod presets;
 mod streams;
+mod stretches;
 mod tracing;
 mod wiring;

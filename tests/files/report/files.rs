@@ -145,6 +145,7 @@ fn provenance() -> impl Strategy<Value = Provenance> {
                 source_ids,
             })
             .collect(),
+        part: None,
     })
 }
 

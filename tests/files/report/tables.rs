@@ -122,6 +122,7 @@ impl Sweep {
                     };
                     self.pairs as usize
                 ],
+                part: None,
             },
         }
     }

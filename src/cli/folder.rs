@@ -1,0 +1,469 @@
+//! `--out DIR/`: a run that is written part by part into a folder of its own, and gone on with.
+
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use clap::Args;
+
+use super::progress::Progress;
+use super::setup::Setup;
+use super::shard::ShardWish;
+use super::{note, stopping};
+use crate::backend::Readout;
+use crate::engine::{Answer, Question};
+use crate::error::Error;
+use crate::execute::Plan;
+use crate::execute::costs::PairCost;
+use crate::files::error::FileError;
+use crate::folder::cut::{Cursor, PartLimit, PartSpan, RunRange, Weighed, cut};
+use crate::folder::error::FolderError;
+use crate::folder::lock::FolderLock;
+use crate::folder::manifest::Manifest;
+use crate::folder::parts::{RunFolder, Unread, each_run};
+use crate::report::{self, TableFormat, TableWriter};
+use crate::results::averages::Averages;
+use crate::results::clean::CleanMetrics;
+use crate::results::metric::RunReadouts;
+use crate::results::rows::{Gather, RunResult, pairs_provenance};
+use crate::results::table::{Provenance, Row};
+use crate::text::counted;
+
+/// Flags of runs in folders.
+#[derive(Debug, Default, Args)]
+pub struct FolderFlags {
+    /// Go on with the folder of --out DIR/ where it stopped, as starting the same command again does
+    #[arg(long)]
+    resume: bool,
+    /// Compute one of N shards of a run in a folder, from 0; auto goes by Slurm's or MPI's variables
+    #[arg(long, value_name = "I/N|auto")]
+    shard: Option<ShardWish>,
+    /// Rows in a part of a run in a folder, at most; about a million unless given
+    #[arg(long, value_name = "N")]
+    part_rows: Option<NonZeroU64>,
+}
+
+/// Rows in a part, at most.
+const ROWS: u64 = 1 << 20;
+
+/// Operations in a part, at most: a minute or two of a few cores, or of a GPU.
+const FLOPS: [u64; 2] = [1 << 45, 1 << 53];
+
+impl FolderFlags {
+    /// Refuses flags that are for folders, where there is none, and folders in a build that has no parts; of what is
+    /// only planned, shards that are none.
+    pub fn check(&self, folder: Option<&Path>, planned: bool) -> Result<(), Error> {
+        if planned {
+            self.shard()?;
+            return Ok(());
+        }
+        let Some(folder) = folder else {
+            let flag = [
+                (self.resume, "--resume"),
+                (self.shard.is_some(), "--shard"),
+                (self.part_rows.is_some(), "--part-rows"),
+            ];
+            return match flag.iter().find(|(given, _)| *given) {
+                Some((_, flag)) => Err(Error::Usage(format!(
+                    "{flag} is for runs in folders: give --out DIR/, with a slash at its end"
+                ))),
+                None => Ok(()),
+            };
+        };
+        TableFormat::of(&folder.join("part.parquet"))?;
+        // a file that stands in the way, here or further up
+        let plain: PathBuf = folder.components().collect();
+        let there = plain.ancestors().find(|path| path.exists());
+        if let Some(there) = there.filter(|path| !path.is_dir()) {
+            return Err(Error::Usage(format!(
+                "--out {}: {} is a file: name another folder",
+                folder.display(),
+                there.display()
+            )));
+        }
+        self.shard()?;
+        // from here on nothing is lost
+        stopping::at_stop(Some(Box::new(|| {
+            note(format_args!(
+                "headlight: stopped before the first part: start the same command again"
+            ));
+        })));
+        stopping::watch();
+        Ok(())
+    }
+
+    /// Which of how many shards.
+    pub fn shard(&self) -> Result<(usize, usize), Error> {
+        self.shard.map_or(Ok((0, 1)), ShardWish::resolve)
+    }
+
+    /// Whether only some of the runs are asked for.
+    pub fn is_shard(&self) -> bool {
+        self.shard().is_ok_and(|(_, count)| count > 1)
+    }
+
+    /// Whether a shard is named.
+    pub fn has_shard(&self) -> bool {
+        self.shard.is_some()
+    }
+
+    /// The most that a part holds.
+    pub fn limit(&self, gpu: bool) -> PartLimit {
+        PartLimit {
+            rows: self.part_rows.map_or(ROWS, NonZeroU64::get),
+            flops: FLOPS[usize::from(gpu)],
+        }
+    }
+}
+
+/// Flags with a value that say nothing of a run's rows.
+const LEFT_OUT: [&str; 4] = ["--shard", "--part-rows", "--progress", "--progress-every"];
+
+/// A command as its results remember it: without what says which shard, whether again, and how it is watched.
+fn remembered() -> Vec<String> {
+    // a path need not be UTF-8
+    let given = std::env::args_os().map(|a| a.to_string_lossy().into_owned());
+    let (mut command, mut value) = (Vec::new(), false);
+    for word in given {
+        let is = |flags: &[&str]| flags.contains(&word.split('=').next().unwrap_or(""));
+        match (value, word.as_str()) {
+            (true, _) => value = false,
+            (false, "--resume") => {}
+            (false, given) if is(&LEFT_OUT) => value = !given.contains('='),
+            (false, _) => command.push(word),
+        }
+    }
+    command
+}
+
+/// A run's folder while this process writes it.
+pub struct OpenRun {
+    folder: RunFolder,
+    shard: usize,
+    _lock: FolderLock,
+}
+
+impl OpenRun {
+    /// Begins a folder, or goes on with it.
+    pub fn begin(
+        path: &Path,
+        flags: &FolderFlags,
+        setup: &Setup,
+        question: &Question<'_>,
+        (costs, averages): (&[PairCost], bool),
+    ) -> Result<Self, Error> {
+        let (shard, shards) = flags.shard()?;
+        let pairs = costs.iter().zip(&question.pairs);
+        let weighed: Vec<Weighed> = pairs
+            .map(|(cost, of)| Weighed {
+                cost: cost.clone(),
+                rows: of.pair.targets.len() as u64,
+            })
+            .collect();
+        let parts = cut(
+            &weighed,
+            shards,
+            flags.limit(setup.engine.device().is_gpu()),
+        );
+        let mut manifest = Manifest::new(question.identity(), question.over(), parts);
+        manifest.model = setup.engine.model().name.clone();
+        manifest.command = remembered();
+        manifest.columns = question.names();
+        manifest.averages = averages;
+        manifest.pairs = question.pairs.len();
+        RunFolder::check(path, &manifest)?;
+        let create = |source| FileError::Create {
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(path).map_err(create)?;
+        let lock = FolderLock::take(path, (shards > 1).then_some(shard))?;
+        let folder = RunFolder::begin(path, manifest)?;
+        folder.sweep_out(shards == 1);
+        Ok(Self {
+            folder,
+            shard,
+            _lock: lock,
+        })
+    }
+
+    fn parts(&self) -> &[PartSpan] {
+        &self.folder.manifest.shards[self.shard]
+    }
+
+    /// The runs that this process is to do.
+    pub fn stretch(&self) -> RunRange {
+        let parts = self.parts();
+        match (parts.first(), parts.last()) {
+            (Some(first), Some(last)) => first.from..last.to,
+            _ => Cursor::default()..Cursor::default(),
+        }
+    }
+
+    fn made(&self, setup: &Setup, question: &Question<'_>, part: &PartSpan) -> Provenance {
+        let last = part.to.pair + usize::from(part.to.run > 0);
+        let pairs = &question.pairs[part.from.pair..last];
+        Provenance {
+            pairs: pairs_provenance(setup.engine.model(), pairs),
+            part: Some(self.folder.stamp(part)),
+            ..self.provenance(setup)
+        }
+    }
+
+    fn provenance(&self, setup: &Setup) -> Provenance {
+        Provenance {
+            device: self.folder.manifest.identity.device.clone(),
+            command: self.folder.manifest.command.join(" "),
+            ..setup.engine.provenance(&[], true)
+        }
+    }
+
+    /// Does what is missing; all rows, old and new, pass to each that gathers, in order.
+    pub fn ask(
+        &self,
+        setup: &Setup,
+        question: &Question<'_>,
+        gather: &mut [&mut dyn Gather],
+        progress: &mut Progress,
+    ) -> Result<Answer, Error> {
+        let mut answer = Answer {
+            plan: Plan::default(),
+            time: std::time::Duration::ZERO,
+        };
+        for (number, part) in self.parts().iter().enumerate() {
+            match self.folder.part(self.shard, number) {
+                Ok(Some(known)) => {
+                    progress.keep(true);
+                    let path = self.folder.part_path(self.shard, number);
+                    again(
+                        (&path, &known),
+                        part,
+                        question,
+                        gather,
+                        progress,
+                        &mut |_| Ok(()),
+                    )?;
+                    let _ = std::fs::remove_file(self.folder.open_path(self.shard, number));
+                    continue;
+                }
+                Ok(None) => {}
+                // what cannot be read is as if it were not there
+                Err(FolderError::Damaged(error)) => note(format_args!("{error}: computed anew")),
+                Err(error) => return Err(error.into()),
+            }
+            let done = self.part(setup, question, (number, part), gather, progress)?;
+            answer.plan += done.plan;
+            answer.time += done.time;
+        }
+        // what is done is safe; a signal has nothing more to close
+        stopping::at_stop(Some(Box::new(|| ())));
+        Ok(answer)
+    }
+
+    /// Computes a part, from where it stopped.
+    fn part(
+        &self,
+        setup: &Setup,
+        question: &Question<'_>,
+        (number, part): (usize, &PartSpan),
+        gather: &mut [&mut dyn Gather],
+        progress: &mut Progress,
+    ) -> Result<Answer, Error> {
+        let path = self.folder.part_path(self.shard, number);
+        let open = self.folder.open_path(self.shard, number);
+        let made = self.made(setup, question, part);
+        let writer = TableWriter::create(&path, &self.folder.manifest.columns)?;
+        let making = PartInMaking {
+            first: part.from.pair,
+            open: Arc::new(Mutex::new(Some((writer, made)))),
+        };
+        let mut next = part.from;
+        if let Some((stopped, known)) = self.folder.open_part(self.shard, number) {
+            progress.keep(true);
+            making.knows(&known);
+            let mut copy = |rows: &[Row]| making.rows(rows);
+            let stopped = (&*stopped, &known);
+            let last = again(stopped, part, question, gather, progress, &mut copy)?;
+            next = last.map_or(next, |last| Cursor::new(last.pair, last.run + 1));
+        }
+        progress.keep(false);
+        let said = self.said(number);
+        stopping::at_stop(Some(making.close(open.clone(), said)));
+        let mut to_part = making.clone();
+        let mut all: Vec<&mut dyn Gather> = Vec::with_capacity(gather.len() + 2);
+        for gather in gather.iter_mut() {
+            all.push(&mut **gather);
+        }
+        // the part last: what is in it has passed everybody
+        all.push(progress);
+        all.push(&mut to_part);
+        let answer = question.answer_some(next..part.to, &mut all, &|_| ())?;
+        making.finish()?;
+        let _ = std::fs::remove_file(open);
+        Ok(answer)
+    }
+
+    /// What is said when it is stopped in this part.
+    fn said(&self, number: usize) -> String {
+        let shard = match self.folder.manifest.shards.len() {
+            1 => String::new(),
+            shards => format!(" of shard {}/{shards}", self.shard),
+        };
+        format!(
+            "headlight: stopped with {number} of {}{shard} whole and what there was of the next kept in {}: start the same command again to go on",
+            counted(self.parts().len(), "part"),
+            self.folder.path.display(),
+        )
+    }
+
+    /// Writes averages where all parts are there, and says what there is.
+    pub fn finish(
+        &self,
+        setup: &Setup,
+        question: &Question<'_>,
+        averages: Option<&Averages>,
+        written: &mut Vec<PathBuf>,
+    ) -> Result<(), Error> {
+        written.push(self.folder.path.clone());
+        if let Some(averages) = averages {
+            let made = Provenance {
+                pairs: pairs_provenance(setup.engine.model(), &question.pairs),
+                ..self.provenance(setup)
+            };
+            let path = self.folder.summary_path();
+            report::write_averages(averages, &made, &path)?;
+            written.push(path);
+        }
+        stopping::at_stop(None);
+        Ok(())
+    }
+}
+
+/// Passes the rows of a file on as if they were computed now; the last run.
+fn again(
+    (path, known): (&Path, &Provenance),
+    part: &PartSpan,
+    question: &Question<'_>,
+    gather: &mut [&mut dyn Gather],
+    progress: &mut Progress,
+    also: &mut dyn FnMut(&[Row]) -> Result<(), FileError>,
+) -> Result<Option<Cursor>, Error> {
+    let nothing = Readout::default();
+    let unknown = CleanMetrics::default();
+    let mut at = part.from.pair;
+    let mut last = None;
+    let number = |pair: usize| {
+        let row = question.pairs.get(pair)?.pair.row.as_ref();
+        Some(row.map_or(pair as u32, |row| row.number))
+    };
+    let read = each_run(path, |rows| {
+        while number(at).is_some_and(|number| number != rows[0].pair) {
+            at += 1;
+        }
+        let Some(of) = question.pairs.get(at) else {
+            return Err(strange(path));
+        };
+        let run = rows[0].run as usize;
+        let here = Cursor::new(at, run);
+        if here < part.from || here >= part.to {
+            return Err(strange(path));
+        }
+        last = Some(here);
+        let result = RunResult {
+            pair: at,
+            run,
+            read: RunReadouts {
+                pair: &of.pair,
+                base: &nothing,
+                source: None,
+                run: &nothing,
+            },
+            rows,
+            clean: known
+                .pairs
+                .get(at - part.from.pair)
+                .map_or(&unknown, |pair| &pair.clean),
+        };
+        for gather in gather.iter_mut() {
+            gather.run(&result)?;
+        }
+        progress.run(&result)?;
+        Ok::<_, Error>(also(rows)?)
+    });
+    match read {
+        Ok(()) => Ok(last),
+        Err(Unread::Part(error)) => Err(error.into()),
+        Err(Unread::Taker(error)) => Err(error),
+    }
+}
+
+/// A part whose stamp is right and whose rows are not.
+fn strange(path: &Path) -> Error {
+    let problem = "it has rows of runs that its manifest does not give it".to_owned();
+    let path = path.to_owned();
+    FolderError::Foreign { path, problem }.into()
+}
+
+/// A part's file, with what is known of how it was made, which whoever catches a signal closes under another name.
+#[derive(Clone)]
+struct PartInMaking {
+    /// Index of the first pair.
+    first: usize,
+    open: Arc<Mutex<Option<(TableWriter, Provenance)>>>,
+}
+
+impl PartInMaking {
+    fn lock(&self) -> MutexGuard<'_, Option<(TableWriter, Provenance)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rows(&self, rows: &[Row]) -> Result<(), FileError> {
+        let mut open = self.lock();
+        open.as_mut()
+            .map_or(Ok(()), |(writer, _)| writer.rows(rows))
+    }
+
+    /// Takes over what was known of clean prompts when it was stopped.
+    fn knows(&self, known: &Provenance) {
+        if let Some((_, made)) = &mut *self.lock() {
+            for (pair, known) in made.pairs.iter_mut().zip(&known.pairs) {
+                pair.clean.clone_from(&known.clean);
+            }
+        }
+    }
+
+    /// The part is whole.
+    fn finish(self) -> Result<(), FileError> {
+        let open = self.lock().take();
+        open.map_or(Ok(()), |(writer, made)| writer.finish(&made))
+    }
+
+    /// Closes it under another name with what there is, and keeps everybody else waiting until the process ends.
+    fn close(&self, open: PathBuf, said: String) -> Box<dyn FnMut() + Send> {
+        let part = self.clone();
+        Box::new(move || {
+            let mut writer = part.lock();
+            let written = writer.take();
+            if let Some(Err(error)) = written.map(|(writer, made)| writer.finish_as(&open, &made)) {
+                note(format_args!("headlight: {error}"));
+            }
+            note(format_args!("{said}"));
+            // nobody may begin another file before the process ends
+            std::mem::forget(writer);
+        })
+    }
+}
+
+impl Gather for PartInMaking {
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        let mut open = self.lock();
+        let Some((writer, made)) = &mut *open else {
+            return Ok(());
+        };
+        let pair = made.pairs.get_mut(result.pair - self.first);
+        if let Some(pair) = pair.filter(|pair| pair.clean.is_empty()) {
+            pair.clean.clone_from(result.clean);
+        }
+        writer.rows(result.rows)
+    }
+}

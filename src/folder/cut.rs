@@ -1,0 +1,315 @@
+//! Where runs are cut into shards and parts: by planned operations, at pairs where it can be.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::execute::costs::PairCost;
+
+/// A run among those of a question, by the index of its pair and its own in the pair.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(from = "(usize, usize)", into = "(usize, usize)")]
+pub struct Cursor {
+    /// Index of the pair.
+    pub pair: usize,
+    /// Index of the run in it.
+    pub run: usize,
+}
+
+impl Cursor {
+    /// A run of a pair.
+    pub fn new(pair: usize, run: usize) -> Self {
+        Self { pair, run }
+    }
+}
+
+impl From<(usize, usize)> for Cursor {
+    fn from((pair, run): (usize, usize)) -> Self {
+        Self { pair, run }
+    }
+}
+
+impl From<Cursor> for (usize, usize) {
+    fn from(cursor: Cursor) -> Self {
+        (cursor.pair, cursor.run)
+    }
+}
+
+/// Runs from one on up to another.
+pub type RunRange = Range<Cursor>;
+
+/// Runs that are written into one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartSpan {
+    /// The first run.
+    pub from: Cursor,
+    /// The first that is no longer in it.
+    pub to: Cursor,
+    /// How many runs are read out.
+    pub runs: u64,
+    /// How many rows they have.
+    pub rows: u64,
+    /// How many operations are planned, those of clean runs included.
+    pub flops: u64,
+}
+
+/// What a pair weighs: its cost, and how many rows each of its runs has.
+#[derive(Debug, Clone)]
+pub struct Weighed {
+    /// Its cost.
+    pub cost: PairCost,
+    /// Rows a run: the pair's targets.
+    pub rows: u64,
+}
+
+/// The most that a part holds, unless one run is more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartLimit {
+    /// Rows.
+    pub rows: u64,
+    /// Planned operations.
+    pub flops: u64,
+}
+
+/// What a run weighs beside its operations, so that runs that change nothing are shared out too.
+const RUN: u64 = 1 << 18;
+
+/// A pair's runs up to `run` are planned to take so many operations.
+fn flops(pair: &Weighed, run: usize) -> u64 {
+    match run {
+        0 => 0,
+        _ => pair.cost.flops[run - 1],
+    }
+}
+
+fn read_out(pair: &Weighed, run: usize) -> u64 {
+    match run {
+        0 => 0,
+        _ => u64::from(pair.cost.read_out[run - 1]),
+    }
+}
+
+fn count(pair: &Weighed) -> usize {
+    pair.cost.flops.len()
+}
+
+/// What the runs of a pair before `run` weigh; the clean runs go with the first.
+fn weight(pair: &Weighed, run: usize) -> u64 {
+    let clean = if run > 0 { pair.cost.clean } else { 0 };
+    clean + flops(pair, run) + RUN * read_out(pair, run)
+}
+
+/// Cuts the runs of pairs into so many shards of about the same number of planned operations, and each of them into
+/// parts.
+pub fn cut(pairs: &[Weighed], shards: usize, limit: PartLimit) -> Vec<Vec<PartSpan>> {
+    let shards = shards.max(1);
+    let mut before = Vec::with_capacity(pairs.len() + 1);
+    let mut total: u64 = 0;
+    for pair in pairs {
+        before.push(total);
+        total += weight(pair, count(pair));
+    }
+    before.push(total);
+    let begin = |shard: usize| match shard {
+        0 => Cursor::default(),
+        shard if shard == shards => Cursor::new(pairs.len(), 0),
+        shard => {
+            let share = u128::from(total) * shard as u128 / shards as u128;
+            at(pairs, &before, share as u64, total / shards as u64 / 64)
+        }
+    };
+    let mut from = begin(0);
+    let each = (1..=shards).map(|shard| {
+        let to = begin(shard).max(from);
+        let parts = parts(pairs, from..to, limit);
+        from = to;
+        parts
+    });
+    each.collect()
+}
+
+/// Where the runs before weigh so much: at a pair's first run if that is not far away.
+fn at(pairs: &[Weighed], before: &[u64], wanted: u64, far: u64) -> Cursor {
+    let pair = before.partition_point(|before| *before <= wanted) - 1;
+    let Some(of) = pairs.get(pair) else {
+        return Cursor::new(pairs.len(), 0);
+    };
+    let (inside, end) = (wanted - before[pair], before[pair + 1] - wanted);
+    if inside <= far {
+        return Cursor::new(pair, 0);
+    }
+    if end <= far {
+        return Cursor::new(pair + 1, 0);
+    }
+    normal(
+        pairs,
+        Cursor::new(pair, within(of, 0, |run| weight(of, run) <= inside)),
+    )
+}
+
+/// The last run from `first` on up to which `fits` holds.
+fn within(pair: &Weighed, first: usize, fits: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (first, count(pair));
+    while low < high {
+        let middle = high - (high - low) / 2;
+        match fits(middle) {
+            true => low = middle,
+            false => high = middle - 1,
+        }
+    }
+    low
+}
+
+/// The end of a pair is the beginning of the next.
+fn normal(pairs: &[Weighed], at: Cursor) -> Cursor {
+    match pairs.get(at.pair) {
+        Some(pair) if at.run > 0 && at.run >= count(pair) => Cursor::new(at.pair + 1, 0),
+        _ => at,
+    }
+}
+
+/// Whole pairs as long as they fit; a pair that is too much by itself is cut.
+fn parts(pairs: &[Weighed], stretch: RunRange, limit: PartLimit) -> Vec<PartSpan> {
+    let mut parts: Vec<PartSpan> = Vec::new();
+    let mut at = stretch.start;
+    // what is of the pair that is open, up to the end of the stretch
+    let end_in = |pair: usize| match pair == stretch.end.pair {
+        true => stretch.end.run,
+        false => count(&pairs[pair]),
+    };
+    while at < stretch.end {
+        let mut part = PartSpan {
+            from: at,
+            to: at,
+            runs: 0,
+            rows: 0,
+            flops: 0,
+        };
+        while at < stretch.end {
+            let pair = &pairs[at.pair];
+            let some = |run: usize| {
+                let runs = read_out(pair, run) - read_out(pair, at.run);
+                let flops = pair.cost.clean + flops(pair, run) - flops(pair, at.run);
+                (runs, runs * pair.rows, flops)
+            };
+            let fits = |run: usize| {
+                let (_, rows, flops) = some(run);
+                part.rows + rows <= limit.rows && part.flops + flops <= limit.flops
+            };
+            let end = end_in(at.pair);
+            let mut to = end;
+            if !fits(end) {
+                if part.from != at {
+                    break;
+                }
+                to = within(pair, at.run, |run| run <= end && fits(run))
+                    .max(at.run + 1)
+                    .min(end);
+            }
+            let (runs, rows, flops) = some(to);
+            part.runs += runs;
+            part.rows += rows;
+            part.flops += flops;
+            let next = Cursor::new(at.pair, to);
+            let last = to >= count(pair);
+            at = if last {
+                Cursor::new(at.pair + 1, 0)
+            } else {
+                next
+            };
+            part.to = at;
+            if !last {
+                break;
+            }
+        }
+        parts.push(part);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn weighed() -> impl Strategy<Value = Vec<Weighed>> {
+        let run = (0u64..1_000_000, 0u32..2);
+        let pair = (
+            proptest::collection::vec(run, 0..30),
+            0u64..1_000_000,
+            0u64..3,
+        );
+        let pair = pair.prop_map(|(runs, clean, rows)| {
+            let (mut flops, mut read_out) = (0, 0);
+            let each = runs.into_iter().map(|(cost, read)| {
+                flops += cost;
+                read_out += read;
+                (flops, read_out)
+            });
+            let (flops, read_out): (Vec<u64>, Vec<u32>) = each.unzip();
+            Weighed {
+                cost: PairCost {
+                    clean,
+                    flops: flops.into(),
+                    read_out: read_out.into(),
+                    copied: 0,
+                },
+                rows,
+            }
+        });
+        proptest::collection::vec(pair, 1..12)
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_all_runs_once_and_in_order(
+            pairs in weighed(), shards in 1usize..24, rows in 1u64..60, flops in 1u64..3_000_000,
+        ) {
+            let limit = PartLimit { rows, flops };
+            let cut = cut(&pairs, shards, limit);
+            prop_assert_eq!(cut.len(), shards);
+            let all: Vec<PartSpan> = cut.concat();
+            let mut at = Cursor::default();
+            for part in &all {
+                prop_assert_eq!(part.from, at);
+                prop_assert!(part.to > part.from);
+                prop_assert!(part.to.run == 0 || part.to.run < count(&pairs[part.to.pair]));
+                let (mut runs, mut of_rows) = (0, 0);
+                for (p, pair) in pairs.iter().enumerate() {
+                    for run in 0..count(pair) {
+                        if (part.from..part.to).contains(&Cursor::new(p, run)) {
+                            let one = read_out(pair, run + 1) - read_out(pair, run);
+                            runs += one;
+                            of_rows += one * pair.rows;
+                        }
+                    }
+                }
+                prop_assert_eq!((part.runs, part.rows), (runs, of_rows));
+                let alone = part.to <= Cursor::new(part.from.pair, part.from.run + 1)
+                    || part.to == Cursor::new(part.from.pair + 1, 0);
+                prop_assert!(alone || (part.rows <= rows && part.flops <= flops));
+                at = part.to;
+            }
+            prop_assert_eq!(at, Cursor::new(pairs.len(), 0));
+        }
+
+        /// No shard is further from its share than a run, what a pair runs clean, and a sixty-fourth.
+        #[test]
+        fn shards_weigh_the_same(pairs in weighed(), shards in 1usize..8) {
+            let limit = PartLimit { rows: u64::MAX, flops: u64::MAX };
+            let total: u64 = pairs.iter().map(|pair| weight(pair, count(pair))).sum();
+            let share = total / shards as u64;
+            for parts in cut(&pairs, shards, limit) {
+                let (Some(first), Some(last)) = (parts.first(), parts.last()) else { continue };
+                let to = |at: Cursor| {
+                    let whole: u64 = pairs[..at.pair].iter().map(|pair| weight(pair, count(pair))).sum();
+                    whole + pairs.get(at.pair).map_or(0, |pair| weight(pair, at.run))
+                };
+                let weight = to(last.to) - to(first.from);
+                prop_assert!(weight <= share + share / 32 + 2 * (2_000_000 + RUN), "{} of {}", weight, share);
+            }
+        }
+    }
+}
