@@ -15,6 +15,7 @@ mod output;
 mod path;
 mod picture;
 mod plot;
+mod program;
 mod prompts;
 mod run;
 mod setup;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::program::{one_line, program};
 pub use self::setup::Bytes;
 use crate::backend;
 use crate::engine::DeviceWish;
@@ -135,7 +137,7 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// Any [`Error`]; an interruption and a closed pipe are errors too, for `main` to tell apart.
+    /// Any [`Error`]; an interruption and a closed pipe are errors too, for [`program`] to tell apart.
     pub fn run(self) -> Result<ExitCode, Error> {
         let global = &self.global;
         match self.command {

@@ -7,12 +7,11 @@ use clap::{Args, ValueEnum};
 
 use super::Global;
 use super::data::DataFlags;
-use super::edges::named;
 use super::files::Files;
 use super::output::{Also, OutputFlags};
 use super::prompts::Prompts;
 use super::setup::Setup;
-use crate::engine::Where;
+use crate::engine::words::{named, place};
 use crate::error::Error;
 use crate::graph::edge::senders;
 use crate::graph::path::{Freeze, Paths, Receivers, receivers};
@@ -114,7 +113,7 @@ impl Path {
         paths.check(config)?;
         let notes = vec![self.held(&paths)];
         let of_data = rows.is_some();
-        let pairs = self.prompts.pairs(rows, global, engine, &self.data)?;
+        let pairs = self.prompts.pairs(rows, engine, &self.data)?;
         let question = engine.paths(paths, (&from, &to), pairs)?;
         let also = Also {
             arrays: self.arrays.as_deref(),
@@ -143,9 +142,4 @@ impl Path {
             to.join(", ")
         )
     }
-}
-
-fn place(flag: &str, text: &str) -> Result<Where, Error> {
-    let parsed = text.parse();
-    parsed.map_err(|e| Error::Usage(format!("--{flag}: {e}")))
 }

@@ -13,15 +13,13 @@ use super::files::{Files, before_name};
 use super::output::{Also, OutputFlags};
 use super::prompts::Prompts;
 use super::setup::Setup;
-use crate::ask::experiment::mean_over;
-use crate::ask::grid::{Grid, GridError, IndexRange, OpText};
+use crate::ask::grid::{Grid, IndexRange, OpText};
 use crate::ask::preset::Preset;
 use crate::basis::Basis;
 use crate::basis::read::BasisFiles;
-use crate::engine::{self, Where};
+use crate::engine::{self, words};
 use crate::error::Error;
-use crate::model::Checkpoint;
-use crate::patch::{Op, Vector};
+use crate::patch::Op;
 use crate::report;
 use crate::site::Site;
 
@@ -90,13 +88,13 @@ impl SweepFlags {
         self.files().check(global)?;
         self.check_preset()?;
         let sites = self.sites()?;
-        let (heads, heads_together) = self.heads()?;
-        let places = self.places()?;
+        let (heads, heads_together) = words::heads(&self.heads)?;
+        let places = words::place("positions", &self.positions)?;
         let rows = self.data.read()?;
         let setup = Setup::quiet(global)?;
         let engine = &setup.engine;
         let of_data = rows.is_some();
-        let pairs = self.prompts.pairs(rows, global, engine, &self.data)?;
+        let pairs = self.prompts.pairs(rows, engine, &self.data)?;
         let sweep = engine::Sweep {
             grid: Grid {
                 sites,
@@ -107,7 +105,7 @@ impl SweepFlags {
                 positions_together: false,
                 columns: self.columns.clone(),
                 basis: self.basis()?,
-                op: self.op(engine.model())?,
+                op: engine.op(&self.op, self.seed)?,
             },
             preset: self.preset,
             places,
@@ -125,26 +123,17 @@ impl SweepFlags {
 
     /// Refuses flags that a preset leaves no place for.
     fn check_preset(&self) -> Result<(), Error> {
-        let usage = |text: String| Err(Error::Usage(text));
         let Some(preset) = &self.preset else {
             return match self.arrays {
-                Some(_) => usage("--arrays holds what a --preset runs: give one".into()),
+                Some(_) => Err(Error::Usage(
+                    "--arrays holds what a --preset runs: give one".into(),
+                )),
                 None => Ok(()),
             };
         };
-        if self.heads == "together" {
-            return usage(
-                "--heads together: a preset patches one head at a time; leave it out".into(),
-            );
-        }
-        if self.positions == "together" || preset.is_of_all_positions() && self.positions != "all" {
-            let name = preset.name;
-            return usage(format!(
-                "--positions {}: the preset {name} says itself which positions go together; leave it out",
-                self.positions
-            ));
-        }
-        Ok(())
+        preset
+            .check(&self.heads, &self.positions)
+            .map_err(Error::Usage)
     }
 
     fn sites(&self) -> Result<Vec<Site>, Error> {
@@ -161,25 +150,6 @@ impl SweepFlags {
             .collect::<Result<_, _>>()?)
     }
 
-    /// Heads, and whether together.
-    fn heads(&self) -> Result<(IndexRange, bool), Error> {
-        match self.heads.as_str() {
-            "together" => Ok((IndexRange::All, true)),
-            range => range
-                .parse()
-                .map(|span| (span, false))
-                .map_err(|e| match e {
-                    GridError::Span { .. } => Error::Usage(format!("--heads: {e}, or together")),
-                    _ => Error::Usage(format!("--heads: {e}")),
-                }),
-        }
-    }
-
-    fn places(&self) -> Result<Where, Error> {
-        let parsed = self.positions.parse();
-        parsed.map_err(|e| Error::Usage(format!("--positions: {e}")))
-    }
-
     fn files(&self) -> Files {
         let files = Files::default()
             .reads("--data", self.data.data.as_deref())
@@ -193,21 +163,5 @@ impl SweepFlags {
     fn basis(&self) -> Result<Option<Arc<Basis>>, Error> {
         let read = |text: &String| BasisFiles::default().read(text, Path::new(""));
         Ok(self.basis.as_ref().map(read).transpose()?)
-    }
-
-    fn op(&self, model: &Checkpoint) -> Result<Op, Error> {
-        let folder = Path::new("");
-        Ok(match &self.op {
-            OpText::Ready(Op::Noise { level, .. }) => Op::Noise {
-                level: *level,
-                seed: self.seed.unwrap_or(0),
-                sample: 0,
-            },
-            OpText::Ready(op) => op.clone(),
-            OpText::Set(file) => Op::Set(Vector::read(file, folder)?),
-            OpText::Add(file) => Op::Add(Some(Vector::read(file, folder)?)),
-            OpText::Subtract(file) => Op::Subtract(Some(Vector::read(file, folder)?)),
-            OpText::Mean(file) => Op::Mean(mean_over(file, model, folder)?),
-        })
     }
 }

@@ -6,9 +6,12 @@
 
 mod data;
 mod device;
+mod logits;
+mod operator;
 mod pair;
 mod pairs;
 mod question;
+pub mod words;
 
 #[cfg(feature = "cuda")]
 use std::cell::OnceCell;
@@ -18,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::data::{Fallback, RowOptions};
 pub use self::device::{Choice, DeviceWish};
+pub use self::logits::LogitsOf;
 pub use self::pair::{PairBuilder, PatchBuilder};
 pub use self::pairs::{Pairs, Sweep, Where};
 pub use self::question::{Answer, ArrayAxes, Form, Question};

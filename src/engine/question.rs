@@ -372,6 +372,26 @@ impl<'e> Question<'e> {
         })
     }
 
+    /// What it would cost at most, as far as it can be said before anything runs. Of edges, nothing but how
+    /// many there are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] of a device that cannot be used.
+    pub fn plan(&self) -> Result<Plan, Error> {
+        struct Planning<'a>(&'a [PairRuns]);
+        impl Task for Planning<'_> {
+            type Output = Plan;
+
+            fn run<B: Backend>(self, backend: &B, _: u64) -> Result<Plan, Error> {
+                Ok(crate::execute::plan(backend, self.0))
+            }
+        }
+        let mut plan = self.engine.on_device(Planning(&self.pairs))?;
+        plan.count = self.count();
+        Ok(plan)
+    }
+
     /// Runs it, and keeps all rows.
     ///
     /// # Errors

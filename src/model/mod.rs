@@ -22,6 +22,7 @@ pub use checkpoint::Checkpoint;
 pub use config::{ActivationFunction, Config};
 pub use error::ModelError;
 pub use hub::Hub;
+pub use shards::{ForeignBytes, ForeignTensor};
 pub use tensor::{Data, Tensor};
 pub use tokenizer::Tokenizer;
 pub use weights::{Conv1D, Layer, LayerNorm};
