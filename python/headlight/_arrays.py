@@ -38,6 +38,26 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         self.axes = getattr(other, "axes", ()) if same else ()
         self.labels = getattr(other, "labels", {}) if same else {}
 
+    def transpose(self, *order: Any) -> NamedArray:
+        """With its axes in another order."""
+        turned = np.asarray(self).transpose(*order)
+        if not self.axes:
+            return NamedArray(turned)
+        given = order[0] if len(order) == 1 and not isinstance(order[0], int) else order
+        names = [self.axes[at] for at in given] if given else self.axes[::-1]
+        return NamedArray(turned, names, self.labels)
+
+    @property
+    def T(self) -> NamedArray:
+        """With its axes in reverse order."""
+        return self.transpose()
+
+    def swapaxes(self, first: Any, second: Any) -> NamedArray:
+        """With two axes exchanged."""
+        order = list(range(self.ndim))
+        order[first], order[second] = order[second], order[first]
+        return self.transpose(order)
+
 
 def from_bytes(data: bytearray, dtype: str, shape: Sequence[int]) -> NDArray[Any]:
     """An array over bytes that are its own; the caller may write to it."""

@@ -68,14 +68,15 @@ class Cache(Mapping[str, Any]):
 
     def __getitem__(self, name: str | tuple[Any, ...]) -> Any:
         if isinstance(name, tuple):
-            text = _names.act_name(*name)
+            short, *rest = name
+            if rest and isinstance(rest[0], int) and rest[0] < 0:
+                rest[0] += self.model.config.layers
+            text = _names.act_name(short, *rest)
         else:
             text = _names.act_name(name)
         component, layer = _headlight.site(text)
         if layer is None and not _names.is_global(component):
             raise KeyError(f"{text!r} stands in every layer: say which, as in cache[{text!r}, 0]")
-        if layer is not None and layer < 0:
-            layer += self.model.config.layers
         key = (component, layer)
         if key not in self._known:
             self._known[key] = self._compute(component, layer)

@@ -414,6 +414,12 @@ class Model:
             if not isinstance(one, Patch):
                 raise TypeError(f"patch {number} is {type(one).__name__}, and should be a Patch")
             word, op = one._word(self.config.heads, len(ids))
+            if "source_ids" in pair and one._is_named():
+                # words that the source has not are read where they stand in the base
+                here, there = self._opened.places(ids, pair["source_ids"], [str(p) for p in word["positions"]])
+                word["positions"] = here
+                if there is not None:
+                    word["source_positions"] = there
             words.append(word)
             if op is not None:
                 made.append((0, number, op))

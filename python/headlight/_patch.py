@@ -201,6 +201,12 @@ class Patch:
     source_heads: Any = None
     source_positions: Any = None
 
+    def _is_named(self) -> bool:
+        """Whether positions go by names that are also looked up in the source."""
+        reads = not isinstance(self.op, Op) or self.op._made is None or self.op._made["reads_source"]
+        elsewhere = self.source != "source" or self.source_run is not None or self.source_positions is not None
+        return reads and not elsewhere and self.positions is not None and any(isinstance(p, str) for p in places(self.positions))
+
     def _word(self, heads: int, length: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """As an experiment spells it, for a model of so many heads and a base of so many tokens; and an operator
         that no experiment can hold."""
@@ -213,14 +219,14 @@ class Patch:
             word["heads"] = _words.numbers("heads", self.heads)
         elif has_heads(self.component):
             word["heads"] = list(range(heads))
-        word["positions"] = _places(self.positions) if self.positions is not None else list(range(length))
+        word["positions"] = places(self.positions) if self.positions is not None else list(range(length))
         for name in ("keys", "source_heads"):
             if getattr(self, name) is not None:
                 word[name] = _words.numbers(name, getattr(self, name))
         if self.columns is not None:
             word["columns"] = self.columns if isinstance(self.columns, str) else _words.numbers("columns", self.columns)
         if self.source_positions is not None:
-            word["source_positions"] = _places(self.source_positions)
+            word["source_positions"] = places(self.source_positions)
         for name in ("basis", "source_run", "source_layer"):
             if getattr(self, name) is not None:
                 word[name] = getattr(self, name)
@@ -231,7 +237,7 @@ class Patch:
         return word, made
 
 
-def _places(value: Any) -> list[int | str]:
+def places(value: Any) -> list[int | str]:
     """Positions as an experiment spells them: numbers and names."""
     if isinstance(value, str):
         return [value]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use headlight::check::check_pair;
 use headlight::prompt::pair::PairRuns;
 use headlight::{
-    Activation, Checkpoint, Component, DeviceWish, Engine, Error, Pair, Precision, Site,
+    Activation, Checkpoint, Component, DeviceWish, Engine, Error, Pair, Position, Precision, Site,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
@@ -51,7 +51,7 @@ impl Wish {
         py: Python<'_>,
         model: impl FnOnce() -> Result<Checkpoint, Error> + Send + 'static,
     ) -> PyResult<Opened> {
-        let usage = |said: String| raise(py, &Error::Usage(said));
+        let usage = |said: String| Fault::Device(said).raise(py);
         let device: DeviceWish = self.device.parse().map_err(usage)?;
         let named = |p: &Precision| p.name() == self.precision;
         let all = [
@@ -362,6 +362,26 @@ impl Opened {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
         self.answered(py, Asked::Trace(word), wishes, progress)
+    }
+
+    /// Where positions by number or name stand in the base, and where they are read in the source, if elsewhere.
+    fn places(
+        &self,
+        py: Python<'_>,
+        base: Vec<u32>,
+        source: Vec<u32>,
+        positions: Vec<String>,
+    ) -> PyResult<(Vec<usize>, Option<Vec<usize>>)> {
+        self.worker.ask(py, &Watched::nobody(), move |engine| {
+            let pair = engine.pair_of(Pair {
+                base,
+                source: Some(source),
+                ..Pair::default()
+            });
+            let positions = positions.iter().map(|text| Position::named(text));
+            let patch = pair.patch("block_output.0")?.at_all(positions)?;
+            Ok((patch.positions, patch.source_positions))
+        })
     }
 
     /// What a sweep would cost: runs, runs whose readout is the base's, operations of clean prompts and of runs.

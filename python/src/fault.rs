@@ -13,6 +13,8 @@ use pyo3::prelude::*;
 pub enum Fault {
     /// The engine says so.
     Engine(Error),
+    /// A device that cannot be had.
+    Device(String),
     /// A function that Python gave it failed.
     Python(PyErr),
     /// A mistake of ours, by what the panic said.
@@ -32,6 +34,7 @@ impl Fault {
     pub fn raise(self, py: Python<'_>) -> PyErr {
         match self {
             Self::Engine(error) => raise(py, &error),
+            Self::Device(said) => exception(py, "DeviceError", &one_line(&said)),
             Self::Python(error) => error,
             Self::Panic(said) => exception(
                 py,
@@ -66,9 +69,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Execute(error) | Error::EdgePatching(EdgePatchingError::Execute(error)) => {
             of_execution(error)
         }
-        Error::Usage(said) if said.contains("precision ") || said.contains("--device") => {
-            "DeviceError"
-        }
+        Error::Usage(said) if said.starts_with("the GPU cannot be used") => "DeviceError",
         _ => "PlanError",
     }
 }

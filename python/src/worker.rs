@@ -99,7 +99,13 @@ impl Worker {
         let running: Arc<Mutex<Option<Arc<Ticket>>>> = Arc::default();
         let at = running.clone();
         let work = move || {
-            let engine = caught(|| Ok(make()?));
+            let engine = caught(|| {
+                make().map_err(|error| match error {
+                    // of a model that is there, only its device can be in the way
+                    Error::Usage(said) => Fault::Device(said),
+                    error => error.into(),
+                })
+            });
             let engine = match engine {
                 Ok(engine) => engine,
                 Err(fault) => return drop(made.send(Err(fault))),
