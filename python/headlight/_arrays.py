@@ -72,9 +72,7 @@ def is_torch(value: object) -> bool:
 
 def any_torch(*values: object) -> bool:
     """Whether one of the values, or one in a list of them, is a torch tensor."""
-    return any(
-        is_torch(value) or (isinstance(value, list | tuple) and any(map(is_torch, value))) for value in values
-    )
+    return any(is_torch(value) or (isinstance(value, list | tuple) and any(map(is_torch, value))) for value in values)
 
 
 def to_torch(array: NDArray[Any]) -> Any:

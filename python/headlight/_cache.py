@@ -101,4 +101,3 @@ class Cache(Mapping[str, Any]):
     def __repr__(self) -> str:
         batch, length = len(self.prompts), len(self.prompts[0])
         return f"Cache of {len(self)} activations of {batch} × {length} tokens, computed when asked for"
-

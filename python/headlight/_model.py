@@ -148,6 +148,7 @@ class Model:
         self._opened = opened
         self.config = Config(**opened.config())
         self._lent: Any = None
+        self._wish: dict[str, Any] = {}
 
     @classmethod
     def from_hf(cls, model: Any, tokenizer: Any = None, **wishes: Any) -> Model:
@@ -209,8 +210,9 @@ class Model:
         """Takes weights that were changed in place as they are now."""
         if self._lent is not None:
             lent = self._lent.again()
-            self._begin(_headlight.Opened.of_tensors(lent.name, lent.config, lent.tensors, lent.tokenizer, self._wish))
-            self._lent = lent
+            wish = self._wish
+            self._begin(_headlight.Opened.of_tensors(lent.name, lent.config, lent.tensors, lent.tokenizer, wish))
+            self._lent, self._wish = lent, wish
 
     def _ready(self) -> None:
         if self._lent is not None:
@@ -267,7 +269,9 @@ class Model:
         lengths = {len(ids) for ids in found}
         if len(lengths) > 1:
             said = ", ".join(str(len(ids)) for ids in found)
-            raise PlanError(f"the texts have {said} tokens, and nothing is padded: give them one by one, or texts of one length")
+            raise PlanError(
+                f"the texts have {said} tokens, and nothing is padded: give them one by one, or texts of one length"
+            )
         return np.array(found, dtype=np.int64)
 
     def _bos(self) -> int:
@@ -319,7 +323,9 @@ class Model:
         batch = [self._ids(one) for one in (prompts if _words.is_batch(prompts) else [prompts])]
         lengths = sorted({len(ids) for ids in batch})
         if len(lengths) > 1:
-            raise PlanError(f"the prompts have {lengths[0]} to {lengths[-1]} tokens, and nothing is padded: give them one by one")
+            raise PlanError(
+                f"the prompts have {lengths[0]} to {lengths[-1]} tokens, and nothing is padded: give them one by one"
+            )
         return batch
 
     def topk(self, prompt: Any, k: int = 10) -> list[tuple[str, float]]:
@@ -449,7 +455,7 @@ class Model:
         """
         if isinstance(experiment, str | os.PathLike):
             name = _words.path(experiment)
-            word = {"json": None, "path": name, "first_token": first_token, "made": []}
+            word: dict[str, Any] = {"json": None, "path": name, "first_token": first_token, "made": []}
             return self._ask(self._opened.runs, word, metrics, f"Model.run({name!r})", progress)
         made: list[tuple[int, int, dict[str, Any]]] = []
         written = dict(experiment)
@@ -761,5 +767,3 @@ def _plain(value: Any) -> Any:
     if found is value:
         raise TypeError(f"an experiment holds texts, numbers and lists, not {type(value).__name__}")
     return found
-
-

@@ -205,7 +205,12 @@ class Patch:
         """Whether positions go by names that are also looked up in the source."""
         reads = not isinstance(self.op, Op) or self.op._made is None or self.op._made["reads_source"]
         elsewhere = self.source != "source" or self.source_run is not None or self.source_positions is not None
-        return reads and not elsewhere and self.positions is not None and any(isinstance(p, str) for p in places(self.positions))
+        return (
+            reads
+            and not elsewhere
+            and self.positions is not None
+            and any(isinstance(p, str) for p in places(self.positions))
+        )
 
     def _word(self, heads: int, length: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """As an experiment spells it, for a model of so many heads and a base of so many tokens; and an operator

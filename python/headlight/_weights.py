@@ -61,14 +61,20 @@ class Lent:
 def of_hf(model: Any, tokenizer: Any) -> Lent:
     """A live model of transformers'."""
     if hasattr(model, "peft_config"):
-        raise ModelError("the model has adapters (PEFT), which are no part of GPT-2: merge them first (merge_and_unload)")
+        raise ModelError(
+            "the model has adapters (PEFT), which are no part of GPT-2: merge them first (merge_and_unload)"
+        )
     if getattr(model, "is_quantized", False):
         raise ModelError("the model is quantised, and its weights are no numbers that can be used: load it without")
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "to_json_string"):
-        raise ModelError(f"{type(model).__name__} is no model of transformers: give a GPT2LMHeadModel, or use from_state_dict")
+        raise ModelError(
+            f"{type(model).__name__} is no model of transformers: give a GPT2LMHeadModel, or use from_state_dict"
+        )
     if getattr(config, "pruned_heads", None):
-        raise ModelError("the model has pruned heads, whose layers have other shapes than its config says: load it without")
+        raise ModelError(
+            "the model has pruned heads, whose layers have other shapes than its config says: load it without"
+        )
     weights = dict(model.named_parameters(remove_duplicate=False))
     lent = of_state_dict(weights, json.loads(config.to_json_string(use_diff=False)), tokenizer)
     lent.name = getattr(config, "name_or_path", "") or type(model).__name__
@@ -128,4 +134,6 @@ def _tokenizer(tokenizer: Any) -> bytes | None:
         return text.encode()
     module = sys.modules.get(type(tokenizer).__module__)
     where = f" of {module.__name__}" if module is not None else ""
-    raise ModelError(f"{type(tokenizer).__name__}{where} is no tokenizer with a tokenizer.json: use AutoTokenizer's fast one")
+    raise ModelError(
+        f"{type(tokenizer).__name__}{where} is no tokenizer with a tokenizer.json: use AutoTokenizer's fast one"
+    )

@@ -14,17 +14,18 @@ __all__ = ["LogitDiff", "logit_diff"]
 
 
 class LogitDiff:
-    """The mean over prompts of the right answer's logit less the wrong one's, after the last position.
+    """The mean over prompts of the right answer's logit less the wrong one's (the mean of several), after the last
+    position.
 
     Args:
-        answer_tokens: ``[batch, 2]``, each prompt's right and wrong answer.
+        answer_tokens: ``[batch, 2]``, each prompt's right and wrong answer; rows may have several wrong ones.
         clean: What the clean prompts give ...
         corrupted: ... and the corrupted ones: with both, 1 is clean and 0 corrupted.
     """
 
     def __init__(self, answer_tokens: Any, clean: float | None = None, corrupted: float | None = None) -> None:
         self.answer_tokens: list[list[int]] = as_list(answer_tokens)
-        if not all(isinstance(row, list) and len(row) == 2 for row in self.answer_tokens):
+        if not all(isinstance(row, list) and len(row) >= 2 for row in self.answer_tokens):
             raise ValueError("answer_tokens are [batch, 2]: each prompt's right and wrong answer")
         if (clean is None) != (corrupted is None):
             raise ValueError("clean and corrupted go together: give both or neither")
@@ -35,10 +36,9 @@ class LogitDiff:
         torch goes in)."""
         found = logits if is_torch(logits) else to_numpy(logits)
         last = found[:, -1] if found.ndim == 3 else found
-        batch = range(len(self.answer_tokens))
-        right, wrong = zip(*self.answer_tokens, strict=True)
-        mean = (last[list(batch), list(right)] - last[list(batch), list(wrong)]).mean()
-        return self.scaled(mean)
+        rows = zip(last, self.answer_tokens, strict=True)
+        each = [row[right] - row[wrong].mean() for row, (right, *wrong) in rows]
+        return self.scaled(sum(each) / len(each))
 
     def scaled(self, value: Any) -> Any:
         """A logit difference between corrupted, 0, and clean, 1, where these are known."""

@@ -136,7 +136,9 @@ def _numbers(metric: Callable[[Any], Any], logits: Any, each: bool, batch: int) 
     array = np.asarray(to_numpy(found), dtype=np.float64)
     if each:
         if array.shape != (batch,):
-            raise PlanError(f'reduce="none" needs a metric of one number a prompt, [{batch}], and this one gives {list(array.shape)}')
+            raise PlanError(
+                f'reduce="none" needs a metric of one number a prompt, [{batch}], and this one gives {list(array.shape)}'
+            )
         return array
     if array.size != 1 and array.shape != (batch,):
         raise PlanError(f"a metric gives one number for the whole batch, and this one gives {list(array.shape)}")
@@ -204,8 +206,8 @@ def _known(
         corrupted,
         clean,
         preset=name,
-        targets=[[right] for right, _ in answers],
-        wrong_targets=[[wrong] for _, wrong in answers],
+        targets=[[right] for right, *_ in answers],
+        wrong_targets=[wrong for _, *wrong in answers],
         metrics="logit_diff",
     )
     own = metric.scaled(float(np.mean(result.arrays["logit_diff_base"])))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from conftest import BASE, SOURCE
 
 import headlight as hl
-from conftest import BASE, SOURCE
 
 # what is wrong, as keywords and as flags, and which exception it is
 WRONG = [
@@ -27,7 +27,9 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("keywords", "flags", "kind"), WRONG, ids=lambda x: " ".join(x) if isinstance(x, list) else None)
+@pytest.mark.parametrize(
+    ("keywords", "flags", "kind"), WRONG, ids=lambda x: " ".join(x) if isinstance(x, list) else None
+)
 def test_a_sweep_says_what_the_command_line_says(model, command, keywords, flags, kind):
     with pytest.raises(kind) as caught:
         model.sweep(BASE, SOURCE, **keywords)
@@ -62,7 +64,7 @@ def test_memory_files_and_rows(model, tmp_path):
     with pytest.raises(hl.FileError) as caught:
         result.write(tmp_path / "none" / "a.csv")
     assert isinstance(caught.value, OSError) and "there is no folder" in str(caught.value)
-    with pytest.raises(hl.PlanError, match="must end in .csv, .jsonl or .parquet"):
+    with pytest.raises(hl.PlanError, match=r"must end in \.csv, \.jsonl or \.parquet"):
         result.write(tmp_path / "a.txt")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(hl.DataError, match=r"rows.json.*target"):

@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from conftest import BASE, SOURCE
 
 import headlight as hl
-from conftest import BASE, SOURCE
 
 COUNTRY = hl.Patch("head_value_output", 0, heads=0, positions="Spain")
 
@@ -25,7 +25,9 @@ def test_a_patch_is_a_cell_of_a_sweep(model):
         assert model.patch(BASE, patch, source=SOURCE, targets=" Rome")["prob"].tolist() == [cell]
     # every head and position, unless some are named
     all_of_it = model.patch(BASE, hl.Patch("head_value_output", 0), source=SOURCE, targets=" Rome")
-    together = model.sweep(BASE, SOURCE, targets=" Rome", components="head_value_output", layers=0, heads="together", positions="together")
+    together = model.sweep(
+        BASE, SOURCE, targets=" Rome", components="head_value_output", layers=0, heads="together", positions="together"
+    )
     assert all_of_it["prob"].tolist() == together["prob"].tolist()
     # without targets, what comes first after either prompt
     assert model.patch(BASE, COUNTRY, source=SOURCE)["target"].tolist() == [" Madrid", " Rome"]
@@ -82,7 +84,19 @@ def test_edges_are_those_of_the_command_line(model, command, tmp_path):
     result = model.edges(BASE, SOURCE, targets=" Rome", **wanted)
     result.write(tmp_path / "here.csv")
     result.write_arrays(tmp_path / "here.npz")
-    line = ["edges", "--base", BASE, "--source", SOURCE, "--target", " Rome", "--senders", "a0.h0", "--receivers", "a1,logits"]
+    line = [
+        "edges",
+        "--base",
+        BASE,
+        "--source",
+        SOURCE,
+        "--target",
+        " Rome",
+        "--senders",
+        "a0.h0",
+        "--receivers",
+        "a1,logits",
+    ]
     done = command(*line, "--out", "there.csv", "--arrays", "there.npz")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "here.csv").read_bytes() == (tmp_path / "there.csv").read_bytes()
@@ -96,7 +110,21 @@ def test_edges_are_those_of_the_command_line(model, command, tmp_path):
 def test_paths_are_those_of_the_command_line(model, command, tmp_path):
     result = model.path(BASE, SOURCE, targets=" Rome", receivers="a2.h0.q", freeze="all", positions="all")
     result.write(tmp_path / "here.csv")
-    line = ["path", "--base", BASE, "--source", SOURCE, "--target", " Rome", "--receivers", "a2.h0.q", "--freeze", "all", "--positions", "all"]
+    line = [
+        "path",
+        "--base",
+        BASE,
+        "--source",
+        SOURCE,
+        "--target",
+        " Rome",
+        "--receivers",
+        "a2.h0.q",
+        "--freeze",
+        "all",
+        "--positions",
+        "all",
+    ]
     done = command(*line, "--out", "there.csv")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "here.csv").read_bytes() == (tmp_path / "there.csv").read_bytes()

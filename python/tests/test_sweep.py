@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from conftest import BASE, SOURCE
 
 import headlight as hl
-from conftest import BASE, SOURCE
 
 PAIRS = [
     {"base": BASE, "source": SOURCE, "target": " Rome", "wrong_target": " Madrid"},
@@ -123,7 +123,9 @@ def test_ranges_are_numbers_lists_masks_and_names(model):
 
 def test_operators(model):
     def rome(op, **more):
-        r = model.sweep(BASE, SOURCE, targets=" Rome", components="head_value_output", layers=0, heads=0, positions=3, op=op, **more)
+        r = model.sweep(
+            BASE, SOURCE, targets=" Rome", components="head_value_output", layers=0, heads=0, positions=3, op=op, **more
+        )
         return r["prob"][0]
 
     assert rome("interchange") == rome(hl.Op.interchange()) > 0.9
