@@ -5,6 +5,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
+__all__ = ["Answered", "Cells", "Frame", "Opened", "__version__", "command", "components", "site", "size"]
+
 __version__: str
 
 _Wishes = tuple[list[str], str]
