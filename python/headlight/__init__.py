@@ -19,6 +19,7 @@ from ._headlight import __version__
 from ._model import Config, Model, Plan, PromptTest
 from ._patch import Op, Patch
 from ._progress import Progress
+from ._pyvene import from_pyvene
 from ._result import Picture, Result
 from ._table import Table
 from .errors import (
@@ -56,6 +57,7 @@ __all__ = [
     "Table",
     "__version__",
     "errors",
+    "from_pyvene",
     "metrics",
     "patching",
 ]

@@ -6,9 +6,9 @@ import os
 
 import numpy as np
 import pytest
+from conftest import BASE, FIXTURES, SOURCE
 
 import headlight as hl
-from conftest import BASE, FIXTURES, SOURCE
 from headlight import metrics, patching
 
 torch = pytest.importorskip("torch")
@@ -112,7 +112,7 @@ def test_state_dicts_of_either_library(hf, folder):
     turned = {name: np.asfortranarray(array) for name, array in arrays.items()}
     assert np.array_equal(sweep(hl.Model.from_state_dict(turned, config, device="cpu"))["logit"], opened)
     del arrays["transformer.wpe.weight"]
-    with pytest.raises(hl.ModelError, match="has no tensor `wpe.weight`"):
+    with pytest.raises(hl.ModelError, match=r"has no tensor `wpe\.weight`"):
         hl.Model.from_state_dict(arrays, config)
 
 
