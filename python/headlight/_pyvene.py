@@ -66,7 +66,7 @@ def from_pyvene(config: Any, unit_locations: Mapping[str, Any], *, example: int 
             if isinstance(representation, Mapping)
             else lambda k, r=representation: getattr(r, k, None)
         )
-        component, unit = get("component"), get("unit") or "pos"
+        component, unit = str(get("component")), get("unit") or "pos"
         if unit not in _UNITS:
             raise PlanError(f"representation {number} has the unit {unit!r}: use {', '.join(_UNITS)}")
         for name in ("low_rank_dimension", "source_representation", "hidden_source_representation"):
