@@ -187,7 +187,7 @@ class Result(Table):
     def _provenance_line(self) -> str:
         made = self.provenance
         return (
-            f"{self.n_runs} runs ({self.n_runs - self.n_live} skipped) in {self.seconds:.3f} s · model {made['model']} · "
+            f"{self.n_runs} run{'s' * (self.n_runs != 1)} ({self.n_runs - self.n_live} skipped) in {self.seconds:.3f} s · model {made['model']} · "
             f"{made['device']} · {made['precision']} · headlight {made['version']}"
         )
 
