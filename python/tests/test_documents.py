@@ -44,7 +44,7 @@ def test_a_notebook_runs_and_was_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
-    assert len(cells) > 5 and any("<svg" in json.dumps(cell["outputs"]) for cell in cells) or path.stem == "moving"
+    assert (len(cells) > 5 and any("<svg" in json.dumps(cell["outputs"]) for cell in cells)) or path.stem == "moving"
     for number, cell in enumerate(cells, 1):
         assert cell["execution_count"] == number and "".join(cell["source"]).strip()
         exec(compile("".join(cell["source"]), f"{path.name}:{number}", "exec"), names)
