@@ -26,6 +26,12 @@ use crate::memory::{doubles, integers};
 use crate::operator::Failure;
 use crate::worker::Progress;
 
+/// An array: name, kind, shape, and values as NumPy takes them.
+type NamedValues<'a, 'py> = (&'a str, &'static str, Vec<usize>, Bound<'py, PyAny>);
+
+/// What one patch collected: pair, run, patch, shape and doubles.
+type CollectedValues<'py> = (usize, usize, usize, Vec<usize>, Bound<'py, PyByteArray>);
+
 /// What was found.
 #[pyclass(frozen, module = "headlight._headlight")]
 pub struct Answered {
@@ -279,10 +285,7 @@ impl Answered {
     }
 
     /// Arrays by name: a shape, and doubles or integers as bytes, or texts.
-    fn arrays<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Vec<(&str, &'static str, Vec<usize>, Bound<'py, PyAny>)>> {
+    fn arrays<'py>(&self, py: Python<'py>) -> PyResult<Vec<NamedValues<'_, 'py>>> {
         let one = |held: &Held| -> PyResult<_> {
             let (kind, shape, values) = match held {
                 Held::Floats(shape, values) => {
@@ -315,10 +318,7 @@ impl Answered {
     }
 
     /// What `collect` patches read: pair, run, patch, shape and doubles.
-    fn collected<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Vec<(usize, usize, usize, Vec<usize>, Bound<'py, PyByteArray>)>> {
+    fn collected<'py>(&self, py: Python<'py>) -> PyResult<Vec<CollectedValues<'py>>> {
         let each = self.collected.iter();
         each.map(|(pair, found)| {
             let values = doubles(py, found.values.iter().copied())?;

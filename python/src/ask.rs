@@ -390,7 +390,7 @@ impl TraceWord {
 /// What is asked.
 pub enum Asked {
     /// A sweep.
-    Sweep(SweepWord),
+    Sweep(Box<SweepWord>),
     /// An experiment.
     Runs(RunsWord),
     /// Edges.

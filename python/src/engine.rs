@@ -321,7 +321,7 @@ impl Opened {
         wishes: (Vec<String>, String),
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
-        self.answered(py, Asked::Sweep(word), wishes, progress)
+        self.answered(py, Asked::Sweep(word.into()), wishes, progress)
     }
 
     fn runs(
@@ -387,7 +387,7 @@ impl Opened {
     /// What a sweep would cost: runs, runs whose readout is the base's, operations of clean prompts and of runs.
     fn plan(&self, py: Python<'_>, word: SweepWord) -> PyResult<(usize, usize, u64, u64)> {
         self.worker.ask(py, &Watched::nobody(), move |engine| {
-            let (question, ..) = Asked::Sweep(word).question(engine, &Failure::default())?;
+            let (question, ..) = Asked::Sweep(word.into()).question(engine, &Failure::default())?;
             let plan = question.plan()?;
             Ok((
                 plan.count,
@@ -402,7 +402,7 @@ impl Opened {
     fn cells(&self, py: Python<'_>, word: SweepWord) -> PyResult<Cells> {
         let worker = self.worker.clone();
         self.worker.ask(py, &Watched::nobody(), move |engine| {
-            let (question, ..) = Asked::Sweep(word).question(engine, &Failure::default())?;
+            let (question, ..) = Asked::Sweep(word.into()).question(engine, &Failure::default())?;
             Cells::new(question, worker, engine.model().config.vocab)
         })
     }

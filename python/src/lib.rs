@@ -4,6 +4,9 @@
 //! engine and hands back numbers. Words mean what they mean on the command line, and are refused in the same
 //! sentences. An engine lives on a thread of its own ([`worker`]), so that whoever waits can be interrupted.
 
+// the library's own error, which is as large as it is
+#![allow(clippy::result_large_err)]
+
 mod answer;
 mod ask;
 mod engine;

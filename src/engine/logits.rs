@@ -17,9 +17,12 @@ pub enum LogitsOf {
     Run(usize),
 }
 
+/// Takes logits: of which pair, of what, at which of its readout positions (from 0), and one number a token of
+/// the vocabulary.
+pub type EachLogits<'a> = dyn FnMut(usize, LogitsOf, usize, &[f64]) + 'a;
+
 impl Engine {
-    /// Runs pairs and hands on the logits of every token: of which pair, of what, at which of its readout
-    /// positions (from 0; the last position alone, or all of them), and one number a token of the vocabulary.
+    /// Runs pairs and hands on the logits of every token, after the last position alone or after all of them.
     /// Targets are not looked at.
     ///
     /// # Errors
@@ -29,7 +32,7 @@ impl Engine {
         &self,
         mut pairs: Vec<PairRuns>,
         everywhere: bool,
-        each: &mut dyn FnMut(usize, LogitsOf, usize, &[f64]),
+        each: &mut EachLogits<'_>,
     ) -> Result<Plan, Error> {
         let vocab = u32::try_from(self.model().config.vocab).unwrap_or(u32::MAX);
         for PairRuns { pair, .. } in &mut pairs {
@@ -44,9 +47,9 @@ impl Engine {
     }
 }
 
-struct Handing<'a>(&'a mut dyn FnMut(usize, LogitsOf, usize, &[f64]));
+struct Handing<'a, 'f>(&'a mut EachLogits<'f>);
 
-impl Handing<'_> {
+impl Handing<'_, '_> {
     fn hand(&mut self, pair: usize, of: LogitsOf, readouts: &[Readout]) -> ControlFlow<()> {
         for (at, readout) in readouts.iter().enumerate() {
             (self.0)(pair, of, at, &readout.logits);
@@ -55,7 +58,7 @@ impl Handing<'_> {
     }
 }
 
-impl Sink for Handing<'_> {
+impl Sink for Handing<'_, '_> {
     fn pair(&mut self, pair: usize, clean: &PairReadouts) -> ControlFlow<()> {
         self.hand(pair, LogitsOf::Base, &clean.base)
     }

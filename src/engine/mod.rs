@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::data::{Fallback, RowOptions};
 pub use self::device::{Choice, DeviceWish};
-pub use self::logits::LogitsOf;
+pub use self::logits::{EachLogits, LogitsOf};
 pub use self::pair::{PairBuilder, PatchBuilder};
 pub use self::pairs::{Pairs, Sweep, Where};
 pub use self::question::{Answer, ArrayAxes, Form, Question};
