@@ -15,8 +15,9 @@ from . import errors, metrics, patching
 from ._arrays import NamedArray
 from ._cache import Cache
 from ._data import Data
+from ._facts import Config, Plan, PromptTest
 from ._headlight import __version__
-from ._model import Config, Model, Plan, PromptTest
+from ._model import Model
 from ._patch import Op, Patch
 from ._progress import Progress
 from ._pyvene import from_pyvene
