@@ -389,6 +389,11 @@ class Questions:
         said = {"prompt": prompt, "subject": subject, "noise": noise, "samples": samples}
         return self._ask(self._opened.trace, word, metrics, _words.shown("Model.trace", said), progress)
 
+    def unfinished(self) -> Result | None:
+        """The rows, in order, that a question had when it was interrupted last; they are handed out once."""
+        answered = self._opened.unfinished()
+        return None if answered is None else Result(answered)
+
     def cancel(self) -> None:
         """Stops what runs on this model, from another thread; whoever waits for it gets ``errors.Interrupted``."""
         self._opened.cancel()

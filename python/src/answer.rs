@@ -1,10 +1,12 @@
 //! An answer as Python holds it: rows, averages, arrays, and how they were made.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use headlight::engine::{Answer, Form};
+use headlight::execute::Plan;
 use headlight::execute::collect::Collection;
 use headlight::files::error::FileError;
 use headlight::report::{self, HeatMap, PlotFormat};
@@ -115,7 +117,12 @@ pub struct Wishes {
     pub averages: bool,
     /// What the provenance calls the call.
     pub command: String,
+    /// Where what was found goes if the work is interrupted.
+    pub unfinished: Unfinished,
 }
+
+/// The rows of a question that was interrupted.
+pub type Unfinished = Arc<Mutex<Option<Answered>>>;
 
 /// Runs a question.
 pub fn answer(
@@ -185,7 +192,24 @@ fn run(
     let count = |runs| {
         progress.done.fetch_add(runs, Ordering::Relaxed);
     };
-    let done = question.answer(&mut gather, &count)?;
+    let start = Instant::now();
+    let done = match question.answer(&mut gather, &count) {
+        Ok(done) => done,
+        Err(error) => {
+            drop(gather);
+            if error.is_interruption() && !table.rows.is_empty() {
+                let mut answered = Answered::of_rows(engine, &question, table, wishes.command);
+                answered.done.plan.count = progress.done.load(Ordering::Relaxed) as usize;
+                answered.done.time = start.elapsed();
+                let mut kept = wishes
+                    .unfinished
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *kept = Some(answered);
+            }
+            return Err(error);
+        }
+    };
 
     let mut found = values.map_or(Ok(Arrays::new()), Values::finish)?;
     if let Some(axes) = axes {
@@ -211,27 +235,48 @@ fn run(
         };
         averages = Some(traced.averages);
     }
-    table.provenance = engine.provenance(&question.pairs, false);
-    table.provenance.command = wishes.command;
-    let first = question.metrics.first();
     let held = found.into_iter();
     let held = held.map(|(name, array)| Ok((name, Held::of(array)?)));
     Ok(Answered {
-        drawn: first.map_or_else(|| "prob".to_owned(), ToString::to_string),
         arrays: held.collect::<Result<_, Error>>()?,
-        table,
         averages,
         collected: collected.0,
         no_arrays,
         means,
         done,
-        notes: notes(),
-        model: engine.model().clone(),
-        frame: Mutex::default(),
+        ..Answered::of_rows(engine, &question, table, wishes.command)
     })
 }
 
 impl Answered {
+    /// Rows alone, so far as nothing is known of how they came.
+    fn of_rows(
+        engine: &Engine,
+        question: &Question<'_>,
+        mut table: Table,
+        command: String,
+    ) -> Self {
+        table.provenance = engine.provenance(&question.pairs, false);
+        table.provenance.command = command;
+        let first = question.metrics.first();
+        Self {
+            drawn: first.map_or_else(|| "prob".to_owned(), ToString::to_string),
+            table,
+            averages: None,
+            arrays: Vec::new(),
+            collected: Vec::new(),
+            no_arrays: None,
+            means: None,
+            done: Answer {
+                plan: Plan::default(),
+                time: Duration::ZERO,
+            },
+            notes: notes(),
+            model: engine.model().clone(),
+            frame: Mutex::default(),
+        }
+    }
+
     fn made(&self) -> String {
         // plain texts and numbers, which always serialise
         serde_json::to_string(&self.table.provenance).unwrap_or_default()

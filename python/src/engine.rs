@@ -11,7 +11,7 @@ use headlight::{
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
 
-use crate::answer::{Answered, Wishes, answer};
+use crate::answer::{Answered, Unfinished, Wishes, answer};
 use crate::ask::{Asked, EdgesWord, PathsWord, RunsWord, SweepWord, TraceWord};
 use crate::fault::{Fault, raise};
 use crate::logits::{Cells, gather};
@@ -25,6 +25,7 @@ pub struct Opened {
     worker: Arc<Worker>,
     model: Checkpoint,
     described: Described,
+    unfinished: Unfinished,
 }
 
 /// What does not change of an engine.
@@ -86,6 +87,7 @@ impl Wish {
             worker: worker.into(),
             model,
             described,
+            unfinished: Unfinished::default(),
         })
     }
 }
@@ -103,6 +105,7 @@ impl Opened {
             progress: Arc::default(),
         };
         let told: Arc<Progress> = watched.progress.clone();
+        let unfinished = self.unfinished.clone();
         self.worker.ask(py, &watched, move |engine| {
             let failure = Failure::default();
             let (question, targets, averages) = asked.question(engine, &failure)?;
@@ -111,6 +114,7 @@ impl Opened {
                 targets,
                 averages,
                 command,
+                unfinished,
             };
             answer(engine, question, wishes, &told, &failure)
         })
@@ -405,6 +409,12 @@ impl Opened {
             let (question, ..) = Asked::Sweep(word.into()).question(engine, &Failure::default())?;
             Cells::new(question, worker, engine.model().config.vocab)
         })
+    }
+
+    /// The rows of the question that was interrupted last, once.
+    fn unfinished(&self) -> Option<Answered> {
+        let mut kept = self.unfinished.lock();
+        kept.as_mut().map_or(None, |kept| kept.take())
     }
 
     /// Stops what runs, from another thread.

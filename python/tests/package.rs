@@ -11,7 +11,7 @@ use std::process::Command;
 /// The extension, which is built before this test since it is of the same package.
 fn extension() -> PathBuf {
     let program = std::env::current_exe().unwrap();
-    let folder = program.parent().and_then(Path::parent).unwrap();
+    let folder = program.parent().unwrap();
     let (before, after) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     folder.join(format!("{before}_headlight{after}"))
 }

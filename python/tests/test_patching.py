@@ -113,3 +113,14 @@ def test_what_cannot_be_patched_is_refused(model):
 
     with pytest.raises(hl.PlanError, match="does not say which tokens"):
         patching.get_act_patch_resid_pre(model, corrupted, ActivationCache(), lambda logits: 0.0)
+
+
+def test_however_many_logits_are_held_at_a_time(model, monkeypatch):
+    corrupted, clean = model.to_tokens([BASE, "The capital of France is"]), model.to_tokens([SOURCE, BASE])
+
+    def metric(logits):
+        return logits[:, -1, :50].sum()
+
+    whole = patching.get_act_patch_attn_head_by_pos_every(model, corrupted, clean, metric)
+    monkeypatch.setattr(patching, "_HELD", 7 * 4 * 2 * model.config.vocabulary)
+    assert np.array_equal(patching.get_act_patch_attn_head_by_pos_every(model, corrupted, clean, metric), whole)
