@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._arrays import NamedArray
+from .errors import PlanError
+
 if TYPE_CHECKING:
     from ._result import Result
 
@@ -18,35 +21,42 @@ def figure(result: Result, metric: str | None, layout: dict[str, Any]) -> Any:
     from plotly.subplots import make_subplots
 
     name = metric or result.metric
-    values = result._laid_out(name, None)
-    axes = list(values.axes)
-    if "layer" not in axes:
-        raise ValueError("a plot has a row for each layer, and these rows have none: use to_pandas")
-    along: list[str] = [axis for axis in ("position", "head") if axis in axes]
-    panels = [axis for axis in axes if axis not in ("layer", *along)]
-    values = values.transpose([axes.index(axis) for axis in (*panels, "layer", *along)])
-    shape = values.shape[: len(panels)]
-    columns = _columns(result, values.labels, along)
-    where = list(np.ndindex(*shape))
-    titles = [" · ".join(str(values.labels[a][i]) for a, i in zip(panels, at, strict=True)) for at in where]
-    wide = min(len(where), shape[-1] if shape else 1)
-    tall = -(-len(where) // wide)
+    targets = list(dict.fromkeys(result["target"].tolist()))
+    components = list(dict.fromkeys(result["component"].tolist()))
+    panels: list[tuple[str, list[str], list[str], Any]] = []
+    for component in components:
+        for target in targets:
+            values = result._laid_out(name, target, component)
+            for axis in ("pair", "sample"):
+                if axis in values.axes:
+                    at = values.axes.index(axis)
+                    rest = [other for other in values.axes if other != axis]
+                    values = NamedArray(np.nanmean(np.asarray(values), axis=at), rest, values.labels)
+            if "layer" not in values.axes:
+                raise PlanError("a plot has a row for each layer, and these rows have none: use to_pandas")
+            along: list[str] = [axis for axis in ("position", "head") if axis in values.axes]
+            turned = values.transpose([values.axes.index(axis) for axis in ("layer", *along)])
+            layers = [str(layer) for layer in turned.labels["layer"]]
+            columns = _columns(result, turned.labels, along)
+            panels.append((f"{component} · {target}", layers, columns, np.asarray(turned).reshape(len(layers), -1)))
+    wide = len(targets)
+    tall = len(components)
+    titles = [title for title, *_ in panels]
     fig = make_subplots(rows=tall, cols=wide, subplot_titles=titles, shared_yaxes=True)
     middle = _middle(result, name)
-    spread = float(np.nanmax(np.abs(np.asarray(values) - middle))) or 1.0
-    for number, at in enumerate(where):
-        flat = np.asarray(values)[at].reshape(len(values.labels["layer"]), -1)
-        map_ = go.Heatmap(
-            z=flat,
+    spread = max(float(np.nanmax(np.abs(values - middle))) for *_, values in panels) or 1.0
+    for number, (title, layers, columns, values) in enumerate(panels):
+        drawn = go.Heatmap(
+            z=values,
             x=columns,
-            y=[str(layer) for layer in values.labels["layer"]],
+            y=layers,
             coloraxis="coloraxis",
-            hovertemplate="layer %{y}<br>%{x}<br>" + name + " %{z:.4g}<extra>" + titles[number] + "</extra>",
+            hovertemplate="layer %{y}<br>%{x}<br>" + name + " %{z:.4g}<extra>" + title + "</extra>",
         )
-        fig.add_trace(map_, row=number // wide + 1, col=number % wide + 1)
+        fig.add_trace(drawn, row=number // wide + 1, col=number % wide + 1)
     fig.update_yaxes(title_text="layer", col=1)
-    axis = {"colorscale": "RdBu", "cmin": middle - spread, "cmax": middle + spread, "colorbar_title": name}
-    fig.update_layout(coloraxis=axis, **layout)
+    colours = {"colorscale": "RdBu", "cmin": middle - spread, "cmax": middle + spread, "colorbar_title": name}
+    fig.update_layout(coloraxis=colours, **layout)
     return fig
 
 

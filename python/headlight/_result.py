@@ -97,7 +97,9 @@ class Result(Table):
         width]`` for sites with heads."""
         return {(p, r, i): from_bytes(data, "<f8", shape) for p, r, i, shape, data in self._answered.collected()}
 
-    def array(self, metric: str | None = None, *, target: str | int | None = None) -> NamedArray:
+    def array(
+        self, metric: str | None = None, *, target: str | int | None = None, component: str | None = None
+    ) -> NamedArray:
         """A metric as a dense array with named axes.
 
         Of a preset, of edges and of paths: the axes that TransformerLens and EAP-IG have, the mean over pairs.
@@ -107,25 +109,32 @@ class Result(Table):
         Args:
             metric: A column; the first metric, or the probability, unless given.
             target: The target, by its text or id, where there are several: without, they are an axis.
+            component: The component, where there are several: without, they are an axis, which only those can be that
+                all have heads, or all have none.
         """
         metric = metric or self.metric
         own = self.arrays.get(metric)
-        if own is not None and "axes" in self.arrays and target is None:
+        if own is not None and "axes" in self.arrays and target is None and component is None:
             axes = self.arrays["axes"]
             labels = {name: list(self.arrays[name]) for name in axes if name in self.arrays}
             return NamedArray(own, axes, labels)
         if own is None and "axes" in self.arrays and metric not in self.columns:
             raise PlanError(f"there are no arrays of {metric!r}: name it among the metrics")
-        return self._laid_out(metric, target)
+        return self._laid_out(metric, target, component)
 
-    def _laid_out(self, metric: str, target: str | int | None) -> NamedArray:
-        rows = np.arange(len(self))
-        if target is not None:
-            key = "target" if isinstance(target, str) else "target_id"
-            rows = np.flatnonzero(self[key] == target)
-            if len(rows) == 0:
-                known = ", ".join(repr(t) for t in dict.fromkeys(self["target"].tolist()))
-                raise PlanError(f"there is no target {target!r}: there are {known}")
+    def _laid_out(self, metric: str, target: str | int | None, component: str | None) -> NamedArray:
+        kept = np.ones(len(self), dtype=bool)
+        for what, key, value in (
+            ("target", "target" if isinstance(target, str) else "target_id", target),
+            ("component", "component", component),
+        ):
+            if value is not None:
+                found = self[key] == value
+                if not found.any():
+                    known = ", ".join(repr(t) for t in dict.fromkeys(self[what].tolist()))
+                    raise PlanError(f"there is no {what} {value!r}: there are {known}")
+                kept &= found
+        rows = np.flatnonzero(kept)
         if self[metric].dtype == object:
             raise PlanError(f"the column {metric!r} is text: an array holds numbers")
         axes, labels, places = [], {}, []
@@ -141,6 +150,10 @@ class Result(Table):
                 axes.append(name)
                 labels[name] = along
                 places.append([at[value] for value in column.tolist()])
+        if len(set(zip(*places, strict=True))) < len(rows):
+            several = dict.fromkeys(self["component"][rows].tolist())
+            why = f"name one of {', '.join(map(str, several))}" if len(several) > 1 else "read the table instead"
+            raise PlanError(f"several rows have one place along {', '.join(axes)}: {why}")
         values = np.full([len(labels[name]) for name in axes], np.nan)
         values[tuple(places)] = self[metric][rows]
         return NamedArray(values, axes, labels)

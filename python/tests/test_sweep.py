@@ -78,6 +78,54 @@ def test_a_result_is_read_by_pandas_polars_and_arrow(model):
         assert frame["token"].tolist() == table["token"].to_pylist()
 
 
+def test_a_result_is_read_by_duckdb(model):
+    duckdb = pytest.importorskip("duckdb")
+    result = model.sweep(BASE, SOURCE, targets=" Rome", components="head_value_output")
+    ((layer, head, position, prob),) = duckdb.sql(
+        "select layer, head, position, prob from result order by prob desc limit 1"
+    ).fetchall()
+    assert (layer, head, position) == (0, 0, 3) and prob == result["prob"].max()
+
+
+class OfSomeOtherLibrary:
+    """An array that NumPy knows only by DLPack."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __dlpack__(self, **wishes):
+        return self._array.__dlpack__(**wishes)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+
+def test_anything_with_dlpack_will_do(model):
+    ids = model.to_tokens([BASE, SOURCE])
+    base, source = map(OfSomeOtherLibrary, ids)
+    zero = hl.Op.set(OfSomeOtherLibrary(np.zeros(128)))
+    again = model.sweep(base, source, targets=" Rome", components="block_output", op=zero)
+    assert np.array_equal(
+        again["prob"], model.sweep(BASE, SOURCE, targets=" Rome", components="block_output", op="zero")["prob"]
+    )
+
+
+def test_plotly_draws_it_where_it_is_there(model):
+    pytest.importorskip("plotly")
+    result = model.sweep(BASE, SOURCE, targets=[" Madrid", " Rome"], components=["head_value_output", "mlp_output"])
+    fig = result.plot()
+    assert len(fig.data) == 4 and fig.layout.coloraxis.colorscale[0][0] == 0
+    panel = fig.data[0]
+    # tokens that come twice are two columns
+    assert len(set(panel.x)) == len(panel.x) == 20 and panel.z.shape == (5, 20)
+    assert np.array_equal(
+        fig.data[1].z.max(), result.array("prob", target=" Rome", component="head_value_output").max()
+    )
+    assert fig.data[2].z.shape == (5, 5) and fig.layout.annotations[2].text == "mlp_output ·  Madrid"
+    middle = (fig.layout.coloraxis.cmin + fig.layout.coloraxis.cmax) / 2
+    assert middle == pytest.approx(np.mean(result["base_prob"]))
+
+
 def test_arrays_have_named_axes(model):
     result = model.sweep(BASE, SOURCE, targets=[" Madrid", " Rome"], components="head_value_output")
     rome = result.array("prob", target=" Rome")
@@ -89,6 +137,12 @@ def test_arrays_have_named_axes(model):
     # an axis that was sliced away is no axis
     assert rome[0].axes == () and rome.sum(0).axes == ()
     assert rome.T.axes == ("position", "head", "layer") and rome.swapaxes(0, 1).axes == ("head", "layer", "position")
+    mixed = model.sweep(BASE, SOURCE, targets=" Rome", components=["head_value_output", "mlp_output"])
+    assert np.array_equal(mixed.array("prob", component="head_value_output"), rome)
+    assert mixed.array("prob", component="mlp_output").axes == ("layer", "position")
+    for wrong in ({}, {"component": "mlp"}, {"target": " Paris"}):
+        with pytest.raises(hl.PlanError, match=r"one of head_value_output, mlp_output|there is no"):
+            mixed.array("prob", **wrong)
     preset = model.sweep(BASE, SOURCE, targets=" Rome", preset="attn_head_v_by_pos", metrics="prob")
     named = preset.array("prob")
     assert named.axes == ("layer", "position", "head")
