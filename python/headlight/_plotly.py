@@ -43,19 +43,21 @@ def figure(result: Result, metric: str | None, layout: dict[str, Any]) -> Any:
     tall = len(components)
     titles = [title for title, *_ in panels]
     fig = make_subplots(rows=tall, cols=wide, subplot_titles=titles, shared_yaxes=True)
-    middle = _middle(result, name)
-    spread = max(float(np.nanmax(np.abs(values - middle))) for *_, values in panels) or 1.0
-    for number, (title, layers, columns, values) in enumerate(panels):
+    changes = [values - _base(result, name, targets[number % wide]) for number, (*_, values) in enumerate(panels)]
+    spread = max(float(np.nanmax(np.abs(change))) for change in changes) or 1.0
+    for number, ((title, layers, columns, values), change) in enumerate(zip(panels, changes, strict=True)):
         drawn = go.Heatmap(
-            z=values,
+            z=change,
             x=columns,
             y=layers,
+            customdata=values,
             coloraxis="coloraxis",
-            hovertemplate="layer %{y}<br>%{x}<br>" + name + " %{z:.4g}<extra>" + title + "</extra>",
+            hovertemplate=f"layer %{{y}}<br>%{{x}}<br>{name} %{{customdata:.4g}} (%{{z:+.4g}})<extra>{title}</extra>",
         )
         fig.add_trace(drawn, row=number // wide + 1, col=number % wide + 1)
     fig.update_yaxes(title_text="layer", col=1)
-    colours = {"colorscale": "RdBu", "cmin": middle - spread, "cmax": middle + spread, "colorbar_title": name}
+    said = f"change of {name}" if name in ("prob", "logprob") else name
+    colours = {"colorscale": "RdBu", "cmin": -spread, "cmax": spread, "colorbar_title": said}
     fig.update_layout(coloraxis=colours, **layout)
     return fig
 
@@ -72,10 +74,9 @@ def _columns(result: Result, labels: dict[str, list[Any]], along: list[str]) -> 
     return [f"{name} h{head}" for name in names for head in labels["head"]]
 
 
-def _middle(result: Result, name: str) -> float:
-    """What a cell of no effect holds."""
+def _base(result: Result, name: str, target: str) -> float:
+    """What a cell of no effect holds, where that is known; of a recovery that is 0."""
+    base = result["base_prob"][result["target"] == target]
     if name == "prob":
-        return float(np.mean(result["base_prob"]))
-    if name == "logprob":
-        return float(np.mean(np.log(result["base_prob"])))
-    return 0.0
+        return float(np.mean(base))
+    return float(np.mean(np.log(base))) if name == "logprob" else 0.0
