@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -49,6 +50,20 @@ def test_an_interrupt_ends_it_at_once_and_leaves_the_model_well():
         assert rest == ["True", "None", "200"] and error == ""
         took.append(float(end) - sent)
     assert min(took) < 0.2, took
+
+
+def test_the_command_is_interrupted_as_it_is_elsewhere(tmp_path):
+    pair = {"source_ids": [1, 285, 263, 751, 261], "target_ids": [1]}
+    rows = [{"base_ids": [i, 285, 263, 700, 261], **pair} for i in range(2, 400)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    line = [sys.executable, "-m", "headlight", "sweep", "--data", "rows.json", "--device", "cpu", "--out", "out.csv"]
+    process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr.readline().startswith("device: cpu")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "headlight: interrupted; nothing was written\n")
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_another_thread_cancels(model):
