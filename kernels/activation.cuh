@@ -20,6 +20,8 @@ DEVICE float activate(Activation activation, float x) {
       constexpr float root = 0.70710678118654752f;  // √½
       return 0.5f * x * (1.0f + erff(x * root));
     }
+    case Activation::QUICK_GELU:
+      return x * sigmoid(x * 1.702f);
     case Activation::RELU:
       return x < 0.0f ? 0.0f : x;
     default:  // SILU

@@ -73,8 +73,9 @@ struct AddArgs {
   uint32_t count, width;
 };
 
-// Activation functions: of Hendrycks and Gimpel (2016) the tanh form and the definition, and two more.
-enum class Activation : uint32_t { GELU_NEW, GELU, RELU, SILU };
+// Activation functions: of Hendrycks and Gimpel (2016) the tanh form, the definition and the
+// short form, and two more.
+enum class Activation : uint32_t { GELU_NEW, GELU, RELU, SILU, QUICK_GELU };
 
 // `activate_T`: row i of out = the activation of row rows[i] of pre.
 template <class T>

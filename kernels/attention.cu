@@ -38,8 +38,8 @@ struct HeadRows {
 
   DEVICE const T *row(uint32_t i) const {
     uint32_t ref = refs[i];
-    return ref & CACHE_ROW ? cache + uint64_t(ref & ~CACHE_ROW) * cache_stride
-                           : own + uint64_t(ref) * own_stride;
+    return ref & CACHE_ROW ? cache + row_offset(ref & ~CACHE_ROW, cache_stride)
+                           : own + row_offset(ref, own_stride);
   }
 };
 

@@ -81,6 +81,11 @@ DEVICE bool in_vectors(const Rows<T> &rows) {
   return in_vectors<N>(rows.own) && in_vectors<N>(rows.cache);
 }
 
+// How many numbers behind its matrix's first a row begins: beyond 2^32 where rows are many or wide.
+DEVICE constexpr uint64_t row_offset(uint32_t row, uint32_t stride) { return uint64_t(row) * stride; }
+static_assert(row_offset(1u << 20, 1u << 13) == uint64_t(1) << 33, "offsets have 64 bits");
+static_assert(row_offset(0xffffffffu, 0xffffffffu) == 0xfffffffe00000001u, "offsets have 64 bits");
+
 // A row of a matrix; `at` saves the division where a row is one stretch.
 template <class T>
 struct RowOf {
@@ -89,7 +94,7 @@ struct RowOf {
   uint32_t segment;
 
   DEVICE RowOf(const View<T> &matrix, uint32_t row)
-      : data(matrix.data + uint64_t(row) * matrix.row_stride),
+      : data(matrix.data + row_offset(row, matrix.row_stride)),
         segment_stride(matrix.segment_stride),
         segment(matrix.segment) {}
 

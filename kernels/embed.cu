@@ -16,7 +16,7 @@ DEVICE void embed_row(const Fixed<float> &from, const RowOf<float> &to, uint32_t
 KERNEL(ROW_THREADS) embed(const __grid_constant__ EmbedArgs a) {
   uint32_t i = warp_row();
   if (i >= a.count) return;
-  Fixed<float> from{a.table + uint64_t(a.index[i]) * a.width};
+  Fixed<float> from{a.table + row_offset(a.index[i], a.width)};
   RowOf<float> to(a.out, i);
   if (a.width % 4 == 0 && uint64_t(a.table) % 16 == 0 && in_vectors<4>(a.out))
     embed_row<true>(from, to, a.width);

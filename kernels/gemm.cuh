@@ -108,12 +108,12 @@ struct Gemm {
     c.to = place(pass_row, chunk);
 #pragma unroll
     for (uint32_t i = 0; i < ROWS / PASS; ++i)
-      c.input[i] = in.input.data + uint64_t(table[pass_row + i * PASS]) * in.input.row_stride + c.k;
+      c.input[i] = in.input.data + row_offset(table[pass_row + i * PASS], in.input.row_stride) + c.k;
 #pragma unroll
     for (uint32_t i = 0; i < COLUMNS / PASS; ++i) {
       const uint32_t n = min(column0 + pass_row + i * PASS, in.columns - 1);
       const uint32_t row = in.ids ? in.ids[n] : n;
-      c.weight[i] = in.weight + uint64_t(row) * in.weight_stride + chunk * V;
+      c.weight[i] = in.weight + row_offset(row, in.weight_stride) + chunk * V;
     }
     settle(c, in);
   }
@@ -142,10 +142,10 @@ struct Gemm {
         copy_async_16(slot + c.to + i * PASS * STAGE_ROW, bytes ? c.input[i] : in.weight, bytes);
     } else {
       const uint32_t k = threadIdx.x % STEP;
-      const T *column = c.input[0] - uint64_t(table[threadIdx.x / CHUNKS]) * in.input.row_stride;
+      const T *column = c.input[0] - row_offset(table[threadIdx.x / CHUNKS], in.input.row_stride);
 #pragma unroll 1
       for (uint32_t m = threadIdx.x / STEP; m < ROWS; m += THREADS / STEP) {
-        const T *from = column + uint64_t(table[m]) * in.input.row_stride;
+        const T *from = column + row_offset(table[m], in.input.row_stride);
         T *to = reinterpret_cast<T *>(slot + place(m, k / V)) + k % V;
         if constexpr (sizeof(T) == 4) {
           copy_async_4(to, left ? from : in.weight, left ? 4 : 0);

@@ -67,9 +67,6 @@ pub enum Error {
     /// A file that cannot be written or read.
     #[error(transparent)]
     File(#[from] crate::files::error::FileError),
-    /// Interrupted when some rows had been printed.
-    #[error("interrupted; the table on standard output is not whole")]
-    CutShort,
     /// A result file or a plot.
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
@@ -94,7 +91,6 @@ impl Error {
             self,
             Error::Execute(ExecuteError::Interrupted)
                 | Error::EdgePatching(EdgePatchingError::Execute(ExecuteError::Interrupted))
-                | Error::CutShort
         )
     }
 }

@@ -125,6 +125,21 @@ impl Op {
     }
 }
 
+/// What an operator's number has to be.
+pub(crate) const FINITE: &str = "a finite number";
+
+/// What would be right in place of an operator's number, where no activation can have it: one that is none, one
+/// beyond single precision, or a negative standard deviation.
+pub(crate) fn unusable(number: f64, deviation: bool) -> Option<&'static str> {
+    if !number.is_finite() {
+        return Some(FINITE);
+    }
+    if number.abs() > f32::MAX.into() {
+        return Some("a number up to 3.4e38, the most that single precision holds");
+    }
+    (deviation && number < 0.0).then_some("a number that is not negative")
+}
+
 /// One of a pair's prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum Prompt {
@@ -235,6 +250,8 @@ impl FromIterator<Patch> for Run {
 pub struct Run {
     /// Name for the result table.
     pub name: Option<String>,
+    /// Name of where it patches, if that goes by one which fits other prompts too: `end`, `subject.last`.
+    pub position: Option<String>,
     /// The prompt that is patched.
     pub prompt: Prompt,
     /// Whether the run is there for other runs to read: it is not read out and has no rows in the

@@ -175,6 +175,7 @@ class Patch:
         keys: Of scores and pattern, the keys to touch.
         columns: Columns of the row, or coordinates of the basis.
         basis: ``"F.safetensors#name"`` of the basis in which the operator acts.
+        error_term: Whether the row keeps what the basis does not hold of it.
         op: What is done.
         source: Whose clean activations are read: ``"source"``, ``"base"`` (a freeze), or a further prompt's name.
         source_run: The earlier run that is read instead, by its name.
@@ -194,6 +195,7 @@ class Patch:
     keys: Any = None
     columns: Any = None
     basis: str | None = None
+    error_term: bool = True
     op: str | Op = "interchange"
     source: str = "source"
     source_run: str | None = None
@@ -235,6 +237,8 @@ class Patch:
         for name in ("basis", "source_run", "source_layer"):
             if getattr(self, name) is not None:
                 word[name] = getattr(self, name)
+        if not self.error_term:
+            word["error_term"] = False
         if self.source != "source":
             word["source"] = self.source
         keys, made = _keys_of(self.op)

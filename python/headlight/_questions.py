@@ -94,17 +94,35 @@ class Questions:
             if op is not None:
                 made.append((0, number, op))
         call = _words.shown("Model.patch", {"base": base, "patches": each, "source": source, "targets": targets})
-        return self._runs({"pair": [pair], "run": [{"patches": words}]}, made, metrics, False, False, call)
+        return self._runs(
+            {"pair": [pair], "run": [{"patches": words}]}, made, metrics, _words.asked(None, None), False, call
+        )
 
     def run(
         self,
         experiment: Mapping[str, Any] | str | os.PathLike[str],
         *,
+        data: Data | Any = None,
+        direction: Literal["denoise", "noise"] = "denoise",
         metrics: Metrics = (),
         first_token: bool = False,
+        prepend_bos: bool = False,
+        skip_bad: bool = False,
+        known: bool = False,
         progress: ProgressWish = None,
     ) -> Result:
         """An experiment: a .toml or .json file, or the same as a dictionary, in whose runs ``Patch`` may stand.
+
+        Args:
+            experiment: The file's name, or ``{"pair": […], "run": […], …}``.
+            data: A data set whose rows are the pairs, for an experiment without any.
+            direction: Of a data set, which prompt is patched.
+            metrics: Further columns.
+            first_token: Let a target of several tokens count as its first.
+            prepend_bos: Begin every prompt with the model's BOS token.
+            skip_bad: Pass over malformed rows.
+            known: Keep rows that the model answers rightly.
+            progress: As of ``sweep``.
 
         Example:
             >>> import headlight as hl
@@ -117,9 +135,13 @@ class Questions:
             >>> r["name"].tolist()
             ['country']
         """
+        rows = _words.asked(
+            None, None, data=data, first_token=first_token, bos=prepend_bos, direction=direction, skip_bad=skip_bad,
+            known=known,
+        )  # fmt: skip
         if isinstance(experiment, str | os.PathLike):
             name = _words.path(experiment)
-            word: dict[str, Any] = {"json": None, "path": name, "first_token": first_token, "made": []}
+            word: dict[str, Any] = {"json": None, "path": name, "first_token": first_token, "prompts": rows, "made": []}
             return self._ask(self._opened.runs, word, metrics, f"Model.run({name!r})", progress)
         made: list[tuple[int, int, dict[str, Any]]] = []
         written = dict(experiment)
@@ -138,13 +160,14 @@ class Questions:
             runs.append({**own, "patches": patches})
         written["run"] = runs
         call = _words.shown("Model.run", {"experiment": experiment})
-        return self._runs(written, made, metrics, first_token, progress, call)
+        return self._runs(written, made, metrics, rows, progress, call)
 
     def _runs(
-        self, experiment: Any, made: Any, metrics: Metrics, first_token: bool, progress: ProgressWish, call: str
+        self, experiment: Any, made: Any, metrics: Metrics, rows: dict[str, Any], progress: ProgressWish, call: str
     ) -> Result:
         text = json.dumps(experiment, default=_plain)
-        word = {"json": text, "path": "experiment.json", "first_token": first_token, "made": made}
+        first_token = rows["first_token"]
+        word = {"json": text, "path": "experiment.json", "first_token": first_token, "prompts": rows, "made": made}
         return self._ask(self._opened.runs, word, metrics, call, progress)
 
     def sweep(
@@ -161,6 +184,7 @@ class Questions:
         positions: Any = "all",
         columns: Any = "all",
         basis: str | None = None,
+        error_term: bool = True,
         op: str | Op = "interchange",
         preset: Preset | str | None = None,
         direction: Literal["denoise", "noise"] = "denoise",
@@ -188,6 +212,7 @@ class Questions:
             positions: The same, negative numbers from the end, or names: ``"end"``, ``"subject.last"``, a word.
             columns: Columns of the row, or coordinates of the basis.
             basis: ``"F.safetensors#name"`` of the basis in which the operator acts.
+            error_term: Whether rows keep what an autoencoder or principal components do not hold of them.
             op: What is done: an ``Op``, or as the command line spells it.
             preset: A ready-made sweep by TransformerLens's name, instead of components.
             direction: Of a data set, whether the corrupted prompt is patched (``"denoise"``) or the clean one.
@@ -214,7 +239,7 @@ class Questions:
         }  # fmt: skip
         word = self._sweep_word(
             base, source, targets=targets, wrong_targets=wrong_targets, data=data, components=components,
-            layers=layers, heads=heads, positions=positions, columns=columns, basis=basis, op=op, preset=preset,
+            layers=layers, heads=heads, positions=positions, columns=columns, basis=basis, error_term=error_term, op=op, preset=preset,
             direction=direction, seed=seed, first_token=first_token, prepend_bos=prepend_bos, skip_bad=skip_bad,
             known=known,
         )  # fmt: skip
@@ -234,12 +259,15 @@ class Questions:
         positions: Any = "all",
         columns: Any = "all",
         basis: str | None = None,
+        error_term: bool = True,
         op: str | Op = "interchange",
         preset: str | None = None,
         seed: int | None = None,
         prepend_bos: bool = False,
         **prompts: Any,
     ) -> dict[str, Any]:
+        if basis is None and not error_term:
+            raise PlanError("has an error_term without a basis: leave it out")
         if preset is not None and components is not None:
             raise PlanError("a preset has its own components: give either preset or components")
         return {
@@ -250,6 +278,7 @@ class Questions:
             "positions": _words.span("positions", positions),
             "columns": _words.span("columns", columns),
             "basis": basis,
+            "no_error_term": not error_term,
             "preset": preset,
             "op": sweep_op(op),
             "seed": seed,

@@ -12,6 +12,7 @@ use headlight::files::error::FileError;
 use headlight::report::{self, HeatMap, PlotFormat};
 use headlight::results::array::{Array, Arrays, Values};
 use headlight::results::averages::{Averages, Over};
+use headlight::results::clean::Cleans;
 use headlight::results::columns;
 use headlight::results::metric::Quantity;
 use headlight::results::rows::{Gather, RunResult};
@@ -148,12 +149,15 @@ fn run(
 ) -> Result<Answered, Error> {
     let metrics: Result<Vec<Metric>, _> = wishes.metrics.iter().map(|m| m.parse()).collect();
     let mut question = question.metrics(&metrics?)?;
+    let doubts = engine.spaces(question.pairs.iter().map(|p| &p.pair));
     if wishes.targets {
         engine.default_targets(&mut question.pairs)?;
     }
     if matches!(question.form, Form::Preset { .. }) {
         question.default_metric();
-    } else if question.metrics.is_empty() {
+    }
+    let metrics = question.metrics.clone();
+    if metrics.is_empty() {
         // of edges and paths; it is a column anyway
         question.metrics.push(Metric::plain(Quantity::Prob));
     }
@@ -169,13 +173,13 @@ fn run(
         ..Table::default()
     };
     let temporary = std::env::temp_dir().join("arrays");
-    let mut collected = Collected::default();
+    let (mut collected, mut cleans) = (Collected::default(), Cleans::new(&metrics));
     let mut values = axes.as_ref().map(|axes| question.values(axes, &temporary));
     let layers = engine.model().config.layers;
     let over = question.over();
     let mut traced = match &question.form {
         Form::Tracing { tracing, .. } => {
-            let means = TraceMeans::new(tracing, over, layers, &question.metrics);
+            let means = TraceMeans::new(tracing, over, layers, &metrics);
             Some(match over {
                 Over::Prompts => means.scored(&temporary),
                 _ => means,
@@ -183,9 +187,8 @@ fn run(
         }
         _ => None,
     };
-    let mut averages =
-        (wishes.averages && traced.is_none()).then(|| Averages::new(over, &question.metrics));
-    let mut gather: Vec<&mut dyn Gather> = vec![&mut table, &mut collected];
+    let mut averages = (wishes.averages && traced.is_none()).then(|| Averages::new(over, &metrics));
+    let mut gather: Vec<&mut dyn Gather> = vec![&mut table, &mut collected, &mut cleans];
     gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(traced.iter_mut().map(|g| g as &mut dyn Gather));
@@ -199,6 +202,7 @@ fn run(
             drop(gather);
             if error.is_interruption() && !table.rows.is_empty() {
                 let mut answered = Answered::of_rows(engine, &question, table, wishes.command);
+                cleans.fill(&mut answered.table.provenance);
                 answered.done.plan.count = progress.done.load(Ordering::Relaxed) as usize;
                 answered.done.time = start.elapsed();
                 let mut kept = wishes
@@ -237,7 +241,7 @@ fn run(
     }
     let held = found.into_iter();
     let held = held.map(|(name, array)| Ok((name, Held::of(array)?)));
-    Ok(Answered {
+    let mut answered = Answered {
         arrays: held.collect::<Result<_, Error>>()?,
         averages,
         collected: collected.0,
@@ -245,7 +249,10 @@ fn run(
         means,
         done,
         ..Answered::of_rows(engine, &question, table, wishes.command)
-    })
+    };
+    cleans.fill(&mut answered.table.provenance);
+    answered.notes.extend(doubts);
+    Ok(answered)
 }
 
 impl Answered {
@@ -325,7 +332,10 @@ impl Answered {
     /// Averages over pairs (of a tracing, over samples or prompts), where there are several.
     fn summary(&self) -> Option<Frame> {
         let averages = self.averages.as_ref()?;
-        let rows = averages.rows().iter().map(|row| row.cells());
+        let rows = averages
+            .rows()
+            .iter()
+            .map(|row| row.cells(averages.metrics()));
         Some(Frame::new(averages.columns(), rows, self.made()))
     }
 

@@ -84,28 +84,13 @@ impl PromptsWord {
     pub fn pairs(self, engine: &Engine) -> Result<Pairs, Error> {
         let targets = answers(&self.targets, self.first_token, engine)?;
         let wrong = answers(&self.wrong, self.first_token, engine)?;
-        if let Some((path, bytes)) = self.data {
-            let rows = match bytes {
-                Some(bytes) => data::of_bytes(&path, bytes.to_vec())?,
-                None => data::read(&path)?,
-            };
-            let options = RowOptions {
-                path,
-                direction: match self.direction.as_str() {
-                    "noise" => Direction::Noise,
-                    _ => Direction::Denoise,
-                },
-                bos: self.bos,
-                skip_bad: self.skip_bad,
-                known: self.known,
-                note: |said| NOTES.with_borrow_mut(|notes| notes.push(said.to_owned())),
-            };
+        if self.data.is_some() {
             let fallback = Fallback {
                 targets,
                 wrong,
                 first_token: self.first_token,
             };
-            return Ok(Pairs::Rows(rows, options, fallback));
+            return self.rows(fallback);
         }
         let finish = |pair: Pair| -> Result<Pair, Error> {
             let pair = engine.begin(pair, self.bos)?;
@@ -138,6 +123,29 @@ impl PromptsWord {
         Ok(Pairs::Listed(pairs?))
     }
 
+    /// The rows of the data set; none where there is no data set.
+    fn rows(self, fallback: Fallback) -> Result<Pairs, Error> {
+        let Some((path, bytes)) = self.data else {
+            return Ok(Pairs::Listed(Vec::new()));
+        };
+        let rows = match bytes {
+            Some(bytes) => data::of_bytes(&path, bytes.to_vec())?,
+            None => data::read(&path)?,
+        };
+        let options = RowOptions {
+            path,
+            direction: match self.direction.as_str() {
+                "noise" => Direction::Noise,
+                _ => Direction::Denoise,
+            },
+            bos: self.bos,
+            skip_bad: self.skip_bad,
+            known: self.known,
+            note: |said| NOTES.with_borrow_mut(|notes| notes.push(said.to_owned())),
+        };
+        Ok(Pairs::Rows(rows, options, fallback))
+    }
+
     /// Whether averages are taken over pairs.
     pub fn of_data(&self) -> bool {
         self.data.is_some()
@@ -155,6 +163,7 @@ pub struct SweepWord {
     positions: String,
     columns: String,
     basis: Option<String>,
+    no_error_term: bool,
     preset: Option<String>,
     op: OpWord,
     seed: Option<u64>,
@@ -191,7 +200,8 @@ impl SweepWord {
         };
         let (heads, heads_together) = words::heads(&self.heads)?;
         let basis = self.basis.map(|text| {
-            let read = BasisFiles::default().read(&text, Path::new(""));
+            let error_term = self.no_error_term.then_some(false);
+            let read = BasisFiles::default().read(&text, Path::new(""), error_term);
             read.map_err(Error::from)
         });
         let sweep = Sweep {
@@ -225,6 +235,8 @@ pub struct RunsWord {
     json: Option<String>,
     path: PathBuf,
     first_token: bool,
+    /// A data set of which its runs are.
+    prompts: PromptsWord,
     made: Vec<(usize, usize, MadeOp)>,
 }
 
@@ -240,7 +252,24 @@ impl RunsWord {
             None => Experiment::open(&self.path)?,
         };
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        let mut question = engine.experiment(&experiment, folder, self.first_token)?;
+        let model = engine.model();
+        let pairs = if !self.prompts.of_data() {
+            let own = experiment.own_pairs(model, self.first_token)?;
+            let begun = own.into_iter().map(|p| engine.begin(p, self.prompts.bos));
+            begun.collect::<Result<_, _>>()?
+        } else if !experiment.pairs.is_empty() {
+            return Err(Error::Usage(
+                "--data: the experiment has pairs of its own; leave out either".into(),
+            ));
+        } else {
+            let fallback = Fallback {
+                targets: experiment.targets(model, self.first_token)?,
+                wrong: Vec::new(),
+                first_token: self.first_token,
+            };
+            engine.plain(self.prompts.rows(fallback)?)?
+        };
+        let mut question = engine.experiment_of(&experiment, folder, pairs)?;
         let mut made = Vec::with_capacity(self.made.len());
         for (run, patch, op) in self.made {
             made.push((run, patch, op.op(engine, failure)?));

@@ -54,10 +54,10 @@ impl Frame {
         let mut values: Vec<Values> = columns.iter().map(empty).collect();
         let mut known: Vec<HashMap<&'r str, u32>> = vec![HashMap::new(); columns.len()];
         let mut count = 0;
-        for cells in rows {
+        for mut cells in rows {
             count += 1;
-            for ((values, known), cell) in values.iter_mut().zip(&mut known).zip(cells) {
-                match (values, cell) {
+            for (values, known) in values.iter_mut().zip(&mut known) {
+                match (values, cells.next().unwrap_or(Cell::Missing)) {
                     (Values::Ints(all), Cell::Int(x)) => all.push(Some(x)),
                     (Values::Ints(all), _) => all.push(None),
                     (Values::Floats(all), Cell::Float(x)) => all.push(Some(x)),

@@ -55,6 +55,30 @@ def test_a_data_set_writes_its_averages_too(model, command, tmp_path):
         assert here.read_bytes() == (tmp_path / name).read_bytes(), name
 
 
+def test_a_summary_is_the_file_beside(model, tmp_path):
+    csv = pytest.importorskip("pandas").read_csv
+    result = model.sweep(data=PAIRS, components="head_value_output", positions="end", metrics="recovery_logit_diff")
+    _, beside = result.write(tmp_path / "a.csv")
+    found, written = result.summary(), csv(beside)
+    assert found.columns == list(written.columns) and "position_name" in found.columns
+    assert len(found) == len(written) == 20
+    for name in ("layer", "head", "pairs", "recovery_logit_diff", "recovery_logit_diff_mean", "recovery_logit_diff_n"):
+        assert np.array_equal(found[name], written[name].to_numpy()), name
+
+
+def test_an_experiment_of_a_data_sets_rows(model):
+    patch = {"component": "head_value_output", "layer": 0, "heads": [0], "positions": [3]}
+    result = model.run({"run": [{"patches": [patch]}]}, data=PAIRS)
+    assert result["pair"].tolist() == [0, 1] and (result["prob"] > 0.5).all()
+    with pytest.raises(hl.PlanError, match="the experiment has pairs of its own"):
+        model.run({"pair": [{"base": BASE}], "run": [{"patches": [patch]}]}, data=PAIRS)
+
+
+def test_spaces_that_were_forgotten_are_said(model):
+    with pytest.warns(UserWarning, match="has no space before it"):
+        model.sweep(BASE, SOURCE, targets="Rome", heads=0, first_token=True)
+
+
 def test_rows_of_other_libraries_are_the_same_data(model):
     expected = model.sweep(data=PAIRS, components="head_value_output")["prob"]
     pd, pl, pa = (pytest.importorskip(name) for name in ("pandas", "polars", "pyarrow"))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::basis::Basis;
 use crate::model::Config;
-use crate::patch::{Op, Patch, Run};
+use crate::patch::{FINITE, Op, Patch, Run, unusable};
 use crate::prompt::position::Spot;
 use crate::site::{Component, Site};
 
@@ -79,11 +79,21 @@ pub enum GridError {
         /// As given.
         text: String,
     },
-    /// An operator whose number is none.
-    #[error("`{op}` needs a finite number after `=`, not `{text}`")]
+    /// Something named twice in one list.
+    #[error("`{text}` names {value} twice: name each once")]
+    Doubled {
+        /// As given.
+        text: String,
+        /// What stands there twice.
+        value: String,
+    },
+    /// An operator whose number is none, or none that an activation can have.
+    #[error("`{op}` needs {needs}, not `{text}`")]
     Number {
         /// The operator.
         op: String,
+        /// What would be right.
+        needs: &'static str,
         /// As given.
         text: String,
     },
@@ -129,8 +139,13 @@ impl FromStr for IndexRange {
             }
         }
         let mut seen = HashSet::new();
-        list.retain(|n| seen.insert(*n));
-        Ok(IndexRange::Some(list))
+        match list.iter().find(|n| !seen.insert(**n)) {
+            Some(twice) => Err(GridError::Doubled {
+                text: text.to_owned(),
+                value: twice.to_string(),
+            }),
+            None => Ok(IndexRange::Some(list)),
+        }
     }
 }
 
@@ -199,11 +214,16 @@ impl FromStr for OpText {
 
     fn from_str(text: &str) -> Result<Self, GridError> {
         let number = |op: &str, value: &str| {
-            let parsed = value.parse::<f64>().ok().filter(|x| x.is_finite());
-            parsed.ok_or_else(|| GridError::Number {
+            let wrong = |needs| GridError::Number {
                 op: op.to_owned(),
+                needs,
                 text: value.to_owned(),
-            })
+            };
+            let number = value.parse().map_err(|_| wrong(FINITE))?;
+            match unusable(number, op == "noise") {
+                Some(needs) => Err(wrong(needs)),
+                None => Ok(number),
+            }
         };
         Ok(match text.split_once('=') {
             None => match text {
@@ -355,6 +375,7 @@ impl Grid {
                                 .name
                                 .as_ref()
                                 .map(|name| run_name(component, *layer, name)),
+                            position: spot.place_name().map(str::to_owned),
                             patches: vec![patch],
                             ..Run::default()
                         });
@@ -441,7 +462,9 @@ mod tests {
         assert_eq!(of("3").unwrap(), [3]);
         assert_eq!(of("0,4").unwrap(), [0, 4]);
         assert_eq!(of("2-5").unwrap(), [2, 3, 4, 5]);
-        assert_eq!(of("5,2-3,3").unwrap(), [5, 2, 3]);
+        assert_eq!(of("5,2-3").unwrap(), [5, 2, 3]);
+        let said = "5,2-3,3".parse::<IndexRange>().unwrap_err().to_string();
+        assert_eq!(said, "`5,2-3,3` names 3 twice: name each once");
         assert_eq!(
             of("8").unwrap_err().to_string(),
             "layer 8 is out of range: layers are 0 to 7"

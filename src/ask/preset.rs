@@ -20,6 +20,7 @@ use crate::model::Config;
 use crate::patch::{Patch, Run};
 use crate::prompt::position::Spot;
 use crate::site::{Component, Site};
+use crate::text::slip_of;
 
 use Component as C;
 
@@ -152,10 +153,10 @@ const ALIASES: [(&str, &str); 4] = [
 
 /// A name that is no preset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown preset `{name}`: did you mean {nearest}? (There are {known})")]
+#[error("unknown preset `{name}`: {}use one of {known}", nearest.map_or(String::new(), |nearest| format!("did you mean {nearest}? Or ")))]
 pub struct UnknownPreset {
     name: String,
-    nearest: &'static str,
+    nearest: Option<&'static str>,
     known: String,
 }
 
@@ -171,12 +172,10 @@ impl FromStr for Preset {
             return Ok(*preset);
         }
         let names = || PRESETS.iter().map(|preset| preset.name);
-        let like = |known: &str| strsim::jaro_winkler(known, meant);
+        let all = names().chain(ALIASES.iter().map(|(alias, _)| *alias));
         Err(UnknownPreset {
             name: name.to_owned(),
-            nearest: names()
-                .max_by(|a, b| like(a).total_cmp(&like(b)))
-                .unwrap_or("resid_pre"),
+            nearest: slip_of(meant, all),
             known: names().collect::<Vec<_>>().join(", "),
         })
     }
@@ -290,6 +289,7 @@ fn run_of_key(run: &Run, key: usize) -> Run {
     });
     Run {
         name: run.name.as_ref().map(|name| format!("{name},{key}")),
+        position: run.position.clone(),
         patches: patches.collect(),
         ..Run::default()
     }
@@ -297,7 +297,7 @@ fn run_of_key(run: &Run, key: usize) -> Run {
 
 /// Every position of some spots as one, called `all`: a name that fits prompts of every length.
 pub fn together(spots: &[Spot]) -> Spot {
-    let mut all = Spot::same(Some("all".to_owned()), Vec::new());
+    let mut all = Spot::same(Some(Spot::ALL.to_owned()), Vec::new());
     let mut read = Vec::new();
     for spot in spots {
         let source = spot.source_positions.as_ref().unwrap_or(&spot.positions);
@@ -326,10 +326,13 @@ mod tests {
         for (alias, name) in ALIASES {
             assert_eq!(alias.parse::<Preset>().unwrap().name, name);
         }
-        let said = "attn_head_z_by_pos"
-            .parse::<Preset>()
-            .unwrap_err()
-            .to_string();
-        assert!(said.contains("did you mean attn_head_"), "{said}");
+        let said = |name: &str| name.parse::<Preset>().unwrap_err().to_string();
+        let slip = said("attn_head_q_by_ops");
+        assert!(slip.contains("did you mean attn_head_q_by_pos?"), "{slip}");
+        for name in ["foo", "attn_head_result_by_pos", "attn_head", "resid"] {
+            let other = said(name);
+            assert!(!other.contains("did you mean"), "{other}");
+            assert!(other.contains("use one of resid_pre, resid_mid"), "{other}");
+        }
     }
 }

@@ -6,7 +6,9 @@
 //! - *by difference*: what the coordinates changed by is decoded and added to b, so that whatever the
 //!   basis does not span stays as it was, and a patch that changes no coordinate changes no bit;
 //! - *whole*: the row becomes what the coordinates decode to, its reconstruction, whether or not it
-//!   had been in the basis's span.
+//!   had been in the basis's span. What the basis does not hold is lost with every patch, also with one
+//!   that changes no coordinate; [`Basis::with_error_term`] takes such a basis back by difference, as
+//!   SAELens does by `use_error_term`: b + decode(h') − decode(h).
 //!
 //! | form | coordinates h of x | back | pyvene 0.1.8 (`models/interventions.py`) |
 //! |---|---|---|---|
@@ -87,6 +89,8 @@ pub struct Basis {
     pub(crate) offset: Option<Vec<f64>>,
     /// Whether it goes back by difference.
     pub(crate) by_difference: bool,
+    /// Whether a difference of rows encodes to the difference of their coordinates.
+    pub(crate) linear: bool,
 }
 
 impl fmt::Debug for Basis {
@@ -169,6 +173,7 @@ impl Basis {
             gain: None,
             offset: None,
             by_difference: false,
+            linear: false,
         }
     }
 
@@ -205,6 +210,7 @@ impl Basis {
             encoder: Some(rotation.values.clone()),
             decoder: Some(decoder),
             by_difference: true,
+            linear: true,
             ..Self::plain(label, n, k)
         })
     }
@@ -223,6 +229,7 @@ impl Basis {
         Ok(Self {
             gain: Some(mask.to_vec()),
             by_difference: true,
+            linear: true,
             ..Self::plain(label, mask.len(), mask.len())
         })
     }
@@ -302,6 +309,18 @@ impl Basis {
         })
     }
 
+    /// The same, back by difference: a row keeps what the basis does not hold of it, its error term, and a patch
+    /// that changes no coordinate changes no bit. A rotation and a mask do so anyway.
+    #[must_use]
+    pub fn with_error_term(self) -> Self {
+        Self {
+            by_difference: true,
+            // it cancels: decode(h') − decode(h)
+            offset: None,
+            ..self
+        }
+    }
+
     /// How the user named it, such as `directions.safetensors#happy`.
     pub fn label(&self) -> &str {
         &self.label
@@ -321,6 +340,11 @@ impl Basis {
     /// otherwise the row becomes what the coordinates decode to.
     pub fn is_by_difference(&self) -> bool {
         self.by_difference
+    }
+
+    /// Whether a difference of rows encodes to the difference of their coordinates.
+    pub fn is_linear(&self) -> bool {
+        self.linear
     }
 
     /// Multiply-adds of encoding one row; as many as of decoding it. None without an encoder.

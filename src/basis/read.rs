@@ -72,18 +72,25 @@ const REFUSED: [&str; 5] = ["b_gate", "b_mag", "r_mag", "scaling_factor", "W_ski
 /// Bases that were read, so that patches which name the same one share it.
 #[derive(Debug, Default)]
 pub struct BasisFiles {
-    known: HashMap<(PathBuf, String), Arc<Basis>>,
+    known: HashMap<(PathBuf, String, Option<bool>), Arc<Basis>>,
 }
 
 impl BasisFiles {
-    /// Reads `F.safetensors#name`, or finds it; a relative F is looked up in `folder`.
+    /// Reads `F.safetensors#name`, or finds it; a relative F is looked up in `folder`. A basis whose rows would
+    /// become their reconstructions keeps what it does not hold of them ([`Basis::with_error_term`]) unless
+    /// `error_term` is false.
     ///
     /// # Errors
     ///
-    /// [`ReadBasisError`]; foreign bytes never panic.
-    pub fn read(&mut self, text: &str, folder: &Path) -> Result<Arc<Basis>, ReadBasisError> {
+    /// [`ReadBasisError`]; foreign bytes never panic. An error term is refused where there is none.
+    pub fn read(
+        &mut self,
+        text: &str,
+        folder: &Path,
+        error_term: Option<bool>,
+    ) -> Result<Arc<Basis>, ReadBasisError> {
         let (file, name) = text.rsplit_once('#').unwrap_or((text, ""));
-        let key = (folder.join(file), name.to_owned());
+        let key = (folder.join(file), name.to_owned(), error_term);
         if let Some(basis) = self.known.get(&key) {
             return Ok(basis.clone());
         }
@@ -92,7 +99,18 @@ impl BasisFiles {
             path: key.0.clone(),
             error,
         })?;
-        let basis = Arc::new(parse(&bytes, name, text, &key.0)?);
+        let basis = parse(&bytes, name, text, &key.0)?;
+        if error_term.is_some() && basis.is_linear() {
+            return Err(ReadBasisError::Basis(BasisError {
+                label: text.to_owned(),
+                problem: "moves rows by difference, so that nothing of them is left out: leave the error term out"
+                    .into(),
+            }));
+        }
+        let basis = Arc::new(match error_term {
+            Some(false) => basis,
+            _ => basis.with_error_term(),
+        });
         self.known.insert(key, basis.clone());
         Ok(basis)
     }

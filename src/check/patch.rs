@@ -2,9 +2,10 @@
 
 use super::{CheckError, chain, check_pair, in_range, once, subspace};
 use crate::model::Config;
-use crate::patch::{Op, Origin, Patch, Run};
+use crate::patch::{Op, Origin, Patch, Run, unusable};
 use crate::prompt::pair::Pair;
 use crate::site::columns;
+use crate::text::shortest;
 
 /// Checks where a patch of a prompt of `length` tokens writes.
 pub(super) fn place(patch: &Patch, length: usize, config: &Config) -> Result<(), CheckError> {
@@ -204,14 +205,13 @@ pub(super) fn operand(
                 return shape("needs at least one prompt to take a mean over");
             }
         }
-        Op::Scale(x) | Op::Interpolate(x) | Op::Noise { level: x, .. } if !x.is_finite() => {
-            let parameter = match patch.op {
-                Op::Noise { .. } => "level",
-                _ => "alpha",
-            };
-            return shape(&format!(
-                "is patched with {parameter} = {x}: give a finite number"
-            ));
+        Op::Scale(x) | Op::Interpolate(x) | Op::Noise { level: x, .. } => {
+            let noise = matches!(patch.op, Op::Noise { .. });
+            if let Some(needs) = unusable(*x, noise) {
+                let parameter = if noise { "level" } else { "alpha" };
+                let x = shortest(*x);
+                return shape(&format!("is patched with {parameter} = {x}: give {needs}"));
+            }
         }
         _ => {}
     }

@@ -63,6 +63,16 @@ impl DataFlags {
         answers: &Answers,
         engine: &Engine,
     ) -> Result<Pairs, Error> {
+        let fallback = Fallback {
+            targets: answers.targets(engine)?,
+            wrong: answers.wrong(engine)?,
+            first_token: answers.first_token,
+        };
+        Ok(self.rows(rows, fallback))
+    }
+
+    /// The same, with answers by their ids.
+    pub fn rows(&self, rows: data::Examples, fallback: Fallback) -> Pairs {
         let options = RowOptions {
             path: self.data.clone().unwrap_or_default(),
             direction: match self.direction {
@@ -74,11 +84,6 @@ impl DataFlags {
             known: self.known,
             note: |said| note(format_args!("{said}")),
         };
-        let fallback = Fallback {
-            targets: answers.targets(engine)?,
-            wrong: answers.wrong(engine)?,
-            first_token: answers.first_token,
-        };
-        Ok(Pairs::Rows(rows, options, fallback))
+        Pairs::Rows(rows, options, fallback)
     }
 }

@@ -40,7 +40,7 @@ impl Files {
         for (flag, file) in &self.written {
             let path = whole(file);
             let name = file.display();
-            if path.exists() && path.parent() == model.as_deref() {
+            if path.exists() && path.parent() == model.as_deref() && is_of_model(&path) {
                 return Err(Error::Usage(format!(
                     "{flag} {name} would replace a file of the model: name another"
                 )));
@@ -69,6 +69,31 @@ fn whole(file: &Path) -> PathBuf {
         (Ok(folder), Some(name)) => folder.join(name),
         _ => file.to_owned(),
     }
+}
+
+/// Whether a file in a model's folder is one of those that models consist of: results may stand there too.
+fn is_of_model(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return false;
+    };
+    const NAMES: [&str; 7] = [
+        "config.json",
+        "generation_config.json",
+        "vocab.json",
+        "merges.txt",
+        "added_tokens.json",
+        "special_tokens_map.json",
+        "training_args.bin",
+    ];
+    let weights = ["model", "pytorch_model", "tokenizer"];
+    let endings = [".safetensors", ".json", ".bin", ".model"];
+    let named =
+        |starts: &str| name.starts_with(starts) && endings.iter().any(|e| name.ends_with(e));
+    let index = path.with_file_name("model.safetensors.index.json");
+    let shards = std::fs::read_to_string(index).unwrap_or_default();
+    NAMES.contains(&name)
+        || weights.iter().any(|starts| named(starts))
+        || shards.contains(&format!("{name:?}"))
 }
 
 /// The file of `F#name`.

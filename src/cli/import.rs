@@ -425,13 +425,16 @@ fn put(written: &Written, out: &Path, beside: &Path) -> Result<(), Error> {
     let start = |path: &Path, bytes: &[u8]| -> Result<_, Error> {
         let mut file = WholeFile::create(path)?;
         file.write_all(bytes).map_err(FileError::write_to(path))?;
-        Ok(file.sync()?)
+        Ok(file)
     };
     let experiment = start(out, written.toml.as_bytes())?;
+    let mut files = Vec::new();
     if !written.tensors.is_empty() {
-        start(beside, &safetensors(&written.tensors)?)?.rename()?;
+        files.push(start(beside, &safetensors(&written.tensors)?)?);
     }
-    Ok(experiment.rename()?)
+    // an earlier experiment never stands beside other parameters
+    files.push(experiment);
+    Ok(WholeFile::finish_all(files)?)
 }
 
 fn safetensors(tensors: &[(String, StoredTensor)]) -> Result<Vec<u8>, Error> {

@@ -5,12 +5,15 @@
 
 mod bench;
 mod cache;
+mod clock;
 mod collect;
+mod components;
 mod data;
 mod edges;
 mod files;
 mod import;
 mod info;
+mod interrupt;
 mod output;
 mod path;
 mod picture;
@@ -25,6 +28,7 @@ mod topk;
 mod trace;
 mod verify;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -75,6 +79,9 @@ pub struct Global {
     /// Memory for activations, such as 512M or 2G; a quarter of what is free unless given
     #[arg(long, global = true, value_name = "SIZE")]
     memory: Option<Bytes>,
+    /// Say more: the most probable tokens of the first prompts, a line each
+    #[arg(long, short, global = true)]
+    verbose: bool,
 }
 
 /// [`backend::Precision`] as a flag.
@@ -128,8 +135,30 @@ enum Command {
     Verify(verify::Verify),
     /// Measure speed
     Bench(bench::Bench),
+    /// Every component of the model: names, aliases, shapes, and what it is
+    Components,
     /// The model, the devices, and which would be used
     Info,
+}
+
+/// Lists that begin with a minus made their flag's: `--positions -2,-1` is what `--positions=-2,-1` is.
+fn join_lists(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    const FLAGS: [&str; 3] = ["--positions", "--receiver-positions", "--source-positions"];
+    let is_list = |text: &OsString| {
+        let mut rest = text.to_str().unwrap_or_default().chars();
+        rest.next() == Some('-') && rest.next().is_some_and(|c| c.is_ascii_digit())
+    };
+    let mut all: Vec<OsString> = Vec::new();
+    for argument in arguments {
+        match all.last_mut() {
+            Some(flag) if FLAGS.iter().any(|known| flag == known) && is_list(&argument) => {
+                flag.push("=");
+                flag.push(argument);
+            }
+            _ => all.push(argument),
+        }
+    }
+    all
 }
 
 impl Cli {
@@ -152,6 +181,7 @@ impl Cli {
             Command::Plot(command) => command.run(),
             Command::Verify(command) => command.run(global),
             Command::Bench(command) => command.run(global),
+            Command::Components => components::run(global),
             Command::Info => info::run(global),
         }
     }

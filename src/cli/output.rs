@@ -6,18 +6,21 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::clock::{Clock, Timed};
 use super::collect::CollectFile;
 use super::files::Files;
 use super::picture::Picture;
 use super::setup::Setup;
 use super::table_file::{Seen, TableFile, write_done};
-use super::{note, print};
+use super::{interrupt, note, print};
 use crate::engine::{Answer, Form, Question};
 use crate::error::Error;
 use crate::files::error::FileError;
+use crate::files::whole::is_plain;
 use crate::report::{self, CsvStream, Drawing, HeatMap, ReportError, TableWriter, write_strongest};
 use crate::results::array::Values;
 use crate::results::averages::Averages;
+use crate::results::clean::Cleans;
 use crate::results::rows::{Gather, RunResult};
 use crate::results::strongest::Strongest;
 use crate::results::table::Provenance;
@@ -78,12 +81,13 @@ pub fn answer(
     question: Question<'_>,
     also: Also<'_>,
 ) -> Result<ExitCode, Error> {
+    let clock = Clock::loaded(&setup.engine);
     let mut question = question.metrics(&file.metric)?;
     if let Some(collect) = also.collect {
         collect.check(&question.pairs)?;
     }
-    let averages = also.averages && file.path().is_some();
-    if let Some(path) = file.path().filter(|_| averages) {
+    let summary = also.averages && file.path().is_some();
+    if let Some(path) = file.path().filter(|_| summary) {
         report::check_summary(path)?;
     }
     let axes = match also.arrays {
@@ -95,6 +99,7 @@ pub fn answer(
         check_plot(&question)?;
     }
     setup.announce();
+    setup.doubt(question.pairs.iter().map(|p| &p.pair));
     if also.targets {
         setup.engine.default_targets(&mut question.pairs)?;
         if axes.is_some() || matches!(question.form, Form::Preset { .. }) {
@@ -108,13 +113,12 @@ pub fn answer(
     let columns = question.columns();
     let first = question.metrics.first();
     let drawn = first.map_or_else(|| "prob".to_owned(), ToString::to_string);
-    let mut passing = Passing::new(
-        file,
-        &question.names(),
-        if picture.is_some() { 10 } else { 20 },
-    )?;
+    let several = question.pairs.len() > 1;
+    let mut strongest = Strongest::of(if picture.is_some() { 10 } else { 20 }, &question.metrics);
+    let mut passing = Passing::new(file, &question, clock)?;
     passing.alone = axes.is_none() && also.collect.is_none_or(|c| c.collect.is_none()) && !plot;
-    let mut averages = averages.then(|| Averages::new(question.over(), &question.metrics));
+    let averaged = summary || several;
+    let mut averages = averaged.then(|| Averages::new(question.over(), &question.metrics));
     let mut drawing = picture
         .map(|_| Drawing::new(&columns, &drawn))
         .transpose()?;
@@ -124,12 +128,14 @@ pub fn answer(
     let mut collected = also.collect.and_then(CollectFile::activations);
     let mut gather: Vec<&mut dyn Gather> = Vec::new();
     gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
+    // of several pairs, the mean is what counts
+    gather.extend((!several).then_some(&mut strongest as &mut dyn Gather));
     gather.extend(drawing.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(collected.iter_mut().map(|g| g as &mut dyn Gather));
     let done = passing.ask(setup, &question, gather)?;
 
-    let made = file.provenance(&setup.engine, &question.pairs);
+    let made = passing.provenance(setup, file, &question);
     if let (Some(collect), Some(collected)) = (also.collect, collected) {
         collect.write(&setup.engine, collected)?;
     }
@@ -154,7 +160,15 @@ pub fn answer(
         Err(ReportError::NothingToPlot(_) | ReportError::Crowded { .. }) if !plot => None,
         Err(error) => return Err(error.into()),
     };
-    passing.write(file, &made, averages.as_ref(), &mut written)?;
+    if let (true, Some(averages)) = (several, &averages) {
+        strongest.add_means(averages);
+    }
+    passing.write(
+        file,
+        &made,
+        averages.as_ref().filter(|_| summary),
+        &mut written,
+    )?;
     written.extend(arrays);
     let map = map.map(|mut map| {
         map.notes.extend(also.notes);
@@ -163,7 +177,6 @@ pub fn answer(
     if let (Some(picture), Some(map)) = (picture, &map) {
         picture.write(map, &mut written)?;
     }
-    let strongest = passing.strongest.clone();
     let patched = question.patched();
     passing.say(setup, file, &question, (done, &written), |rows, out| {
         if let (Some(picture), Some(map)) = (picture, &map) {
@@ -175,7 +188,7 @@ pub fn answer(
             Some(_) => writeln!(out, "\nstrongest")?,
             None => writeln!(out, "\nstrongest edges")?,
         }
-        write_strongest(strongest.rows(), patched, out)
+        write_strongest(&strongest, patched, out)
     })
 }
 
@@ -191,24 +204,26 @@ fn check_plot(question: &Question<'_>) -> Result<(), Error> {
 pub struct Passing {
     table: Option<TableWriter>,
     stdout: Option<ToStdout>,
-    /// The strongest rows.
-    pub strongest: Strongest,
     seen: Seen,
+    cleans: Cleans,
     /// Whether nothing is written but the table.
     pub alone: bool,
+    clock: Clock,
 }
 
 impl Passing {
-    /// Rows with these columns behind the fixed ones, of which so many are shown.
-    pub fn new(file: &TableFile, columns: &[String], strongest: usize) -> Result<Self, Error> {
+    /// The rows of this question.
+    pub fn new(file: &TableFile, question: &Question<'_>, clock: Clock) -> Result<Self, Error> {
+        let columns = &question.names();
         let table = file.path().map(|path| TableWriter::create(path, columns));
         let stdout = file.is_stdout().then(|| ToStdout::new(columns));
         Ok(Self {
             table: table.transpose()?,
             stdout: stdout.transpose()?,
-            strongest: Strongest::new(strongest),
             seen: Seen::default(),
+            cleans: Cleans::new(&question.metrics),
             alone: false,
+            clock,
         })
     }
 
@@ -219,27 +234,41 @@ impl Passing {
         question: &Question<'_>,
         others: Vec<&mut dyn Gather>,
     ) -> Result<Answer, Error> {
-        let bar = setup.bar(
-            question.count() as u64,
-            "{bar:40} {percent:>3}%  {per_sec} runs  {eta} left",
-        );
+        let bar = setup.bar(question.count() as u64, "{bar:40} {percent:>3}%  {pace}");
         let alone = self.alone;
         let others = others.into_iter().map(|gather| gather as &mut dyn Gather);
         let mut gather: Vec<&mut dyn Gather> = others.collect();
         gather.extend(self.table.iter_mut().map(|g| g as &mut dyn Gather));
-        gather.push(&mut self.strongest);
         gather.push(&mut self.seen);
+        gather.push(&mut self.cleans);
         if let Some(stdout) = &mut self.stdout {
             stdout.ends = alone;
             gather.push(stdout);
         }
-        let answer = question.answer(&mut gather, &|runs| bar.inc(runs));
+        let clock = &self.clock;
+        let timed = gather.iter_mut().map(|gather| Timed {
+            gather: &mut **gather,
+            clock,
+        });
+        let mut timed: Vec<Timed<'_, '_>> = timed.collect();
+        let mut timed: Vec<&mut dyn Gather> =
+            timed.iter_mut().map(|t| t as &mut dyn Gather).collect();
+        let answer = question.answer(&mut timed, &|runs| bar.inc(runs));
         bar.finish_and_clear();
-        let printed = self.stdout.is_some() && self.seen.rows > 0;
-        answer.map_err(|error| match printed && error.is_interruption() {
-            true => Error::CutShort,
-            false => error,
-        })
+        clock.computed();
+        answer
+    }
+
+    /// How the results were made.
+    pub fn provenance(
+        &mut self,
+        setup: &Setup,
+        file: &TableFile,
+        question: &Question<'_>,
+    ) -> Provenance {
+        let mut made = file.provenance(&setup.engine, &question.pairs);
+        std::mem::take(&mut self.cleans).fill(&mut made);
+        made
     }
 
     /// Writes the table's file, and averages beside it; which files these are.
@@ -253,7 +282,8 @@ impl Passing {
         if let (Some(table), Some(path)) = (self.table.take(), file.path()) {
             table.finish(made)?;
             written.push(path.to_owned());
-            if let Some(averages) = averages {
+            // nothing stands beside a pipe or a device
+            if let Some(averages) = averages.filter(|_| is_plain(path)) {
                 report::write_summary(averages, made, path)?;
                 written.push(report::summary_path(path));
             }
@@ -274,12 +304,15 @@ impl Passing {
         if let Some(stdout) = self.stdout {
             stdout.finish()?;
         }
-        let seen = &self.seen;
+        let (seen, engine) = (&self.seen, &setup.engine);
         print(&mut file.people(), |out| {
-            seen.write_prompts(setup.engine.model(), &question.pairs, out)?;
+            match setup.verbose {
+                true => seen.write_prompts(engine.model(), &question.pairs, out)?,
+                false => seen.write_tops(engine.model(), &question.pairs, out)?,
+            }
             body(seen.rows, out)?;
             seen.write_lost(out)?;
-            write_done(&done, written, out)
+            write_done(&done, self.clock.spent(engine), written, out)
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -310,6 +343,7 @@ impl ToStdout {
 
 impl Gather for ToStdout {
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        interrupt::prints();
         let run = |stream: &mut CsvStream<_>| stream.run(result);
         if let Err(error) = self.stream.as_mut().map_or(Ok(()), run) {
             self.stream = None;

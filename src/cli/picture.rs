@@ -9,7 +9,7 @@ use super::setup::columns;
 use super::table_file::TableFile;
 use crate::error::Error;
 use crate::report;
-use crate::report::HeatMap;
+use crate::report::{ColourDepth, HeatMap};
 
 /// Flags of heat maps.
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ pub struct Picture {
     /// Heat map: .svg or .png by its ending
     #[arg(long, value_name = "F")]
     pub plot: Option<PathBuf>,
-    /// Colour in the terminal
+    /// Colours in the terminal: as many as TERM and COLORTERM say, where it is one, or so many
     #[arg(long, value_enum, default_value = "auto")]
     colour: Colour,
 }
@@ -25,8 +25,16 @@ pub struct Picture {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Colour {
     Auto,
+    /// As many as TERM and COLORTERM say, at least 16, to a file or a pipe too
     Always,
     Never,
+    #[value(name = "16")]
+    Sixteen,
+    #[value(name = "256")]
+    Indexed,
+    /// 24 bits
+    #[value(name = "24bit")]
+    Full,
 }
 
 impl Picture {
@@ -58,11 +66,18 @@ impl Picture {
             true => std::io::stderr().is_terminal(),
             false => std::io::stdout().is_terminal(),
         };
-        let colour = match self.colour {
-            Colour::Always => true,
-            Colour::Never => false,
-            Colour::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        let variable = |name| std::env::var(name).ok();
+        let (term, colorterm) = (variable("TERM"), variable("COLORTERM"));
+        let said = ColourDepth::of(term.as_deref(), colorterm.as_deref());
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let depth = match self.colour {
+            Colour::Auto if terminal && wanted => said,
+            Colour::Auto | Colour::Never => ColourDepth::None,
+            Colour::Always => said.max(ColourDepth::Sixteen),
+            Colour::Sixteen => ColourDepth::Sixteen,
+            Colour::Indexed => ColourDepth::Indexed,
+            Colour::Full => ColourDepth::Full,
         };
-        report::render(map, columns(), colour, out)
+        report::render(map, columns(), depth, out)
     }
 }

@@ -27,6 +27,7 @@ impl Plot {
     pub fn run(self) -> Result<ExitCode, Error> {
         report::check_plot(&self.out)?;
         let table = report::read(&self.file)?;
+        report::check_possible(&table, &self.file)?;
         report::plot(&HeatMap::new(&table, &self.value)?, &self.out)?;
         note(format_args!("wrote {}", self.out.display()));
         Ok(ExitCode::SUCCESS)

@@ -7,21 +7,21 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use super::Cli;
-use crate::error::Error;
+use super::{Cli, clock, interrupt, join_lists};
 
 /// Runs a command line, whose first argument is the program's name, and says its errors on standard error:
-/// the exit code.
+/// the exit code. From here on whoever asks the process to end is heard.
 pub fn program(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(arguments) {
+    clock::start();
+    interrupt::watch();
+    let cli = match Cli::try_parse_from(join_lists(arguments.into_iter())) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
     match cli.run() {
         Ok(code) => u8::from(code != ExitCode::SUCCESS),
         Err(error) if error.is_broken_pipe() => 0,
-        Err(error @ Error::CutShort) => fail(&error.to_string(), 130),
-        Err(error) if error.is_interruption() => fail("interrupted; nothing was written", 130),
+        Err(error) if error.is_interruption() => interrupt::end(),
         Err(error) => fail(&error.to_string(), 2),
     }
 }

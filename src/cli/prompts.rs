@@ -1,18 +1,20 @@
 //! Prompts and targets as typed, for every command that patches.
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::data::DataFlags;
 use crate::check::check_pair;
 use crate::data::Examples;
-use crate::engine::{Engine, Pairs};
+use crate::engine::{Engine, Fallback, Pairs};
 use crate::error::Error;
 use crate::prompt::pair::Pair;
 
 /// Flags of one prompt pair.
 #[derive(Debug, Args)]
 pub struct Prompts {
-    /// Base prompt: the one that is patched
+    /// Base prompt: the one that is patched; on the demo model its own unless given
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["base_ids", "data"])]
     base: Option<String>,
     /// Base prompt as token ids
@@ -25,7 +27,7 @@ pub struct Prompts {
         conflicts_with = "data"
     )]
     base_ids: Option<Vec<u32>>,
-    /// Source prompt: where activations are taken from
+    /// Source prompt: where activations are taken from; on the demo model its own unless given
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["source_ids", "data"])]
     source: Option<String>,
     /// Source prompt as token ids
@@ -42,11 +44,11 @@ pub struct Prompts {
     pub answers: Answers,
 }
 
-/// Flags of a prompt by itself.
+/// Flags of a prompt by itself, or of each of a data set.
 #[derive(Debug, Args)]
 pub struct OnePrompt {
-    /// The prompt; no BOS is added
-    #[arg(conflicts_with = "ids")]
+    /// The prompt
+    #[arg(conflicts_with_all = ["ids", "data"])]
     prompt: Option<String>,
     /// The prompt as token ids
     #[arg(
@@ -54,15 +56,19 @@ pub struct OnePrompt {
         value_delimiter = ',',
         value_name = "IDS",
         value_parser = token_id,
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        conflicts_with = "data"
     )]
     ids: Option<Vec<u32>>,
+    #[command(flatten)]
+    data: DataFlags,
 }
 
 /// Flags of what is read of a run.
 #[derive(Debug, Args)]
 pub struct Answers {
-    /// Target tokens, split at commas and not trimmed, such as " Madrid, Rome"
+    /// Target tokens, split at commas and not trimmed, such as " Madrid, Rome"; a pair without targets has the most
+    /// probable token after each prompt unless given
     #[arg(long, value_name = "TEXTS")]
     targets: Option<String>,
     /// A target token, taken whole; may be repeated
@@ -148,10 +154,30 @@ impl Prompts {
 }
 
 impl OnePrompt {
-    /// Its token ids.
-    pub fn tokens(&self, engine: &Engine) -> Result<Vec<u32>, Error> {
-        tokens(engine, &self.prompt, &self.ids)?
-            .ok_or_else(|| Error::Usage("give a prompt, or --ids".into()))
+    /// The data set's file, if its rows are the prompts.
+    pub fn file(&self) -> Option<&Path> {
+        self.data.data.as_deref()
+    }
+
+    /// The prompt, or each that a data set's rows patch, as the base of a pair.
+    pub fn pairs(&self, engine: &Engine) -> Result<Vec<Pair>, Error> {
+        let pairs = match self.data.read()? {
+            Some(rows) => engine.plain(self.data.rows(rows, Fallback::default()))?,
+            None => {
+                let base = tokens(engine, &self.prompt, &self.ids)?;
+                let usage = "give a prompt, --ids or --data";
+                let base = base.ok_or_else(|| Error::Usage(usage.into()))?;
+                let pair = Pair {
+                    base,
+                    ..Pair::default()
+                };
+                vec![self.data.begin(pair, engine)?]
+            }
+        };
+        for pair in &pairs {
+            check_pair(pair, &engine.model().config)?;
+        }
+        Ok(pairs)
     }
 }
 

@@ -7,10 +7,12 @@ use clap::Args;
 
 use super::Global;
 use super::collect::CollectFile;
+use super::data::DataFlags;
 use super::files::{Files, before_name};
 use super::output::{Also, OutputFlags};
 use super::setup::Setup;
 use crate::ask::experiment::Experiment;
+use crate::engine::{Engine, Fallback};
 use crate::error::Error;
 
 /// Flags of `run`.
@@ -21,6 +23,8 @@ pub struct RunFile {
     /// Let a target of several tokens count as its first
     #[arg(long)]
     first_token: bool,
+    #[command(flatten)]
+    data: DataFlags,
     #[command(flatten)]
     collect: CollectFile,
     #[command(flatten)]
@@ -34,6 +38,7 @@ impl RunFile {
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let files = Files::default()
             .reads("the experiment", Some(&self.file))
+            .reads("--data", self.data.data.as_deref())
             .writes("--collect", self.collect.collect.as_deref());
         let named = experiment
             .files()
@@ -42,15 +47,39 @@ impl RunFile {
             files.reads("the experiment", Some(file))
         });
         self.output.files(files).check(global)?;
+        let rows = self.data.read()?;
         let setup = Setup::quiet(global)?;
-        let question = setup
-            .engine
-            .experiment(&experiment, folder, self.first_token)?;
+        let engine = &setup.engine;
+        let pairs = match rows {
+            Some(_) if !experiment.pairs.is_empty() => {
+                return Err(Error::Usage(
+                    "--data: the experiment has pairs of its own; leave out either".into(),
+                ));
+            }
+            Some(rows) => {
+                engine.plain(self.data.rows(rows, self.fallback(&experiment, engine)?))?
+            }
+            None => {
+                let own = experiment.own_pairs(engine.model(), self.first_token)?;
+                let begun = own.into_iter().map(|pair| self.data.begin(pair, engine));
+                begun.collect::<Result<_, _>>()?
+            }
+        };
+        let question = engine.experiment_of(&experiment, folder, pairs)?;
         let also = Also {
             collect: Some(&self.collect),
             averages: question.pairs.len() > 1,
             ..Also::default()
         };
         self.output.answer(&setup, question, also)
+    }
+
+    /// The experiment's targets are those of rows that have none.
+    fn fallback(&self, experiment: &Experiment, engine: &Engine) -> Result<Fallback, Error> {
+        Ok(Fallback {
+            targets: experiment.targets(engine.model(), self.first_token)?,
+            wrong: Vec::new(),
+            first_token: self.first_token,
+        })
     }
 }

@@ -1,15 +1,17 @@
 //! What every computing command sets up: the engine, and a way to stop it.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::{Global, note};
+use super::{Global, interrupt, note};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::prompt::pair::Pair;
 
 /// A size in bytes, as `512M`, `2G` or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,8 @@ impl FromStr for Bytes {
 /// An engine, and whether somebody watches it.
 pub struct Setup {
     pub engine: Engine,
+    /// Whether more is said than has to be.
+    pub verbose: bool,
     interactive: bool,
 }
 
@@ -78,6 +82,13 @@ impl Setup {
         }
     }
 
+    /// Says which spaces of prompts and answers were probably forgotten or left over.
+    pub fn doubt<'p>(&self, pairs: impl IntoIterator<Item = &'p Pair>) {
+        for line in self.engine.spaces(pairs.into_iter()) {
+            note(format_args!("{line}"));
+        }
+    }
+
     /// Opens the model.
     pub fn quiet(global: &Global) -> Result<Self, Error> {
         let interactive = std::io::stderr().is_terminal();
@@ -99,17 +110,10 @@ impl Setup {
                 }
             })
             .build()?;
-        let flag = engine.stop();
-        // a second Ctrl-C does not wait for the layer that is running
-        let handler = move || {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        };
-        // fails only if a handler exists already, as in a test that sets up twice
-        let _ = ctrlc::set_handler(handler);
+        interrupt::stops(engine.stop());
         Ok(Self {
             engine,
+            verbose: global.verbose,
             interactive,
         })
     }
@@ -129,12 +133,61 @@ fn bar(interactive: bool, length: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(length.max(1)), target);
     // templates are constants, and well-formed
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+        let paced = |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = out.write_str(&pace(state.pos(), state.per_sec(), state.eta()));
+        };
+        bar.set_style(style.with_key("pace", paced));
     }
     bar
+}
+
+/// How fast runs go and how long that will take, once some are done.
+fn pace(done: u64, per_second: f64, left: Duration) -> String {
+    if done == 0 || !per_second.is_finite() || per_second <= 0.0 {
+        return "planning".to_owned();
+    }
+    let rate = match per_second {
+        fast if fast >= 10.0 => format!("{fast:.0} runs/s"),
+        slow => format!("{slow:.1} runs/s"),
+    };
+    // what takes less than a second is not over
+    match left.as_secs() {
+        0 => format!("{rate}, less than 1 s left"),
+        1..=119 => format!("{rate}, {} s left", left.as_secs()),
+        120..=7199 => format!("{rate}, {} min left", left.as_secs() / 60),
+        _ => format!("{rate}, {} h left", left.as_secs() / 3600),
+    }
 }
 
 /// Columns of the terminal that standard output or error is, or 100.
 pub fn columns() -> usize {
     terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_the_first_run_nothing_is_known_of_the_last() {
+        assert_eq!(pace(0, 0.0, Duration::ZERO), "planning");
+        assert_eq!(pace(0, 1e9, Duration::ZERO), "planning");
+        assert_eq!(pace(1, f64::NAN, Duration::ZERO), "planning");
+        assert_eq!(
+            pace(1, 2.04, Duration::from_secs(61)),
+            "2.0 runs/s, 61 s left"
+        );
+        assert_eq!(
+            pace(9, 1234.5, Duration::from_millis(900)),
+            "1234 runs/s, less than 1 s left"
+        );
+        assert_eq!(
+            pace(9, 12.0, Duration::from_secs(600)),
+            "12 runs/s, 10 min left"
+        );
+        assert_eq!(
+            pace(9, 12.0, Duration::from_secs(9000)),
+            "12 runs/s, 2 h left"
+        );
+    }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::Global;
 use super::collect::CollectFile;
+use super::components;
 use super::data::DataFlags;
 use super::files::{Files, before_name};
 use super::output::{Also, OutputFlags};
@@ -17,10 +18,12 @@ use crate::ask::grid::{Grid, IndexRange, OpText};
 use crate::ask::preset::Preset;
 use crate::basis::Basis;
 use crate::basis::read::BasisFiles;
-use crate::engine::{self, words};
+use crate::engine::{self, Engine, words};
 use crate::error::Error;
-use crate::patch::Op;
-use crate::report;
+use crate::patch::{Op, Patch, Run};
+use crate::prompt::pair::PairRuns;
+use crate::report::{self, plain, site_label, token_label};
+use crate::results::strongest::Strongest;
 use crate::site::Site;
 
 /// Flags of `sweep`.
@@ -28,8 +31,9 @@ use crate::site::Site;
 pub struct SweepFlags {
     #[command(flatten)]
     prompts: Prompts,
-    /// Components, by pyvene's names or TransformerLens's hooks
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    /// Components, by pyvene's names or TransformerLens's hooks: `help` lists them; unless given
+    /// head_attention_value_output,head_value_output
+    #[arg(long, value_delimiter = ',', value_name = "NAMES|help")]
     component: Vec<String>,
     /// Layers: all, 3, 0,4 or 2-5
     #[arg(long, default_value = "all", value_name = "RANGE")]
@@ -62,9 +66,13 @@ pub struct SweepFlags {
     /// Columns of the row, or coordinates of the basis: all, 3, 0,4 or 0-31
     #[arg(long, default_value = "all", value_name = "RANGE")]
     columns: IndexRange,
-    /// The basis in which the operator acts: a rotation, mask, PCA or SAE in a safetensors file
+    /// The basis in which the operator acts: a rotation, mask, PCA or SAE in a safetensors file; the row's own numbers
+    /// unless given
     #[arg(long, value_name = "F#NAME")]
     basis: Option<String>,
+    /// Let rows become what an autoencoder or principal components make of them, without what these do not hold
+    #[arg(long, requires = "basis")]
+    no_error_term: bool,
     /// Seed of noise; 0 unless given
     #[arg(long)]
     seed: Option<u64>,
@@ -76,6 +84,9 @@ pub struct SweepFlags {
 
 impl SweepFlags {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
+        if components::asked(&self.component) {
+            return components::run(global);
+        }
         self.output.check()?;
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
@@ -111,7 +122,12 @@ impl SweepFlags {
             places,
         };
         let question = engine.sweep(&sweep, pairs)?;
+        let notes = match self.no_error_term {
+            true => vec![reconstructed(engine, &question.pairs)?],
+            false => Vec::new(),
+        };
         let also = Also {
+            notes,
             arrays: self.arrays.as_deref(),
             collect: Some(&self.collect),
             averages: of_data,
@@ -161,7 +177,49 @@ impl SweepFlags {
     }
 
     fn basis(&self) -> Result<Option<Arc<Basis>>, Error> {
-        let read = |text: &String| BasisFiles::default().read(text, Path::new(""));
+        let error_term = self.no_error_term.then_some(false);
+        let read = |text: &String| BasisFiles::default().read(text, Path::new(""), error_term);
         Ok(self.basis.as_ref().map(read).transpose()?)
     }
+}
+
+/// What the basis alone does: rows become their reconstructions, and nothing else is changed.
+fn reconstructed(engine: &Engine, pairs: &[PairRuns]) -> Result<String, Error> {
+    let alone = |PairRuns { pair, runs }: &PairRuns| {
+        let run = |run: &Run| Run {
+            patches: run
+                .patches
+                .iter()
+                .map(|patch| Patch {
+                    columns: None,
+                    ..patch.clone().with_op(Op::Scale(1.0))
+                })
+                .collect(),
+            ..run.clone()
+        };
+        PairRuns {
+            pair: pair.clone(),
+            runs: runs.iter().map(run).collect(),
+        }
+    };
+    let mut pairs: Vec<PairRuns> = pairs.iter().map(alone).collect();
+    engine.default_targets(&mut pairs)?;
+    let question = engine.runs(pairs);
+    let mut strongest = Strongest::of(1, &[]);
+    question.answer(&mut [&mut strongest], &|_| ())?;
+    Ok(match strongest.places() {
+        [] => "the basis holds its rows: reconstructed and not changed, they move no probability"
+            .to_owned(),
+        [place, ..] => format!(
+            "rows as the basis makes them, with nothing changed, take {} from {} to {} at the furthest ({})",
+            token_label(&place.row.target),
+            plain(place.base),
+            plain(place.value),
+            place
+                .row
+                .component
+                .as_deref()
+                .map_or_else(String::new, |name| site_label(name, place.row.layer)),
+        ),
+    })
 }

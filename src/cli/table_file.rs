@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::clock::Spent;
 use super::files::Files;
 use crate::backend::Readout;
 use crate::engine::{Answer, Engine};
@@ -23,11 +24,12 @@ use crate::text::counted;
 /// Where the table goes, and what stands in it.
 #[derive(Debug, Args)]
 pub struct TableFile {
-    /// Result table: .csv, .jsonl or .parquet by its ending; - is CSV on standard output
+    /// Result table: .csv, .jsonl or .parquet by its ending; - is CSV on standard output;
+    /// none unless given
     #[arg(long, value_name = "F")]
     pub out: Option<PathBuf>,
     /// Metrics, each a column: rank, logit_diff, prob_diff, kl, top1, entropy, or recovery_ before
-    /// one of these or prob, logprob, logit
+    /// one of these or prob, logprob, logit; none unless given
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub metric: Vec<Metric>,
 }
@@ -52,12 +54,12 @@ impl TableFile {
 
     /// The file that the table goes to, if it goes to one.
     pub fn path(&self) -> Option<&Path> {
-        self.out.as_deref().filter(|out| *out != Path::new("-"))
+        self.out.as_deref().filter(|out| !is_standard_output(out))
     }
 
     /// Whether the table goes to standard output, and everything else past it.
     pub fn is_stdout(&self) -> bool {
-        self.out.as_deref() == Some(Path::new("-"))
+        self.out.as_deref().is_some_and(is_standard_output)
     }
 
     /// How the result was made; the hash reads every weight, so only a file has it.
@@ -74,8 +76,26 @@ impl TableFile {
     }
 }
 
-/// How many pairs' prompts are shown.
+/// Whether a file is standard output by one of its names.
+fn is_standard_output(out: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]
+        .map(Path::new)
+        .contains(&out)
+}
+
+/// How many pairs' prompts are shown where more is said.
 const SHOWN: usize = 3;
+/// How many tokens are told of a prompt in one line.
+const TOLD: usize = 3;
+/// How many characters of a prompt, its last, stand in one line.
+const LONGEST_PROMPT: usize = 120;
+
+fn text(model: &Checkpoint, ids: &[u32]) -> String {
+    match &model.tokenizer {
+        Some(tokenizer) => one_line(&tokenizer.decode(ids)),
+        None => format!("{ids:?}"),
+    }
+}
 
 /// What is said of results: the first prompts, how many rows, and how many of them say nothing.
 #[derive(Default)]
@@ -109,10 +129,6 @@ impl Seen {
         pairs: &[PairRuns],
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        let text = |ids: &[u32]| match &model.tokenizer {
-            Some(tokenizer) => one_line(&tokenizer.decode(ids)),
-            None => format!("{ids:?}"),
-        };
         let top = |read: &Readout, out: &mut dyn Write| {
             write_topk(&Candidate::all(model, read), TopkFormat::Table, out)
         };
@@ -121,11 +137,11 @@ impl Seen {
                 writeln!(out)?;
             }
             if let Some(base) = read.base.last() {
-                writeln!(out, "base:   {}", text(&pair.base))?;
+                writeln!(out, "base:   {}", text(model, &pair.base))?;
                 top(base, out)?;
             }
             if let (Some(source), Some(ids)) = (&read.source, &pair.source) {
-                writeln!(out, "\nsource: {}", text(ids))?;
+                writeln!(out, "\nsource: {}", text(model, ids))?;
                 top(source, out)?;
             }
         }
@@ -134,6 +150,44 @@ impl Seen {
             writeln!(out, "\n… and {more}, {} rows in all", self.rows)?;
         }
         Ok(())
+    }
+
+    /// What the model says to the first pair's prompts, a line each.
+    pub fn write_tops(
+        &self,
+        model: &Checkpoint,
+        pairs: &[PairRuns],
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let (Some(PairRuns { pair, .. }), Some(read)) = (pairs.first(), self.clean.first()) else {
+            return Ok(());
+        };
+        let mut line = |name: &str, ids: &[u32], read: &Readout| {
+            let prompt = text(model, ids);
+            let over = prompt.chars().count().saturating_sub(LONGEST_PROMPT);
+            let cut = match over {
+                0 => prompt,
+                over => format!("…{}", prompt.chars().skip(over + 1).collect::<String>()),
+            };
+            let top = Candidate::all(model, read);
+            let top: Vec<String> = top.iter().take(TOLD).map(Candidate::in_short).collect();
+            writeln!(out, "{name:<7} {cut} → {}", top.join(", "))
+        };
+        if let Some(base) = read.base.last() {
+            line("base:", &pair.base, base)?;
+        }
+        if let (Some(source), Some(ids)) = (&read.source, &pair.source) {
+            line("source:", ids, source)?;
+        }
+        match pairs.len() - 1 {
+            0 => Ok(()),
+            more => writeln!(
+                out,
+                "… and {}, {} rows in all",
+                counted(more, "more pair"),
+                self.rows
+            ),
+        }
     }
 
     /// How many rows say nothing, where some do.
@@ -156,11 +210,12 @@ impl Seen {
 
 /// How long it took, and which files were written.
 pub fn write_done(
-    Answer { plan, time }: &Answer,
+    Answer { plan, .. }: &Answer,
+    spent: Spent,
     written: &[PathBuf],
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let (runs, copied, seconds) = (plan.count, plan.copied, time.as_secs_f64());
+    let (runs, copied) = (plan.count, plan.copied);
     let skipped = match copied {
         0 => String::new(),
         1 => "; 1 skipped: it writes what stands there already, or no readout sees it".to_owned(),
@@ -170,10 +225,15 @@ pub fn write_done(
     };
     writeln!(
         out,
-        "\n{} in {seconds:.3} s ({:.0} runs/s, {:.1} GFLOP/s{skipped})",
+        "\n{} in {:.2} s: loading {:.2}, planning {:.2}, computing {:.2} ({:.0} runs/s, {:.1} GFLOP/s), writing {:.2}{skipped}",
         counted(runs, "run"),
-        runs as f64 / seconds,
-        plan.flops() as f64 / seconds / 1e9,
+        spent.whole.as_secs_f64(),
+        spent.loading.as_secs_f64(),
+        spent.planning.as_secs_f64(),
+        spent.computing.as_secs_f64(),
+        runs as f64 / spent.computing.as_secs_f64(),
+        plan.flops() as f64 / spent.computing.as_secs_f64() / 1e9,
+        spent.writing.as_secs_f64(),
     )?;
     for path in written {
         writeln!(out, "wrote {}", path.display())?;

@@ -1,4 +1,4 @@
-//! `headlight topk`: the next-token distribution of a prompt.
+//! `headlight topk`: the next-token distribution of a prompt, or of each prompt of a data set.
 
 use std::process::ExitCode;
 
@@ -7,10 +7,8 @@ use clap::{Args, ValueEnum};
 use super::prompts::OnePrompt;
 use super::setup::Setup;
 use super::{Global, print};
-use crate::check::check_pair;
 use crate::error::Error;
-use crate::prompt::pair::Pair;
-use crate::report::{TopkFormat, write_topk};
+use crate::report::{Told, TopkFormat, write_topk, write_topk_of_rows};
 
 /// Flags of `topk`.
 #[derive(Debug, Args)]
@@ -35,21 +33,32 @@ enum Format {
 impl Topk {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
         let setup = Setup::quiet(global)?;
-        let ids = self.prompt.tokens(&setup.engine)?;
-        let pair = Pair {
-            base: ids.clone(),
-            ..Pair::default()
-        };
-        check_pair(&pair, &setup.engine.model().config)?;
+        let pairs = self.prompt.pairs(&setup.engine)?;
         setup.announce();
-        let list = setup.engine.topk(&ids, self.number as usize)?;
+        setup.doubt(&pairs);
+        let prompts: Vec<&[u32]> = pairs.iter().map(|pair| &pair.base[..]).collect();
+        let lists = setup.engine.topk_of(&prompts, self.number as usize)?;
         let format = match self.format {
             Format::Table => TopkFormat::Table,
             Format::Csv => TopkFormat::Csv,
             Format::Json => TopkFormat::Json,
         };
-        print(&mut std::io::stdout().lock(), |out| {
-            write_topk(&list, format, out)
+        let of_data = self.prompt.file().is_some();
+        let engine = &setup.engine;
+        print(&mut std::io::stdout().lock(), |out| match &lists[..] {
+            [list] if !of_data => write_topk(list, format, out),
+            lists => {
+                let text = |ids: &[u32]| match &engine.model().tokenizer {
+                    Some(tokenizer) => tokenizer.decode(ids),
+                    None => format!("{ids:?}"),
+                };
+                let told = pairs.iter().zip(lists).map(|(pair, top)| Told {
+                    row: pair.row.clone(),
+                    prompt: text(&pair.base),
+                    top,
+                });
+                write_topk_of_rows(&told.collect::<Vec<_>>(), format, out)
+            }
         })?;
         Ok(ExitCode::SUCCESS)
     }

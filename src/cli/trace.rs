@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Global;
+use super::clock::Clock;
+use super::components;
 use super::data::DataFlags;
 use super::files::Files;
 use super::output::Passing;
@@ -20,7 +22,6 @@ use crate::prompt::pair::Pair;
 use crate::report;
 use crate::report::{HeatMap, Patched, plain, write_strongest};
 use crate::results::averages::Over;
-use crate::results::strongest::Strongest;
 use crate::results::table::{Provenance, Table};
 use crate::site::Site;
 use crate::text::counted;
@@ -34,7 +35,7 @@ use crate::tracing::window::usual;
 #[derive(Debug, Args)]
 pub struct Trace {
     /// The prompt
-    #[arg(required_unless_present_any = ["ids", "data"], conflicts_with_all = ["ids", "data"])]
+    #[arg(conflicts_with_all = ["ids", "data"])]
     prompt: Option<String>,
     /// The prompt as token ids
     #[arg(
@@ -54,11 +55,11 @@ pub struct Trace {
     answers: Answers,
     #[command(flatten)]
     data: DataFlags,
-    /// What is restored, each in a grid of its own
+    /// What is restored, each in a grid of its own: `help` lists what there is
     #[arg(
         long,
         value_delimiter = ',',
-        value_name = "NAMES",
+        value_name = "NAMES|help",
         default_value = "block_output,mlp_output,attention_output"
     )]
     component: Vec<String>,
@@ -91,6 +92,9 @@ pub struct Trace {
 
 impl Trace {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
+        if components::asked(&self.component) {
+            return components::run(global);
+        }
         self.table.check()?;
         self.picture.check()?;
         if let Some(arrays) = &self.arrays {
@@ -117,11 +121,13 @@ impl Trace {
         };
         let subject = self.subject.as_deref().unwrap_or("subject");
         let question = engine.tracing(tracing, (self.noise, subject), pairs)?;
+        let clock = Clock::loaded(engine);
         let mut question = question.metrics(&self.table.metric)?;
         if let Some(path) = self.table.path() {
             report::check_summary(path)?;
         }
         setup.announce();
+        setup.doubt(question.pairs.iter().map(|p| &p.pair));
         engine.default_targets(&mut question.pairs)?;
         let over = question.over();
         let Form::Tracing {
@@ -130,7 +136,7 @@ impl Trace {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        let mut passing = Passing::new(&self.table, &question.names(), 0)?;
+        let mut passing = Passing::new(&self.table, &question, clock)?;
         passing.alone = self.arrays.is_none() && self.picture.plot.is_none();
         let layers = engine.model().config.layers;
         let mut means = TraceMeans::new(tracing, over, layers, &question.metrics);
@@ -140,7 +146,7 @@ impl Trace {
         let done = passing.ask(&setup, &question, vec![&mut means])?;
         means.finish()?;
         let pairs = &question.pairs;
-        let made = self.table.provenance(engine, pairs);
+        let made = passing.provenance(&setup, &self.table, &question);
         let map = self.map(tracing, subjects, &means, &made)?;
         let mut written = Vec::new();
         passing.write(&self.table, &made, Some(&means.averages), &mut written)?;
@@ -154,9 +160,7 @@ impl Trace {
             report::write_arrays(arrays, &engine.provenance(pairs, true), path)?;
             written.push(path.clone());
         }
-        let mut strongest = Strongest::new(10);
-        let restored = means.restored();
-        restored.rows.iter().for_each(|row| strongest.add(row));
+        let strongest = means.strongest(10);
         passing.say(
             &setup,
             &self.table,
@@ -167,7 +171,7 @@ impl Trace {
                 self.picture.render(&map, &self.table, out)?;
                 self.say(tracing, &means, out)?;
                 writeln!(out, "\nstrongest")?;
-                write_strongest(strongest.rows(), Patched::Restored, out)
+                write_strongest(&strongest, Patched::Restored, out)
             },
         )
     }
@@ -188,6 +192,8 @@ impl Trace {
 
     /// The prompt that was typed.
     fn typed(&self, engine: &Engine) -> Result<Pair, Error> {
+        let base = tokens(engine, &self.prompt, &self.ids)?;
+        let base = base.ok_or_else(|| Error::Usage("give a prompt, --ids or --data".into()))?;
         if self.subject.is_none() {
             return Err(Error::Usage(
                 "trace needs the words that are corrupted: give --subject, such as --subject Spain"
@@ -195,7 +201,7 @@ impl Trace {
             ));
         }
         let pair = Pair {
-            base: tokens(engine, &self.prompt, &self.ids)?.unwrap_or_default(),
+            base,
             targets: self.answers.targets(engine)?,
             wrong: self.answers.wrong(engine)?,
             ..Pair::default()

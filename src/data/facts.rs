@@ -7,11 +7,13 @@
 //! | there | here |
 //! |---|---|
 //! | `prompt`, whose `{}` is the subject | `base` |
-//! | `subject` | the span `subject` |
+//! | `subject` | the span `subject`; where it stands several times, the one that `{}` in `prompt` or `template` says |
 //! | `attribute` or `target_true` | `targets`, after a space, as the prompt goes on with it |
 //! | `target_new` | `wrong_targets`, likewise |
 
 use serde_json::{Map, Value};
+
+use crate::prompt::position::Words;
 
 /// Fields that make a row something else than a fact.
 const OTHERS: [&str; 6] = [
@@ -50,11 +52,25 @@ pub(super) fn unfold(mut fields: Vec<(String, Value)>) -> Vec<(String, Value)> {
     if OTHERS.iter().any(|name| given(name).is_some()) {
         return fields;
     }
-    let mut more = vec![("base", Value::from(prompt.replace("{}", subject)))];
+    let base = prompt.replace("{}", subject);
+    let mut more = Vec::new();
     if given("spans").is_none() {
-        let span = Map::from_iter([("subject".to_owned(), Value::from(subject))]);
+        // where the subject stands more than once, `{}` says which is meant, there or in the template
+        let templates = [Some(prompt), text("template")].into_iter().flatten();
+        let mut places = templates.filter(|template| template.replace("{}", subject) == base);
+        let place = places.find_map(|template| template.find("{}"));
+        let whole = Words::new(std::iter::once(Some(base.as_bytes())));
+        let span = match place.filter(|_| whole.find(subject).is_err()) {
+            Some(place) => {
+                let nth = whole.count_before(subject, place);
+                serde_json::json!({"words": subject, "nth": nth})
+            }
+            None => Value::from(subject),
+        };
+        let span = Map::from_iter([("subject".to_owned(), span)]);
         more.push(("spans", Value::Object(span)));
     }
+    more.push(("base", Value::from(base)));
     let follows = |answer: &str| match answer.starts_with(' ') {
         true => Value::from(answer),
         false => Value::from(format!(" {answer}")),
@@ -114,6 +130,30 @@ mod tests {
             (&counter["targets"], &counter["wrong_targets"]),
             (&" French".into(), &" English".into())
         );
+    }
+
+    #[test]
+    fn of_a_subject_that_stands_twice_the_braces_say_which() {
+        let span = |row: Value| of(row)["spans"]["subject"].clone();
+        let nth = |nth: usize| serde_json::json!({"words": "Paris", "nth": nth});
+        let prompt = "Paris, not Paris in Texas: {} is in";
+        let row = serde_json::json!({"prompt": prompt, "subject": "Paris", "attribute": "France"});
+        assert_eq!(span(row), nth(2));
+        let row = serde_json::json!({"prompt": "{}, not Paris, is in", "subject": "Paris"});
+        assert_eq!(span(row), nth(0));
+        let template = "Paris? {} is in";
+        let row = serde_json::json!({"prompt": "Paris? Paris is in", "template": template, "subject": "Paris"});
+        assert_eq!(span(row), nth(1));
+        // part of a word is no place of it; without braces nothing is known; once is once
+        for (prompt, template) in [
+            ("Parisians know that {} is in", ""),
+            ("Paris? Paris is in", ""),
+            ("Paris? Paris is in", "{} of another prompt"),
+        ] {
+            let row =
+                serde_json::json!({"prompt": prompt, "template": template, "subject": "Paris"});
+            assert_eq!(span(row), "Paris", "{prompt}");
+        }
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub enum Token {
 pub enum SpanTokens {
     /// Words, looked up in the prompt.
     Words(String),
+    /// Words at the place at which they stand for the n-th time, from 0.
+    Nth(String, usize),
     /// Tokens from the first to the last, both counted from 0 in the prompt as the row gives it.
     Tokens(usize, usize),
 }

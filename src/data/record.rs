@@ -433,6 +433,12 @@ impl Record<'_> {
                         .map(|(first, last)| SpanTokens::Tokens(first, last)),
                     _ => None,
                 },
+                Value::Object(nth) => match (nth.get("words"), nth.get("nth"), nth.len()) {
+                    (Some(Value::String(words)), Some(n), 2) if !words.trim().is_empty() => {
+                        number(n).map(|n| SpanTokens::Nth(words.clone(), n))
+                    }
+                    _ => None,
+                },
                 other => number(other).map(|at| SpanTokens::Tokens(at, at)),
             };
             stretch

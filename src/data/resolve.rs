@@ -4,7 +4,7 @@ use super::{Example, RowError, Span, SpanTokens, Token};
 use crate::check::{CheckError, check_pair};
 use crate::model::{Checkpoint, ModelError};
 use crate::prompt::pair::{DataRow, Pair, PromptText};
-use crate::prompt::position::{Position, PositionError, Spot, Words, WordsError};
+use crate::prompt::position::{Position, PositionError, Spot, Words, WordsError, one_place};
 
 /// Which of a row's two prompts is patched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -209,6 +209,9 @@ impl<'a> Reading<'a> {
         let shift = usize::from(self.bos.is_some());
         let tokens = |stretch: &SpanTokens, side: &Side| match stretch {
             SpanTokens::Words(words) => side.words.find(words).map_err(PositionError::from),
+            SpanTokens::Nth(words, n) => {
+                side.words.find_nth(words, *n).map_err(PositionError::from)
+            }
             SpanTokens::Tokens(_, last) if last.saturating_add(shift) >= side.ids.len() => {
                 Err(PositionError::OutOfRange {
                     number: last.saturating_add(shift).try_into().unwrap_or(isize::MAX),
@@ -283,7 +286,23 @@ impl<'a> Reading<'a> {
             let read = there.as_ref().and_then(|list| list.get(index));
             spots.push(self.spot(example, field, (position, read), (base, source), spans)?);
         }
-        Ok(spots)
+        let own = example.positions.as_deref().filter(|_| field.is_some());
+        // two names may fall together in one row and not in another
+        let doubled = own.and_then(|own| one_place(own, &spots));
+        match doubled {
+            Some([a, b]) if a == b => {
+                let problem = format!("names {a} twice: name each position once");
+                Err(error(example, field, problem))
+            }
+            Some([a, b]) if [a, b].iter().any(|p| matches!(p, Position::Number(_))) => {
+                let problem = format!(
+                    "{a} and {b} are the same token of the {} prompt: name it once",
+                    base.which
+                );
+                Err(error(example, field, problem))
+            }
+            _ => Ok(spots),
+        }
     }
 
     /// Where one position stands in both prompts.

@@ -55,7 +55,11 @@ impl Engine {
     /// [`Error::Usage`] where the model has none, or a prompt begins with it already.
     pub fn begin(&self, mut pair: Pair, bos: bool) -> Result<Pair, Error> {
         let bos = self.bos(bos)?;
-        for ids in std::iter::once(&mut pair.base).chain(&mut pair.source) {
+        let further = pair.prompts.iter_mut().map(|(_, ids)| ids);
+        for ids in std::iter::once(&mut pair.base)
+            .chain(&mut pair.source)
+            .chain(further)
+        {
             *ids = with_bos(std::mem::take(ids), bos).ok_or_else(|| {
                 Error::Usage("a prompt begins with the BOS token already: leave out --bos".into())
             })?;

@@ -11,13 +11,15 @@ mod operator;
 mod pair;
 mod pairs;
 mod question;
+mod spaces;
 pub mod words;
 
 #[cfg(feature = "cuda")]
 use std::cell::OnceCell;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 pub use self::data::{Fallback, RowOptions};
 pub use self::device::{Choice, DeviceWish};
@@ -48,6 +50,8 @@ pub struct Engine {
     threads: usize,
     device: Choice,
     stop: Arc<AtomicBool>,
+    /// How long the device was waited for, in nanoseconds.
+    computing: AtomicU64,
     #[cfg(feature = "cuda")]
     uploading: Box<Uploading>,
     /// The model on the GPU, once something runs there.
@@ -143,6 +147,7 @@ impl EngineBuilder {
             memory: self.memory,
             threads: rayon::current_num_threads(),
             stop: Arc::default(),
+            computing: AtomicU64::default(),
             #[cfg(feature = "cuda")]
             uploading: self.uploading,
             #[cfg(feature = "cuda")]
@@ -209,7 +214,12 @@ impl Engine {
 
     /// Limits for library calls that take them directly.
     pub(crate) fn limits(&self, memory: u64) -> Limits<'_> {
-        Limits::new(memory).until(&self.stop)
+        Limits::new(memory).until(&self.stop).timed(&self.computing)
+    }
+
+    /// How long the device was waited for since the engine was built.
+    pub fn computing(&self) -> Duration {
+        Duration::from_nanos(self.computing.load(Ordering::Relaxed))
     }
 
     /// Does something on the chosen device.
@@ -323,16 +333,32 @@ impl Engine {
     ///
     /// [`Error::Check`] for a prompt that does not fit the model; as [`Engine::execute`].
     pub fn topk(&self, ids: &[u32], number: usize) -> Result<Vec<Candidate>, Error> {
-        let pair = Pair {
-            base: ids.to_vec(),
-            ..Pair::default()
-        };
-        crate::check::check_pair(&pair, &self.model.config)?;
-        let runs = [].into();
+        Ok(self.topk_of(&[ids], number)?.pop().unwrap_or_default())
+    }
+
+    /// The same of several prompts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::topk`].
+    pub fn topk_of(&self, prompts: &[&[u32]], number: usize) -> Result<Vec<Vec<Candidate>>, Error> {
+        let mut pairs = Vec::with_capacity(prompts.len());
+        for ids in prompts {
+            let pair = Pair {
+                base: ids.to_vec(),
+                ..Pair::default()
+            };
+            crate::check::check_pair(&pair, &self.model.config)?;
+            let runs = [].into();
+            pairs.push(PairRuns { pair, runs });
+        }
         let reads = ReadoutOptions::top(number.min(self.model.config.vocab));
-        let outcome = self.outcome(&[PairRuns { pair, runs }], reads)?;
-        let read = outcome.pairs.first().and_then(|p| p.base.first());
-        Ok(read.map_or(Vec::new(), |read| Candidate::all(&self.model, read)))
+        let outcome = self.outcome(&pairs, reads)?;
+        let top = outcome.pairs.iter().map(|pair| {
+            let read = pair.base.first();
+            read.map_or(Vec::new(), |read| Candidate::all(&self.model, read))
+        });
+        Ok(top.collect())
     }
 
     /// A prompt's clean activations at some sites, a component and its layer each.

@@ -19,7 +19,7 @@ use crate::graph::patching;
 use crate::graph::path::Paths;
 use crate::patch::{Op, Run};
 use crate::prompt::pair::{Pair, PairRuns};
-use crate::prompt::position::{Position, Spot};
+use crate::prompt::position::{Position, Spot, one_place};
 use crate::site::Site;
 use crate::tracing::level::Level;
 use crate::tracing::runs::Tracing;
@@ -58,15 +58,22 @@ impl FromStr for Where {
                 Ok(IndexRange::Some(numbers)) => {
                     list.extend(numbers.iter().map(|n| Position::Number(n.cast_signed())));
                 }
-                Err(backwards @ GridError::Backwards { .. }) => return Err(backwards.to_string()),
+                Err(wrong @ (GridError::Backwards { .. } | GridError::Doubled { .. })) => {
+                    return Err(wrong.to_string());
+                }
                 _ if of_numbers || ["", "all", "together"].contains(&part) => return Err(wrong()),
                 _ => list.push(Position::named(part)),
             }
         }
-        // a range names a set: what it names twice is meant once
         let mut seen = HashSet::new();
-        list.retain(|position| seen.insert(position.clone()));
-        Ok(Self::Listed(list))
+        match list.iter().find(|position| !seen.insert(*position)) {
+            Some(twice) => Err(GridError::Doubled {
+                text: text.to_owned(),
+                value: twice.to_string(),
+            }
+            .to_string()),
+            None => Ok(Self::Listed(list)),
+        }
     }
 }
 
@@ -209,7 +216,22 @@ impl Engine {
         folder: &std::path::Path,
         first_token: bool,
     ) -> Result<Question<'_>, Error> {
-        let pairs = experiment.resolve(&self.model, folder, first_token)?;
+        let pairs = experiment.own_pairs(&self.model, first_token)?;
+        self.experiment_of(experiment, folder, pairs)
+    }
+
+    /// An experiment's runs of these pairs instead of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::experiment`].
+    pub fn experiment_of(
+        &self,
+        experiment: &Experiment,
+        folder: &std::path::Path,
+        pairs: Vec<Pair>,
+    ) -> Result<Question<'_>, Error> {
+        let pairs = experiment.of_pairs(pairs, &self.model, folder)?;
         // with what a file may say of it and flags may not
         let of_file = |error| match error {
             execute::ExecuteError::Check {
@@ -220,6 +242,27 @@ impl Engine {
         };
         execute::check(&pairs, &self.model.config).map_err(of_file)?;
         Ok(self.runs(pairs))
+    }
+
+    /// Pairs as they are, or those of a data set's rows; rows without targets are taken.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`]: rows that do not fit the model.
+    pub fn plain(&self, pairs: Pairs) -> Result<Vec<Pair>, Error> {
+        match pairs {
+            Pairs::Listed(pairs) => Ok(pairs),
+            Pairs::Rows(rows, options, fallback) => {
+                let reading = Reading {
+                    // what is not patched is patched nowhere
+                    positions: Some(&[]),
+                    targets_optional: true,
+                    ..self.reading(&options, &fallback)?
+                };
+                let visit = |_: &Example, resolved: Resolved| Ok(Ok(resolved.pair));
+                self.each_row(rows, &reading, &options, visit)
+            }
+        }
     }
 
     /// One run a cell of a grid or a preset.
@@ -296,9 +339,15 @@ impl Engine {
     ) -> Result<Vec<Spot>, Error> {
         let reading = Reading::of_positions(&self.model, listed, reads_source);
         let example = Example::of_ids(pair.base.clone(), pair.source.clone());
+        let usage = |problem: &str| Error::Usage(format!("--positions: {problem}"));
         let resolved = reading.resolve(&example);
-        let resolved = resolved.map_err(|e| Error::Usage(format!("--positions: {}", e.problem)))?;
-        Ok(resolved.spots)
+        let spots = resolved.map_err(|error| usage(&error.problem))?.spots;
+        match listed.and_then(|listed| one_place(listed, &spots)) {
+            Some([a, b]) => Err(usage(&format!(
+                "{a} and {b} are the same token of the base prompt: name it once"
+            ))),
+            None => Ok(spots),
+        }
     }
 
     /// A pair with the runs of a sweep, and the names of its places; the inner error is what does not fit this

@@ -20,6 +20,7 @@ use crate::prompt::position::Spot;
 use crate::report::Patched;
 use crate::results::array::{Array, Arrays, Axis, CellOf, OverTargets, Values};
 use crate::results::averages::Over;
+use crate::results::clean::Cleans;
 use crate::results::columns;
 use crate::results::metric::{self, Metric, Quantity};
 use crate::results::rows::{Gather, Relabel, RowSink};
@@ -152,12 +153,25 @@ impl<'e> Question<'e> {
     }
 
     /// The columns behind those that every table has, by their names: the data set's own ids, where it has some,
-    /// and metrics.
+    /// names of positions, where they go by any, and metrics.
     pub fn names(&self) -> Vec<String> {
         let rows = self.pairs.iter().filter_map(|p| p.pair.row.as_ref());
-        let id = rows.filter_map(|row| row.id.as_ref()).next();
-        let id = id.map(|_| columns::ID.to_owned());
-        id.into_iter().chain(self.columns()).collect()
+        let id = rows.filter_map(|row| row.id.as_ref()).next().is_some();
+        columns::with_texts(id, self.has_named_positions(), self.columns())
+    }
+
+    /// Whether some runs go by a name of where they patch.
+    fn has_named_positions(&self) -> bool {
+        match &self.form {
+            Form::Paths { spots, .. } => spots
+                .iter()
+                .flatten()
+                .any(|spot| spot.place_name().is_some()),
+            _ => self
+                .pairs
+                .iter()
+                .any(|p| p.runs.iter().any(|run| run.position.is_some())),
+        }
     }
 
     /// What stands along the pairs of arrays, where they are rows of a data set: their numbers in it, and its own ids.
@@ -403,7 +417,9 @@ impl<'e> Question<'e> {
             provenance: self.engine.provenance(&self.pairs, false),
             ..Table::default()
         };
-        self.answer(&mut [&mut table], &|_| ())?;
+        let mut cleans = Cleans::new(&self.metrics);
+        self.answer(&mut [&mut table, &mut cleans], &|_| ())?;
+        cleans.fill(&mut table.provenance);
         Ok(table)
     }
 
@@ -473,11 +489,13 @@ impl Task for Answering<'_, '_> {
         };
         let limits = reads.limits(engine.limits(memory));
         let relabel = question.relabel();
+        let named = question.has_named_positions();
         let (start, mut plan) = (Instant::now(), Plan::default());
         let mut part = |first: (usize, usize), pairs: &[PairRuns]| -> Result<(), Error> {
             let mut count = Count(done);
             let mut sink = RowSink::new(&engine.model, pairs, metrics)
                 .relabel(&relabel)
+                .named(named)
                 .from(first.0, first.1);
             for gather in gather.iter_mut() {
                 sink = sink.to(&mut **gather);

@@ -79,7 +79,7 @@ pub(super) fn clean<B: Backend>(
             spec.first.push(spec.ids.len());
         }
         let read = passes.forward(&chunk, cache, &spec)?;
-        let read = backend.finish(read)?;
+        let read = passes.finish(read)?;
         for ((prompt, position), readout) in chunk.readout_of.iter().zip(read) {
             readouts.insert((first + *prompt as usize, *position as usize), readout);
         }

@@ -27,17 +27,12 @@ pub(super) struct Step {
 }
 
 /// The runs that some runs, given as (pair, run), read directly or through others, in an order in
-/// which each stands behind what it reads. `first` is the index of the first pair.
+/// which each stands behind what it reads.
 ///
 /// Of a run is wanted what its readers can see: a value that goes where no readout sees it is not asked
 /// for, and so not computed.
-pub(super) fn steps(
-    pairs: &[PairRuns],
-    first: usize,
-    runs: &[(usize, usize)],
-    config: &Config,
-) -> Vec<Step> {
-    let mut steps = read_by(pairs, first, runs, config);
+pub(super) fn steps(pairs: &[PairRuns], runs: &[(usize, usize)], config: &Config) -> Vec<Step> {
+    let mut steps = read_by(pairs, runs, config);
     let ids: Vec<RunId> = steps.keys().copied().collect();
     let mut levels = BTreeMap::new();
     for id in &ids {
@@ -68,7 +63,7 @@ pub(super) fn steps(
         if runs[run].step || !reads_runs(patches) {
             return Vec::new();
         }
-        let edits = edits(patches, (first + pair) as u32, config);
+        let edits = edits(patches, &prompts.base, config);
         seen(pair, run, &edits, readouts(prompts, runs), &Wanted::new())
     };
     let of_readers: Vec<Vec<Reads>> = runs.par_iter().map(of_reader).collect();
@@ -106,12 +101,7 @@ pub(super) fn steps(
 }
 
 /// Every run that some runs read, seen or not.
-fn read_by(
-    pairs: &[PairRuns],
-    first: usize,
-    runs: &[(usize, usize)],
-    config: &Config,
-) -> BTreeMap<RunId, Step> {
+fn read_by(pairs: &[PairRuns], runs: &[(usize, usize)], config: &Config) -> BTreeMap<RunId, Step> {
     let mut steps: BTreeMap<RunId, Step> = BTreeMap::new();
     let mut open: Vec<RunId> = Vec::new();
     for &(pair, run) in runs {
@@ -133,7 +123,7 @@ fn read_by(
             id,
             wanted: Wanted::new(),
             level: 0,
-            edits: edits(&patches, (first + id.pair) as u32, config),
+            edits: edits(&patches, &pairs[id.pair].pair.base, config),
         };
         steps.insert(id, step);
     }

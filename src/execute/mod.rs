@@ -112,7 +112,7 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
             })
         };
         let cost = |run: &Run| {
-            let edits = edits(&run.patches, p as u32, config);
+            let edits = edits(&run.patches, &pair.base, config);
             let cone = drawn(&edits, run.prompt, &place.readouts, &Wanted::new());
             (
                 Cost::of(&cone, &edits, config).flops,
@@ -123,7 +123,7 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
             .filter(|r| !runs[*r].step || runs[*r].patches.iter().any(|p| p.op == Op::Collect))
             .map(|r| (p, r))
             .collect();
-        for step in steps(pairs, 0, &read, config) {
+        for step in steps(pairs, &read, config) {
             let prompt = runs[step.id.run].prompt;
             let none = Positions::none();
             let cone = drawn(&step.edits, prompt, &none, &step.wanted);

@@ -1,7 +1,8 @@
 //! What goes into an execution beside its runs, and what comes out of it.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::collect::Collection;
 use super::sink::{Sink, Stopped};
@@ -77,10 +78,15 @@ pub struct Limits<'a> {
     pub kl: bool,
     /// Set to stop between two layers.
     pub stop: &'a AtomicBool,
+    /// Grows by the time that the device is waited for, in nanoseconds.
+    pub computing: &'a AtomicU64,
 }
 
 /// What nobody sets.
 static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// Time that nobody asks for.
+static UNSEEN: AtomicU64 = AtomicU64::new(0);
 
 impl Limits<'static> {
     /// This many bytes, and nothing read but the answers' logits.
@@ -92,14 +98,29 @@ impl Limits<'static> {
             ranks: false,
             kl: false,
             stop: &NEVER,
+            computing: &UNSEEN,
         }
     }
 }
 
-impl Limits<'_> {
+impl<'a> Limits<'a> {
     /// The same, and the work ends between two layers once `stop` is set.
-    pub fn until(self, stop: &AtomicBool) -> Limits<'_> {
-        Limits { stop, ..self }
+    pub fn until(self, stop: &'a AtomicBool) -> Self {
+        Self { stop, ..self }
+    }
+
+    /// The same, and the time that the device is waited for is added to `computing`, in nanoseconds.
+    pub fn timed(self, computing: &'a AtomicU64) -> Self {
+        Self { computing, ..self }
+    }
+
+    /// Does something on the device, and adds how long it took.
+    pub(super) fn computing<T>(&self, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let done = work();
+        let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.computing.fetch_add(took, Ordering::Relaxed);
+        done
     }
 }
 

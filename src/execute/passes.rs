@@ -1,7 +1,8 @@
 //! Forward passes one after the other, and what they share.
 
+use super::no_op::Questions;
 use super::{ExecuteError, Limits, Plan};
-use crate::backend::{Backend, ReadoutSpec};
+use crate::backend::{Backend, Readout, ReadoutSpec};
 use crate::forward::{ActivationCache, Buffers, forward};
 use crate::plan::cone::Shapes;
 use crate::plan::tables::Chunk;
@@ -39,14 +40,24 @@ impl<'a, B: Backend> Passes<'a, B> {
         cache: &mut ActivationCache<B::Matrix>,
         spec: &ReadoutSpec,
     ) -> Result<B::Readouts, ExecuteError> {
-        let (backend, buffers) = (self.backend, &mut self.buffers);
-        Ok(forward(
-            backend,
-            chunk,
-            buffers,
-            cache,
-            spec,
-            self.limits.stop,
-        )?)
+        let (backend, buffers, limits) = (self.backend, &mut self.buffers, self.limits);
+        let pass = || forward(backend, chunk, buffers, cache, spec, limits.stop);
+        Ok(limits.computing(pass)?)
+    }
+
+    /// Waits for what is read of a chunk.
+    pub fn finish(&self, readouts: B::Readouts) -> Result<Vec<Readout>, ExecuteError> {
+        let finish = || self.backend.finish(readouts);
+        Ok(self.limits.computing(finish)?)
+    }
+
+    /// Asks which patches write what stands there already.
+    pub fn ask(
+        &self,
+        questions: &Questions,
+        cache: &ActivationCache<B::Matrix>,
+    ) -> Result<Vec<bool>, ExecuteError> {
+        let ask = || questions.ask(self.backend, &cache.matrices);
+        Ok(self.limits.computing(ask)?)
     }
 }

@@ -5,6 +5,7 @@ pub mod error;
 #[cfg(feature = "parquet")]
 pub mod fence;
 pub mod fields;
+pub mod parts;
 pub mod spool;
 pub mod tensors;
 pub mod whole;

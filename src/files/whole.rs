@@ -3,13 +3,14 @@
 //! A [`WholeFile`] is written under a temporary name in the folder of its target, and takes the
 //! target's name by a rename once every byte is on disk. A run that fails or is interrupted leaves
 //! the earlier file as it was. Tables, plots and exported activations all go this way.
+//!
+//! A pipe or a device has no name that a file could take: it is written through, once every byte is there.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
+use super::parts::{self, Part};
 use crate::files::error::FileError;
 
 /// A file in the making; dropped without [`WholeFile::finish`], it never existed.
@@ -18,8 +19,63 @@ pub struct WholeFile {
     path: PathBuf,
     /// Where the bytes go: `path`, or what it is a link to.
     target: PathBuf,
-    folder: PathBuf,
-    out: BufWriter<NamedTempFile>,
+    out: BufWriter<Bytes>,
+}
+
+/// Where bytes wait.
+#[derive(Debug)]
+enum Bytes {
+    /// In the target's folder, for its name.
+    Part(Part),
+    /// Somewhere, for a pipe or a device.
+    Apart(File),
+}
+
+impl Bytes {
+    fn file_mut(&mut self) -> &mut File {
+        match self {
+            Self::Part(part) => part.file_mut(),
+            Self::Apart(file) => file,
+        }
+    }
+}
+
+impl Write for Bytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file_mut().flush()
+    }
+}
+
+impl Seek for Bytes {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file_mut().seek(to)
+    }
+}
+
+/// Whether a file of this name is one that can be replaced, or is not there: no pipe and no device.
+pub fn is_plain(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |standing| standing.is_file() || standing.is_dir())
+}
+
+/// What a link leads to, though nothing be there: a link stays a link, and a rename onto it would put a file in
+/// its place.
+fn target(path: &Path) -> PathBuf {
+    let mut target = path.to_owned();
+    // as many as systems follow
+    for _ in 0..40 {
+        let Ok(next) = fs::read_link(&target) else {
+            break;
+        };
+        target = match target.parent() {
+            Some(folder) => folder.join(next),
+            None => next,
+        };
+    }
+    target
 }
 
 impl WholeFile {
@@ -31,33 +87,30 @@ impl WholeFile {
     /// [`FileError::NoFolder`], [`FileError::IsFolder`] or [`FileError::ReadOnly`] where no file can
     /// stand; [`FileError::Create`] where the folder takes none.
     pub fn create(path: &Path) -> Result<Self, FileError> {
-        // A link stays a link: a rename onto it would put a file in its place.
-        let target = match fs::symlink_metadata(path) {
-            Ok(standing) if standing.is_symlink() => fs::canonicalize(path),
-            _ => Ok(path.to_owned()),
-        };
-        let target = target.unwrap_or_else(|_| path.to_owned());
-        let folder = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        let target = target(path);
+        let folder = parts::folder(&target).unwrap_or(Path::new("/")).to_owned();
         if !folder.is_dir() {
             return Err(FileError::NoFolder {
                 path: path.to_owned(),
                 folder,
             });
         }
+        let create = |source| FileError::Create {
+            path: path.to_owned(),
+            source,
+        };
         // a name that the system will not take, such as one too long, would else be refused at the end
-        if let Err(source) = fs::symlink_metadata(path)
-            && source.kind() != io::ErrorKind::NotFound
-        {
-            return Err(FileError::Create {
-                path: path.to_owned(),
-                source,
-            });
+        match fs::symlink_metadata(&target) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(create(source)),
+            // a ring of links
+            Ok(standing) if standing.is_symlink() => {
+                let source = fs::metadata(&target).err();
+                return Err(create(source.unwrap_or(io::ErrorKind::InvalidInput.into())));
+            }
+            _ => {}
         }
         // A rename would replace a read-only file without asking: its owner said not to.
-        if let Ok(standing) = fs::metadata(path) {
+        if let Ok(standing) = fs::metadata(&target) {
             if standing.is_dir() {
                 return Err(FileError::IsFolder {
                     path: path.to_owned(),
@@ -69,26 +122,14 @@ impl WholeFile {
                 });
             }
         }
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".headlight-").suffix(".part");
-        // Temporary files are private unless told otherwise; a result is as readable as any other
-        // file the user makes (the umask still applies).
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(fs::Permissions::from_mode(0o666));
-        }
-        let file = builder
-            .tempfile_in(&folder)
-            .map_err(|source| FileError::Create {
-                path: path.to_owned(),
-                source,
-            })?;
+        let bytes = match is_plain(&target) {
+            true => Part::new(&folder).map(Bytes::Part),
+            false => tempfile::tempfile().map(Bytes::Apart),
+        };
         Ok(Self {
             path: path.to_owned(),
             target,
-            folder,
-            out: BufWriter::with_capacity(1 << 16, file),
+            out: BufWriter::with_capacity(1 << 16, bytes.map_err(create)?),
         })
     }
 
@@ -115,28 +156,42 @@ impl WholeFile {
     ///
     /// [`FileError::Write`] where the disk does not take it, or the file cannot be renamed.
     pub fn finish(self) -> Result<(), FileError> {
-        self.sync()?.rename()
+        Self::finish_all(vec![self])
     }
 
-    /// The first half of [`WholeFile::finish`], so that several files can be made ready before the
-    /// first of them appears.
-    pub(crate) fn sync(mut self) -> Result<Ready, FileError> {
-        self.out
-            .flush()
-            .and_then(|()| self.out.get_ref().as_file().sync_all())
-            .map_err(FileError::write_to(&self.path))?;
-        let file = match self.out.into_inner() {
-            Ok(file) => file,
-            Err(error) => {
-                return Err(FileError::write_to(&self.path)(error.into_error()));
+    /// Finishes files that belong together: all are on disk before the first has its name,
+    /// and the first never stands beside an earlier one of the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`WholeFile::finish`].
+    pub fn finish_all(files: Vec<Self>) -> Result<(), FileError> {
+        let mut parts = Vec::with_capacity(files.len());
+        for Self { path, target, out } in files {
+            let wrong = |error| FileError::write_to(&path)(error);
+            let bytes = out
+                .into_inner()
+                .map_err(|error| wrong(error.into_error()))?;
+            match bytes {
+                Bytes::Part(part) => {
+                    part.file().sync_all().map_err(wrong)?;
+                    parts.push((part, target));
+                }
+                Bytes::Apart(mut waiting) => {
+                    let written = waiting.rewind().and_then(|()| {
+                        let mut out = File::options().write(true).open(&target)?;
+                        io::copy(&mut waiting, &mut out)
+                    });
+                    written.map_err(wrong)?;
+                }
             }
-        };
-        Ok(Ready {
-            path: self.path,
-            target: self.target,
-            folder: self.folder,
-            file,
-        })
+        }
+        match parts.is_empty() {
+            true => Ok(()),
+            false => {
+                parts::name(parts).map_err(|(target, error)| FileError::write_to(&target)(error))
+            }
+        }
     }
 }
 
@@ -153,30 +208,6 @@ impl Write for WholeFile {
 impl Seek for WholeFile {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.out.seek(to)
-    }
-}
-
-/// A file that is on disk and lacks only its name.
-#[derive(Debug)]
-pub(crate) struct Ready {
-    path: PathBuf,
-    target: PathBuf,
-    folder: PathBuf,
-    file: NamedTempFile,
-}
-
-impl Ready {
-    /// Gives the file its name.
-    pub(crate) fn rename(self) -> Result<(), FileError> {
-        self.file
-            .persist(&self.target)
-            .map_err(|error| FileError::write_to(&self.path)(error.error))?;
-        // The new name is in the folder, which is on disk only when it says so. Some file systems
-        // cannot sync a folder; the file itself is safe either way.
-        if let Ok(folder) = File::open(&self.folder) {
-            let _ = folder.sync_all();
-        }
-        Ok(())
     }
 }
 
@@ -239,5 +270,25 @@ mod tests {
         fs::set_permissions(&fixed, permissions).unwrap();
         let said = WholeFile::create(&fixed).unwrap_err().to_string();
         assert!(said.contains("read-only"), "{said}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_dangling_link_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("real", at("link")).unwrap();
+        std::os::unix::fs::symlink(at("link"), at("far")).unwrap();
+        WholeFile::write(&at("far"), b"x").unwrap();
+        assert_eq!(fs::read_to_string(at("real")).unwrap(), "x");
+        for link in ["link", "far"] {
+            assert!(fs::symlink_metadata(at(link)).unwrap().is_symlink());
+        }
+        std::os::unix::fs::symlink("no/where", at("lost")).unwrap();
+        let said = WholeFile::write(&at("lost"), b"x").unwrap_err().to_string();
+        assert!(said.contains("there is no folder"), "{said}");
+        assert!(fs::symlink_metadata(at("lost")).unwrap().is_symlink());
+        std::os::unix::fs::symlink("ring", at("ring")).unwrap();
+        assert!(WholeFile::write(&at("ring"), b"x").is_err());
     }
 }

@@ -9,9 +9,9 @@ use super::error::{ModelError, quote};
 
 /// The largest value that any one size may have; beyond every model there is, and small enough that
 /// a product of two sizes fits `usize` and a token id fits `u32`.
-const LARGEST_SIZE: u64 = 1 << 24;
+pub(crate) const LARGEST_SIZE: u64 = 1 << 24;
 /// The largest number of layers: each costs memory for its table before a weight is looked at.
-const MOST_LAYERS: u64 = 4096;
+pub(crate) const MOST_LAYERS: u64 = 4096;
 
 /// The MLP's non-linearity, named as in Hugging Face's `activation_function`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +26,8 @@ pub enum ActivationFunction {
     Relu,
     /// `silu`, also called `swish`: x/(1 + e⁻ˣ).
     Silu,
+    /// `quick_gelu`: x/(1 + e^(−1.702 x)), Hendrycks and Gimpel's short form.
+    QuickGelu,
 }
 
 impl ActivationFunction {
@@ -37,6 +39,7 @@ impl ActivationFunction {
             ActivationFunction::GeluPytorchTanh => "gelu_pytorch_tanh",
             ActivationFunction::Relu => "relu",
             ActivationFunction::Silu => "silu",
+            ActivationFunction::QuickGelu => "quick_gelu",
         }
     }
 
@@ -47,6 +50,7 @@ impl ActivationFunction {
             "gelu_pytorch_tanh" => ActivationFunction::GeluPytorchTanh,
             "relu" => ActivationFunction::Relu,
             "silu" | "swish" => ActivationFunction::Silu,
+            "quick_gelu" => ActivationFunction::QuickGelu,
             _ => return None,
         })
     }
@@ -143,7 +147,7 @@ impl Config {
                 .as_str()
                 .and_then(ActivationFunction::from_name)
                 .ok_or_else(|| {
-                    let known = "one of gelu_new, gelu, gelu_pytorch_tanh, relu, silu and swish";
+                    let known = "one of gelu_new, gelu, gelu_pytorch_tanh, quick_gelu, relu, silu and swish";
                     keys.wrong("activation_function", value, known)
                 })?,
         };

@@ -343,14 +343,17 @@ pub enum ModelError {
     },
     /// A target that is not one token.
     #[error(
-        "target `{target}` is {}: give one token, or say that a target's first token counts (`--first-token`)",
-        list_tokens(tokens)
+        "target `{target}` is {}: {}give one token, or say that a target's first token counts (`--first-token`)",
+        list_tokens(tokens),
+        list_meant(target, meant)
     )]
     NotOneToken {
         /// The target as given.
         target: String,
         /// Its tokens: id and text.
         tokens: Vec<(u32, String)>,
+        /// The same with other spaces round it, where that is one token: id and text.
+        meant: Option<(u32, String)>,
     },
     /// A token id beyond the vocabulary.
     #[error("token id {id} is beyond this model's vocabulary, which ends at {}", vocab - 1)]
@@ -460,6 +463,20 @@ pub(crate) fn quote(text: &str) -> String {
         out.push('…');
     }
     out
+}
+
+/// The target that was meant, as a clause of its own.
+fn list_meant(target: &str, meant: &Option<(u32, String)>) -> String {
+    let Some((id, text)) = meant else {
+        return String::new();
+    };
+    let spaced = !target.starts_with(' ') && text.starts_with(' ');
+    let how = if spaced {
+        ", with a space before it,"
+    } else {
+        ""
+    };
+    format!("`{}`{how} is one ({id}); ", quote(text))
 }
 
 fn list_tokens(tokens: &[(u32, String)]) -> String {

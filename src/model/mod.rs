@@ -20,6 +20,7 @@ mod weights;
 
 pub use checkpoint::Checkpoint;
 pub use config::{ActivationFunction, Config};
+pub(crate) use config::{LARGEST_SIZE, MOST_LAYERS};
 pub use error::ModelError;
 pub use hub::Hub;
 pub use shards::{ForeignBytes, ForeignTensor};

@@ -4,6 +4,7 @@
 //! buffer. Edits carry everything that the light cone and the overwrite kernels need and nothing
 //! about names, so that the rest of the planner has a single shape to deal with.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::basis::Basis;
 use crate::function::Function;
 use crate::model::Config;
 use crate::patch::{MeanOver, Op, Origin, Patch};
+use crate::plan::noise::{OfPair, noise};
 use crate::site::{Stage, columns, kept, layer_of, stretches};
 
 /// Which place of which clean run a value is read from. Resolved to a buffer when rows are known.
@@ -159,12 +161,15 @@ impl Edit {
 
 /// A run's edits in the order in which they act: by layer, stage, row and head, then as listed.
 ///
-/// `pair` seeds noise. Patches must have passed [`crate::execute::check`]. Edits that change
-/// nothing by their own definition (α = 0, a factor of 1, a level of 0) are left out.
-pub fn edits(patches: &[Patch], pair: u32, config: &Config) -> Vec<Edit> {
+/// `base`, the tokens of the pair's base prompt, seeds noise. Patches must have passed
+/// [`crate::execute::check`]. Edits that change nothing by their own definition (α = 0, a factor of 1, a
+/// level of 0) are left out.
+pub fn edits(patches: &[Patch], base: &[u32], config: &Config) -> Vec<Edit> {
     let mut edits = Vec::new();
+    let pair = OnceCell::new();
+    let pair = || *pair.get_or_init(|| OfPair::of(base));
     for patch in patches {
-        push(patch, pair, config, &mut edits);
+        push(patch, &pair, config, &mut edits);
     }
     edits.sort_by_key(|c| (c.layer, c.stage, c.position, c.head));
     edits
@@ -187,7 +192,7 @@ pub fn acts(patch: &Patch) -> bool {
     some && (!has_keys || patch.keys.as_ref().is_none_or(seen))
 }
 
-fn push(patch: &Patch, pair: u32, config: &Config, edits: &mut Vec<Edit>) {
+fn push(patch: &Patch, pair: &dyn Fn() -> OfPair, config: &Config, edits: &mut Vec<Edit>) {
     let component = patch.component;
     let stage = component.stage();
     let layer = layer_of(component, patch.layer, config);
@@ -269,13 +274,21 @@ fn push(patch: &Patch, pair: u32, config: &Config, edits: &mut Vec<Edit>) {
                         seed,
                         sample,
                     } => {
-                        let key = (*seed, pair, component, patch.layer, head, position, *sample);
+                        let key = (
+                            *seed,
+                            pair(),
+                            component,
+                            patch.layer,
+                            head,
+                            position,
+                            *sample,
+                        );
                         // column i of the vector takes draw i, whichever columns or keys are touched
                         let draws = match &space {
                             Space::Basis(basis, _) => basis.coordinates(),
                             _ => first + length,
                         };
-                        Value::Constant(super::noise::noise(key, *level, draws).into(), first)
+                        Value::Constant(noise(key, *level, draws).into(), first)
                     }
                 };
                 edits.push(Edit {

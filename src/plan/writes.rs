@@ -249,8 +249,8 @@ pub enum StepOperand {
 
 /// How a write in a basis is done with rows that are encoded, operators in place and a row that is decoded.
 ///
-/// By difference the coordinates become Δh, what they change by, which is linear in one encoded row
-/// for every operator; whole they become h'.
+/// By difference the coordinates become Δh, what they change by: in a linear basis that follows from one
+/// encoded row for every operator, else what both rows have to do with it takes both. Whole they become h'.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BasisSteps {
     /// What the coordinates are first; `None` if a step sets them.
@@ -268,7 +268,8 @@ pub fn basis_steps(basis: &Basis, op: EditOp, with: BasisOperand, all: bool) -> 
     let constant = matches!(with, BasisOperand::Coordinates(_));
     let negative = (EditOp::Scale(-1.0), StepOperand::None);
     if basis.is_by_difference() {
-        let (first, steps) = match (op, constant) {
+        let apart = (EditOp::Subtract, StepOperand::Encoded);
+        let (first, mut steps) = match (op, constant) {
             (EditOp::Set, false) => (Some(Encoded::Difference), vec![]),
             (EditOp::Interpolate(alpha), _) => (
                 Some(Encoded::Difference),
@@ -291,9 +292,16 @@ pub fn basis_steps(basis: &Basis, op: EditOp, with: BasisOperand, all: bool) -> 
                 vec![(EditOp::Set, StepOperand::Coordinates), negative],
             ),
         };
+        let (first, second) = match first {
+            Some(Encoded::Difference) if !basis.is_linear() => {
+                steps.insert(0, apart);
+                (Some(Encoded::Read), Some(Encoded::Standing))
+            }
+            first => (first, None),
+        };
         return BasisSteps {
             first,
-            second: None,
+            second,
             steps,
             clears: !all,
         };

@@ -1,5 +1,6 @@
 //! Positions by number or by name, resolved in each prompt: `3`, `-1`, `end`, `subject.last`, a word.
 
+use std::collections::HashMap;
 use std::fmt;
 
 pub use super::words::{Words, WordsError};
@@ -162,6 +163,14 @@ impl Spot {
         }
     }
 
+    /// Name of every position as one.
+    pub const ALL: &'static str = "all";
+
+    /// Its name, if it has one and is not every position.
+    pub fn place_name(&self) -> Option<&str> {
+        self.name.as_deref().filter(|name| *name != Self::ALL)
+    }
+
     /// Its name, else its positions: `end`, `3`, `[3, 4]`.
     pub fn label(&self) -> String {
         match (&self.name, &self.positions[..]) {
@@ -170,6 +179,15 @@ impl Spot {
             (None, several) => format!("{several:?}"),
         }
     }
+}
+
+/// Two of the positions that were asked for, one a spot, at which a run would be the same.
+pub fn one_place<'a>(asked: &'a [Position], spots: &[Spot]) -> Option<[&'a Position; 2]> {
+    let mut first = HashMap::with_capacity(spots.len());
+    asked.iter().zip(spots).find_map(|(position, spot)| {
+        let place = (&spot.positions, &spot.source_positions);
+        Some([first.insert(place, position)?, position])
+    })
 }
 
 #[cfg(test)]

@@ -50,19 +50,54 @@ impl Words {
     ///
     /// [`WordsError`].
     pub fn find(&self, words: &str) -> Result<(usize, usize), WordsError> {
-        let needle = words.trim().as_bytes();
-        let absent = || WordsError::Absent {
+        match self.starts(words)[..] {
+            [] => Err(WordsError::Absent {
+                words: words.to_owned(),
+            }),
+            [start] => Ok(self.tokens_of(start, words)),
+            ref several => Err(WordsError::Several {
+                words: words.to_owned(),
+                count: several.len(),
+            }),
+        }
+    }
+
+    /// The same of words that stand several times: the place at which they stand for the n-th time, from 0.
+    ///
+    /// # Errors
+    ///
+    /// [`WordsError::Absent`] where they do not stand so often.
+    pub fn find_nth(&self, words: &str, n: usize) -> Result<(usize, usize), WordsError> {
+        let start = self.starts(words).get(n).copied();
+        let found = start.map(|start| self.tokens_of(start, words));
+        found.ok_or_else(|| WordsError::Absent {
             words: words.to_owned(),
-        };
+        })
+    }
+
+    /// How often words stand before a byte.
+    pub fn count_before(&self, words: &str, byte: usize) -> usize {
+        self.starts(words).partition_point(|start| *start < byte)
+    }
+
+    /// The first and the last token of words that begin at a byte.
+    fn tokens_of(&self, start: usize, words: &str) -> (usize, usize) {
+        let token = |byte: usize| self.ends.partition_point(|end| *end <= byte);
+        (token(start), token(start + words.trim().len() - 1))
+    }
+
+    /// The bytes at which words stand whole.
+    fn starts(&self, words: &str) -> Vec<usize> {
+        let needle = words.trim().as_bytes();
         if needle.is_empty() {
-            return Err(absent());
+            return Vec::new();
         }
         let joins = |a: Option<&u8>, b: Option<&u8>| {
             // bytes of other alphabets count as letters
             let letter = |byte: &u8| byte.is_ascii_alphanumeric() || (0x80..0xff).contains(byte);
             a.is_some_and(letter) && b.is_some_and(letter)
         };
-        let starts: Vec<usize> = (0..=self.bytes.len().saturating_sub(needle.len()))
+        (0..=self.bytes.len().saturating_sub(needle.len()))
             .filter(|&start| {
                 let end = start + needle.len();
                 let before = start.checked_sub(1).and_then(|i| self.bytes.get(i));
@@ -70,16 +105,7 @@ impl Words {
                     && !joins(before, needle.first())
                     && !joins(needle.last(), self.bytes.get(end))
             })
-            .collect();
-        let token = |byte: usize| self.ends.partition_point(|end| *end <= byte);
-        match starts[..] {
-            [] => Err(absent()),
-            [start] => Ok((token(start), token(start + needle.len() - 1))),
-            _ => Err(WordsError::Several {
-                words: words.to_owned(),
-                count: starts.len(),
-            }),
-        }
+            .collect()
     }
 }
 

@@ -185,12 +185,16 @@ fn of_representation(
     let op = op(made, &mut comments).map_err(wrong)?;
     let name = format!("intervention_{}", made.index);
     let mut basis = None;
+    let mut whole = false;
     // one patch, or one for each row of constants
     let mut values: Vec<Option<String>> = vec![None];
     match read {
         Parameters::None => {}
         Parameters::Basis { tensors: found, .. } => {
             basis = Some(format!("{}#{name}", asked.file));
+            whole = found
+                .iter()
+                .any(|(part, _)| ["components", "W_dec"].contains(&&**part));
             tensors.extend(
                 found
                     .into_iter()
@@ -244,6 +248,8 @@ fn of_representation(
         }
         keys.extend(value.map(|value| ("value", text(&value))));
         keys.extend(basis.as_ref().map(|basis| ("basis", text(basis))));
+        // pyvene's rows become their reconstructions
+        keys.extend(whole.then(|| ("error_term", "false".to_owned())));
         keys.extend(
             columns
                 .as_ref()

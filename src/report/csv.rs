@@ -103,7 +103,7 @@ pub(super) fn read(path: &Path, input: impl Read) -> Result<Table, ReportError> 
                     problem,
                 }
             })?;
-            columns::set(&mut row, number, cell);
+            columns::set(&mut row, (number, &header[number]), cell);
         }
         rows.push(row);
     }

@@ -5,8 +5,29 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::ReportError;
 use super::heatmap::{Facet, Group};
 use super::labels::{component_layered, component_rank, site_label, token_label};
+use crate::results::clean::CleanLevels;
+use crate::results::metric::{Metric, Quantity};
 use crate::results::moments::Moments;
+use crate::results::recovery::{LevelMeans, Levels};
 use crate::results::table::{Row, Text};
+
+/// What falls into one cell.
+#[derive(Clone, Copy, Default)]
+struct CellValues {
+    values: Moments,
+    /// Of a recovery, what the means are made of.
+    levels: LevelMeans,
+}
+
+impl CellValues {
+    /// The mean; of several recoveries, that of the means if what they are made of is known.
+    fn shown(&self) -> f64 {
+        match self.levels.means().recovery() {
+            of_means if self.values.values() > 1 && !of_means.is_nan() => of_means,
+            _ => self.values.shown(),
+        }
+    }
+}
 
 /// Which number of a row is shown.
 #[derive(Clone, Copy)]
@@ -47,11 +68,19 @@ impl Shown {
 /// indices.
 type Of = (Option<usize>, usize, usize);
 
+/// Where along the columns a cell stands: at a position that goes by its number, or by the name, of this index,
+/// that was asked for and is another number in each prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Stand {
+    Number(u32),
+    Name(usize),
+}
+
 /// Layer, position and head of a cell; no head where heads do not stand side by side.
-type At = (Option<u32>, Option<u32>, Option<u32>);
+type At = (Option<u32>, Option<Stand>, Option<u32>);
 
 /// What a run is filed under beside its name: no two of a pair may have the same.
-type Filed = (Text, Option<Text>, [Option<u32>; 7]);
+type Filed = (Text, Option<Text>, Option<Stand>, [Option<u32>; 6]);
 
 /// The rows so far, as means. A pair's rows come together, and so do a run's.
 pub(super) struct CellMeans {
@@ -73,14 +102,19 @@ pub(super) struct CellMeans {
     pub components: Vec<Text>,
     pub ops: Vec<Option<Text>>,
     pub heads: BTreeSet<u32>,
-    /// The token of each position, where all pairs agree on it.
-    tokens: HashMap<u32, Option<Text>>,
-    cells: HashMap<(Of, At), Moments>,
+    /// Names of positions, in the order in which they came.
+    places: Vec<Text>,
+    /// The position and token of each place, as far as all pairs agree on them.
+    stands: HashMap<Stand, (Option<u32>, Option<Text>)>,
+    cells: HashMap<(Of, At), CellValues>,
     /// The same without heads, while there are not several.
-    headless: HashMap<(Of, At), Moments>,
+    headless: HashMap<(Of, At), CellValues>,
     /// The clean base and source of a facet.
     clean: HashMap<Of, (Moments, Moments)>,
-    clean_of: fn(f64) -> Option<f64>,
+    /// What is shown, if headlight knows it.
+    pub metric: Option<Metric>,
+    /// Whether it is a recovery of which some pair's clean prompts are not known.
+    pub unweighted: bool,
     filed: HashMap<Filed, Text>,
     /// Two runs of one pair, by their names, that have a single cell.
     pub crowded: Option<(Text, Text)>,
@@ -112,23 +146,47 @@ impl CellMeans {
             components: Vec::new(),
             ops: Vec::new(),
             heads: BTreeSet::new(),
-            tokens: HashMap::new(),
+            places: Vec::new(),
+            stands: HashMap::new(),
             cells: HashMap::new(),
             headless: HashMap::new(),
             clean: HashMap::new(),
-            // Only probabilities of the clean prompts are known.
-            clean_of: match value {
-                "prob" => Some,
-                "logprob" => |prob| Some(prob.ln()),
-                _ => |_| None,
-            },
+            metric: value.parse().ok(),
+            unweighted: false,
             filed: HashMap::new(),
             crowded: None,
         })
     }
 
-    /// Adds a row.
-    pub fn add(&mut self, row: &Row) {
+    /// What is shown, at the levels of a row: the clean prompts' as its pair's say, else as the row does.
+    fn levels(&self, row: &Row, value: f64, clean: Option<&CleanLevels>) -> Option<Levels> {
+        let metric = self.metric?;
+        let of_row = |prob: f64| match metric.quantity {
+            Quantity::Prob => Some(prob),
+            Quantity::Logprob => Some(prob.ln()),
+            _ => None,
+        };
+        let known = clean.and_then(|clean| clean.target(self.index));
+        let known = match known {
+            Some(levels) => levels,
+            None => Levels {
+                run: f64::NAN,
+                base: of_row(row.base_prob)?,
+                source: row.source_prob.and_then(of_row).unwrap_or(f64::NAN),
+            },
+        };
+        let Levels { base, source, .. } = known;
+        let run = match metric.recovery {
+            false => value,
+            // where base and source do not differ: nothing moved, or nobody knows how far
+            true if value.is_nan() && base == source => base,
+            true => base + value * (source - base),
+        };
+        Some(Levels { run, base, source })
+    }
+
+    /// Adds a row, whose pair's clean prompts have these levels of what is shown.
+    pub fn add(&mut self, row: &Row, clean: Option<&CleanLevels>) {
         self.rows += 1;
         let value = self.shown.of(row);
         let run = Some((row.pair, row.run));
@@ -150,7 +208,8 @@ impl CellMeans {
         }
         match &row.component {
             Some(component) if row.layer.is_some() || !component_layered(component) => {
-                self.place(row, component, value);
+                let levels = self.levels(row, value, clean);
+                self.place(row, component, (value, levels));
             }
             _ => self.several += usize::from(self.index == 0),
         }
@@ -162,19 +221,27 @@ impl CellMeans {
         let (Some(name), Some(component)) = (&row.name, &row.component) else {
             return;
         };
+        let stand = self.stand(row);
         let numbers = [
             row.layer,
             row.head,
-            row.position,
             row.sample,
             row.source_layer,
             row.source_head,
             row.source_position,
         ];
-        let filed = (component.clone(), row.op.clone(), numbers);
+        let filed = (component.clone(), row.op.clone(), stand, numbers);
         let other = self.filed.entry(filed).or_insert_with(|| name.clone());
         if self.crowded.is_none() && other != name {
             self.crowded = Some((other.clone(), name.clone()));
+        }
+    }
+
+    /// Where a row stands along the columns.
+    fn stand(&mut self, row: &Row) -> Option<Stand> {
+        match &row.position_name {
+            Some(name) if !name.is_empty() => Some(Stand::Name(place(&mut self.places, name))),
+            _ => row.position.map(Stand::Number),
         }
     }
 
@@ -190,28 +257,41 @@ impl CellMeans {
         }
     }
 
-    fn place(&mut self, row: &Row, component: &Text, value: f64) {
+    fn place(&mut self, row: &Row, component: &Text, (value, levels): (f64, Option<Levels>)) {
         let component = place(&mut self.components, component);
         let op = place(&mut self.ops, &row.op);
-        if let Some(position) = row.position {
-            let agreed = self.tokens.entry(position);
-            let agreed = agreed.or_insert_with(|| row.token.clone());
-            if *agreed != row.token {
-                *agreed = None;
-            }
+        let stand = self.stand(row);
+        if let Some(stand) = stand {
+            let agreed = self.stands.entry(stand);
+            let (position, token) = agreed.or_insert_with(|| (row.position, row.token.clone()));
+            *position = position.filter(|_| *position == row.position);
+            *token = token
+                .take()
+                .filter(|token| Some(token) == row.token.as_ref());
         }
         self.heads.extend(row.head);
         let of = (Some(component), op, self.index);
-        let at = (row.layer, row.position, row.head);
-        self.cells.entry((of, at)).or_default().add(value);
+        let at = (row.layer, stand, row.head);
+        let recovery = self.metric.is_some_and(|metric| metric.recovery);
+        self.unweighted |= recovery && levels.is_none();
+        let add = |cell: &mut CellValues| {
+            cell.values.add(value);
+            levels
+                .into_iter()
+                .filter(|_| recovery)
+                .for_each(|x| cell.levels.add(x));
+        };
+        add(self.cells.entry((of, at)).or_default());
         if self.heads.len() <= 1 {
-            let at = (row.layer, row.position, None);
-            self.headless.entry((of, at)).or_default().add(value);
+            let at = (row.layer, stand, None);
+            add(self.headless.entry((of, at)).or_default());
         } else {
             self.headless.clear();
         }
-        let base = (self.clean_of)(row.base_prob);
-        let source = row.source_prob.and_then(self.clean_of);
+        // where a recovery begins and ends is known, whether or not this pair's base and source differ
+        let base = levels.map(|levels| if recovery { 0.0 } else { levels.base });
+        let source = levels.filter(|levels| !levels.source.is_nan());
+        let source = source.map(|levels| if recovery { 1.0 } else { levels.source });
         for of in [of, (None, op, self.index)] {
             let clean = self.clean.entry(of).or_default();
             base.into_iter().for_each(|x| clean.0.add(x));
@@ -281,7 +361,7 @@ impl CellMeans {
                 known.get(&(of, (*layer, *position, *head)))
             })
         });
-        let moments: Vec<Moments> = moments.map(|m| m.copied().unwrap_or_default()).collect();
+        let cells: Vec<CellValues> = moments.map(|m| m.copied().unwrap_or_default()).collect();
         let mut groups: Vec<Group> = Vec::new();
         for position in positions {
             let label = |head: &Option<u32>| match head {
@@ -291,8 +371,8 @@ impl CellMeans {
                 None => "–".to_owned(),
             };
             groups.push(Group {
-                label: position.map_or_else(String::new, |position| self.token(position)),
-                position,
+                label: position.map_or_else(String::new, |position| self.label(position)),
+                position: position.and_then(|position| self.stands.get(&position)?.0),
                 columns: heads.iter().map(label).collect(),
             });
         }
@@ -301,22 +381,33 @@ impl CellMeans {
             layer => site_label(&self.components[*component], *layer),
         };
         let shown = |moments: &Moments| Some(moments.shown()).filter(|x| !x.is_nan());
+        let known = |x: &f64| !x.is_nan();
         let facet = Facet {
             title: title.to_owned(),
             base: shown(&clean.0),
             source: shown(&clean.1),
             rows: rows.values().map(label).collect(),
             groups,
-            cells: moments.iter().map(shown).collect(),
+            cells: cells
+                .iter()
+                .map(|cell| Some(cell.shown()).filter(known))
+                .collect(),
         };
-        let most = moments.iter().map(Moments::values).max().unwrap_or(0);
+        let most = cells
+            .iter()
+            .map(|cell| cell.values.values())
+            .max()
+            .unwrap_or(0);
         Some((facet, most))
     }
 
-    fn token(&self, position: u32) -> String {
-        match self.tokens.get(&position) {
-            Some(Some(token)) => token_label(token),
-            _ => position.to_string(),
+    /// The name that was asked for, else the token, else the number.
+    fn label(&self, stand: Stand) -> String {
+        let token = || self.stands.get(&stand)?.1.as_ref();
+        match (stand, token()) {
+            (Stand::Name(name), _) => token_label(&self.places[name]),
+            (Stand::Number(_), Some(token)) => token_label(token),
+            (Stand::Number(number), None) => number.to_string(),
         }
     }
 }

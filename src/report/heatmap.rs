@@ -5,14 +5,15 @@
 //! component: rows are layers upward, columns the positions with the heads side by side in each.
 //! Several pairs, noise samples or sources of one cell are averaged, and the notes say so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::ReportError;
 use super::colour::Scale;
 use super::grid::CellMeans;
 use super::labels::{component_rank, component_short, one_line};
 use crate::files::error::FileError;
-use crate::results::rows::{Gather, RunResult};
+use crate::results::clean::CleanLevels;
+use crate::results::rows::{Gather, PairResult, RunResult};
 use crate::results::table::{Provenance, Row, Table};
 use crate::text::counted;
 
@@ -66,10 +67,10 @@ pub struct Facet {
 /// The columns of one position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
-    /// The position's token, or its number where there is no token; empty where positions were
-    /// patched together.
+    /// The name that the position goes by, else its token, or its number where there is no token; empty where
+    /// positions were patched together.
     pub label: String,
-    /// The position in the base prompt.
+    /// The position in the base prompts, where it is the same in all.
     pub position: Option<u32>,
     /// Heads, or a single empty label where heads are not set side by side.
     pub columns: Vec<String>,
@@ -120,7 +121,17 @@ impl HeatMap {
         // a file that another tool has sorted anew keeps its runs together no longer
         let mut rows: Vec<&Row> = table.rows.iter().collect();
         rows.sort_by_key(|row| (row.pair, row.run));
-        rows.into_iter().for_each(|row| drawing.grid.add(row));
+        let metric = drawing.grid.metric;
+        let quantity = metric.map(|metric| metric.quantity.to_string());
+        let pairs = table.provenance.pairs.iter().zip(0..);
+        let pairs: HashMap<u32, &CleanLevels> = pairs
+            .filter_map(|(pair, index)| {
+                let clean = pair.clean.get(quantity.as_ref()?)?;
+                Some((pair.row.unwrap_or(index), clean))
+            })
+            .collect();
+        let each = rows.into_iter();
+        each.for_each(|row| drawing.grid.add(row, pairs.get(&row.pair).copied()));
         drawing.finish(&table.provenance)
     }
 }
@@ -130,6 +141,8 @@ pub struct Drawing {
     value: String,
     most_together: usize,
     grid: CellMeans,
+    /// What is shown, in the current pair's clean prompts.
+    clean: Option<CleanLevels>,
 }
 
 impl Drawing {
@@ -143,6 +156,7 @@ impl Drawing {
             value: value.to_owned(),
             most_together: COMPONENTS_IN_A_FACET,
             grid: CellMeans::new(metrics, value)?,
+            clean: None,
         })
     }
 
@@ -211,9 +225,19 @@ impl Drawing {
         let names: Vec<&str> = components.iter().map(|c| name(*c)).collect();
         let together: &[&str] = if together { &names } else { &[] };
         let ops = grid.ops.iter().map(|op| op.as_deref()).collect();
+        let mut notes = notes(together, (grid.pairs, grid.several, most));
+        let recovery = grid.metric.is_some_and(|metric| metric.recovery);
+        if recovery && most > 1 {
+            notes.push(match grid.unweighted {
+                false => "a recovery over pairs is that of their mean values".to_owned(),
+                true => "a recovery over pairs is the mean of each pair's own: the table does not say what the clean \
+                         prompts' values were"
+                    .to_owned(),
+            });
+        }
         Ok(HeatMap {
             title: title(made, &ops, single_head),
-            notes: notes(together, (grid.pairs, grid.several, most)),
+            notes,
             value: match &*value {
                 "prob" => "probability".to_owned(),
                 "logprob" => "log-probability".to_owned(),
@@ -227,8 +251,15 @@ impl Drawing {
 }
 
 impl Gather for Drawing {
+    fn pair(&mut self, result: &PairResult<'_>) -> Result<(), FileError> {
+        let metric = self.grid.metric;
+        self.clean = metric.map(|metric| CleanLevels::of(metric.quantity, result));
+        Ok(())
+    }
+
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
-        result.rows.iter().for_each(|row| self.grid.add(row));
+        let rows = result.rows.iter();
+        rows.for_each(|row| self.grid.add(row, self.clean.as_ref()));
         Ok(())
     }
 }

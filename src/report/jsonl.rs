@@ -106,7 +106,7 @@ pub(super) fn read(
                     problem,
                 }
             })?;
-            columns::set(&mut row, number, cell);
+            columns::set(&mut row, (number, &header[number]), cell);
         }
         rows.push(row);
     }

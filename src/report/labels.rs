@@ -84,7 +84,7 @@ pub(super) fn component_layered(name: &str) -> bool {
 }
 
 /// A row's label: `v3`, `ln1.3`, `final`.
-pub(super) fn site_label(component: &str, layer: Option<u32>) -> String {
+pub fn site_label(component: &str, layer: Option<u32>) -> String {
     let short = component_short(component);
     match layer {
         None => short.to_owned(),

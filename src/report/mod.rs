@@ -8,6 +8,7 @@
 mod arrays;
 pub mod colour;
 mod csv;
+mod depth;
 mod error;
 mod figure;
 mod grid;
@@ -22,6 +23,7 @@ mod parquet;
 mod plot;
 #[cfg(feature = "png")]
 mod png;
+mod possible;
 mod safetensors;
 mod scene;
 mod strongest;
@@ -33,12 +35,14 @@ mod topk;
 use std::path::Path;
 
 pub use self::arrays::{ArraysFormat, check_arrays, write_arrays};
+pub use self::depth::ColourDepth;
 pub use self::error::ReportError;
 pub use self::heatmap::{Drawing, HeatMap};
 pub(crate) use self::labels::one_line;
-pub use self::labels::token_label;
+pub use self::labels::{site_label, token_label};
 pub(crate) use self::numbers::plain;
 pub use self::plot::{PlotFormat, check_plot, plot};
+pub use self::possible::check_possible;
 pub use self::safetensors::{Activations, check_activations};
 pub use self::strongest::{Patched, write_strongest};
 pub use self::table::{
@@ -46,7 +50,7 @@ pub use self::table::{
     summary_path, write, write_csv, write_summary,
 };
 pub use self::terminal::render;
-pub use self::topk::{Candidate, TopkFormat, write_topk};
+pub use self::topk::{Candidate, Told, TopkFormat, write_topk, write_topk_of_rows};
 
 /// The ending of a file name in lower case, without the dot.
 fn ending(path: &Path) -> String {

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 
 use super::colour::Rgb;
+use super::depth::ColourDepth;
 use super::labels::{shorten, width};
 
 /// Breaks a line at spaces so that it fits.
@@ -34,7 +35,7 @@ pub(super) struct Style {
     pub(super) ground: Option<Rgb>,
     pub(super) bold: bool,
     pub(super) dim: bool,
-    /// Left out where there is colour, which already says it.
+    /// Left out where there are colours enough to say it.
     pub(super) plain_only: bool,
 }
 
@@ -55,7 +56,7 @@ impl Style {
         ..Self::PLAIN
     };
 
-    fn escape(self) -> String {
+    fn escape(self, depth: ColourDepth) -> String {
         let mut codes = "\x1b[0".to_owned();
         if self.bold {
             codes.push_str(";1");
@@ -63,12 +64,7 @@ impl Style {
         if self.dim {
             codes.push_str(";2");
         }
-        if let Some([r, g, b]) = self.ink {
-            codes.push_str(&format!(";38;2;{r};{g};{b}"));
-        }
-        if let Some([r, g, b]) = self.ground {
-            codes.push_str(&format!(";48;2;{r};{g};{b}"));
-        }
+        codes.push_str(&depth.codes(self.ink, self.ground));
         codes.push('m');
         codes
     }
@@ -139,17 +135,19 @@ impl Canvas {
         page
     }
 
-    pub(super) fn write(&self, out: &mut dyn Write, colour: bool) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut dyn Write, depth: ColourDepth) -> io::Result<()> {
+        let colour = depth > ColourDepth::None;
         for line in &self.lines {
             let mut text = String::new();
             let mut current = Style::PLAIN;
             for &(c, style) in line {
                 let Some(c) = c else { continue };
                 if colour && style != current {
-                    text.push_str(&style.escape());
+                    text.push_str(&style.escape(depth));
                     current = style;
                 }
-                text.push(if colour && style.plain_only { ' ' } else { c });
+                let said = style.plain_only && depth > ColourDepth::Sixteen;
+                text.push(if said { ' ' } else { c });
             }
             if current != Style::PLAIN {
                 text.push_str("\x1b[0m");

@@ -319,7 +319,7 @@ fn read_trusting(path: &Path, bytes: Vec<u8>) -> Result<Table, ReportError> {
                 let row = rows
                     .get_mut(next)
                     .ok_or_else(|| field(next, "longer than the columns before it".to_owned()))?;
-                columns::set(row, number, cell);
+                columns::set(row, (number, name), cell);
                 next += 1;
                 Ok(())
             })

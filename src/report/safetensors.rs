@@ -35,7 +35,12 @@ fn write_header<'a>(
     };
     let metadata = Metadata::new(Some(about), tensors.map(info).collect());
     let metadata = metadata.map_err(io::Error::other)?;
-    let mut header = serde_json::to_vec(&metadata)?;
+    let mut header = serde_json::to_value(&metadata)?;
+    // a map has its words in any order, and the same result is the same bytes
+    if let Some(serde_json::Value::Object(about)) = header.get_mut("__metadata__") {
+        about.sort_keys();
+    }
+    let mut header = serde_json::to_vec(&header)?;
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)

@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use super::labels::{one_line, site_label, token_label, width};
 use super::numbers::plain;
-use crate::results::table::Row;
+use crate::results::metric::{Metric, Quantity};
+use crate::results::strongest::Strongest;
+use crate::text::counted;
 
 /// What a row patches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,21 +23,35 @@ pub enum Patched {
     Restored,
 }
 
-/// Writes rows as aligned lines: site, head, position and token (or edge, or path), target, base → patched,
-/// change.
+/// Writes places as aligned lines: site, head, position and token (or edge, or path), target, base → patched, and
+/// the change, of what they go by.
 ///
 /// # Errors
 ///
 /// Those of `out`.
-pub fn write_strongest(rows: &[Row], what: Patched, out: &mut dyn Write) -> io::Result<()> {
-    if rows.is_empty() {
-        return writeln!(out, "no patch changed a target's probability");
+pub fn write_strongest(
+    strongest: &Strongest,
+    what: Patched,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let (places, metric) = (strongest.places(), strongest.metric());
+    let is_prob = metric == Metric::plain(Quantity::Prob);
+    if places.is_empty() {
+        return match is_prob {
+            true => writeln!(out, "no patch changed a target's probability"),
+            false => writeln!(out, "no patch changed {metric}"),
+        };
     }
-    let several_pairs = rows.iter().any(|row| row.pair != rows[0].pair);
+    let means = places.iter().any(|place| place.pairs.is_some());
+    let several_pairs = means || places.iter().any(|p| p.row.pair != places[0].row.pair);
+    let values = match what {
+        Patched::Restored => "corrupted → restored",
+        _ => "base → patched",
+    };
     let mut lines = vec![
         [
             match what {
-                Patched::Site if rows.iter().any(|row| row.component.is_none()) => "run",
+                Patched::Site if places.iter().any(|p| p.row.component.is_none()) => "run",
                 Patched::Site | Patched::Restored => "site",
                 Patched::Edge | Patched::EdgeAt => "edge",
                 Patched::Path => "path",
@@ -43,42 +59,67 @@ pub fn write_strongest(rows: &[Row], what: Patched, out: &mut dyn Write) -> io::
             "head",
             "position",
             "target",
-            match what {
-                Patched::Restored => "corrupted → restored",
-                _ => "base → patched",
-            },
+            values,
             "change",
-            "pair",
+            if means { "mean of" } else { "pair" },
         ]
         .map(str::to_owned)
         .to_vec(),
     ];
-    for row in rows {
+    if !is_prob {
+        lines[0][4] = format!("{metric}, {values}");
+    }
+    for place in places {
+        let row = &place.row;
+        let named = row.position_name.as_deref().filter(|name| !name.is_empty());
+        // a name that says no more than site and position do
+        let plainly = |name: &str, component: &str| {
+            let site = named.and_then(|at| name.strip_suffix(at)?.strip_suffix('@'));
+            site.is_some_and(|site| site.starts_with(component))
+        };
         let site = match (&row.name, &row.component) {
+            (Some(name), Some(component)) if plainly(name, component) => {
+                site_label(component, row.layer)
+            }
             (Some(name), Some(_)) => token_label(name),
             (Some(name), None) => one_line(name),
             (None, Some(component)) => site_label(component, row.layer),
             (None, None) => format!("run {}", row.run),
         };
-        let position = match (row.position, &row.token) {
-            (Some(position), Some(token)) => format!("{position} {}", token_label(token)),
-            (Some(position), None) => position.to_string(),
-            (None, _) => "several".to_owned(),
+        let position = match (named.map(token_label), row.position) {
+            (Some(name), _) => name,
+            (None, Some(position)) => position.to_string(),
+            (None, None) => "several".to_owned(),
+        };
+        let position = match &row.token {
+            Some(token) => format!("{position} {}", token_label(token)),
+            None => position,
         };
         lines.push(vec![
             site,
             row.head
                 .map_or_else(|| "–".to_owned(), |head| head.to_string()),
             position,
-            token_label(&row.target),
-            format!("{} → {}", plain(row.base_prob), plain(row.prob)),
-            signed(row.prob - row.base_prob),
-            format!("pair {}", row.pair),
+            match place.target {
+                true => token_label(&row.target),
+                false => "each pair's own".to_owned(),
+            },
+            format!("{} → {}", plain(place.base), plain(place.value)),
+            signed(place.change()),
+            match place.pairs {
+                Some(pairs) => counted(pairs as usize, "pair"),
+                None => format!("pair {}", row.pair),
+            },
         ]);
     }
     if !several_pairs {
         for line in &mut lines {
             line.pop();
+        }
+    }
+    if !metric.is_of_target() {
+        for line in &mut lines {
+            line.remove(3);
         }
     }
     // what the edge's name says already

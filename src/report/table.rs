@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::parquet;
 use super::{ReportError, csv, ending, jsonl};
 use crate::files::error::FileError;
-use crate::files::whole::WholeFile;
+use crate::files::whole::{WholeFile, is_plain};
 use crate::results::averages::Averages;
 use crate::results::columns::{self, Cell, Column};
 use crate::results::rows::{Gather, RunResult};
@@ -77,7 +77,8 @@ impl TableFormat {
     /// Where the provenance of a result file at `path` stands, if it is not in the file itself.
     fn sidecar(self, path: &Path) -> Option<PathBuf> {
         match self {
-            Self::Csv | Self::Jsonl => Some(meta_path(path)),
+            // nothing stands beside a pipe or a device
+            Self::Csv | Self::Jsonl => is_plain(path).then(|| meta_path(path)),
             #[cfg(feature = "parquet")]
             Self::Parquet => None,
         }
@@ -131,16 +132,16 @@ pub struct TableWriter {
 }
 
 impl TableWriter {
-    /// Starts a table with columns for these metrics, and the one for ids before them, at `path`, in the format of its ending.
+    /// Starts a table with these columns behind the fixed ones, as [`columns::columns`] takes them, at `path`, in the
+    /// format of its ending.
     ///
     /// # Errors
     ///
     /// As [`TableFormat::of`] and [`WholeFile::create`], of the file or of the one beside it;
     /// [`ReportError::Inconsistent`] for metrics that would make the file ambiguous.
-    pub fn create(path: &Path, metrics: &[String]) -> Result<Self, ReportError> {
-        let own = metrics.strip_prefix(&[columns::ID.to_owned()]);
-        columns::check_metrics(own.unwrap_or(metrics)).map_err(ReportError::Inconsistent)?;
-        let columns = columns::columns(metrics);
+    pub fn create(path: &Path, names: &[String]) -> Result<Self, ReportError> {
+        columns::check_metrics(columns::metrics(names)).map_err(ReportError::Inconsistent)?;
+        let columns = columns::columns(names);
         let mut writer = Self::of(path, &columns)?;
         if let Some(meta) = TableFormat::of(path)?.sidecar(path) {
             writer.sidecar = Some((WholeFile::create(&meta)?, columns));
@@ -188,10 +189,7 @@ impl TableWriter {
         let json = serde_json::to_vec_pretty(&meta).map_err(io::Error::from);
         json.and_then(write)
             .map_err(FileError::write_to(sidecar.path()))?;
-        // Both are on disk before either has its name.
-        let (file, sidecar) = (file.sync()?, sidecar.sync()?);
-        file.rename()?;
-        sidecar.rename()
+        WholeFile::finish_all(vec![file, sidecar])
     }
 }
 
@@ -391,7 +389,9 @@ pub fn summary_path(path: &Path) -> PathBuf {
 /// [`ReportError`], as [`check_writable`].
 pub fn check_summary(path: &Path) -> Result<(), ReportError> {
     TableFormat::of(path)?;
-    WholeFile::create(&summary_path(path))?;
+    if is_plain(path) {
+        WholeFile::create(&summary_path(path))?;
+    }
     Ok(())
 }
 
@@ -407,7 +407,7 @@ pub fn write_summary(
 ) -> Result<(), ReportError> {
     let mut writer = TableWriter::of(&summary_path(path), &averages.columns())?;
     for average in averages.rows() {
-        writer.cells(average.cells())?;
+        writer.cells(average.cells(averages.metrics()))?;
     }
     Ok(writer.finish(provenance)?)
 }

@@ -7,6 +7,7 @@
 use std::io::{self, Write};
 
 use super::colour::{Scale, ink_on};
+use super::depth::ColourDepth;
 use super::heatmap::{Facet, HeatMap};
 use super::labels::{shorten, width};
 use super::numbers::{CellSpelling, plain};
@@ -21,13 +22,18 @@ const HEAD: &str = "head";
 /// Columns between facets side by side.
 const GUTTER: usize = 3;
 
-/// Draws the heat map, at most `columns` wide. `colour` says that the reader shows 24-bit colour;
-/// without it nothing but plain text is written.
+/// Draws the heat map, at most `columns` wide, for a reader that shows so many colours; for one that shows none
+/// nothing but plain text is written.
 ///
 /// # Errors
 ///
 /// Those of `out`.
-pub fn render(map: &HeatMap, columns: usize, colour: bool, out: &mut dyn Write) -> io::Result<()> {
+pub fn render(
+    map: &HeatMap,
+    columns: usize,
+    depth: ColourDepth,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let columns = columns.max(LEAST);
     let numbers = CellSpelling::of(map.scale.low, map.scale.high);
     for line in &map.title {
@@ -41,7 +47,7 @@ pub fn render(map: &HeatMap, columns: usize, colour: bool, out: &mut dyn Write) 
         write_wrapped(note, columns, out)?;
     }
     let cells = Cells::choose(map, &numbers, columns);
-    legend(map, &numbers, &cells, columns, colour).write(out, colour)?;
+    legend(map, &numbers, &cells, columns, depth).write(out, depth)?;
 
     let per_row = map.per_row.max(1);
     for facets in map.facets.chunks(per_row) {
@@ -57,14 +63,14 @@ pub fn render(map: &HeatMap, columns: usize, colour: bool, out: &mut dyn Write) 
                 let taken: usize = beside.iter().map(|panel| panel.width() + GUTTER).sum();
                 if !beside.is_empty() && taken + panel.width() > columns {
                     writeln!(out)?;
-                    Canvas::join(&beside, GUTTER).write(out, colour)?;
+                    Canvas::join(&beside, GUTTER).write(out, depth)?;
                     beside.clear();
                 }
                 beside.push(panel);
             }
         }
         writeln!(out)?;
-        Canvas::join(&beside, GUTTER).write(out, colour)?;
+        Canvas::join(&beside, GUTTER).write(out, depth)?;
     }
     if let Some(key) = column_key(map, &cells) {
         writeln!(out)?;
@@ -272,8 +278,19 @@ fn cell_text(
         Some(value) if base.is_some_and(|base| (value - base).abs() < unmoved(scale)) => {
             "-".to_owned()
         }
+        Some(value) if base.is_none() && is_signed(scale) && value.abs() < unmoved(scale) => {
+            ZERO.to_owned()
+        }
         Some(value) => ((scale.fraction(value) * 10.0) as u8).min(9).to_string(),
     }
+}
+
+/// Among digits, the mark of a value that is nearly zero, where values are on both sides of it.
+const ZERO: &str = "=";
+
+/// Whether values are on both sides of zero, which then is none of the digits' ends.
+fn is_signed(scale: &Scale) -> bool {
+    scale.low < 0.0 && scale.high > 0.0
 }
 
 /// Among digits, a cell this close to the clean prompt is drawn as unmoved, so that the cells that
@@ -356,11 +373,11 @@ fn axis(
         let group = &facet.groups[group];
         if !group.label.is_empty() {
             let mut label = shorten(&group.label, room.saturating_sub(usize::from(columns == 1)));
-            if room < 4 {
-                // No token fits: its position, which the key below names.
-                label = group.position.map_or_else(String::new, |p| p.to_string());
+            // No token fits: its position, which the key below names.
+            if let (..4, Some(position)) = (room, group.position) {
+                label = position.to_string();
                 let every = if width(&label) < room { 1 } else { 5 };
-                if group.position.is_some_and(|p| p % every != 0) {
+                if position % every != 0 {
                     label.clear();
                 }
             }
@@ -378,21 +395,20 @@ fn column_key(map: &HeatMap, cells: &Cells) -> Option<String> {
     for group in map.facets.iter().flat_map(|facet| &facet.groups) {
         let room = group.columns.len() * cells.width - usize::from(group.columns.len() == 1);
         cut |= width(&group.label) > room;
-        if let Some(position) = group.position
-            && !groups.iter().any(|(known, _)| *known == position)
-        {
-            groups.push((position, group.label.as_str()));
+        let group = (group.position, group.label.as_str());
+        if !group.1.is_empty() && !groups.contains(&group) {
+            groups.push(group);
         }
     }
-    let named = groups
-        .iter()
-        .any(|(position, label)| position.to_string() != *label);
-    (cut && named).then(|| {
-        groups.sort_unstable();
-        let parts = groups
-            .iter()
-            .map(|(position, label)| format!("{position}\u{a0}{label}"));
-        format!("positions: {}", parts.collect::<Vec<_>>().join("  "))
+    let text = |(position, label): &(Option<u32>, &str)| match position.map(|p| p.to_string()) {
+        Some(position) if position != *label => format!("{position}\u{a0}{label}"),
+        _ => (*label).to_owned(),
+    };
+    let named = |(p, label): &(Option<u32>, &str)| p.is_none_or(|p| p.to_string() != *label);
+    (cut && groups.iter().any(named)).then(|| {
+        groups.sort_by_key(|(position, _)| *position);
+        let parts: Vec<String> = groups.iter().map(text).collect();
+        format!("positions: {}", parts.join("  "))
     })
 }
 
@@ -402,7 +418,7 @@ fn legend(
     numbers: &CellSpelling,
     cells: &Cells,
     columns: usize,
-    colour: bool,
+    depth: ColourDepth,
 ) -> Canvas {
     let Scale { low, high, .. } = map.scale;
     let mut canvas = Canvas::default();
@@ -417,7 +433,13 @@ fn legend(
         true => (", · not run", "; · is not run"),
         false => ("", ""),
     };
-    if !colour {
+    // few colours say less than digits do
+    let plainly = match depth {
+        ColourDepth::None => true,
+        ColourDepth::Sixteen => !cells.numbered,
+        ColourDepth::Indexed | ColourDepth::Full => false,
+    };
+    if plainly {
         let (low, high) = (plain(low), plain(high));
         let text = if cells.numbered {
             format!(
@@ -425,10 +447,11 @@ fn legend(
                 map.value
             )
         } else {
-            let same = if map.facets.iter().any(|facet| facet.base.is_some()) {
-                format!("; - is within {} of the base", plain(unmoved(&map.scale)))
-            } else {
-                String::new()
+            let near = plain(unmoved(&map.scale));
+            let same = match map.facets.iter().any(|facet| facet.base.is_some()) {
+                true => format!("; - is within {near} of the base"),
+                false if is_signed(&map.scale) => format!("; {ZERO} is within {near} of zero"),
+                false => String::new(),
             };
             format!(
                 "cells: {}; each digit is a tenth of the range {low} to {high}, 0 lowest, 9 highest{same}{not_run}",

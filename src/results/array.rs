@@ -8,6 +8,7 @@ use crate::files::spool::Spool;
 use crate::prompt::pair::PairRuns;
 use crate::results::metric::{Metric, RunReadouts};
 use crate::results::moments::Mean;
+use crate::results::recovery::{LevelMeans, Levels};
 use crate::results::rows::{Gather, PairResult, RunResult};
 
 /// An array, the last axis the fastest. A shape of no axes is a single value.
@@ -152,6 +153,10 @@ struct OfMetric {
     /// The current pair's, by target; NaN where nothing was run.
     here: Vec<Vec<f64>>,
     mean: Vec<Mean>,
+    /// Of a recovery, what the current pair's is made of; NaN where nothing was run.
+    levels_here: Vec<Levels>,
+    /// What its means are made of.
+    levels: Vec<LevelMeans>,
     pairs: Spool,
     every: Spool,
     /// The clean prompts', one a pair.
@@ -179,6 +184,8 @@ impl<'a> Values<'a> {
                 .unwrap_or(0),
             here: Vec::new(),
             mean: vec![Mean::default(); size],
+            levels_here: Vec::new(),
+            levels: vec![LevelMeans::default(); if metric.recovery { size } else { 0 }],
             pairs: Spool::beside(path),
             every: Spool::beside(path),
             base: Vec::new(),
@@ -193,7 +200,8 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Of each metric `m`: `m`, the mean over pairs; `m_pairs`, `m_base` and `m_source`, of each pair; and
+    /// Of each metric `m`: `m`, the mean over pairs, which of a recovery is that of the means, while the mean of
+    /// the pairs' own stands beside it as `m_mean`; `m_pairs`, `m_base` and `m_source`, of each pair; and
     /// `m_targets`, of each pair and target, where these are apart and there are several.
     ///
     /// # Errors
@@ -207,7 +215,14 @@ impl<'a> Values<'a> {
             let shape = |first: &[usize]| [first, &self.shape].concat();
             let mut add = |name: &str, array| arrays.push((format!("{}{name}", of.metric), array));
             let mean = of.mean.into_iter().map(Mean::get);
-            add("", Array::Floats(shape(&[]), mean.collect()));
+            let mean = Array::Floats(shape(&[]), mean.collect());
+            if of.metric.recovery {
+                let of_means = of.levels.iter().map(|levels| levels.means().recovery());
+                add("", Array::Floats(shape(&[]), of_means.collect()));
+                add("_mean", mean);
+            } else {
+                add("", mean);
+            }
             add("_pairs", Array::Spooled(shape(&[pairs]), of.pairs));
             if self.over == OverTargets::Apart && of.targets > 1 {
                 let shape = shape(&[pairs, of.targets]);
@@ -223,6 +238,8 @@ impl<'a> Values<'a> {
     fn close(&mut self) -> Result<(), FileError> {
         for of in &mut self.of {
             let here = std::mem::take(&mut of.here);
+            let levels = of.levels.iter_mut().zip(of.levels_here.drain(..));
+            levels.for_each(|(all, one)| all.add(one));
             let Some(first) = here.first() else { continue };
             let size = first.len();
             let value = |i: usize| match self.over {
@@ -280,6 +297,12 @@ impl Gather for Values<'_> {
             let base = values(base);
             let source = source.map_or(Vec::new(), values);
             of.here = vec![vec![f64::NAN; size]; base.len()];
+            let nothing = Levels {
+                run: f64::NAN,
+                base: f64::NAN,
+                source: f64::NAN,
+            };
+            of.levels_here = vec![nothing; of.levels.len()];
             of.base.push(one(base));
             of.source.push(one(source));
         }
@@ -291,6 +314,17 @@ impl Gather for Values<'_> {
             return Ok(());
         };
         for of in &mut self.of {
+            if let Some(here) = of.levels_here.get_mut(at..=at + masked) {
+                let mut targets = LevelMeans::default();
+                (0..of.metric.values(result.read.pair))
+                    .for_each(|i| targets.add(of.metric.levels(&result.read, i)));
+                let levels = targets.means();
+                here.fill(Levels {
+                    run: levels.base,
+                    ..levels
+                });
+                here[0] = levels;
+            }
             let values = Self::of_run(self.over, of.metric, &result.read);
             for (here, x) in of.here.iter_mut().zip(values) {
                 here[at] = x;

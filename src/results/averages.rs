@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use crate::files::error::FileError;
 use crate::prompt::pair::PairRuns;
-use crate::results::columns::{Cell, Column, FIXED, Fixed, Kind};
-use crate::results::metric::{Metric, Quantity};
+use crate::results::columns::{Cell, Column, FIXED, Fixed, Kind, POSITION_NAME};
+use crate::results::metric::{Metric, Quantity, RunReadouts};
 use crate::results::moments::Moments;
+use crate::results::recovery::LevelMeans;
 use crate::results::rows::{Gather, RunResult};
 use crate::results::table::{Row, Text};
 
@@ -30,6 +31,8 @@ pub struct Average {
     pub pairs: u32,
     /// Of each metric.
     pub values: Vec<Moments>,
+    /// Of each metric's quantity, beside the clean prompts'.
+    pub levels: Vec<LevelMeans>,
 }
 
 /// What averages are taken over.
@@ -80,7 +83,7 @@ pub type OwnMoments = Vec<(usize, Vec<Moments>)>;
 /// Averages that grow as runs pass.
 pub struct Averages {
     over: Over,
-    metrics: Vec<String>,
+    metrics: Vec<Metric>,
     rows: Vec<Average>,
     known: HashMap<Common, usize>,
     pair: u32,
@@ -88,12 +91,11 @@ pub struct Averages {
     own_at: HashMap<usize, usize>,
 }
 
-/// Names of what is averaged: prob, logprob and logit, then those of these metrics that are no columns
-/// anyway.
-fn names(metrics: &[Metric]) -> Vec<String> {
+/// What is averaged: prob, logprob and logit, then those of these metrics that are no columns anyway.
+fn averaged(metrics: &[Metric]) -> Vec<Metric> {
     let fixed = [Quantity::Prob, Quantity::Logprob, Quantity::Logit].map(Metric::plain);
     let others = metrics.iter().filter(|m| !m.is_column());
-    fixed.iter().chain(others).map(Metric::to_string).collect()
+    fixed.into_iter().chain(others.copied()).collect()
 }
 
 impl Averages {
@@ -101,7 +103,7 @@ impl Averages {
     pub fn new(over: Over, metrics: &[Metric]) -> Self {
         Self {
             over,
-            metrics: names(metrics),
+            metrics: averaged(metrics),
             rows: Vec::new(),
             known: HashMap::new(),
             pair: 0,
@@ -110,8 +112,8 @@ impl Averages {
         }
     }
 
-    /// Names of the metrics: prob, logprob and logit, then those asked for.
-    pub fn metrics(&self) -> &[String] {
+    /// The metrics: prob, logprob and logit, then those asked for.
+    pub fn metrics(&self) -> &[Metric] {
         &self.metrics
     }
 
@@ -138,7 +140,7 @@ impl Averages {
     }
 
     /// Adds a run's row for the target of this index. A pair's rows come one after the other.
-    pub fn add(&mut self, row: &Row, index: u32) {
+    fn add(&mut self, row: &Row, index: u32, read: &RunReadouts<'_>) {
         if row.pair != self.pair {
             self.close();
             self.pair = row.pair;
@@ -158,12 +160,16 @@ impl Averages {
                     index,
                     target: Some((row.target.clone(), row.target_id)),
                     values: vec![Moments::default(); self.metrics.len()],
+                    levels: vec![LevelMeans::default(); self.metrics.len()],
                     row,
                     ..Average::default()
                 });
                 self.rows.len() - 1
             });
         let average = &mut self.rows[at];
+        for (levels, metric) in average.levels.iter_mut().zip(&self.metrics) {
+            levels.add(metric.levels(read, index as usize));
+        }
         let values = if self.over.is_of_means() {
             let place = *self.own_at.entry(at).or_insert_with(|| {
                 average.pairs += 1;
@@ -185,9 +191,11 @@ impl Averages {
 
     /// The columns of averages in a file: what the averaged rows agree on, how many pairs, and of each metric
     /// mean (`m`), standard deviation (`m_sd`), standard error of the mean (`m_se`) and finite values
-    /// (`m_n`).
+    /// (`m_n`). A recovery is that of the means; the mean over pairs of their own, whose spread these are, stands
+    /// beside it (`m_mean`).
     pub fn columns(&self) -> Vec<Column> {
         let agreed = agreed().map(Fixed::column);
+        let named = self.named().then(|| Column::of(POSITION_NAME, Kind::Text));
         let target = ["target", "target_id"].into_iter();
         let target = target
             .zip([Kind::Text, Kind::Int])
@@ -196,15 +204,20 @@ impl Averages {
                 ..Column::of(name, kind)
             });
         let counted = ["target_index", "pairs"].map(|name| Column::of(name, Kind::Int));
-        let values = self.metrics.iter().flat_map(|name| {
-            [
-                Column::of(name.clone(), Kind::Float),
-                Column::of(format!("{name}_sd"), Kind::Float),
-                Column::of(format!("{name}_se"), Kind::Float),
-                Column::of(format!("{name}_n"), Kind::Int),
-            ]
+        let values = self.metrics.iter().flat_map(|metric| {
+            let mean = metric.recovery.then_some("_mean");
+            let floats = [""].into_iter().chain(mean).chain(["_sd", "_se"]);
+            let floats = floats.map(move |end| Column::of(format!("{metric}{end}"), Kind::Float));
+            floats.chain([Column::of(format!("{metric}_n"), Kind::Int)])
         });
-        agreed.chain(target).chain(counted).chain(values).collect()
+        let agreed = agreed.chain(named).chain(target);
+        agreed.chain(counted).chain(values).collect()
+    }
+
+    /// Whether some place goes by a name.
+    fn named(&self) -> bool {
+        let first = self.rows.first();
+        first.is_some_and(|average| average.row.position_name.is_some())
     }
 }
 
@@ -221,7 +234,7 @@ impl Gather for Averages {
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
         (0..)
             .zip(result.rows)
-            .for_each(|(index, row)| self.add(row, index));
+            .for_each(|(index, row)| self.add(row, index, &result.read));
         Ok(())
     }
 }
@@ -289,9 +302,10 @@ impl Average {
         }
     }
 
-    /// All cells, in the order of [`Averages::columns`].
-    pub fn cells(&self) -> impl Iterator<Item = Cell<'_>> {
+    /// All cells, in the order of [`Averages::columns`], given what is averaged.
+    pub fn cells<'a>(&'a self, metrics: &'a [Metric]) -> impl Iterator<Item = Cell<'a>> {
         let target = self.target.as_ref();
+        let named = self.row.position_name.iter().map(|name| Cell::Text(name));
         let agreed = agreed().map(|column| (column.get)(&self.row));
         let target = [
             target.map_or(Cell::Missing, |(text, _)| Cell::Text(text)),
@@ -299,14 +313,13 @@ impl Average {
             Cell::Int(self.index),
             Cell::Int(self.pairs),
         ];
-        let values = self.values.iter().flat_map(|m| {
-            [
-                Cell::Float(m.mean()),
-                Cell::Float(m.deviation()),
-                Cell::Float(m.error()),
-                Cell::Int(m.count()),
-            ]
+        let values = metrics.iter().zip(self.values.iter().zip(&self.levels));
+        let values = values.flat_map(|(metric, (m, levels))| {
+            let of_means = metric.recovery.then(|| levels.means().recovery());
+            let floats = [m.mean(), m.deviation(), m.error()];
+            let floats = of_means.into_iter().chain(floats).map(Cell::Float);
+            floats.chain([Cell::Int(m.count())])
         });
-        agreed.chain(target).chain(values)
+        agreed.chain(named).chain(target).chain(values)
     }
 }

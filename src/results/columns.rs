@@ -202,11 +202,39 @@ pub(crate) static FIXED: [Fixed; 21] = fixed![
 /// The column behind the fixed ones that holds a data set's own ids, where it has some.
 pub const ID: &str = "id";
 
-/// All columns of a table, in file order: the fixed ones, then these, which are metrics and, before them, [`ID`].
+/// The column behind that one which holds names of positions, where some go by one.
+pub const POSITION_NAME: &str = "position_name";
+
+/// The columns of text that stand behind the fixed ones, in this order, where a result has them.
+const TEXTS: [&str; 2] = [ID, POSITION_NAME];
+
+/// The names of columns behind the fixed ones: which of [`TEXTS`] stand there, then metrics.
+pub(crate) fn with_texts(id: bool, position: bool, metrics: Vec<String>) -> Vec<String> {
+    let there = TEXTS.iter().zip([id, position]).filter(|(_, there)| *there);
+    let texts = there.map(|(name, _)| (*name).to_owned());
+    texts.chain(metrics).collect()
+}
+
+/// The metrics among names of columns behind the fixed ones.
+pub(crate) fn metrics(names: &[String]) -> &[String] {
+    TEXTS
+        .iter()
+        .fold(names, |rest, text| match rest.split_first() {
+            Some((first, others)) if first == text => others,
+            _ => rest,
+        })
+}
+
+/// All columns of a table, in file order: the fixed ones, then these, which are metrics and, before them, [`ID`]
+/// and [`POSITION_NAME`].
 pub fn columns(names: &[String]) -> Vec<Column> {
     let fixed = FIXED.iter().map(Fixed::column);
     let others = names.iter().map(|name| {
-        let kind = if name == ID { Kind::Text } else { Kind::Float };
+        let kind = if TEXTS.contains(&&**name) {
+            Kind::Text
+        } else {
+            Kind::Float
+        };
         Column::of(name.clone(), kind)
     });
     fixed.chain(others).collect()
@@ -214,17 +242,18 @@ pub fn columns(names: &[String]) -> Vec<Column> {
 
 /// The names of a table's columns behind the fixed ones.
 pub fn names(table: &Table) -> Vec<String> {
-    let id = table.rows.first().and_then(|row| row.id.as_ref());
-    let id = id.map(|_| ID.to_owned());
-    id.into_iter().chain(table.metrics.clone()).collect()
+    let first = table.rows.first();
+    let id = first.is_some_and(|row| row.id.is_some());
+    let position = first.is_some_and(|row| row.position_name.is_some());
+    with_texts(id, position, table.metrics.clone())
 }
 
 /// All cells of a row, in file order.
 pub fn cells(row: &Row) -> impl Iterator<Item = Cell<'_>> {
     let fixed = FIXED.iter().map(move |column| (column.get)(row));
-    let id = row.id.iter().map(|id| Cell::Text(id));
+    let texts = [&row.id, &row.position_name].into_iter().flatten();
     fixed
-        .chain(id)
+        .chain(texts.map(|text| Cell::Text(text)))
         .chain(row.metrics.iter().map(|&value| Cell::Float(value)))
 }
 
@@ -232,23 +261,24 @@ pub fn cells(row: &Row) -> impl Iterator<Item = Cell<'_>> {
 pub(crate) fn kind(number: usize, name: &str) -> (Kind, bool) {
     match FIXED.get(number) {
         Some(column) => (column.kind, column.nullable),
-        None if name == ID => (Kind::Text, false),
+        None if TEXTS.contains(&name) => (Kind::Text, false),
         None => (Kind::Float, false),
     }
 }
 
-/// Stores the cell of the column of this number; metrics come in their order, and an id is the only other text.
-pub(crate) fn set(row: &mut Row, number: usize, cell: Cell<'_>) {
+/// Stores the cell of the column of this number and name; metrics come in their order.
+pub(crate) fn set(row: &mut Row, (number, name): (usize, &str), cell: Cell<'_>) {
     match (FIXED.get(number), cell) {
         (Some(column), cell) => (column.set)(row, cell),
         (None, Cell::Float(value)) => row.metrics.push(value),
-        (None, Cell::Text(id)) => row.id = Some(id.into()),
+        (None, Cell::Text(text)) if name == ID => row.id = Some(text.into()),
+        (None, Cell::Text(text)) => row.position_name = Some(text.into()),
         (None, _) => {}
     }
 }
 
-/// Splits a file's header into the fixed columns, which must stand first and in order, an [`ID`] after them, and
-/// the metrics.
+/// Splits a file's header into the fixed columns, which must stand first and in order, those of text after them,
+/// and the metrics.
 pub(crate) fn metrics_of_header(header: &[String]) -> Result<Vec<String>, String> {
     for (index, column) in FIXED.iter().enumerate() {
         match header.get(index) {
@@ -271,18 +301,15 @@ pub(crate) fn metrics_of_header(header: &[String]) -> Result<Vec<String>, String
             None => return Err(format!("the column {} is missing", column.name)),
         }
     }
-    let mut metrics = header[FIXED.len()..].to_vec();
-    if metrics.first().is_some_and(|name| name == ID) {
-        metrics.remove(0);
-    }
-    check_metrics(&metrics)?;
-    Ok(metrics)
+    let metrics = metrics(&header[FIXED.len()..]);
+    check_metrics(metrics)?;
+    Ok(metrics.to_vec())
 }
 
 /// Refuses metric names that would make a file ambiguous.
 pub(crate) fn check_metrics(metrics: &[String]) -> Result<(), String> {
     let mut seen: HashSet<&str> = FIXED.iter().map(|column| column.name).collect();
-    seen.insert(ID);
+    seen.extend(TEXTS);
     for name in metrics {
         if name.is_empty() {
             return Err("a metric column has no name".to_owned());

@@ -11,7 +11,8 @@
 //! | `entropy` | −Σ p ln p | nats |
 //! | `recovery_…` | (x − base) / (source − base) of any of these: 0 as in the base, 1 as in the source | – |
 //!
-//! Of a recovery whose base and source do not differ there is no value: it is NaN, or infinite.
+//! Of a recovery whose base and source do not differ there is no value: it is NaN, or infinite. Over pairs it is
+//! that of the means, see [`crate::results::recovery`].
 //! All are computed from one readout; no logits are stored.
 
 use std::fmt;
@@ -19,6 +20,7 @@ use std::str::FromStr;
 
 use crate::backend::Readout;
 use crate::prompt::pair::{Pair, PairRuns};
+use crate::results::recovery::Levels;
 
 /// A number that a distribution has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,6 +147,20 @@ impl Quantity {
 }
 
 impl Metric {
+    /// The least and the most that it can be. A recovery, whose source may be the base, can be anything.
+    pub(crate) fn range(self) -> [f64; 2] {
+        let anything = [f64::NEG_INFINITY, f64::INFINITY];
+        match self.quantity {
+            _ if self.recovery => anything,
+            Q::Prob | Q::Top1 => [0.0, 1.0],
+            Q::ProbDiff => [-1.0, 1.0],
+            Q::Logprob => [f64::NEG_INFINITY, 0.0],
+            Q::Kl => [0.0, f64::INFINITY],
+            Q::Rank | Q::Entropy => [0.0, f64::MAX],
+            Q::Logit | Q::LogitDiff => [f64::MIN, f64::MAX],
+        }
+    }
+
     /// A quantity as it is.
     pub fn plain(quantity: Quantity) -> Self {
         Self {
@@ -155,16 +171,27 @@ impl Metric {
 
     /// Its value of a run, for the pair's target of this index.
     pub fn of(&self, reading: &RunReadouts<'_>, target: usize) -> f64 {
+        match self.recovery {
+            false => self.quantity.of(reading.pair, reading.run, target),
+            true => self.levels(reading, target).recovery(),
+        }
+    }
+
+    /// Its quantity of a run and of the clean prompts, for the pair's target of this index.
+    pub fn levels(&self, reading: &RunReadouts<'_>, target: usize) -> Levels {
         let of = |readout| self.quantity.of(reading.pair, readout, target);
-        let x = of(reading.run);
-        match (self.recovery, reading.source) {
-            (false, _) => x,
-            (true, None) => f64::NAN,
-            (true, Some(source)) => {
-                let base = of(reading.base);
-                // no negative zero
-                (x - base) / (of(source) - base) + 0.0
-            }
+        Levels {
+            run: of(reading.run),
+            base: of(reading.base),
+            source: reading.source.map_or(f64::NAN, of),
+        }
+    }
+
+    /// Its value where its quantity is at these levels.
+    pub fn at(&self, levels: Levels) -> f64 {
+        match self.recovery {
+            false => levels.run,
+            true => levels.recovery(),
         }
     }
 
@@ -179,6 +206,11 @@ impl Metric {
             true => pair.targets.len(),
             false => 1,
         }
+    }
+
+    /// Whether it differs between the targets of a run.
+    pub fn is_of_target(&self) -> bool {
+        self.quantity.is_of_target()
     }
 
     /// Whether every result has it as a column anyway.

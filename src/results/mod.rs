@@ -2,9 +2,11 @@
 
 pub mod array;
 pub mod averages;
+pub mod clean;
 pub mod columns;
 pub mod metric;
 pub mod moments;
+pub mod recovery;
 pub mod rows;
 pub mod strongest;
 pub mod table;

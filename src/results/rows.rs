@@ -11,6 +11,7 @@ use crate::files::error::FileError;
 use crate::model::Checkpoint;
 use crate::patch::{Op, Patch, Run};
 use crate::prompt::pair::{Pair, PairRuns};
+use crate::results::clean::CleanMetrics;
 use crate::results::metric::{Metric, RunReadouts};
 use crate::results::table::{PairProvenance, Row, Table, Text};
 
@@ -83,6 +84,8 @@ pub struct RowSink<'a> {
     gather: Vec<&'a mut dyn Gather>,
     /// Index of the first pair, and of the first run in it.
     first: (usize, usize),
+    /// Whether every row says where it patches by name, be it an empty one.
+    named: bool,
     tokens: HashMap<u32, Text>,
     /// How many pairs have the runs at this address, and what is known of them if there are several.
     shared: HashMap<usize, (usize, Vec<Option<Row>>)>,
@@ -120,6 +123,7 @@ impl<'a> RowSink<'a> {
             relabel: &|_, _, _| (),
             gather: Vec::new(),
             first: (0, 0),
+            named: false,
             tokens: HashMap::new(),
             shared,
             announced: VecDeque::new(),
@@ -142,6 +146,12 @@ impl<'a> RowSink<'a> {
             first: (pair, run),
             ..self
         }
+    }
+
+    /// Whether some runs go by a name of where they patch, for which there is a column then.
+    #[must_use]
+    pub fn named(self, named: bool) -> Self {
+        Self { named, ..self }
     }
 
     /// Hands rows on to this one too.
@@ -213,6 +223,9 @@ impl<'a> RowSink<'a> {
         let token = label.position.and_then(|p| prompts.base.get(p as usize));
         label.token = token.map(|id| self.token(*id));
         (label.pair, label.run) = (self.number(pair), (self.first.1 + run) as u32);
+        if self.named {
+            label.position_name.get_or_insert_default();
+        }
         label.id = prompts.row.as_ref().and_then(|row| row.id.clone());
         let read = RunReadouts {
             pair: prompts,
@@ -335,6 +348,7 @@ pub fn pairs_provenance(model: &Checkpoint, pairs: &[PairRuns]) -> Vec<PairProve
             .row
             .as_ref()
             .and_then(|row| Some(row.id.as_ref()?.to_string())),
+        clean: CleanMetrics::new(),
         base_ids: pair.base.clone(),
         base_tokens: tokens(&pair.base),
         base_text: text(&pair.base),
@@ -370,6 +384,7 @@ fn label(run: &Run, pair_runs: &PairRuns) -> Row {
         layer: agree(run, |p| p.layer.map(|l| l as u32)),
         head: agree(run, |p| one(&p.heads)),
         position: agree(run, |p| one(&p.positions)),
+        position_name: run.position.as_deref().map(Text::from),
         op: agree(run, |p| Some(p.op.label())).map(Text::from),
         source_layer: agree(run, |p| {
             reading(p, p.source_layer.or(p.layer).map(|l| l as u32))

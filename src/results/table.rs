@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use crate::results::clean::CleanMetrics;
+
 /// Text that many rows share.
 pub type Text = Arc<str>;
 
@@ -29,6 +31,9 @@ pub struct Row {
     pub head: Option<u32>,
     /// Position in the base prompt, from 0.
     pub position: Option<u32>,
+    /// Name of `position`, or of several together, where the run goes by one that fits other prompts too, such
+    /// as `end`; empty where only other runs do.
+    pub position_name: Option<Text>,
     /// The base prompt's token at `position`, decoded raw; invalid UTF-8 as `\xNN`.
     pub token: Option<Text>,
     /// Operator, as `--op` spells it.
@@ -91,6 +96,9 @@ pub struct PairProvenance {
     /// What the data set calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// The metrics that were asked for, in the clean prompts.
+    #[serde(default, skip_serializing_if = "CleanMetrics::is_empty")]
+    pub clean: CleanMetrics,
     /// Token ids of the base prompt.
     pub base_ids: Vec<u32>,
     /// Tokens of the base prompt, decoded raw; empty without a tokenizer.

@@ -13,11 +13,14 @@
 //! [`Site`] is a component with its layer, as parsed from a name such as `blocks.3.attn.hook_z`.
 
 mod component;
+mod meaning;
 mod place;
 mod stage;
 pub mod wiring;
 
 use std::str::FromStr;
+
+use crate::text::slip_of;
 
 pub use self::component::Component;
 use self::component::NAMES;
@@ -42,7 +45,7 @@ pub enum UnknownComponent {
     Empty,
     /// A name that is like no other.
     #[error(
-        "unknown component `{name}`: write a name of pyvene's such as `head_value_output` or `block_output`, or of TransformerLens's such as `blocks.3.attn.hook_v`"
+        "unknown component `{name}`: write a name of pyvene's such as `head_value_output` or `block_output`, or of TransformerLens's such as `blocks.3.attn.hook_v` (`headlight components` lists all)"
     )]
     Strange {
         /// The name as given.
@@ -96,9 +99,6 @@ impl FromStr for Site {
 }
 
 impl UnknownComponent {
-    /// From how alike two names are the one is taken for a slip of the other.
-    const LIKE: f64 = 0.8;
-
     /// `local` is the part of `name` that should have named a component.
     fn of(name: &str, local: &str) -> Self {
         let written = name.to_owned();
@@ -136,15 +136,13 @@ fn labelled(label: &str) -> Option<&'static str> {
     of(label).or_else(|| of(label.trim_end_matches(|c: char| c.is_ascii_digit())))
 }
 
-/// The known name that is most like this one, if any is like it.
+/// The known name that this one is a slip of, or the beginning of.
 fn nearest(name: &str) -> Option<&'static str> {
     let known = NAMES
         .iter()
         .flat_map(|(_, canonical, hook, _)| [Some(*canonical), *hook, hook.and_then(last_part)])
         .flatten();
-    let like = |known: &str| strsim::jaro_winkler(known, name);
-    let nearest = known.max_by(|a, b| like(a).total_cmp(&like(b)));
-    nearest.filter(|known| like(known) >= UnknownComponent::LIKE)
+    slip_of(name, known)
 }
 
 #[cfg(test)]

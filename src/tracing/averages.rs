@@ -8,7 +8,9 @@ use crate::files::spool::Spool;
 use crate::results::averages::{Average, Averages, Over};
 use crate::results::metric::{Metric, Quantity, RunReadouts};
 use crate::results::moments::Moments;
+use crate::results::recovery::Levels;
 use crate::results::rows::{Gather, PairResult, RunResult};
+use crate::results::strongest::{Strong, Strongest};
 use crate::results::table::{Row, Table};
 
 /// Means of a tracing, as its runs pass: by component, layer and position, or role in prompts of a data set.
@@ -68,11 +70,11 @@ impl<'a> TraceMeans<'a> {
         let averages = Averages::new(over, metrics);
         let metric = metrics.first().copied();
         let metric = metric.unwrap_or(Metric::plain(Quantity::Prob));
-        let named = |name: &String| *name == metric.to_string();
+        let index = averages.metrics().iter().position(|m| *m == metric);
         Self {
             tracing,
             layers,
-            index: averages.metrics().iter().position(named).unwrap_or(0),
+            index: index.unwrap_or(0),
             averages,
             clean: Vec::new(),
             metric,
@@ -205,20 +207,36 @@ impl<'a> TraceMeans<'a> {
             }
         };
         Table {
-            metrics: self.averages.metrics()[3..].to_vec(),
+            metrics: self.averages.metrics()[3..]
+                .iter()
+                .map(Metric::to_string)
+                .collect(),
             rows: averages.filter(|a| !is_corrupted(a)).map(row).collect(),
             ..Table::default()
         }
     }
 
-    /// The same with the corrupted runs for base: what restoring changes.
-    pub fn restored(&self) -> Table {
-        let mut table = self.drawn();
+    /// The places at which restoring changes most, from the corrupted runs to the restored, by what is drawn.
+    pub fn strongest(&self, most: usize) -> Strongest {
+        let mut strongest = Strongest::new(most, self.metric);
         let averages = self.averages.rows().iter().filter(|a| !is_corrupted(a));
-        for (row, average) in table.rows.iter_mut().zip(averages) {
-            row.base_prob = self.corrupted(0, average.index);
+        for (row, average) in self.drawn().rows.into_iter().zip(averages) {
+            if self.metric.is_of_target() || average.index == 0 {
+                let levels = Levels {
+                    run: self.moments(average).mean(),
+                    base: self.corrupted(self.index, average.index),
+                    source: f64::NAN,
+                };
+                strongest.add(levels, |base, value| Strong {
+                    row,
+                    target: true,
+                    base,
+                    value,
+                    pairs: None,
+                });
+            }
         }
-        table
+        strongest
     }
 }
 

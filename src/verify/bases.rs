@@ -64,7 +64,12 @@ fn forms(inputs: &mut Inputs, n: usize) -> Result<Vec<(&'static str, Basis)>, Ba
     let (w_enc, w_dec) = (numbers(n, wide, scale), numbers(wide, n, scale));
     let (b_enc, b_dec) = (numbers(1, wide, 0.3).values, numbers(1, n, 0.3).values);
     let threshold = numbers(1, wide, 0.3).values;
+    let sparse = Basis::autoencoder("", &w_enc, &b_enc, &w_dec, &b_dec, None)?;
     Ok(vec![
+        (
+            "autoencoder with its error term",
+            sparse.clone().with_error_term(),
+        ),
         ("rotation", Basis::rotation("", &square, None)?),
         (
             "masked rotation",
@@ -75,10 +80,7 @@ fn forms(inputs: &mut Inputs, n: usize) -> Result<Vec<(&'static str, Basis)>, Ba
             "principal components",
             Basis::principal_components("", &components, &mean, &std)?,
         ),
-        (
-            "autoencoder",
-            Basis::autoencoder("", &w_enc, &b_enc, &w_dec, &b_dec, None)?,
-        ),
+        ("autoencoder", sparse),
         (
             "JumpReLU",
             Basis::autoencoder("", &w_enc, &b_enc, &w_dec, &b_dec, Some(&threshold))?,

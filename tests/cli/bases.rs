@@ -3,6 +3,7 @@
 use headlight::results::table::Row;
 use serde_json::{Value, json};
 
+use crate::data::lab_with;
 use crate::lab::{BASE, Lab, SOURCE, bits};
 use crate::models::{self, Tensors};
 
@@ -61,7 +62,9 @@ fn sweep(lab: &Lab, more: &[&str]) -> Vec<Row> {
 fn commands_and_experiments_of_the_operators_page_run() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operators.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let lab = lab();
+    // the repository's own file
+    let lab = lab_with(&["bases.safetensors"]);
+    assert!(std::fs::read(lab.path("bases.safetensors")).unwrap() == bases());
     let commands = page.lines().filter(|line| line.starts_with("headlight "));
     let commands: Vec<&str> = commands.collect();
     assert!(commands.len() >= 8, "{commands:?}");
@@ -200,4 +203,53 @@ fn bases_and_columns_that_do_not_fit_are_refused() {
         &[at, "no basis `nobody`"],
     );
     experiment("op = \"function\", value = \"f\"", &[at, "closure"]);
+}
+
+/// A latent's change was mixed with the error of the reconstruction, which is in every run without the error term.
+#[test]
+fn an_autoencoder_changes_nothing_by_itself() {
+    let lab = lab();
+    let cell = [
+        "--component",
+        "block_output",
+        "--layers",
+        "1",
+        "--positions",
+        "3",
+        "--basis",
+        "bases.safetensors#sae",
+    ];
+    let sweep = |more: &[&str]| {
+        let said = lab.ok(&[&["sweep", "--out", "s.csv"][..], &cell, more].concat());
+        (lab.table("s.csv").rows, said.out)
+    };
+    let (rows, said) = sweep(&["--op", "scale=1"]);
+    assert!(rows.iter().all(|row| row.prob == row.base_prob), "{rows:?}");
+    assert!(!said.contains("as the basis makes them"), "{said}");
+    let (whole, said) = sweep(&["--op", "scale=1", "--no-error-term"]);
+    assert!(
+        whole.iter().all(|row| row.prob != row.base_prob),
+        "{whole:?}"
+    );
+    // what that alone does is said of every sweep without the term
+    let (_, of_zero) = sweep(&["--op", "zero", "--columns", "0", "--no-error-term"]);
+    for said in [said, of_zero] {
+        let line = said
+            .lines()
+            .find(|line| line.contains("rows as the basis makes them"));
+        assert!(
+            line.is_some_and(|line| line.contains("_Madrid from 0.98")),
+            "{said}"
+        );
+    }
+    let refused = [
+        "sweep",
+        "--component",
+        "hook_v",
+        "--basis",
+        "bases.safetensors#das",
+        "--no-error-term",
+    ];
+    lab.refused(&refused, &["leave the error term out"]);
+    lab.refused(&["sweep", "--no-error-term"], &["--basis"]);
 }

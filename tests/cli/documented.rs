@@ -41,6 +41,75 @@ fn words(line: &str) -> Vec<String> {
     all
 }
 
+/// The README's commands, in its blocks and its table, where its files are.
+#[test]
+fn commands_of_the_readme_run() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let data = root.join("tests/data");
+    let names = std::fs::read_dir(&data)
+        .unwrap()
+        .map(|file| file.unwrap().file_name());
+    let names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    let files: Vec<&str> = names
+        .iter()
+        .map(|name| &**name)
+        .filter(|name| *name != "saved")
+        .collect();
+    let lab = lab_with(&files);
+    std::fs::create_dir(lab.path("saved")).unwrap();
+    lab.write(
+        "saved/config.json",
+        std::fs::read(data.join("saved/config.json")).unwrap(),
+    );
+    // the experiment is the page's own
+    assert!(page.contains(lab.read("experiment.toml").trim_end()));
+
+    let whole = page.replace("\\\n", " ");
+    let block = |line: &str| Some(line.strip_prefix("headlight ")?.to_owned());
+    let mut commands: Vec<String> = whole.lines().filter_map(block).collect();
+    assert_eq!(commands.len(), 3, "{commands:?}");
+    let cells = whole
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let known = [
+        "topk",
+        "sweep",
+        "edges",
+        "path",
+        "trace",
+        "run",
+        "import",
+        "cache",
+        "plot",
+        "components",
+    ];
+    let is_command = |cell: &&str| known.contains(&cell.split(' ').next().unwrap());
+    let table: Vec<&str> = cells.map(|(cell, _)| cell).filter(is_command).collect();
+    assert_eq!(table.len(), known.len() + 1, "{table:?}");
+    commands.extend(table.into_iter().map(str::to_owned));
+    for command in &commands {
+        assert!(!command.contains('…'), "{command}");
+        // neither the hub nor a checkpoint of GPT-2's shape is at hand
+        let here = command
+            .replace("openai-community/gpt2", "demo")
+            .replace("--model OUT", "--model demo");
+        // a word of one token in GPT-2's vocabulary, and of two in the demo's
+        let here = here.replace("His capital", "The capital");
+        lab.ok(&words(&here));
+    }
+    for file in [
+        "head0.parquet",
+        "head0.png",
+        "patch.npz",
+        "acts.safetensors",
+        "map.svg",
+        "saved.toml",
+    ] {
+        assert!(lab.path(file).exists(), "{file}");
+    }
+}
+
 #[test]
 fn commands_of_the_edges_page_run() {
     let (page, commands, lab) = run("edges.md");

@@ -318,6 +318,49 @@ fn result_files() {
     let bytes = std::fs::read(lab.path("t.parquet")).unwrap();
     lab.write("bad.parquet", &bytes[..bytes.len() / 2]);
     plot("bad.parquet", &["bad.parquet"]);
+    // numbers that no run gives
+    let line = lab.read("t.csv").lines().nth(1).unwrap().to_owned();
+    let fields: Vec<&str> = line.split(',').collect();
+    let header: Vec<String> = lab
+        .read("t.csv")
+        .lines()
+        .next()
+        .unwrap()
+        .split(',')
+        .map(str::to_owned)
+        .collect();
+    for (column, number, says) in [
+        ("prob", "-5", "-5 is no prob, which is a number from 0 to 1"),
+        ("prob", "inf", "inf is no prob"),
+        ("logprob", "0.5", "0.5 is no logprob, which is 0 or less"),
+        (
+            "logit",
+            "-inf",
+            "-inf is no logit, which is a finite number",
+        ),
+        ("base_prob", "1.5", "1.5 is no base_prob"),
+        (
+            "layer",
+            "999999999",
+            "999999999 is beyond every model's, which end at 4095",
+        ),
+        (
+            "position",
+            "4294967295",
+            "4294967295 is beyond every model's",
+        ),
+    ] {
+        let at = header.iter().position(|name| name == column).unwrap();
+        let mut changed = fields.clone();
+        changed[at] = number;
+        lab.write(
+            "odd.csv",
+            [&header.join(","), &line, &changed.join(",")]
+                .map(|l| format!("{l}\n"))
+                .concat(),
+        );
+        plot("odd.csv", &["odd.csv, row 1, column", column, says]);
+    }
     lab.refused(
         &["plot", "t.csv", "--out", "m.svg", "--value", "nope"],
         &["nope", "prob, logprob, logit"],

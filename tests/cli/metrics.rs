@@ -318,7 +318,7 @@ fn a_cell_of_a_preset_is_the_run_of_its_site() {
             );
             let mean = (first[1] + second[1]) / 2.0;
             assert_eq!(
-                array("recovery_logit_diff", &[c, layer, position, head]),
+                array("recovery_logit_diff_mean", &[c, layer, position, head]),
                 mean
             );
         }

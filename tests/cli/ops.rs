@@ -149,6 +149,42 @@ fn a_mean_weighs_every_position_of_every_prompt() {
     assert_eq!(op("mean=one.txt"), op("mean=twice.txt"));
 }
 
+/// The mean of all heads side by side begins where the first head's does: one address, two lengths.
+#[test]
+fn constants_of_two_lengths_at_one_address_are_two() {
+    let lab = Lab::new();
+    lab.write("one.txt", "The capital of France is\n");
+    let mean = |components: &str| {
+        let of = [
+            "--component",
+            components,
+            "--layers",
+            "2",
+            "--op",
+            "mean=one.txt",
+        ];
+        let rows = lab.sweep(&of);
+        assert!(
+            rows.iter()
+                .all(|row| row.prob != row.base_prob || row.position != Some(4))
+        );
+        rows
+    };
+    let [heads, whole] = ["head_value_output", "value_output"].map(mean);
+    for (both, apart) in [
+        (
+            "head_value_output,value_output",
+            [&heads[..], &whole].concat(),
+        ),
+        (
+            "value_output,head_value_output",
+            [&whole[..], &heads].concat(),
+        ),
+    ] {
+        assert_eq!(bits(&mean(both)), bits(&apart), "{both}");
+    }
+}
+
 #[test]
 fn noise_is_its_seed() {
     let lab = Lab::new();
@@ -184,7 +220,7 @@ fn rows_that_are_no_numbers_are_counted() {
         "--positions",
         "4",
         "--op",
-        "scale=1e300",
+        "scale=3e38",
     ]);
     assert!(
         said.out.contains("2 of 2 rows are not finite"),

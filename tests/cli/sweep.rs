@@ -71,8 +71,8 @@ fn without_prompts_it_is_the_reference_job() {
     assert!(table.rows.iter().any(|r| r.prob != r.base_prob));
 
     for text in [
-        "base:   The capital of Spain is\n_Madrid              0.98",
-        "\nsource: The capital of Italy is\n_Rome                0.96",
+        "base:   The capital of Spain is → _Madrid 0.9843, ",
+        "\nsource: The capital of Italy is → _Rome 0.9691, ",
         "\nstrongest\n",
         "\n200 runs in ",
         "\nwrote t.csv\n",
@@ -106,6 +106,39 @@ fn without_prompts_it_is_the_reference_job() {
         ["The", " capital", " of", " Italy", " is"]
     );
     assert!(lab.path("t.csv.meta.json").exists());
+    // the time from start to last byte is the sum of its parts
+    let times = said
+        .out
+        .lines()
+        .find(|line| line.starts_with("200 runs in "))
+        .unwrap();
+    let after = |word: &str| -> f64 {
+        let rest = times.split_once(word).unwrap().1.trim_start();
+        let number = rest
+            .split(|c: char| !c.is_ascii_digit() && c != '.')
+            .next()
+            .unwrap();
+        number.parse().unwrap()
+    };
+    let parts = ["loading", "planning", "computing", "writing"].map(after);
+    let whole = after("runs in");
+    assert!((parts.iter().sum::<f64>() - whole).abs() < 0.03, "{times}");
+    // a line a prompt, and more on request
+    assert_eq!(
+        said.out.lines().position(str::is_empty),
+        Some(2),
+        "{}",
+        said.out
+    );
+    let more = lab.ok(&["sweep", "--verbose", "--layers", "0"]).out;
+    assert!(
+        more.starts_with("base:   The capital of Spain is\n_Madrid              0.98"),
+        "{more}"
+    );
+    assert!(
+        more.contains("\nsource: The capital of Italy is\n_Rome                0.96"),
+        "{more}"
+    );
 }
 
 #[test]
@@ -244,11 +277,6 @@ fn ranges_choose_cells() {
             (3, 1, 3),
             (3, 1, 4)
         ]
-    );
-    // a range names a set: what it names twice is meant once
-    assert_eq!(
-        lab.sweep(&["--layers", "1,0-1", "--heads", "0"]).len(),
-        lab.sweep(&["--layers", "1,0", "--heads", "0"]).len()
     );
 }
 

@@ -211,7 +211,7 @@ fn one_prompt_and_a_count() {
         &["topk", "x", "--ids", "1"],
         &["cannot be used with", "--ids"],
     );
-    lab.refused(&["topk"], &["give a prompt, or --ids"]);
+    lab.refused(&["topk"], &["give a prompt, --ids or --data"]);
     lab.refused(&["topk", ""], &["the base prompt is empty"]);
     lab.refused(&["topk", "x", "-n", "0"], &["'0'", "--number"]);
     lab.refused(&["topk", "--ids", "1,,2"], &["--ids"]);

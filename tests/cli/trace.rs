@@ -321,7 +321,7 @@ fn what_cannot_be_traced_is_refused() {
     let alone = |args: &[&str], needles: &[&str]| {
         lab.refused(&[&["trace", "--out", "t.csv"], args].concat(), needles);
     };
-    alone(&[], &["PROMPT"]);
+    alone(&[], &["give a prompt"]);
     alone(
         &[BASE],
         &[

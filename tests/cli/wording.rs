@@ -9,7 +9,7 @@ fn prompts_do_not_drive_the_terminal() {
     let prompts = ["--base", "a\u{1b}[31mb", "--source", "a\u{1b}[31mc"];
     let said = lab.ok(&[&["sweep", "--layers", "0"], &prompts[..]].concat());
     assert!(!said.out.contains('\u{1b}'), "{said:?}");
-    for line in ["base:   a\\u{1b}[31mb\n", "source: a\\u{1b}[31mc\n"] {
+    for line in ["base:   a\\u{1b}[31mb → ", "source: a\\u{1b}[31mc → "] {
         assert!(said.out.contains(line), "{said:?}");
     }
 }
@@ -21,8 +21,8 @@ fn prompts_beyond_ascii_are_readable() {
     let flags = ["sweep", "--layers", "0", "--out", "t.csv"];
     let said = lab.ok(&[&flags, &prompts[..]].concat());
     for line in [
-        "base:   東京 é\n",
-        "source: 東亰 é\n",
+        "base:   東京 é → ",
+        "source: 東亰 é → ",
         "base    “東京 é”",
         "source  “東亰 é”",
     ] {
@@ -121,7 +121,7 @@ fn a_flag_of_another_command_is_not_advised() {
 fn a_prompt_is_asked_for_and_ids_are_explained() {
     let lab = Lab::new();
     let said = lab.refused(&["topk"], &[]);
-    assert_eq!(said.err, "headlight: give a prompt, or --ids\n");
+    assert_eq!(said.err, "headlight: give a prompt, --ids or --data\n");
     for ids in ["-1", "", "x", "1,,2"] {
         for line in [
             &["topk", "--ids"][..],

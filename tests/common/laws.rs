@@ -60,11 +60,7 @@ pub fn cone_equals_whole<B: Backend>(backend: &B, pairs: &[PairRuns]) -> TestCas
         let mut reference = Reference::new(backend, pair);
         equal("the clean base run", &got.base, &reference.base)?;
         for (run, got) in runs.iter().zip(&got.runs) {
-            equal(
-                &format!("pair {p}, {run:#?}"),
-                got,
-                &reference.run(run, p as u32),
-            )?;
+            equal(&format!("pair {p}, {run:#?}"), got, &reference.run(run))?;
         }
     }
     Ok(())
@@ -181,7 +177,7 @@ pub fn no_ops_are_free<B: Backend>(backend: &B, pair: &PairSpec) -> TestCaseResu
         // not only planned away: writing it changes no bit either
         equal(
             &format!("whole: {run:?}"),
-            &reference.run(run, 0),
+            &reference.run(run),
             &reference.base,
         )?;
     }

@@ -40,7 +40,8 @@ pub fn model() -> impl Strategy<Value = ModelSpec> {
         Just("gelu"),
         Just("gelu_pytorch_tanh"),
         Just("relu"),
-        Just("silu")
+        Just("silu"),
+        Just("quick_gelu")
     ];
     let dtype = prop_oneof![Just("F32"), Just("F16"), Just("BF16")];
     let switches = (any::<bool>(), any::<bool>(), any::<bool>());

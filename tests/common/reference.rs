@@ -175,14 +175,14 @@ impl<'a, B: Backend> Reference<'a, B> {
         all[(self.offsets[0] + position) * width..][..width].to_vec()
     }
 
-    /// A run's readouts; `pair` is its pair's index, which seeds noise.
-    pub fn run(&mut self, run: &Run, pair: u32) -> Vec<Readout> {
+    /// A run's readouts.
+    pub fn run(&mut self, run: &Run) -> Vec<Readout> {
         let config = self.backend.config();
         let mut means = Means::new();
         for patch in &run.patches {
             self.mean(patch, &mut means);
         }
-        let edits = edits(&run.patches, pair, config);
+        let edits = edits(&run.patches, &self.pair.base, config);
         let cone = cone::of_whole(config, &edits, self.pair.base.len(), &self.readouts);
         let [offset, source] = self.offsets;
         let prompts = PromptRows::from([(Prompt::Base, offset), (Prompt::Source, source)]);
@@ -206,7 +206,7 @@ impl<'a, B: Backend> Reference<'a, B> {
 
     /// Every activation of a run computed whole, patches and all, each row kept: a cache in which the
     /// run stands behind the clean prompts, and its first row there.
-    pub fn activations(&mut self, run: &Run, pair: u32) -> (ActivationCache<B::Matrix>, usize) {
+    pub fn activations(&mut self, run: &Run) -> (ActivationCache<B::Matrix>, usize) {
         let config = self.backend.config();
         let mut means = Means::new();
         for patch in &run.patches {
@@ -228,7 +228,7 @@ impl<'a, B: Backend> Reference<'a, B> {
         for prompt in 0..=clean[1] {
             run_clean(self.backend, &mut cache, prompt, &Positions::none(), &[]);
         }
-        let edits = edits(&run.patches, pair, config);
+        let edits = edits(&run.patches, &self.pair.base, config);
         let length = self.pair.base.len();
         let all = Positions::range(0, length);
         let cone = cone::of_whole(config, &edits, length, &all);

@@ -51,7 +51,16 @@ CUresult allocate(CUdeviceptr *address, uint64_t size) {
   Driver &d = driver();
   if (!size || !address) return INVALID_VALUE;
   const uint64_t total = setting("HEADLIGHT_EMULATOR_MEMORY", uint64_t(4) << 30);
-  if (size > total || d.used + size > total) return OUT_OF_MEMORY;
+  if (size > total || d.used + size > total) {
+    // a byte each, for whoever counts them
+    if (const char *name = getenv("HEADLIGHT_EMULATOR_REFUSALS")) {
+      if (FILE *file = fopen(name, "ab")) {
+        fputc('.', file);
+        fclose(file);
+      }
+    }
+    return OUT_OF_MEMORY;
+  }
   // Aligned to 256 bytes and no more, with a page on either side that nobody may touch.
   const uint64_t start = round_up(d.next_address, size >= 2 * HUGE_PAGE ? HUGE_PAGE : PAGE) + 256;
   if (start + size + 2 * PAGE > d.arena.base + d.arena.size) return OUT_OF_MEMORY;

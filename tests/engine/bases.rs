@@ -192,8 +192,13 @@ fn functions_equal_the_operators_that_they_spell() {
 fn runs_in(basis: &str, ops: &[&[Op]]) -> (Vec<Vec<f64>>, Vec<f64>) {
     let (model, file) = (checkpoint("tied"), read("tied"));
     let mut bases = BasisFiles::default();
+    // as pyvene has them: rows become their reconstructions
+    let whole = ["sae", "jump", "pca"]
+        .iter()
+        .any(|form| basis.starts_with(form));
+    let error_term = whole.then_some(false);
     let text = format!("tied.safetensors#{basis}");
-    let basis = bases.read(&text, &folder("bases")).unwrap();
+    let basis = bases.read(&text, &folder("bases"), error_term).unwrap();
     let pair = pair(&file);
     let last = pair.base.len() - 1;
     let patch = |op: &Op| Patch {
@@ -231,6 +236,90 @@ fn an_autoencoder_leaves_its_reconstruction() {
     let ops: [&[Op]; 3] = [&[Op::Interchange], &[Op::Scale(1.0)], &[noise]];
     let (runs, base) = runs_in("rotated32", &ops);
     assert!(runs.iter().all(|run| *run == base), "{runs:?}");
+}
+
+/// What the coordinates changed by is decoded and added: b + decode(h') − decode(h), which other patches of the
+/// same row spell out, one after the other, with the row's reconstruction from a run of its own.
+fn error_terms_are_kept<B: Backend>(backend: &B, model: &Checkpoint, gate: f64) {
+    let file = read("tied");
+    let last = file.base_ids.len() - 1;
+    let site = format!(r#""component": "block_output", "layer": 0, "positions": [{last}]"#);
+    let source = r#""op": "interchange""#;
+    let mut runs = vec![format!(
+        r#"{{"name": "nothing", "patches": [{{{site}, "op": "scale", "alpha": 0.5}}]}}"#
+    )];
+    let mut moved = 0;
+    for basis in ["sae32", "jump32", "pca32"] {
+        let basis = format!(r#""basis": "tied.safetensors#{basis}""#);
+        let step = format!("{basis:?}").replace('"', "").replace('\\', "");
+        runs.push(format!(
+            r#"{{"name": "{step}", "step": true, "patches": [{{{site}, {basis}, "error_term": false, "op": "scale", "alpha": 1}}]}}"#
+        ));
+        for op in [
+            source,
+            r#""op": "zero""#,
+            r#""op": "scale", "alpha": 3"#,
+            r#""op": "interpolate", "alpha": 0.25"#,
+            r#""op": "add""#,
+            r#""op": "subtract""#,
+            r#""op": "interchange", "columns": "0-4,6""#,
+            r#""op": "zero", "columns": "0-5""#,
+            r#""op": "noise", "level": 0.5"#,
+        ] {
+            moved += 1;
+            runs.push(format!(r#"{{"patches": [{{{site}, {basis}, {op}}}]}}"#));
+            runs.push(format!(
+                r#"{{"patches": [{{{site}, {basis}, "error_term": false, {op}}},
+                                {{{site}, "op": "subtract", "source_run": "{step}"}},
+                                {{{site}, "op": "add", "source": "base"}}]}}"#
+            ));
+        }
+        // what changes no coordinate changes no bit
+        runs.push(format!(
+            r#"{{"name": "same", "patches": [{{{site}, {basis}, "source": "base"}}]}}"#
+        ));
+        runs.push(format!(
+            r#"{{"name": "same", "patches": [{{{site}, {basis}, "op": "scale", "alpha": 1}}]}}"#
+        ));
+    }
+    let text = format!(
+        r#"{{"target_ids": {:?}, "pair": [{{"base_ids": {:?}, "source_ids": {:?}}}], "run": [{}]}}"#,
+        file.target_ids,
+        file.base_ids,
+        file.source_ids,
+        runs.join(",\n")
+    );
+    let experiment: Experiment = serde_json::from_str(&text).unwrap();
+    let pairs = experiment.resolve(model, &folder("bases"), false).unwrap();
+    let outcome = run(backend, &pairs, PLENTY);
+    let base = &outcome.pairs[0].base[0];
+    let shown = pairs[0].runs.iter().zip(&outcome.pairs[0].runs);
+    let shown: Vec<_> = shown.filter(|(run, _)| !run.step).collect();
+    let (mut checked, mut i) = (0, 1);
+    while i < shown.len() {
+        if shown[i].0.name.as_deref() == Some("same") {
+            assert_eq!(shown[i].1[0].logits, base.logits, "{:?}", shown[i].0);
+            i += 1;
+            continue;
+        }
+        let ((run, got), (_, want)) = (shown[i], shown[i + 1]);
+        let (got, want) = (&got[0], &want[0]);
+        assert_ne!(got.logits, base.logits, "{run:?}");
+        for (g, w) in got.logits.iter().zip(&want.logits) {
+            let error = (got.log_probability(*g) - want.log_probability(*w)).abs();
+            assert!(error <= gate, "{run:?}: {error:e}");
+        }
+        (checked, i) = (checked + 1, i + 2);
+    }
+    assert_eq!(checked, moved);
+}
+
+#[test]
+fn rows_keep_what_an_autoencoder_does_not_hold() {
+    let model = checkpoint("tied");
+    error_terms_are_kept(&Cpu::<f64>::new(&model), &model, 1e-11);
+    error_terms_are_kept(&Cpu::<f32>::new(&model), &model, 1e-5);
+    error_terms_are_kept(&gpu().cuda(&model, Precision::F32), &model, 1e-5);
 }
 
 /// Two moves of one row in one basis act one after the other.

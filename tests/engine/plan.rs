@@ -37,7 +37,7 @@ fn from_base(edit: &Edit) -> bool {
 }
 
 fn draw(config: &Config, patches: &[Patch], readouts: &[usize]) -> Cone {
-    let edits = edits(patches, 0, config);
+    let edits = edits(patches, &[], config);
     let readouts = readouts.iter().copied().collect();
     cone::of_run(&ConeInput {
         config,

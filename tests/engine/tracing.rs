@@ -150,7 +150,7 @@ proptest! {
         let outcome = run(&cpu, &pairs, PLENTY);
         let mut reference = Reference::new(&cpu, &pair);
         for (i, run) in runs.iter().enumerate() {
-            let whole = reference.run(run, 0);
+            let whole = reference.run(run);
             prop_assert!(same(&outcome.pairs[0].runs[i], &whole), "run {i}: {run:?}");
             if quiet {
                 prop_assert!(same(&outcome.pairs[0].runs[i], &outcome.pairs[0].base));

@@ -8,6 +8,7 @@
 mod configurations;
 mod documented;
 mod foreign;
+mod removed;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,11 @@ impl Case {
 
     /// The import as one types it, into `NAME.toml`.
     fn import(&self, lab: &Lab) -> toml::Table {
+        self.import_from(lab, &folder().join(&self.name))
+    }
+
+    /// The same of a save that stands elsewhere.
+    fn import_from(&self, lab: &Lab, saved: &Path) -> toml::Table {
         let mut args: Vec<String> = vec![
             "--model".into(),
             fixture("tied"),
@@ -94,7 +100,7 @@ impl Case {
             );
         }
         flag("out", format!("{}.toml", self.name));
-        args.push(folder().join(&self.name).to_str().unwrap().to_owned());
+        args.push(saved.to_str().unwrap().to_owned());
         lab.ok(&args);
         lab.read(&format!("{}.toml", self.name)).parse().unwrap()
     }
@@ -114,7 +120,8 @@ fn patches(experiment: &toml::Table) -> Vec<(&toml::Table, &toml::Table)> {
     .collect()
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
+    "error_term",
     "component",
     "layer",
     "heads",

@@ -315,25 +315,50 @@ fn a_device_too_small_for_the_weights_falls_back() {
     assert_falls_back(&settings, &why);
 }
 
-/// The budget allows more than the device has: chunks are halved until they fit.
+/// The budget allows more than the device has: chunks are halved until they fit, those of an odd number of
+/// runs too.
 #[test]
 fn what_does_not_fit_is_halved_and_changes_no_bit() {
     let lab = Lab::new();
     let weights = Cuda::weight_bytes(&Checkpoint::demo().unwrap().config, Precision::F32);
-    let sweep = |out: &str, room: u64| {
+    let refused = lab.path("refused");
+    let sweep = |out: &str, room: u64, cells: &[&str]| {
+        let _ = std::fs::remove_file(&refused);
         let room = (weights + room).to_string();
-        let settings = [("HEADLIGHT_EMULATOR_MEMORY", &*room)];
-        let args = ["--memory", "2G", "sweep", "--layers", "0,1", "--out", out];
-        with_driver(&lab, &settings, &args)
+        let settings = [
+            ("HEADLIGHT_EMULATOR_MEMORY", &*room),
+            ("HEADLIGHT_EMULATOR_REFUSALS", refused.to_str().unwrap()),
+        ];
+        let args = [&["--memory", "2G", "sweep", "--out", out], cells].concat();
+        let said = with_driver(&lab, &settings, &args);
+        let refusals = std::fs::read(&refused).map_or(0, |bytes| bytes.len());
+        (said, refusals)
     };
-    let plenty = sweep("plenty.csv", 1 << 30);
-    assert_eq!(plenty.code, Some(0), "{plenty:?}");
-    let tight = sweep("tight.csv", 1 << 20);
-    assert_eq!(tight.code, Some(0), "{tight:?}");
-    let (plenty, tight) = (lab.table("plenty.csv"), lab.table("tight.csv"));
-    assert_eq!(lab::bits(&plenty.rows), lab::bits(&tight.rows));
+    let all = ["--layers", "0,1"];
+    // 45 runs, and whatever is left of them
+    let odd = ["--component", "hook_z", "--layers", "0-2", "--heads", "0-2"];
+    let mut halved = [0, 0];
+    for (cells, halved) in [&all[..], &odd].into_iter().zip(&mut halved) {
+        let (plenty, refusals) = sweep("plenty.csv", 1 << 30, cells);
+        assert_eq!((plenty.code, refusals), (Some(0), 0), "{plenty:?}");
+        let plenty = lab.table("plenty.csv").rows;
+        // from where some chunks fit to where no run does
+        for room in [430_000, 410_000, 390_000, 375_000] {
+            let (tight, refusals) = sweep("tight.csv", room, cells);
+            if tight.code == Some(2) {
+                assert!(tight.err.contains("the device has no room"), "{tight:?}");
+                break;
+            }
+            assert_eq!(tight.code, Some(0), "{tight:?}");
+            let tight = lab.table("tight.csv").rows;
+            assert_eq!(tight.len(), plenty.len(), "{room}");
+            assert_eq!(lab::bits(&tight), lab::bits(&plenty), "{room}");
+            *halved += refusals;
+        }
+    }
+    assert!(halved[0] > 20 && halved[1] > 5, "{halved:?} refusals");
 
-    let nothing = sweep("nothing.csv", 1 << 16);
+    let (nothing, _) = sweep("nothing.csv", 1 << 16, &all);
     assert_eq!(nothing.code, Some(2), "{nothing:?}");
     assert!(
         nothing.err.contains("the device has no room"),

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use crate::common::model::{ModelSpec, shape};
 use crate::common::runs::{PairSpec, PatchSpec};
 use crate::common::{self, Random, laws, runs as random};
-use crate::emulator::gpu::gpu;
+use crate::emulator::gpu::{Gpu, gpu};
 use headlight::backend::cpu::Cpu;
 use headlight::backend::cuda::{Tile, Variant};
 use headlight::backend::{
@@ -121,6 +121,16 @@ fn a_head_of_80_agrees() {
     };
     operations_agree(&spec, Precision::F32, None);
     operations_agree(&spec, Precision::F16, None);
+}
+
+#[test]
+fn the_short_form_of_gelu_agrees() {
+    let spec = ModelSpec {
+        activation: "quick_gelu",
+        ..shape(2, 8, 24, 17)
+    };
+    operations_agree(&spec, Precision::F32, None);
+    operations_agree(&spec, Precision::Bf16, None);
 }
 
 /// The widest head that attention takes.
@@ -244,18 +254,57 @@ fn attention_agrees_where_every_score_is_far_from_zero() {
     let gpu = gpu();
     let model = shape(2, 16, 8, 5).open();
     let (cuda, cpu) = (gpu.cuda(&model, Precision::F32), Cpu::<f64>::new(&model));
+    let near = |key: usize| 15.0 + key as f64 / 64.0;
     for sign in [-1.0, 1.0] {
-        let (want, got) = (steep_attention(&cpu, sign), steep_attention(&cuda, sign));
+        let want = steep_attention(&cpu, 6, sign, &near);
+        let got = steep_attention(&cuda, 6, sign, &near);
         let mut errors = want.iter().zip(&got).map(|(w, g)| (w - g).abs());
         // scores of 900 have errors of 900 · 2e-6 at most
         assert!(errors.all(|error| error < 2e-3), "{got:?}, not {want:?}");
     }
 }
 
-fn steep_attention<B: Backend>(backend: &B, sign: f64) -> Vec<f64> {
+/// The one steep score of a row is past the 32 keys that a warp takes at once: whoever subtracts the maximum
+/// of the first of them overflows. Row and head, then, are the value at that key.
+#[test]
+fn the_steepest_score_may_be_any_key() {
+    let gpu = gpu();
+    let model = shape(2, 16, 8, 5).open();
+    let cuda = gpu.cuda(&model, Precision::F32);
+    let (single, double) = (Cpu::<f32>::new(&model), Cpu::<f64>::new(&model));
+    let rows = 100;
+    for steep in [0, 31, 32, 33, 63, 64, 96, 99] {
+        let key = |key: usize| if key == steep { 15.0 } else { -15.0 };
+        let of = [
+            steep_attention(&cuda, rows, 1.0, &key),
+            steep_attention(&single, rows, 1.0, &key),
+            steep_attention(&double, rows, 1.0, &key),
+        ];
+        for z in of {
+            for row in steep..rows {
+                for column in 0..32 {
+                    let i = steep * 32 + column;
+                    let value = (i % 7) as f64 - 3.0 + steep as f64;
+                    assert!(
+                        (z[row * 32 + column] - value).abs() < 1e-4,
+                        "{steep} {row} {column}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// z of rows whose every query is 15 · sign and whose keys are given, each the same in all columns.
+fn steep_attention<B: Backend>(
+    backend: &B,
+    rows: usize,
+    sign: f64,
+    key_of: &dyn Fn(usize) -> f64,
+) -> Vec<f64> {
     use headlight::backend::Attention;
     use headlight::plan::tables::{AttentionRows, Ref};
-    let (rows, width) = (6, 32);
+    let width = 32;
     let refs: Vec<Ref> = (0..rows).map(Ref::own).collect();
     let tables = AttentionRows {
         query: refs.clone(),
@@ -269,7 +318,7 @@ fn steep_attention<B: Backend>(backend: &B, sign: f64) -> Vec<f64> {
         backend.upload(rows, width, Store::Heads, &values)
     };
     let query = fill(&|_| sign * 15.0);
-    let key = fill(&|i| 15.0 + (i / width) as f64 / 64.0);
+    let key = fill(&|i| key_of(i / width));
     let value = fill(&|i| (i % 7) as f64 - 3.0 + (i / width) as f64);
     let mut out = backend.matrix(rows, width, Store::Heads);
     let attention = Attention {

@@ -39,8 +39,8 @@ pub struct Experiment {
     /// Seed of all noise.
     #[serde(default)]
     pub seed: u64,
-    /// Prompt pairs.
-    #[serde(rename = "pair")]
+    /// Prompt pairs; none where they are a data set's rows.
+    #[serde(rename = "pair", default)]
     pub pairs: Vec<PairText>,
     /// Runs, each applied to every pair unless it names some.
     #[serde(rename = "run")]
@@ -92,6 +92,17 @@ pub struct RunText {
     pub pairs: Option<Vec<usize>>,
     /// Patches in the order in which overlapping ones act.
     pub patches: Vec<PatchText>,
+}
+
+impl RunText {
+    /// The name of where all its patches patch.
+    fn position(&self) -> Option<String> {
+        let mut names = self.patches.iter().map(|patch| patch.positions.name());
+        let first = names.next()??;
+        names
+            .all(|name| name.as_ref() == Some(&first))
+            .then_some(first)
+    }
 }
 
 impl Experiment {
@@ -185,7 +196,54 @@ impl Experiment {
         folder: &Path,
         first_token: bool,
     ) -> Result<Vec<PairRuns>, ExperimentError> {
-        if self.pairs.is_empty() {
+        self.of_pairs(self.own_pairs(model, first_token)?, model, folder)
+    }
+
+    /// Ids of the targets above all pairs.
+    ///
+    /// # Errors
+    ///
+    /// [`ExperimentError::Tokens`].
+    pub fn targets(
+        &self,
+        model: &Checkpoint,
+        first_token: bool,
+    ) -> Result<Vec<u32>, ExperimentError> {
+        let id = |text: &String| model.text().and_then(|t| t.target(text, first_token));
+        let named: Result<Vec<u32>, ModelError> = self.targets.iter().map(id).collect();
+        let named = named.map_err(|error| ExperimentError::Tokens {
+            at: "the targets above all pairs".into(),
+            error: error.into(),
+        })?;
+        Ok([named, self.target_ids.clone()].concat())
+    }
+
+    /// The experiment's own pairs, as they are typed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Experiment::resolve`].
+    pub fn own_pairs(
+        &self,
+        model: &Checkpoint,
+        first_token: bool,
+    ) -> Result<Vec<Pair>, ExperimentError> {
+        let pair = |(p, text)| self.pair(text, model, first_token, &format!("pair {p}"));
+        self.pairs.iter().enumerate().map(pair).collect()
+    }
+
+    /// The same runs of other pairs, such as a data set's rows: positions by name are looked up in each.
+    ///
+    /// # Errors
+    ///
+    /// As [`Experiment::resolve`].
+    pub fn of_pairs(
+        &self,
+        of: Vec<Pair>,
+        model: &Checkpoint,
+        folder: &Path,
+    ) -> Result<Vec<PairRuns>, ExperimentError> {
+        if of.is_empty() {
             let problem = "give at least one [[pair]]".into();
             return Err(ExperimentError::Meaning {
                 at: "the experiment has no pairs".into(),
@@ -201,7 +259,8 @@ impl Experiment {
         }
         let typed = |texts: &[String], ids: &[u32]| !(texts.is_empty() && ids.is_empty());
         let own = |pair: &PairText| typed(&pair.targets, &pair.target_ids);
-        if typed(&self.targets, &self.target_ids) && self.pairs.iter().all(own) {
+        let own_pairs = !self.pairs.is_empty();
+        if own_pairs && typed(&self.targets, &self.target_ids) && self.pairs.iter().all(own) {
             return Err(ExperimentError::Meaning {
                 at: "the targets above all pairs are for pairs without their own".into(),
                 problem: "every pair has its own, so leave either out".into(),
@@ -222,20 +281,16 @@ impl Experiment {
                 own.push((op, patch.subspace(folder, &mut bases, &at(r, i))?));
             }
             ops.push(own);
-            let unknown = run.pairs.iter().flatten().find(|p| **p >= self.pairs.len());
+            let unknown = run.pairs.iter().flatten().find(|p| **p >= of.len());
             if let Some(p) = unknown {
                 return Err(ExperimentError::Meaning {
                     at: format!("run {r}"),
-                    problem: format!(
-                        "applies to pair {p}, but pairs are 0 to {}",
-                        self.pairs.len() - 1
-                    ),
+                    problem: format!("applies to pair {p}, but pairs are 0 to {}", of.len() - 1),
                 });
             }
         }
-        let mut pairs: Vec<PairRuns> = Vec::with_capacity(self.pairs.len());
-        for (p, text) in self.pairs.iter().enumerate() {
-            let pair = self.pair(text, model, first_token, &format!("pair {p}"))?;
+        let mut pairs: Vec<PairRuns> = Vec::with_capacity(of.len());
+        for (p, pair) in of.into_iter().enumerate() {
             let runs = self.runs_of(p, &pair, model, &ops, &at)?;
             // most experiments do the same to every pair
             let runs = match pairs.last() {
@@ -276,6 +331,7 @@ impl Experiment {
             }
             runs.push(Run {
                 name: text.name.clone(),
+                position: text.position(),
                 prompt,
                 step: text.step || prompt != Prompt::Base,
                 patches,

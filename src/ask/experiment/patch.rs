@@ -51,6 +51,9 @@ pub struct PatchText {
     /// `F.safetensors#name` of the basis in which the operator acts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basis: Option<String>,
+    /// Whether a row keeps what the basis does not hold of it; it does unless this is false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_term: Option<bool>,
     /// Operator.
     #[serde(default)]
     pub op: OpName,
@@ -230,7 +233,14 @@ impl PatchText {
             at: at.to_owned(),
             problem,
         })?;
-        let basis = self.basis.as_ref().map(|text| bases.read(text, folder));
+        if let (None, Some(_)) = (&self.basis, self.error_term) {
+            return Err(ExperimentError::Meaning {
+                at: at.to_owned(),
+                problem: "has an error_term without a basis: leave it out".into(),
+            });
+        }
+        let read = |text: &String| bases.read(text, folder, self.error_term);
+        let basis = self.basis.as_ref().map(read);
         let basis = basis.transpose().map_err(|error| ExperimentError::Basis {
             at: at.to_owned(),
             error: error.into(),
@@ -420,6 +430,10 @@ impl PatchText {
             partitions: None,
             subspaces: None,
             basis: patch.basis.as_ref().map(|basis| basis.label().to_owned()),
+            error_term: match &patch.basis {
+                Some(basis) if !basis.is_by_difference() => Some(false),
+                _ => None,
+            },
             op,
             source: match patch.origin {
                 Origin::Clean(Prompt::Source) | Origin::Run(_) => None,

@@ -33,6 +33,18 @@ impl PositionsText {
         list.iter().map(number).collect()
     }
 
+    /// The one name that stands there, if it is one that fits other prompts too.
+    pub fn name(&self) -> Option<String> {
+        match self {
+            Self::List(list) => match &list[..] {
+                [Position::Number(0..)] => None,
+                [only] => Some(only.to_string()),
+                _ => None,
+            },
+            Self::All => None,
+        }
+    }
+
     /// The positions meant in a prompt, in the order written.
     ///
     /// # Errors

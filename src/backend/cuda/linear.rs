@@ -158,6 +158,7 @@ pub(super) fn activation(activation: ActivationFunction) -> arguments::Activatio
         ActivationFunction::Gelu => arguments::Activation::Gelu,
         ActivationFunction::Relu => arguments::Activation::Relu,
         ActivationFunction::Silu => arguments::Activation::Silu,
+        ActivationFunction::QuickGelu => arguments::Activation::QuickGelu,
     }
 }
 

@@ -36,7 +36,7 @@ pub fn compare<B: Backend>(
         // by itself such a pair keeps nothing, and what stands beside it must not matter
         if runs
             .iter()
-            .all(|run| edits(&run.patches, 0, config).is_empty())
+            .all(|run| edits(&run.patches, &pair.base, config).is_empty())
         {
             continue;
         }
@@ -61,7 +61,7 @@ pub fn compare<B: Backend>(
         ..ReadoutSpec::default()
     };
     let readouts = passes.forward(&chunk, cache, &spec)?;
-    let readouts = backend.finish(readouts)?;
+    let readouts = passes.finish(readouts)?;
     passes.plan.compared += 2 * (2 * rows * config.vocab * config.width) as u64;
     for ((p, _), readout) in of.into_iter().zip(readouts) {
         kls[p] = readout.kl;

@@ -92,7 +92,7 @@ impl<'e, 'p, 's, B: Backend> Executor<'e, 'p, 's, B> {
         for work in work {
             match work {
                 Work::Questions(questions) => {
-                    let answered = questions.ask(self.passes.backend, &self.cache.matrices)?;
+                    let answered = self.passes.ask(&questions, self.cache)?;
                     // a planner that has gone says why itself
                     let _ = answers.send(answered);
                 }
@@ -134,7 +134,7 @@ impl<'e, 'p, 's, B: Backend> Executor<'e, 'p, 's, B> {
         let Some(running) = self.running.take() else {
             return Ok(());
         };
-        let read = self.passes.backend.finish(running.readouts)?;
+        let read = self.passes.finish(running.readouts)?;
         let mut read = running.rows.iter().zip(read).peekable();
         let first = self.planner.first;
         for (i, (p, r)) in running.runs.iter().enumerate() {
@@ -159,7 +159,7 @@ impl<'e, 'p, 's, B: Backend> Executor<'e, 'p, 's, B> {
 
 impl<B: Backend> Runner for Executor<'_, '_, '_, B> {
     fn ask(&mut self, questions: Questions) -> Result<(), ExecuteError> {
-        let answers = questions.ask(self.passes.backend, &self.cache.matrices)?;
+        let answers = self.passes.ask(&questions, self.cache)?;
         self.answers.push_back(answers);
         Ok(())
     }

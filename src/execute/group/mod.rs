@@ -195,7 +195,7 @@ impl<'a, B: Backend> PairGroup<'a, B> {
         let budget = limits.memory / 4;
         let mut count = runs.len();
         loop {
-            let steps = steps(self.pairs, self.first, &runs[..count], config);
+            let steps = steps(self.pairs, &runs[..count], config);
             let values = steps
                 .iter()
                 .map(|s| patched_cache::values(&s.wanted, &self.cache.layout, config));
@@ -239,7 +239,7 @@ impl<'a, B: Backend> PairGroup<'a, B> {
             });
             let asking: Vec<Asking> = asking.collect();
             let questions = planner.questions(&asking);
-            let no_op = questions.ask(passes.backend, &self.cache.matrices)?;
+            let no_op = passes.ask(&questions, &self.cache)?;
             let drawn = planner.draw(asking, &no_op);
 
             for (step, drawn) in level.iter().zip(&drawn) {

@@ -184,11 +184,11 @@ impl<'g> Planner<'g> {
 
     /// A run for its own sake.
     fn asking(&self, pair: usize, run: usize) -> Asking {
-        let patches = &self.pairs[pair].runs[run].patches;
+        let PairRuns { pair: of, runs } = &self.pairs[pair];
         Asking {
             pair,
             run,
-            edits: edits(patches, (self.first + pair) as u32, self.config),
+            edits: edits(&runs[run].patches, &of.base, self.config),
             kept_as: None,
         }
     }

@@ -292,6 +292,7 @@ impl Paths {
         row.layer = Some(layer as u32);
         row.head = head.map(|head| head as u32);
         row.position = one(&spot.positions);
+        row.position_name = spot.place_name().map(Into::into);
         let there = spot.source_positions.as_ref().unwrap_or(&spot.positions);
         row.source_position = one(there);
         (row.source_layer, row.source_head) = (row.layer, row.head);
@@ -317,7 +318,7 @@ fn site(sender: Sender) -> (Component, usize, Option<usize>) {
 /// A sender and, where it does not send at every position, where: `a3.h5`, `a3.h5@end`, `a3.h5@4`.
 fn sent(sender: Sender, spot: &Spot) -> String {
     match &spot.name {
-        Some(name) if name == "all" => sender.to_string(),
+        Some(name) if name == Spot::ALL => sender.to_string(),
         _ => format!("{sender}@{}", spot.label()),
     }
 }

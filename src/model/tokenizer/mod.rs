@@ -299,9 +299,23 @@ impl Tokenizer {
             [id, ..] if first_token => Ok(id),
             _ => Err(ModelError::NotOneToken {
                 target: quote(text),
+                meant: self.meant(text),
                 tokens: ids.iter().map(|&id| (id, self.decode_raw(id))).collect(),
             }),
         }
+    }
+
+    /// Text with other spaces round it, where that is a single token: its id, and the text.
+    pub fn meant(&self, text: &str) -> Option<(u32, String)> {
+        let bare = text.trim();
+        let others = [format!(" {bare}"), bare.to_owned()];
+        let mut others = others
+            .into_iter()
+            .filter(|other| !bare.is_empty() && other != text);
+        others.find_map(|other| match self.encode(&other).as_deref() {
+            Ok(&[id]) => Some((id, other)),
+            _ => None,
+        })
     }
 
     /// Tokens, the added ones among them.

@@ -65,7 +65,7 @@ fn stands_there(checkpoint: &Checkpoint, pair: Pair, all: Vec<Patch>) -> TestCas
             .filter(acts)
             .map(|(_, p)| p.clone())
             .collect();
-        let (traces, first) = reference.activations(&run_of(before), 0);
+        let (traces, first) = reference.activations(&run_of(before));
         let (stage, layer) = kept(own.1, own.0);
         let width = traces.layout.width(stage, config);
         let matrix = cpu.read(traces.get(stage, layer).unwrap()).unwrap();

@@ -84,7 +84,7 @@ fn a_freeze_ends_the_cone_and_unseen_rows_before_it_are_not_computed() {
     };
     let cone = cone::of_run(&ConeInput {
         config: &config,
-        edits: &edits(&[live(), moved], 0, &config),
+        edits: &edits(&[live(), moved], &[], &config),
         readouts: &[5].into_iter().collect(),
         same: &|_| false,
         wanted: &Wanted::new(),
@@ -112,7 +112,7 @@ fn dead_patches_cost_nothing_and_leave_live_ones_their_cone() {
             sample: 0,
         },
     ] {
-        assert!(edits(&[patch(C::BlockInput, 0, [0]).with_op(op)], 0, &config).is_empty());
+        assert!(edits(&[patch(C::BlockInput, 0, [0]).with_op(op)], &[], &config).is_empty());
     }
     // dead upstream: only the live patch's layers are there to be computed
     let live = patch(C::BlockMid, 2, [5]);

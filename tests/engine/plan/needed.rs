@@ -50,6 +50,38 @@ fn nothing_is_computed_that_no_readout_sees() {
     );
 }
 
+/// What enters a block is what leaves the one before it: a row that is replaced there is not computed here.
+#[test]
+fn a_row_that_a_later_block_input_replaces_costs_nothing_before() {
+    use Component as C;
+    let config = tiny(3);
+    let over = || patch(C::BlockInput, 1, [5]);
+    let alone = draw(&config, &[over()], &[5]);
+    for component in Component::all().filter(|c| !c.is_global()) {
+        let cone = draw(&config, &[patch(component, 0, [5]), over()], &[5]);
+        assert!(computed(&cone, 0).iter().all(Vec::is_empty), "{component}");
+        assert_eq!(flops(&cone, &config), flops(&alone, &config), "{component}");
+        // replaced elsewhere, it is computed
+        if component != C::BlockOutput {
+            let other = patch(C::BlockInput, 1, [4]);
+            let cone = draw(&config, &[patch(component, 0, [5]), other], &[5]);
+            assert_eq!(
+                given(&cone, Stage::BlockOutput, 0).computed.len(),
+                1,
+                "{component}"
+            );
+        }
+    }
+    // of several rows those that are not replaced: keys and values of row 2 reach 3, 4 and 5
+    let reaching = patch(C::ValueOutput, 0, [2]);
+    let cone = draw(&config, &[reaching, patch(C::BlockInput, 1, [3, 5])], &[5]);
+    let [_, _, _, z, .., out] = computed(&cone, 0);
+    assert_eq!([z, out], [vec![2, 4], vec![2, 4]]);
+    let more = flops(&cone, &config).total();
+    let none = draw(&config, &[patch(C::BlockInput, 1, [2, 3, 4, 5])], &[5]);
+    assert!(more > flops(&none, &config).total());
+}
+
 #[test]
 fn a_row_overwritten_whole_is_not_computed_before_that() {
     use Component as C;

@@ -6,6 +6,7 @@ use std::path::Path;
 use headlight::files::error::FileError;
 use headlight::report;
 use headlight::report::{ReportError, TableFormat};
+use headlight::results::clean::CleanLevels;
 use headlight::results::table::{PairProvenance, Provenance, Row, Table, Text};
 use proptest::collection::vec;
 use proptest::option;
@@ -99,6 +100,7 @@ fn row(metrics: usize) -> impl Strategy<Value = Row> {
                 logit,
                 base_prob,
                 source_prob,
+                position_name: Some(patches.chars().skip(1).collect::<String>().into()),
                 id: Some(patches.chars().rev().collect::<String>().into()),
                 patches: patches.into(),
                 metrics,
@@ -124,6 +126,15 @@ fn provenance() -> impl Strategy<Value = Provenance> {
             .map(|(base_ids, base_tokens, source_ids)| PairProvenance {
                 row: base_ids.first().copied(),
                 id: base_tokens.first().cloned(),
+                clean: base_tokens
+                    .iter()
+                    .map(|name| {
+                        let base = base_ids.iter().map(|id| f64::from(*id) / 3.0).collect();
+                        let source = source_ids.iter().flatten().map(|id| f64::from(*id));
+                        let source = source.collect();
+                        (name.clone(), CleanLevels { base, source })
+                    })
+                    .collect(),
                 base_ids,
                 source_tokens: base_tokens.clone(),
                 source_text: base_tokens.first().cloned(),
@@ -136,11 +147,14 @@ fn provenance() -> impl Strategy<Value = Provenance> {
 }
 
 fn table() -> impl Strategy<Value = Table> {
-    (0usize..3, any::<bool>()).prop_flat_map(|(metrics, ids)| {
+    (0usize..3, any::<bool>(), any::<bool>()).prop_flat_map(|(metrics, ids, names)| {
         (vec(row(metrics), 0..12), provenance()).prop_map(move |(mut rows, provenance)| {
             // all have one, or none has
             if !ids {
                 rows.iter_mut().for_each(|row| row.id = None);
+            }
+            if !names {
+                rows.iter_mut().for_each(|row| row.position_name = None);
             }
             Table {
                 metrics: ["kl", "logit, \"diff\"", "été"][..metrics]

@@ -45,7 +45,14 @@ fn integers_are_read_out_exactly() {
         dtype: "integers",
         ..shape(2, 16, 4, 400)
     };
-    let (model, mut random, rows) = (spec.open(), Random(6), 5);
+    let (model, mut random) = (spec.open(), Random(6));
+    for rows in [5, 300] {
+        read_out_exactly(&gpu, &model, &mut random, rows);
+    }
+}
+
+/// Of a few rows, and of more than blocks of any kernel take: 128 are a large tile's, 8 a merge's.
+fn read_out_exactly(gpu: &Gpu, model: &Checkpoint, random: &mut Random, rows: usize) {
     let x: Vec<f64> = (0..rows * 32)
         .map(|_| random.below(5) as f64 - 2.0)
         .collect();
@@ -61,11 +68,14 @@ fn integers_are_read_out_exactly() {
         let readouts = backend.readout(&input, rows, spec).unwrap();
         backend.finish(readouts).unwrap()
     }
-    let want = read(&Cpu::<f64>::new(&model), &x, rows, &spec);
+    let want = read(&Cpu::<f64>::new(model), &x, rows, &spec);
+    assert_eq!(want.len(), rows);
     for (precision, variant) in VARIANTS {
         for tile in [Tile::Small, Tile::Large] {
-            let cuda = gpu.cuda(&model, precision).with(variant, Some(tile));
-            for (want, got) in want.iter().zip(read(&cuda, &x, rows, &spec)) {
+            let cuda = gpu.cuda(model, precision).with(variant, Some(tile));
+            let got = read(&cuda, &x, rows, &spec);
+            assert_eq!(got.len(), rows);
+            for (want, got) in want.iter().zip(got) {
                 assert_eq!(
                     got.logits, want.logits,
                     "{precision:?} {variant:?} {tile:?}"
@@ -149,5 +159,40 @@ fn one_other_bit_makes_a_difference() {
             want.extend([false, false, true, true]);
         }
         assert_eq!(cuda.same(&pairs).unwrap(), want);
+    }
+}
+
+/// Rows that can be read in vectors, of which a stretch ends within one: what stands behind it is not compared.
+#[test]
+fn a_stretch_of_odd_length_ends_where_it_ends() {
+    let gpu = gpu();
+    let model = shape(1, 8, 4, 5).open();
+    let width = 64;
+    for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+        let cuda = gpu.cuda(&model, precision);
+        let zeros = cuda.upload(1, width, Store::Branch, &vec![0.0; width]);
+        // row i differs at column i alone
+        let mut values = vec![0.0; width * width];
+        (0..width).for_each(|i| values[i * width + i] = 1.0);
+        let others = cuda.upload(width, width, Store::Branch, &values);
+        let (mut pairs, mut want) = (Vec::new(), Vec::new());
+        for column in [0, 8, 16] {
+            for length in 1..=width - column {
+                for row in [column, column + length - 1, column + length]
+                    .into_iter()
+                    .filter(|r| *r < width)
+                {
+                    let stretch = |matrix, row| Stretch {
+                        matrix,
+                        row,
+                        column,
+                    };
+                    let (a, b) = (stretch(&zeros, 0), stretch(&others, row));
+                    pairs.push(Same { a, b, length });
+                    want.push(row >= column + length);
+                }
+            }
+        }
+        assert_eq!(cuda.same(&pairs).unwrap(), want, "{precision:?}");
     }
 }
