@@ -186,6 +186,26 @@ impl FromStr for Preset {
 pub type GridIndex = Vec<usize>;
 
 impl Preset {
+    /// Refuses ranges as typed that a preset leaves no place for.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the range.
+    pub fn check(&self, heads: &str, positions: &str) -> Result<(), String> {
+        if heads == "together" {
+            return Err(
+                "--heads together: a preset patches one head at a time; leave it out".to_owned(),
+            );
+        }
+        if positions == "together" || self.is_of_all_positions() && positions != "all" {
+            let name = self.name;
+            return Err(format!(
+                "--positions {positions}: the preset {name} says itself which positions go together; leave it out"
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether each run patches all positions.
     pub fn is_of_all_positions(&self) -> bool {
         !self.axes.contains(&A::Position) && !self.axes.contains(&A::Destination)

@@ -12,8 +12,9 @@ use super::output::{Also, answer};
 use super::prompts::Prompts;
 use super::setup::Setup;
 use super::table_file::TableFile;
+use crate::engine::words::named;
 use crate::error::Error;
-use crate::graph::edge::{NamedNodes, select};
+use crate::graph::edge::select;
 use crate::graph::extent::Extent;
 use crate::report;
 
@@ -87,13 +88,4 @@ impl Edges {
         };
         answer(&setup, &self.table, None, question, also)
     }
-}
-
-/// Nodes by name, each as typed.
-pub fn named(flag: &str, names: &[String]) -> Result<NamedNodes, Error> {
-    let pattern = |name: &String| match name.parse() {
-        Ok(pattern) => Ok((name.clone(), pattern)),
-        Err(error) => Err(Error::Usage(format!("--{flag}: {error}"))),
-    };
-    names.iter().map(pattern).collect()
 }

@@ -23,6 +23,7 @@ mod path;
 mod picture;
 mod plan;
 mod plot;
+mod program;
 mod progress;
 mod prompts;
 mod run;
@@ -43,9 +44,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use self::clock::start;
-pub use self::interrupt::end as interrupted;
 use self::plan::PlanFormat;
+pub use self::program::{one_line, program};
 pub use self::setup::Bytes;
 use self::table_file::TableFile;
 use crate::backend;
@@ -168,18 +168,7 @@ enum Command {
     Info,
 }
 
-/// What `main` does first: the clock starts, and from here on whoever asks the process to end is heard.
-pub fn begin() {
-    start();
-    interrupt::watch();
-}
-
-/// The process's arguments, with lists that begin with a minus made their flag's: `--positions -2,-1` is what
-/// `--positions=-2,-1` is.
-pub fn arguments() -> Vec<OsString> {
-    join_lists(std::env::args_os())
-}
-
+/// Lists that begin with a minus made their flag's: `--positions -2,-1` is what `--positions=-2,-1` is.
 fn join_lists(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     const FLAGS: [&str; 3] = ["--positions", "--receiver-positions", "--source-positions"];
     let is_list = |text: &OsString| {
@@ -216,7 +205,7 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// Any [`Error`]; an interruption and a closed pipe are errors too, for `main` to tell apart.
+    /// Any [`Error`]; an interruption and a closed pipe are errors too, for [`program`] to tell apart.
     pub fn run(mut self) -> Result<ExitCode, Error> {
         if let Command::Plan(plan) = self.command {
             self.global.plan = Some(plan.format);

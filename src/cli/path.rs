@@ -7,13 +7,12 @@ use clap::{Args, ValueEnum};
 
 use super::Global;
 use super::data::DataFlags;
-use super::edges::named;
 use super::files::Files;
 use super::output::{Also, OutputFlags};
 use super::prompts::Prompts;
 use super::setup::Setup;
 use super::table_file::TableFile;
-use crate::engine::Where;
+use crate::engine::words::{named, place};
 use crate::error::Error;
 use crate::graph::edge::senders;
 use crate::graph::path::{Freeze, Paths, Receivers, receivers};
@@ -148,9 +147,4 @@ impl Path {
             to.join(", ")
         )
     }
-}
-
-fn place(flag: &str, text: &str) -> Result<Where, Error> {
-    let parsed = text.parse();
-    parsed.map_err(|e| Error::Usage(format!("--{flag}: {e}")))
 }

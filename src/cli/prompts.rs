@@ -102,9 +102,6 @@ pub struct Answers {
     pub first_token: bool,
 }
 
-/// What a command without prompts runs on the demo model.
-const REFERENCE: [&str; 2] = ["The capital of Spain is", "The capital of Italy is"];
-
 impl Prompts {
     /// The pairs of a data set's rows, or the one that the flags give.
     pub fn pairs(
@@ -116,26 +113,21 @@ impl Prompts {
     ) -> Result<Pairs, Error> {
         match rows {
             Some(rows) => data.pairs(rows, &self.answers, engine, global),
-            None => Ok(Pairs::Listed(vec![self.pair(global, engine, data)?])),
+            None => Ok(Pairs::Listed(vec![self.pair(engine, data)?])),
         }
     }
 
     /// The one pair that the flags give, or the demo's; without targets, none yet.
-    fn pair(&self, global: &Global, engine: &Engine, data: &DataFlags) -> Result<Pair, Error> {
+    fn pair(&self, engine: &Engine, data: &DataFlags) -> Result<Pair, Error> {
         let pair = match self.given(engine)? {
             Some(pair) => pair,
-            None if global.model == "demo" => {
-                let [base, source] = REFERENCE;
+            None => {
+                let reference = engine.reference()?;
                 Pair {
                     targets: self.answers.targets(engine)?,
                     wrong: self.answers.wrong(engine)?,
-                    ..Pair::encode(engine.model(), base, source, &[])?
+                    ..reference
                 }
-            }
-            None => {
-                return Err(Error::Usage(
-                    "no prompts: give --base and --source, or --data".into(),
-                ));
             }
         };
         let pair = data.begin(pair, engine)?;

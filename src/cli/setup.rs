@@ -1,6 +1,5 @@
 //! What every computing command sets up: the engine, and a way to stop it.
 
-use std::fmt;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::str::FromStr;

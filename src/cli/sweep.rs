@@ -15,15 +15,13 @@ use super::output::{Also, OutputFlags};
 use super::prompts::Prompts;
 use super::setup::Setup;
 use super::table_file::TableFile;
-use crate::ask::experiment::mean_over;
-use crate::ask::grid::{Grid, GridError, IndexRange, OpText};
+use crate::ask::grid::{Grid, IndexRange, OpText};
 use crate::ask::preset::Preset;
 use crate::basis::Basis;
 use crate::basis::read::BasisFiles;
-use crate::engine::{self, Engine, Where};
+use crate::engine::{self, Engine, words};
 use crate::error::Error;
-use crate::model::Checkpoint;
-use crate::patch::{Op, Patch, Run, Vector};
+use crate::patch::{Op, Patch, Run};
 use crate::prompt::pair::PairRuns;
 use crate::report::{self, plain, site_label, token_label};
 use crate::results::strongest::Strongest;
@@ -106,8 +104,8 @@ impl SweepFlags {
         self.files().check(global)?;
         self.check_preset()?;
         let sites = self.sites()?;
-        let (heads, heads_together) = heads(&self.heads)?;
-        let places = places(&self.positions)?;
+        let (heads, heads_together) = words::heads(&self.heads)?;
+        let places = words::place("positions", &self.positions)?;
         let rows = self.data.read()?;
         let setup = Setup::quiet(global)?;
         let engine = &setup.engine;
@@ -123,7 +121,7 @@ impl SweepFlags {
                 positions_together: false,
                 columns: self.columns.clone(),
                 basis: self.basis()?,
-                op: self.op(engine.model())?,
+                op: engine.op(&self.op, self.seed)?,
             },
             preset: self.preset,
             places,
@@ -146,26 +144,17 @@ impl SweepFlags {
 
     /// Refuses flags that a preset leaves no place for.
     fn check_preset(&self) -> Result<(), Error> {
-        let usage = |text: String| Err(Error::Usage(text));
         let Some(preset) = &self.preset else {
             return match self.arrays {
-                Some(_) => usage("--arrays holds what a --preset runs: give one".into()),
+                Some(_) => Err(Error::Usage(
+                    "--arrays holds what a --preset runs: give one".into(),
+                )),
                 None => Ok(()),
             };
         };
-        if self.heads == "together" {
-            return usage(
-                "--heads together: a preset patches one head at a time; leave it out".into(),
-            );
-        }
-        if self.positions == "together" || preset.is_of_all_positions() && self.positions != "all" {
-            let name = preset.name;
-            return usage(format!(
-                "--positions {}: the preset {name} says itself which positions go together; leave it out",
-                self.positions
-            ));
-        }
-        Ok(())
+        preset
+            .check(&self.heads, &self.positions)
+            .map_err(Error::Usage)
     }
 
     fn sites(&self) -> Result<Vec<Site>, Error> {
@@ -189,22 +178,6 @@ impl SweepFlags {
         let error_term = self.no_error_term.then_some(false);
         let read = |text: &String| BasisFiles::default().read(text, Path::new(""), error_term);
         Ok(self.basis.as_ref().map(read).transpose()?)
-    }
-
-    fn op(&self, model: &Checkpoint) -> Result<Op, Error> {
-        let folder = Path::new("");
-        Ok(match &self.op {
-            OpText::Ready(Op::Noise { level, .. }) => Op::Noise {
-                level: *level,
-                seed: self.seed.unwrap_or(0),
-                sample: 0,
-            },
-            OpText::Ready(op) => op.clone(),
-            OpText::Set(file) => Op::Set(Vector::read(file, folder)?),
-            OpText::Add(file) => Op::Add(Some(Vector::read(file, folder)?)),
-            OpText::Subtract(file) => Op::Subtract(Some(Vector::read(file, folder)?)),
-            OpText::Mean(file) => Op::Mean(mean_over(file, model, folder)?),
-        })
     }
 }
 
@@ -256,24 +229,4 @@ pub fn sites(names: &[String]) -> Result<Vec<Site>, Error> {
     }
     let parsed = names.iter().map(|name| name.trim().parse::<Site>());
     Ok(parsed.collect::<Result<_, _>>()?)
-}
-
-/// Heads, and whether together.
-pub fn heads(text: &str) -> Result<(IndexRange, bool), Error> {
-    match text {
-        "together" => Ok((IndexRange::All, true)),
-        range => range
-            .parse()
-            .map(|span| (span, false))
-            .map_err(|e| match e {
-                GridError::Span { .. } => Error::Usage(format!("--heads: {e}, or together")),
-                _ => Error::Usage(format!("--heads: {e}")),
-            }),
-    }
-}
-
-/// Positions.
-pub fn places(text: &str) -> Result<Where, Error> {
-    let parsed = text.parse();
-    parsed.map_err(|e| Error::Usage(format!("--positions: {e}")))
 }

@@ -101,6 +101,23 @@ pub struct Example {
 /// A data set: each row, or what is wrong with it, in file order.
 pub type Examples = Vec<Result<Example, RowError>>;
 
+/// How a format takes bytes apart.
+type Parse = fn(&Path, Vec<u8>) -> Result<Examples, DataError>;
+
+/// The format that the file's ending names.
+fn format(path: &Path) -> Result<Parse, DataError> {
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("jsonl") => Ok(jsonl::parse),
+        Some("csv") => Ok(csv::parse),
+        #[cfg(feature = "parquet")]
+        Some("parquet") => Ok(parquet::parse),
+        #[cfg(not(feature = "parquet"))]
+        Some("parquet") => Err(DataError::NoParquet { path: path.into() }),
+        Some("json") => Ok(json::parse),
+        _ => Err(DataError::UnknownFormat { path: path.into() }),
+    }
+}
+
 /// Reads a data set, in the format that the file's ending names.
 ///
 /// # Errors
@@ -108,20 +125,21 @@ pub type Examples = Vec<Result<Example, RowError>>;
 /// [`DataError`] for a file that cannot be read, whose ending is unknown, or which is malformed as
 /// a whole. A malformed row is not one of these: it stands among the rows.
 pub fn read(path: &Path) -> Result<Examples, DataError> {
-    let parse = match path.extension().and_then(|e| e.to_str()) {
-        Some("jsonl") => jsonl::parse,
-        Some("csv") => csv::parse,
-        #[cfg(feature = "parquet")]
-        Some("parquet") => parquet::parse,
-        #[cfg(not(feature = "parquet"))]
-        Some("parquet") => return Err(DataError::NoParquet { path: path.into() }),
-        Some("json") => json::parse,
-        _ => return Err(DataError::UnknownFormat { path: path.into() }),
-    };
-    let mut bytes = std::fs::read(path).map_err(|source| DataError::Read {
+    format(path)?;
+    let bytes = std::fs::read(path).map_err(|source| DataError::Read {
         path: path.into(),
         source,
     })?;
+    of_bytes(path, bytes)
+}
+
+/// The same of a file's contents; `path` names the format, and the rows in errors.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn of_bytes(path: &Path, mut bytes: Vec<u8>) -> Result<Examples, DataError> {
+    let parse = format(path)?;
     // a byte order mark is no part of the first line
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);

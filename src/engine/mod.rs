@@ -11,11 +11,14 @@ mod data;
 mod device;
 mod experiments;
 mod identity;
+mod logits;
+mod operator;
 mod pair;
 mod pairs;
 mod question;
 mod spaces;
 mod speed;
+pub mod words;
 
 #[cfg(feature = "cuda")]
 use std::cell::OnceCell;
@@ -29,6 +32,7 @@ pub use self::attribution::{Agreement, Attributed, EXACT, SCORE, Verification};
 pub use self::circuit::Evaluated;
 pub use self::data::{Fallback, RowOptions};
 pub use self::device::{Choice, DeviceWish};
+pub use self::logits::{EachLogits, LogitsOf};
 pub use self::pair::{PairBuilder, PatchBuilder};
 pub use self::pairs::{Pairs, Sweep, Where};
 pub use self::question::{ArrayAxes, Form, Question};

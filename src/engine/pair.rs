@@ -41,6 +41,21 @@ impl Engine {
         Ok(self.pair_of(Pair::encode(&self.model, base, source, &[])?))
     }
 
+    /// What is asked of the demo model where nobody gives prompts, without targets.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for another model, of which nothing is asked unsaid.
+    pub fn reference(&self) -> Result<Pair, Error> {
+        if self.model.name != "demo" {
+            return Err(Error::Usage(
+                "no prompts: give --base and --source, or --data".into(),
+            ));
+        }
+        let [base, source] = ["The capital of Spain is", "The capital of Italy is"];
+        Ok(Pair::encode(&self.model, base, source, &[])?)
+    }
+
     /// A pair that is there already, such as one of token ids.
     pub fn pair_of(&self, pair: Pair) -> PairBuilder<'_> {
         PairBuilder { engine: self, pair }

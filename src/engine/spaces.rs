@@ -16,7 +16,7 @@ struct Doubt {
 impl Engine {
     /// What prompts and answers may be meant to be otherwise, a line each; of several pairs how many these
     /// are, and the first.
-    pub(crate) fn spaces<'p>(&self, pairs: impl Iterator<Item = &'p Pair>) -> Vec<String> {
+    pub fn spaces<'p>(&self, pairs: impl Iterator<Item = &'p Pair>) -> Vec<String> {
         let (mut ends, mut begins) = (Vec::new(), Vec::new());
         let mut count = 0;
         for (index, pair) in pairs.enumerate() {

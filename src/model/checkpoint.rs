@@ -12,7 +12,7 @@ use super::error::ModelError;
 use super::file;
 use super::hash::hex;
 use super::hub::Hub;
-use super::shards::Shards;
+use super::shards::{ForeignTensor, Shards};
 use super::tensor::{Data, Tensor};
 use super::tokenizer::Tokenizer;
 use super::weights::{Layer, LayerNorm, Weights};
@@ -139,6 +139,23 @@ impl Checkpoint {
         Ok(Self::assemble(name.to_owned(), config, weights, tokenizer))
     }
 
+    /// Opens tensors in memory, which are called `name` in messages, beside the contents of `config.json` and a
+    /// tokenizer. No weight is copied that lies at a multiple of its size and is of F32, F16 or BF16.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ModelError`] except those of files and the hub.
+    pub fn from_tensors(
+        name: &str,
+        config: &[u8],
+        tensors: Vec<ForeignTensor>,
+        tokenizer: Option<Tokenizer>,
+    ) -> Result<Self, ModelError> {
+        let config = Config::from_json(config, &format!("{name}/config.json"))?;
+        let weights = Weights::new(Shards::of_tensors(name, tensors)?, &config)?;
+        Ok(Self::assemble(name.to_owned(), config, weights, tokenizer))
+    }
+
     fn assemble(
         name: String,
         config: Config,
@@ -216,8 +233,8 @@ impl Checkpoint {
     }
 
     /// SHA-256, in hexadecimal, of the weights' file, as `sha256sum model.safetensors` gives it; of
-    /// all shards one after the other in the order of their names where there are several. Computed
-    /// at the first call.
+    /// all shards one after the other in the order of their names where there are several; of tensors in
+    /// memory, their bytes in the order of their names. Computed at the first call.
     pub fn hash(&self) -> String {
         let compute = || {
             let mut hasher = Sha256::new();

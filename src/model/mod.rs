@@ -24,6 +24,7 @@ pub(crate) use config::{LARGEST_SIZE, MOST_LAYERS};
 pub use error::ModelError;
 pub(crate) use hash::hex;
 pub use hub::Hub;
+pub use shards::{ForeignBytes, ForeignTensor};
 pub use tensor::{Data, Tensor};
 pub use tokenizer::Tokenizer;
 pub use weights::{Conv1D, Layer, LayerNorm};

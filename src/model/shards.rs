@@ -26,10 +26,27 @@ compile_error!("headlight uses safetensors data in place, which needs a little-e
 /// The most bytes of a file's name, on most systems.
 const LONGEST_NAME: usize = 255;
 
+/// Bytes that somebody else owns and lends.
+pub type ForeignBytes = Box<dyn AsRef<[u8]> + Send + Sync>;
+
+/// A tensor in memory, such as another library's parameter. Its bytes are used where they lie, if they lie
+/// at a multiple of the element's size, and must not change meanwhile.
+pub struct ForeignTensor {
+    /// Its name, as a checkpoint's file would call it.
+    pub name: String,
+    /// `F64`, `F32`, `F16` or `BF16`.
+    pub dtype: String,
+    /// Its sizes, row-major.
+    pub shape: Vec<usize>,
+    /// Its elements.
+    pub bytes: ForeignBytes,
+}
+
 /// Where a file's bytes are.
 enum Bytes {
     Mapped(Mmap),
     Held(Cow<'static, [u8]>),
+    Foreign(ForeignBytes),
 }
 
 impl Bytes {
@@ -37,6 +54,7 @@ impl Bytes {
         match self {
             Bytes::Mapped(map) => map,
             Bytes::Held(bytes) => bytes,
+            Bytes::Foreign(bytes) => (**bytes).as_ref(),
         }
     }
 }
@@ -168,6 +186,66 @@ impl Shards {
             name.to_owned(),
             Bytes::Held(bytes),
         )?))
+    }
+
+    /// Tensors in memory, each as a file of its own.
+    pub(super) fn of_tensors(
+        title: &str,
+        mut tensors: Vec<ForeignTensor>,
+    ) -> Result<Self, ModelError> {
+        // the hash does not depend on the order in which they come
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        let (mut files, mut names) = (Vec::new(), Vec::new());
+        for tensor in tensors {
+            let ForeignTensor {
+                name,
+                dtype,
+                shape,
+                bytes,
+            } = tensor;
+            let found = (*bytes).as_ref().len();
+            let wrong = |detail: String| ModelError::TensorPlace {
+                file: title.to_owned(),
+                tensor: quote(&name),
+                detail,
+            };
+            if names.last().is_some_and(|(last, _)| *last == name) {
+                return Err(wrong("is given twice: give it once".to_owned()));
+            }
+            let size = match dtype.as_str() {
+                "F64" => 8,
+                "F32" => 4,
+                _ => 2,
+            };
+            let expected = shape.iter().try_fold(size, |n: usize, m| n.checked_mul(*m));
+            if expected != Some(found) {
+                let shape = show_shape(&shape);
+                return Err(wrong(format!(
+                    "has {found} bytes, which are not those of shape {shape} of {dtype}"
+                )));
+            }
+            let entry = Entry {
+                dtype,
+                shape,
+                start: 0,
+                end: found,
+            };
+            let place = TensorPlace {
+                file: files.len(),
+                entry: 0,
+            };
+            names.push((name.clone(), place));
+            files.push(Shard {
+                name: title.to_owned(),
+                bytes: Bytes::Foreign(bytes),
+                entries: vec![(name, entry)],
+            });
+        }
+        Ok(Shards {
+            title: title.to_owned(),
+            files,
+            names,
+        })
     }
 
     fn single(shard: Shard) -> Self {

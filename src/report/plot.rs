@@ -42,6 +42,21 @@ impl PlotFormat {
             }),
         }
     }
+
+    /// The heat map as the bytes of a file; `path` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError::TooLarge`] for a picture that no PNG can hold.
+    #[cfg_attr(not(feature = "png"), expect(unused_variables))]
+    pub fn draw(self, map: &HeatMap, path: &Path) -> Result<Vec<u8>, ReportError> {
+        let scene = figure::scene(map);
+        Ok(match self {
+            PlotFormat::Svg => svg::document(&scene).into_bytes(),
+            #[cfg(feature = "png")]
+            PlotFormat::Png => png::picture(&scene, path)?,
+        })
+    }
 }
 
 /// Draws the heat map into `path`, whole or not at all.
@@ -51,13 +66,7 @@ impl PlotFormat {
 /// As [`check_plot`]; [`ReportError::TooLarge`] for a picture that no PNG can hold;
 /// [`FileError::Write`](crate::files::error::FileError::Write) where the disk does not take it.
 pub fn plot(map: &HeatMap, path: &Path) -> Result<(), ReportError> {
-    let format = PlotFormat::of(path)?;
-    let scene = figure::scene(map);
-    let bytes = match format {
-        PlotFormat::Svg => svg::document(&scene).into_bytes(),
-        #[cfg(feature = "png")]
-        PlotFormat::Png => png::picture(&scene, path)?,
-    };
+    let bytes = PlotFormat::of(path)?.draw(map, path)?;
     Ok(WholeFile::write(path, &bytes)?)
 }
 

@@ -41,7 +41,11 @@ impl Array {
     }
 
     /// Writes doubles, little-endian; nothing of what holds none.
-    pub(crate) fn write_numbers(&mut self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Those of the disk that they wait on, and of `out`.
+    pub fn write_numbers(&mut self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
         match self {
             Self::Floats(_, values) => {
                 let mut values = values.iter();

@@ -1,0 +1,5 @@
+"""``python -m headlight``: the command line."""
+
+from ._cli import main
+
+main()

@@ -1,0 +1,113 @@
+"""Data sets: files, tables of other libraries, lists of dictionaries."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ._arrays import as_list
+from .errors import DataError
+
+__all__ = ["Data"]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON takes it: arrays as lists, NumPy's numbers as Python's, missing ones left out above."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, str | bool | int | float) or value is None:
+        return value
+    plain = as_list(value)
+    if isinstance(plain, list):
+        return [_plain(item) for item in plain]
+    return plain
+
+
+def _is_missing(value: Any) -> bool:
+    # NaN is what pandas writes where nothing stands
+    return value is None or (isinstance(value, float) and value != value)
+
+
+class Data:
+    """Prompt pairs, each with its own answers; what may stand in a row is said in docs/data.md.
+
+    Args:
+        rows: A list of dictionaries, a pandas or Polars frame, or a pyarrow table (or anything else that hands
+            out an Arrow stream, if pyarrow is there to read it).
+
+    Example:
+        >>> data = Data([{"base": "The capital of Spain is", "source": "The capital of Italy is", "target": " Rome"}])
+        >>> len(data)
+        1
+    """
+
+    def __init__(self, rows: Any) -> None:
+        self._path: str | None = None
+        self._rows = _records(rows)
+        if not self._rows:
+            raise DataError("the data set has no rows: give at least one prompt pair")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Data:
+        """A file: .jsonl, .csv, .parquet or .json; it is read when something is asked of it."""
+        data = cls.__new__(cls)
+        data._path, data._rows = os.fspath(path), []
+        return data
+
+    @classmethod
+    def from_records(cls, rows: Iterable[Mapping[str, Any]]) -> Data:
+        """A list of dictionaries."""
+        return cls(list(rows))
+
+    @classmethod
+    def of(cls, value: Any) -> Data:
+        """Whatever can be a data set: one already, a file's name, or rows."""
+        if isinstance(value, Data):
+            return value
+        if isinstance(value, str | os.PathLike):
+            return cls.read(value)
+        return cls(value)
+
+    def __len__(self) -> int:
+        """How many rows; of a file, the rows are not looked at."""
+        if self._path is not None:
+            raise TypeError("a file's rows are counted when it is read: use a list of rows to know before")
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._rows)
+
+    def __getitem__(self, which: int | slice) -> Data:
+        """One row, or some, as a data set."""
+        if self._path is not None:
+            raise TypeError("a file's rows are not read before something is asked of it: use a list of rows")
+        return Data(self._rows[which] if isinstance(which, slice) else [self._rows[which]])
+
+    def __repr__(self) -> str:
+        return f"Data.read({self._path!r})" if self._path is not None else f"Data({len(self._rows)} rows)"
+
+    def _word(self) -> tuple[str, bytes | None]:
+        if self._path is not None:
+            return self._path, None
+        return "rows.json", json.dumps(self._rows).encode()
+
+
+def _records(rows: Any) -> list[dict[str, Any]]:
+    if hasattr(rows, "to_dicts"):  # Polars
+        found = rows.to_dicts()
+    elif hasattr(rows, "to_pylist"):  # pyarrow
+        found = rows.to_pylist()
+    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # pandas
+        found = rows.to_dict("records")
+    elif hasattr(rows, "__arrow_c_stream__"):
+        import pyarrow
+
+        found = pyarrow.table(rows).to_pylist()
+    else:
+        found = list(rows)
+    for number, row in enumerate(found):
+        if not isinstance(row, Mapping):
+            raise TypeError(f"row {number} of the data set is {type(row).__name__}, and should be a dictionary")
+    return [{key: _plain(value) for key, value in row.items() if not _is_missing(value)} for row in found]

@@ -1,0 +1,79 @@
+"""What is known of a model, and what it says of a prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Config", "LensConfig", "Plan", "PromptTest"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes and switches of a GPT-2."""
+
+    layers: int
+    heads: int
+    width: int
+    head_width: int
+    mlp_width: int
+    vocabulary: int
+    context: int
+    epsilon: float
+    activation: str
+    tied: bool
+    bos: int | None
+
+
+@dataclass(frozen=True)
+class LensConfig:
+    """The same under TransformerLens's names, so that helper code keeps working."""
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int
+    eps: float
+    act_fn: str
+    model_name: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep would cost at most; nothing was computed.
+
+    Attributes:
+        runs: Patched runs.
+        live: Those that are computed: of the others, prompts say already that they change nothing.
+        operations: Floating-point operations, two each multiply-add.
+    """
+
+    runs: int
+    live: int
+    operations: int
+
+
+@dataclass(frozen=True)
+class PromptTest:
+    """How a model takes an answer to a prompt, token by token, as TransformerLens's ``test_prompt`` prints it.
+
+    Attributes:
+        prompt: The prompt.
+        tokens: The prompt's tokens.
+        answer: Each of the answer's tokens: text, rank among all tokens (0 is the most probable), probability, and
+            the most probable tokens at its place with their probabilities.
+    """
+
+    prompt: str
+    tokens: list[str]
+    answer: list[tuple[str, int, float, list[tuple[str, float]]]]
+
+    def __repr__(self) -> str:
+        lines = [f"prompt tokens: {self.tokens}", f"answer tokens: {[text for text, *_ in self.answer]}"]
+        for text, rank, probability, top in self.answer:
+            lines.append(f"{text!r}: rank {rank}, probability {probability:.4g}")
+            lines += [f"  top {at}: {t!r} {p:.4g}" for at, (t, p) in enumerate(top)]
+        return "\n".join(lines)

@@ -1,0 +1,298 @@
+"""A model on a device: its words, its logits, its activations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from . import _headlight, _words
+from ._arrays import any_torch, from_bytes, to_torch
+from ._cache import Cache
+from ._facts import Config, LensConfig, PromptTest
+from ._questions import Questions
+from .errors import ModelError, PlanError
+
+__all__ = ["Model"]
+
+Precision: TypeAlias = Literal["f32", "f64", "tf32", "bf16", "f16"]
+
+
+class Model(Questions):
+    """A GPT-2 on a device.
+
+    Args:
+        name_or_path: ``"demo"``, a folder in Hugging Face's layout, or a hub id; OpenAI's sizes also by
+            TransformerLens's names (``"gpt2-small"``).
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        precision: ``"f32"`` unless given; ``"f64"`` on the CPU, ``"tf32"``, ``"bf16"`` and ``"f16"`` on a GPU.
+        threads: All cores unless given. They are the process's: the first model that says how many has its way.
+        memory: For activations, as bytes or ``"2G"``; a quarter of what is free unless given.
+        offline: Take a hub id from the cache, or not at all.
+
+    Example:
+        >>> import headlight as hl
+        >>> model = hl.Model("demo")
+        >>> model.config.layers, model.config.heads
+        (5, 4)
+    """
+
+    config: Config
+
+    def __init__(
+        self,
+        name_or_path: str | os.PathLike[str] = "demo",
+        *,
+        device: str = "auto",
+        precision: Precision = "f32",
+        threads: int | None = None,
+        memory: str | int | None = None,
+        offline: bool = False,
+    ) -> None:
+        name = os.fspath(name_or_path)
+        if name in ("gpt2-small", "gpt2_small") and not os.path.exists(name):
+            name = "gpt2"
+        before = os.environ.get("HF_HUB_OFFLINE")
+        if offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+        try:
+            self._begin(_headlight.Opened.open(name, _wish(device, precision, threads, memory)))
+        finally:
+            if offline and before is None:
+                del os.environ["HF_HUB_OFFLINE"]
+            elif offline and before is not None:
+                os.environ["HF_HUB_OFFLINE"] = before
+
+    def _begin(self, opened: _headlight.Opened) -> None:
+        self._opened = opened
+        self.config = Config(**opened.config())
+        self._lent: Any = None
+        self._wish: dict[str, Any] = {}
+
+    @classmethod
+    def from_hf(cls, model: Any, tokenizer: Any = None, **wishes: Any) -> Model:
+        """A live ``GPT2LMHeadModel`` or ``GPT2Model``: its weights are used where they lie, without a copy.
+
+        Weights that are changed in place afterwards (an optimiser's step) are noticed where torch counts changes,
+        and refused until ``refresh`` is called.
+
+        Args:
+            model: The model, on the CPU in float32, float16 or bfloat16.
+            tokenizer: Its tokenizer; without, prompts are token ids.
+            wishes: ``device``, ``precision``, ``threads`` and ``memory``, as ``Model`` takes them.
+        """
+        from ._weights import of_hf
+
+        return cls._of(of_hf(model, tokenizer), wishes)
+
+    @classmethod
+    def from_state_dict(
+        cls, weights: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Any = None, **wishes: Any
+    ) -> Model:
+        """Tensors by their names in a checkpoint, NumPy's or torch's, used where they lie if they are contiguous.
+
+        Args:
+            weights: Such as ``{"wte.weight": …, "h.0.ln_1.weight": …}``, with or without ``transformer.`` before.
+            config: What stands in ``config.json``.
+            tokenizer: A tokenizer of transformers or tokenizers, or the text of ``tokenizer.json``.
+            wishes: ``device``, ``precision``, ``threads`` and ``memory``, as ``Model`` takes them.
+        """
+        from ._weights import of_state_dict
+
+        return cls._of(of_state_dict(weights, config, tokenizer), wishes)
+
+    @classmethod
+    def from_transformer_lens(cls, bridge: Any, **wishes: Any) -> Model:
+        """A ``TransformerBridge`` of TransformerLens 3 or later: the Hugging Face model in it, with its raw weights
+        (folded and centred ones give the same interchanges, but other activations)."""
+        original = getattr(bridge, "original_model", None)
+        if original is None:
+            raise ModelError(
+                f"{type(bridge).__name__} has no original_model: give a TransformerBridge, or the Hugging Face model to from_hf"
+            )
+        return cls.from_hf(original, getattr(bridge, "tokenizer", None), **wishes)
+
+    @classmethod
+    def _of(cls, lent: Any, wishes: Mapping[str, Any]) -> Model:
+        unknown = set(wishes) - {"device", "precision", "threads", "memory"}
+        if unknown:
+            raise TypeError(f"unknown argument {min(unknown)!r}: use device, precision, threads or memory")
+        wish = _wish(
+            wishes.get("device", "auto"), wishes.get("precision", "f32"), wishes.get("threads"), wishes.get("memory")
+        )
+        model = cls.__new__(cls)
+        model._begin(_headlight.Opened.of_tensors(lent.name, lent.config, lent.tensors, lent.tokenizer, wish))
+        model._lent, model._wish = lent, wish
+        return model
+
+    def refresh(self) -> None:
+        """Takes weights that were changed in place as they are now."""
+        if self._lent is not None:
+            lent = self._lent.again()
+            wish = self._wish
+            self._begin(_headlight.Opened.of_tensors(lent.name, lent.config, lent.tensors, lent.tokenizer, wish))
+            self._lent, self._wish = lent, wish
+
+    def _ready(self) -> None:
+        if self._lent is not None:
+            self._lent.check()
+
+    @property
+    def name(self) -> str:
+        """What it was opened by."""
+        return self._opened.name
+
+    @property
+    def device(self) -> str:
+        """``"cpu"``, or the GPU's name."""
+        return self._opened.device
+
+    @property
+    def precision(self) -> str:
+        """In what numbers it runs."""
+        return self._opened.precision
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the weights' file; every weight is read the first time."""
+        return self._opened.hash()
+
+    @property
+    def cfg(self) -> LensConfig:
+        """Sizes under TransformerLens's names."""
+        c = self.config
+        return LensConfig(
+            c.layers, c.heads, c.width, c.head_width, c.mlp_width, c.vocabulary, c.context, c.epsilon, c.activation,
+            self.name, self.device,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        c = self.config
+        return f"Model({self.name!r}: {c.layers} layers × {c.heads} heads, width {c.width}; {self._opened.about}, {self.precision})"
+
+    # tokens
+
+    def to_tokens(self, text: str | Sequence[str], *, prepend_bos: bool = False) -> Any:
+        """Token ids, int64 ``[batch, position]``. No BOS is added unless asked for; texts of unequal lengths are an
+        error, since nothing is padded.
+
+        Example:
+            >>> import headlight as hl
+            >>> hl.Model("demo").to_tokens("The capital of Spain is").shape
+            (1, 5)
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        found = [self._opened.encode(one) for one in texts]
+        if prepend_bos:
+            found = [[self._bos(), *ids] for ids in found]
+        lengths = {len(ids) for ids in found}
+        if len(lengths) > 1:
+            said = ", ".join(str(len(ids)) for ids in found)
+            raise PlanError(
+                f"the texts have {said} tokens, and nothing is padded: give them one by one, or texts of one length"
+            )
+        return np.array(found, dtype=np.int64)
+
+    def _bos(self) -> int:
+        if self.config.bos is None:
+            raise PlanError("--bos: the model's config.json names no bos_token_id: leave it out")
+        return self.config.bos
+
+    def to_str_tokens(self, text: Any, *, prepend_bos: bool = False) -> list[str]:
+        """Each token's text, of a text or of token ids.
+
+        Example:
+            >>> import headlight as hl
+            >>> hl.Model("demo").to_str_tokens("The capital of Spain is")
+            ['The', ' capital', ' of', ' Spain', ' is']
+        """
+        ids = self._ids(text)
+        return self._opened.tokens([self._bos(), *ids] if prepend_bos else ids)
+
+    def to_single_token(self, text: str) -> int:
+        """The id of a text that is one token; of one that is several, an error that names them."""
+        return self._opened.target(text)
+
+    def to_string(self, ids: Any) -> str:
+        """Tokens together as text."""
+        return self._opened.decode(_words.ids("given", ids))
+
+    # forward
+
+    def __call__(self, prompts: Any, *, positions: Literal["last", "all"] = "last") -> Any:
+        """Logits, float32 ``[batch, vocabulary]`` after the last position, or ``[batch, position, vocabulary]`` of
+        all; torch's where torch's ids go in."""
+        if positions not in ("last", "all"):
+            raise PlanError(f"positions are 'last' or 'all', not {positions!r}")
+        found = self._logits(self._batch(prompts), positions == "all")
+        array = found if positions == "all" else found[:, 0]
+        return to_torch(array) if any_torch(prompts) else array
+
+    def _logits(self, batch: list[list[int]], everywhere: bool) -> Any:
+        self._ready()
+        data = self._opened.logits(batch, everywhere)
+        length = len(batch[0]) if everywhere else 1
+        return from_bytes(data, "<f4", [len(batch), length, self.config.vocabulary])
+
+    def _batch(self, prompts: Any) -> list[list[int]]:
+        batch = [self._ids(one) for one in (prompts if _words.is_batch(prompts) else [prompts])]
+        lengths = sorted({len(ids) for ids in batch})
+        if len(lengths) > 1:
+            raise PlanError(
+                f"the prompts have {lengths[0]} to {lengths[-1]} tokens, and nothing is padded: give them one by one"
+            )
+        return batch
+
+    def topk(self, prompt: Any, k: int = 10) -> list[tuple[str, float]]:
+        """The most probable next tokens, each with its probability; ties by the lower id.
+
+        Example:
+            >>> import headlight as hl
+            >>> hl.Model("demo").topk("The capital of Spain is")[0][0]
+            ' Madrid'
+        """
+        self._ready()
+        return [(text, p) for _, text, p in self._opened.topk(self._ids(prompt), k)]
+
+    def test_prompt(self, prompt: str, answer: str, *, top_k: int = 10) -> PromptTest:
+        """How probable an answer is, token by token: its rank, its probability, and what else comes first."""
+        ids, answers = self._ids(prompt), self._opened.encode(answer)
+        found = []
+        for at, token in enumerate(answers):
+            logits = self._logits([ids + answers[:at]], False)[0, 0].astype(np.float64)
+            logits -= logits.max()
+            p = np.exp(logits) / np.exp(logits).sum()
+            best = np.argsort(-p, kind="stable")[:top_k]
+            top = [(text, float(p[i])) for text, i in zip(self._opened.tokens(best.tolist()), best, strict=True)]
+            rank = int((p > p[token]).sum())
+            found.append((self._opened.tokens([token])[0], rank, float(p[token]), top))
+        return PromptTest(prompt, self._opened.tokens(ids), found)
+
+    def run_with_cache(
+        self,
+        prompts: Any,
+        *,
+        names: str | Sequence[str] | Callable[[str], bool] | None = None,
+        names_filter: str | Sequence[str] | Callable[[str], bool] | None = None,
+    ) -> tuple[Any, Cache]:
+        """Logits ``[batch, position, vocabulary]``, and the activations, which are computed when they are asked for.
+
+        Args:
+            prompts: Texts or token ids, of one length.
+            names: What the cache lists; everything unless given. ``names_filter`` is TransformerLens's word.
+        """
+        batch = self._batch(prompts)
+        torch = any_torch(prompts)
+        logits = self._logits(batch, True)
+        return to_torch(logits) if torch else logits, Cache(self, batch, names or names_filter, torch)
+
+
+def _wish(device: str, precision: str, threads: int | None, memory: str | int | None) -> dict[str, Any]:
+    if threads is not None and not 1 <= threads <= 1024:
+        raise PlanError(f"threads is {threads}: it takes 1 to 1024")
+    size = _headlight.size(memory) if isinstance(memory, str) else memory
+    if size is not None and size <= 0:
+        raise PlanError(f"`{size}` is not a size: write 512M, 2G or a number of bytes")
+    return {"device": device, "precision": precision, "threads": threads, "memory": size}

@@ -1,0 +1,256 @@
+"""Patches and operators, as programs write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import _words
+from ._arrays import as_list, to_numpy
+from ._names import Component
+from .errors import PlanError
+
+__all__ = ["Op", "Patch"]
+
+_MADE: dict[str, Any] = {
+    "label": "array",
+    "values": [],
+    "rows": 1,
+    "prompts": [],
+    "level": 0.0,
+    "seed": 0,
+    "sample": 0,
+    "call": None,
+    "reads_source": False,
+}
+
+
+@dataclass(frozen=True)
+class Op:
+    """What a patch does to the value b that stands at its site, given the source's value s.
+
+    Made by its class methods; wherever an operator is expected, the command line's spelling will do as well,
+    such as ``"zero"`` or ``"scale=0.5"``.
+    """
+
+    label: str
+    _text: str | None = None
+    _keys: dict[str, Any] | None = None
+    _made: dict[str, Any] | None = None
+
+    @classmethod
+    def interchange(cls) -> Op:
+        """s: the default."""
+        return cls("interchange", "interchange", {"op": "interchange"})
+
+    @classmethod
+    def zero(cls) -> Op:
+        """0."""
+        return cls("zero", "zero", {"op": "zero"})
+
+    @classmethod
+    def skip(cls) -> Op:
+        """What the site's module reads in the source: the module is skipped."""
+        return cls("skip", "skip", {"op": "skip"})
+
+    @classmethod
+    def collect(cls) -> Op:
+        """b stays as it is, and is found in ``Result.collected``."""
+        return cls("collect", "collect", {"op": "collect"})
+
+    @classmethod
+    def set(cls, value: Any, *, label: str = "array") -> Op:
+        """A constant: one row of the site (of one head, where it has heads), or one row a position; an array, a
+        number that stands everywhere in a row of one, or ``"F.safetensors#tensor"``."""
+        return cls._constant("set", value, label)
+
+    @classmethod
+    def add(cls, value: Any = None, *, label: str = "array") -> Op:
+        """b + s, or b plus a constant."""
+        return cls("add", "add", {"op": "add"}) if value is None else cls._constant("add", value, label)
+
+    @classmethod
+    def subtract(cls, value: Any = None, *, label: str = "array") -> Op:
+        """b − s, or b minus a constant."""
+        if value is None:
+            return cls("subtract", "subtract", {"op": "subtract"})
+        return cls._constant("subtract", value, label)
+
+    @classmethod
+    def mean(cls, prompts: Sequence[Any], *, label: str = "prompts") -> Op:
+        """The mean of the site's activation over all positions of these prompts."""
+        words = [_words.prompt("mean's", one) for one in prompts]
+        return cls(f"mean={label}", None, {"op": "zero"}, {**_MADE, "kind": "mean", "label": label, "prompts": words})
+
+    @classmethod
+    def scale(cls, factor: float) -> Op:
+        """factor · b."""
+        return cls(f"scale={factor!r}", f"scale={float(factor)!r}", {"op": "scale", "alpha": float(factor)})
+
+    @classmethod
+    def interpolate(cls, alpha: float) -> Op:
+        """b + α(s − b)."""
+        text = f"interpolate={float(alpha)!r}"
+        return cls(text, text, {"op": "interpolate", "alpha": float(alpha)})
+
+    @classmethod
+    def noise(cls, level: float, seed: int = 0, sample: int = 0) -> Op:
+        """b plus normal noise of this standard deviation, which follows from the seed, the pair, the site, the
+        position, the column and the sample alone."""
+        made = {**_MADE, "kind": "noise", "level": float(level), "seed": seed, "sample": sample}
+        keys = {"op": "noise", "level": float(level), "seed": seed, "sample": sample}
+        return cls(f"noise={level!r}", None, keys, made)
+
+    @classmethod
+    def function(cls, f: Callable[..., Any], *, reads_source: bool = True, label: str | None = None) -> Op:
+        """Whatever f makes of b and s, each a float64 array of one row (of one head, where the site has heads): as
+        many numbers. It is called once a row, in no order, with the interpreter held: a slow path. With
+        ``reads_source=False`` it is called with b alone, and no source is needed."""
+        name = label or getattr(f, "__name__", "function")
+        made = {**_MADE, "kind": "function", "label": name, "call": f, "reads_source": reads_source}
+        return cls(f"function={name}", None, {"op": "interchange" if reads_source else "zero"}, made)
+
+    @classmethod
+    def _constant(cls, kind: str, value: Any, label: str) -> Op:
+        if isinstance(value, str):
+            return cls(f"{kind}={value}", f"{kind}={value}", {"op": kind, "value": value})
+        array = np.atleast_1d(to_numpy(value).astype(np.float64))
+        if array.ndim > 2:
+            raise PlanError(f"the constant of `{kind}` has {array.ndim} axes: give one row, or a row a position")
+        if not np.isfinite(array).all():
+            raise PlanError(f"the constant of `{kind}` has numbers that are not finite")
+        made = {
+            **_MADE,
+            "kind": kind,
+            "label": label,
+            "values": array.ravel().tolist(),
+            "rows": array.shape[0] if array.ndim == 2 else 1,
+        }
+        return cls(f"{kind}={label}", None, {"op": "zero"}, made)
+
+    def _sweep(self) -> str | dict[str, Any]:
+        return self._made if self._made is not None else (self._text or self.label)
+
+    def __str__(self) -> str:
+        return self.label
+
+    __repr__ = __str__
+
+
+def sweep_op(op: str | Op) -> str | dict[str, Any]:
+    """An operator as a sweep takes it."""
+    return op if isinstance(op, str) else op._sweep()
+
+
+def _keys_of(op: str | Op) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """An operator as an experiment spells it, and what no experiment can hold."""
+    if isinstance(op, Op):
+        kept = op._made if op._made is not None and op._made["kind"] != "noise" else None
+        return dict(op._keys or {}), kept
+    name, given, value = op.partition("=")
+    if not given:
+        return {"op": name}, None
+    if name in ("scale", "interpolate", "noise"):
+        try:
+            number = float(value)
+        except ValueError:
+            raise PlanError(f"`{name}` needs a finite number after `=`, not `{value}`") from None
+        return {"op": name, "level" if name == "noise" else "alpha": number}, None
+    return {"op": name, "value": value}, None
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One operator over lists of heads and positions of one site; lists mean one patch over all of them.
+
+    Args:
+        component: A component, by its name or TransformerLens's hook; with its layer it may stand by itself, as in
+            ``"head_value_output.3"`` or ``"blocks.3.attn.hook_v"``.
+        layer: From 0; None for components outside the layers, and where the component's text has it.
+        heads: From 0; all of them unless given, where the component has heads.
+        positions: Numbers (negative ones from the end), ``"end"``, or words of the prompt; all unless given.
+        keys: Of scores and pattern, the keys to touch.
+        columns: Columns of the row, or coordinates of the basis.
+        basis: ``"F.safetensors#name"`` of the basis in which the operator acts.
+        error_term: Whether the row keeps what the basis does not hold of it.
+        op: What is done.
+        source: Whose clean activations are read: ``"source"``, ``"base"`` (a freeze), or a further prompt's name.
+        source_run: The earlier run that is read instead, by its name.
+        source_layer: The layer that is read.
+        source_heads: The heads that are read, one for each of ``heads``.
+        source_positions: The positions that are read, one for each of ``positions``.
+
+    Example:
+        >>> Patch("head_value_output", 0, heads=0, positions="Spain").layer
+        0
+    """
+
+    component: Component | str
+    layer: int | None = None
+    heads: Any = None
+    positions: Any = None
+    keys: Any = None
+    columns: Any = None
+    basis: str | None = None
+    error_term: bool = True
+    op: str | Op = "interchange"
+    source: str = "source"
+    source_run: str | None = None
+    source_layer: int | None = None
+    source_heads: Any = None
+    source_positions: Any = None
+
+    def _is_named(self) -> bool:
+        """Whether positions go by names that are also looked up in the source."""
+        reads = not isinstance(self.op, Op) or self.op._made is None or self.op._made["reads_source"]
+        elsewhere = self.source != "source" or self.source_run is not None or self.source_positions is not None
+        return (
+            reads
+            and not elsewhere
+            and self.positions is not None
+            and any(isinstance(p, str) for p in places(self.positions))
+        )
+
+    def _word(self, heads: int, length: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """As an experiment spells it, for a model of so many heads and a base of so many tokens; and an operator
+        that no experiment can hold."""
+        from ._names import has_heads
+
+        word: dict[str, Any] = {"component": self.component}
+        if self.layer is not None:
+            word["layer"] = self.layer
+        if self.heads is not None:
+            word["heads"] = _words.numbers("heads", self.heads)
+        elif has_heads(self.component):
+            word["heads"] = list(range(heads))
+        word["positions"] = places(self.positions) if self.positions is not None else list(range(length))
+        for name in ("keys", "source_heads"):
+            if getattr(self, name) is not None:
+                word[name] = _words.numbers(name, getattr(self, name))
+        if self.columns is not None:
+            word["columns"] = self.columns if isinstance(self.columns, str) else _words.numbers("columns", self.columns)
+        if self.source_positions is not None:
+            word["source_positions"] = places(self.source_positions)
+        for name in ("basis", "source_run", "source_layer"):
+            if getattr(self, name) is not None:
+                word[name] = getattr(self, name)
+        if not self.error_term:
+            word["error_term"] = False
+        if self.source != "source":
+            word["source"] = self.source
+        keys, made = _keys_of(self.op)
+        word.update(keys)
+        return word, made
+
+
+def places(value: Any) -> list[int | str]:
+    """Positions as an experiment spells them: numbers and names."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, slice) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
+        return [*_words.numbers("positions", value)]
+    found = as_list(value)
+    return found if isinstance(found, list) else [found]

@@ -1,0 +1,456 @@
+"""What can be asked of a model: the commands that patch, as methods."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from . import _headlight, _progress, _words
+from ._arrays import as_list
+from ._data import Data
+from ._facts import Config, Plan
+from ._names import Component, Metric, Preset
+from ._patch import Op, Patch, sweep_op
+from ._progress import ProgressWish
+from ._result import Result
+from .errors import PlanError
+
+__all__ = ["Questions"]
+
+Metrics: TypeAlias = Sequence[Metric | str] | Metric | str
+
+
+class Questions:
+    """Questions of an opened model."""
+
+    config: Config
+    _opened: _headlight.Opened
+
+    def _ready(self) -> None:
+        """Refuses to go on where the model is no longer what it was."""
+
+    def _ids(self, prompt: Any, what: str = "base") -> list[int]:
+        """A prompt's tokens."""
+        word = _words.prompt(what, prompt)
+        return self._opened.encode(word) if isinstance(word, str) else word
+
+    def patch(
+        self,
+        base: Any,
+        patches: Patch | Sequence[Patch],
+        *,
+        source: Any = None,
+        prompts: Mapping[str, Any] | None = None,
+        targets: Any = None,
+        wrong_targets: Any = None,
+        metrics: Metrics = (),
+    ) -> Result:
+        """One run: the base prompt with patches acting together, in the order given.
+
+        Args:
+            base: The prompt that is patched.
+            patches: What is overwritten.
+            source: The prompt that activations are taken from.
+            prompts: Further prompts by name, which patches may read.
+            targets: What is read out; the most probable token after either prompt unless given.
+            wrong_targets: What metrics hold against them.
+            metrics: Further columns.
+
+        Example:
+            >>> import headlight as hl
+            >>> country = hl.Patch("head_value_output", 0, heads=0, positions="Spain")
+            >>> r = hl.Model("demo").patch("The capital of Spain is", country, source="The capital of Italy is", targets=" Rome")
+            >>> round(r["prob"][0].item(), 2)
+            0.98
+        """
+        ids = self._ids(base)
+        each = [patches] if isinstance(patches, Patch) else list(patches)
+        pair: dict[str, Any] = {"base_ids": ids}
+        if source is not None:
+            pair["source_ids"] = self._ids(source, "source")
+        if prompts:
+            pair["prompts"] = {name: _words.prompt(name, one) for name, one in prompts.items()}
+        right = _words.answers("targets", targets)
+        if not right:
+            tops = [self._opened.topk(p, 1)[0][0] for p in (ids, pair.get("source_ids")) if p]
+            right = list(dict.fromkeys(tops))
+        _answers(pair, "targets", right)
+        _answers(pair, "wrong_targets", _words.answers("wrong_targets", wrong_targets))
+        words, made = [], []
+        for number, one in enumerate(each):
+            if not isinstance(one, Patch):
+                raise TypeError(f"patch {number} is {type(one).__name__}, and should be a Patch")
+            word, op = one._word(self.config.heads, len(ids))
+            if "source_ids" in pair and one._is_named():
+                # words that the source has not are read where they stand in the base
+                here, there = self._opened.places(ids, pair["source_ids"], [str(p) for p in word["positions"]])
+                word["positions"] = here
+                if there is not None:
+                    word["source_positions"] = there
+            words.append(word)
+            if op is not None:
+                made.append((0, number, op))
+        call = _words.shown("Model.patch", {"base": base, "patches": each, "source": source, "targets": targets})
+        return self._runs(
+            {"pair": [pair], "run": [{"patches": words}]}, made, metrics, _words.asked(None, None), False, call
+        )
+
+    def run(
+        self,
+        experiment: Mapping[str, Any] | str | os.PathLike[str],
+        *,
+        data: Data | Any = None,
+        direction: Literal["denoise", "noise"] = "denoise",
+        metrics: Metrics = (),
+        first_token: bool = False,
+        prepend_bos: bool = False,
+        skip_bad: bool = False,
+        known: bool = False,
+        progress: ProgressWish = None,
+    ) -> Result:
+        """An experiment: a .toml or .json file, or the same as a dictionary, in whose runs ``Patch`` may stand.
+
+        Args:
+            experiment: The file's name, or ``{"pair": […], "run": […], …}``.
+            data: A data set whose rows are the pairs, for an experiment without any.
+            direction: Of a data set, which prompt is patched.
+            metrics: Further columns.
+            first_token: Let a target of several tokens count as its first.
+            prepend_bos: Begin every prompt with the model's BOS token.
+            skip_bad: Pass over malformed rows.
+            known: Keep rows that the model answers rightly.
+            progress: As of ``sweep``.
+
+        Example:
+            >>> import headlight as hl
+            >>> value = hl.Patch("head_value_output", 0, heads=0, positions=3)
+            >>> r = hl.Model("demo").run({
+            ...     "targets": [" Rome"],
+            ...     "pair": [{"base": "The capital of Spain is", "source": "The capital of Italy is"}],
+            ...     "run": [{"name": "country", "patches": [value]}],
+            ... })
+            >>> r["name"].tolist()
+            ['country']
+        """
+        rows = _words.asked(
+            None, None, data=data, first_token=first_token, bos=prepend_bos, direction=direction, skip_bad=skip_bad,
+            known=known,
+        )  # fmt: skip
+        if isinstance(experiment, str | os.PathLike):
+            name = _words.path(experiment)
+            word: dict[str, Any] = {"json": None, "path": name, "first_token": first_token, "prompts": rows, "made": []}
+            return self._ask(self._opened.runs, word, metrics, f"Model.run({name!r})", progress)
+        made: list[tuple[int, int, dict[str, Any]]] = []
+        written = dict(experiment)
+        runs: list[Any] = []
+        for r, run in enumerate(written.get("run", [])):
+            own = dict(run)
+            patches = []
+            for i, one in enumerate(own.get("patches", [])):
+                if isinstance(one, Patch):
+                    if one.positions is None:
+                        raise PlanError(f"run {r}, patch {i} names no positions: in an experiment, say which")
+                    one, op = one._word(self.config.heads, 0)
+                    if op is not None:
+                        made.append((r, i, op))
+                patches.append(one)
+            runs.append({**own, "patches": patches})
+        written["run"] = runs
+        call = _words.shown("Model.run", {"experiment": experiment})
+        return self._runs(written, made, metrics, rows, progress, call)
+
+    def _runs(
+        self, experiment: Any, made: Any, metrics: Metrics, rows: dict[str, Any], progress: ProgressWish, call: str
+    ) -> Result:
+        text = json.dumps(experiment, default=_plain)
+        first_token = rows["first_token"]
+        word = {"json": text, "path": "experiment.json", "first_token": first_token, "prompts": rows, "made": made}
+        return self._ask(self._opened.runs, word, metrics, call, progress)
+
+    def sweep(
+        self,
+        base: Any = None,
+        source: Any = None,
+        *,
+        targets: Any = None,
+        wrong_targets: Any = None,
+        data: Data | Any = None,
+        components: Sequence[Component | str] | Component | str | None = None,
+        layers: Any = "all",
+        heads: Any = "all",
+        positions: Any = "all",
+        columns: Any = "all",
+        basis: str | None = None,
+        error_term: bool = True,
+        op: str | Op = "interchange",
+        preset: Preset | str | None = None,
+        direction: Literal["denoise", "noise"] = "denoise",
+        metrics: Metrics = (),
+        seed: int | None = None,
+        first_token: bool = False,
+        prepend_bos: bool = False,
+        skip_bad: bool = False,
+        known: bool = False,
+        out: str | os.PathLike[str] | None = None,
+        progress: ProgressWish = None,
+    ) -> Result:
+        """One run a cell: every component, layer, head and position by itself.
+
+        Args:
+            base: The prompt that is patched, as text or token ids, or several; the demo's own unless given.
+            source: The prompt that activations are taken from, or one for each base.
+            targets: What is read out, each text taken whole: one, several, or a list for each pair; the most
+                probable token after either prompt unless given.
+            wrong_targets: What ``logit_diff`` and ``prob_diff`` hold against them.
+            data: A data set instead of prompts: a ``Data``, a file's name, or rows.
+            components: z and v of every head unless given, by pyvene's names or TransformerLens's hooks.
+            layers: ``"all"``, ``"0,4"``, ``"2-5"``, a number, a list, a range or a mask.
+            heads: The same, or ``"together"``: one run patches them all.
+            positions: The same, negative numbers from the end, or names: ``"end"``, ``"subject.last"``, a word.
+            columns: Columns of the row, or coordinates of the basis.
+            basis: ``"F.safetensors#name"`` of the basis in which the operator acts.
+            error_term: Whether rows keep what an autoencoder or principal components do not hold of them.
+            op: What is done: an ``Op``, or as the command line spells it.
+            preset: A ready-made sweep by TransformerLens's name, instead of components.
+            direction: Of a data set, whether the corrupted prompt is patched (``"denoise"``) or the clean one.
+            metrics: Further columns, such as ``"logit_diff"`` and ``"recovery_logit_diff"``.
+            seed: Of noise.
+            first_token: Let a target of several tokens count as its first.
+            prepend_bos: Begin every prompt with the model's BOS token.
+            skip_bad: Pass over malformed rows of a data set.
+            known: Keep rows that the model answers rightly.
+            out: Also write the table there.
+            progress: A bar where somebody watches and it takes more than two seconds; True and False say always
+                and never, and a function is told a ``Progress``.
+
+        Example:
+            >>> import headlight as hl
+            >>> r = hl.Model("demo").sweep(components="head_value_output", targets=" Rome")
+            >>> r.top(1)["layer"].tolist(), r.top(1)["head"].tolist(), r.top(1)["token"].tolist()
+            ([0], [0], [' Spain'])
+        """
+        said = {
+            "base": base, "source": source, "targets": targets, "wrong_targets": wrong_targets, "data": data,
+            "components": components, "preset": preset, "op": None if op == "interchange" else op,
+            "layers": _typed(layers), "heads": _typed(heads), "positions": _typed(positions),
+        }  # fmt: skip
+        word = self._sweep_word(
+            base, source, targets=targets, wrong_targets=wrong_targets, data=data, components=components,
+            layers=layers, heads=heads, positions=positions, columns=columns, basis=basis, error_term=error_term, op=op, preset=preset,
+            direction=direction, seed=seed, first_token=first_token, prepend_bos=prepend_bos, skip_bad=skip_bad,
+            known=known,
+        )  # fmt: skip
+        result = self._ask(self._opened.sweep, word, metrics, _words.shown("Model.sweep", said), progress)
+        if out is not None:
+            result.write(out)
+        return result
+
+    def _sweep_word(
+        self,
+        base: Any = None,
+        source: Any = None,
+        *,
+        components: Any = None,
+        layers: Any = "all",
+        heads: Any = "all",
+        positions: Any = "all",
+        columns: Any = "all",
+        basis: str | None = None,
+        error_term: bool = True,
+        op: str | Op = "interchange",
+        preset: str | None = None,
+        seed: int | None = None,
+        prepend_bos: bool = False,
+        **prompts: Any,
+    ) -> dict[str, Any]:
+        if basis is None and not error_term:
+            raise PlanError("has an error_term without a basis: leave it out")
+        if preset is not None and components is not None:
+            raise PlanError("a preset has its own components: give either preset or components")
+        return {
+            "prompts": _words.asked(base, source, bos=prepend_bos, **prompts),
+            "components": _words.names(components),
+            "layers": _words.span("layers", layers),
+            "heads": _words.span("heads", heads),
+            "positions": _words.span("positions", positions),
+            "columns": _words.span("columns", columns),
+            "basis": basis,
+            "no_error_term": not error_term,
+            "preset": preset,
+            "op": sweep_op(op),
+            "seed": seed,
+        }
+
+    def plan(self, base: Any = None, source: Any = None, **asked: Any) -> Plan:
+        """What a sweep with these arguments would cost; nothing is computed.
+
+        Example:
+            >>> import headlight as hl
+            >>> hl.Model("demo").plan(components="head_value_output").runs
+            100
+        """
+        for name in ("metrics", "out", "progress"):
+            asked.pop(name, None)
+        count, copied, clean, runs = self._opened.plan(self._sweep_word(base, source, **asked))
+        return Plan(count, count - copied, clean + runs)
+
+    def edges(
+        self,
+        base: Any = None,
+        source: Any = None,
+        *,
+        senders: str | Sequence[str] = "all",
+        receivers: str | Sequence[str] = "all",
+        per_position: bool = False,
+        metrics: Metrics = (),
+        progress: ProgressWish = None,
+        **prompts: Any,
+    ) -> Result:
+        """Every edge between heads and MLPs patched by itself, exactly.
+
+        Args:
+            base: The prompt that is patched ...
+            source: ... and the one that contributions are taken from.
+            senders: What contributes: ``"all"``, ``"heads"``, ``"mlps"``, ``"input"``, ``"a3"``, ``"a3.h5"``, ``"m2"``.
+            receivers: What reads: the same, ``"logits"``, ``"q"``, ``"a9.h6.q"``.
+            per_position: One run for each position, instead of all together.
+            metrics: Further columns.
+            progress: As of ``sweep``.
+            prompts: ``targets``, ``wrong_targets``, ``data``, ``direction``, ``first_token``, ``bos``,
+                ``skip_bad`` and ``known``, as of ``sweep``.
+        """
+        word = {
+            "prompts": _words.asked(base, source, **prompts),
+            "senders": _words.names(senders),
+            "receivers": _words.names(receivers),
+            "per_position": per_position,
+        }
+        said = {"base": base, "source": source, "senders": senders, "receivers": receivers}
+        return self._ask(self._opened.edges, word, metrics, _words.shown("Model.edges", said), progress)
+
+    def path(
+        self,
+        base: Any = None,
+        source: Any = None,
+        *,
+        senders: str | Sequence[str] = "heads",
+        receivers: str | Sequence[str] = "logits",
+        apart: bool = False,
+        freeze: Literal["heads", "all"] = "heads",
+        freeze_scales: bool = False,
+        positions: Any = "together",
+        receiver_positions: Any = "all",
+        metrics: Metrics = (),
+        progress: ProgressWish = None,
+        **prompts: Any,
+    ) -> Result:
+        """Path patching: what each sender tells some receivers, with what lies between them held.
+
+        Args:
+            base: The prompt that is patched ...
+            source: ... and the one that senders' values are taken from.
+            senders: What sends, each by itself.
+            receivers: What receives, all of them together.
+            apart: Patch each receiver by itself.
+            freeze: What is held at the base's values on the way: other heads, or heads and MLPs.
+            freeze_scales: Hold the layer norms' scales too.
+            positions: Where senders send.
+            receiver_positions: Where receivers receive.
+            metrics: Further columns.
+            progress: As of ``sweep``.
+            prompts: As of ``edges``.
+        """
+        if freeze not in ("heads", "all"):
+            raise PlanError(f"unknown freeze `{freeze}`: use heads or all")
+        word = {
+            "prompts": _words.asked(base, source, **prompts),
+            "senders": _words.names(senders),
+            "receivers": _words.names(receivers),
+            "apart": apart,
+            "freeze_all": freeze == "all",
+            "freeze_scales": freeze_scales,
+            "positions": _words.span("positions", positions),
+            "receiver_positions": _words.span("receiver-positions", receiver_positions),
+        }
+        said = {"base": base, "source": source, "senders": senders, "receivers": receivers, "freeze": freeze}
+        return self._ask(self._opened.paths, word, metrics, _words.shown("Model.path", said), progress)
+
+    def trace(
+        self,
+        prompt: Any = None,
+        *,
+        subject: str | None = None,
+        components: Sequence[Component | str] | str = ("block_output", "mlp_output", "attention_output"),
+        window: int | None = None,
+        samples: int = 10,
+        noise: str | float = "3s",
+        seed: int = 0,
+        metrics: Metrics = (),
+        progress: ProgressWish = None,
+        **prompts: Any,
+    ) -> Result:
+        """Causal tracing: noise on a subject, and what restored states bring back.
+
+        Args:
+            prompt: The prompt.
+            subject: Its words that are corrupted, or their tokens' numbers (``"2-3"``).
+            components: What is restored.
+            window: How many layers together; 1 for the residual stream and 10 for others unless given.
+            samples: How many corrupted runs there are of each prompt.
+            noise: Standard deviation: a number, or ``"3s"``, three of the subjects' token embeddings.
+            seed: Of the noise.
+            metrics: Further columns; the first is what arrays and the picture hold.
+            progress: As of ``sweep``.
+            prompts: As of ``edges``.
+        """
+        word = {
+            "prompts": _words.asked(prompt, None, **prompts),
+            "subject": subject,
+            "components": _words.names(components),
+            "window": window,
+            "samples": samples,
+            "noise": str(noise),
+            "seed": seed,
+        }
+        said = {"prompt": prompt, "subject": subject, "noise": noise, "samples": samples}
+        return self._ask(self._opened.trace, word, metrics, _words.shown("Model.trace", said), progress)
+
+    def unfinished(self) -> Result | None:
+        """The rows, in order, that a question had when it was interrupted last; they are handed out once."""
+        answered = self._opened.unfinished()
+        return None if answered is None else Result(answered)
+
+    def cancel(self) -> None:
+        """Stops what runs on this model, from another thread; whoever waits for it gets ``errors.Interrupted``."""
+        self._opened.cancel()
+
+    def _ask(self, call: Any, word: Any, metrics: Metrics, command: str, progress: ProgressWish) -> Result:
+        self._ready()
+        tell, close = _progress.callback(progress)
+        try:
+            answered = call(word, (_words.names(metrics), command), tell)
+        finally:
+            close()
+        for note in answered.notes():
+            warnings.warn(note, stacklevel=3)
+        return Result(answered)
+
+
+def _answers(pair: dict[str, Any], name: str, found: list[str | int]) -> None:
+    ids = {"targets": "target_ids", "wrong_targets": "wrong_target_ids"}[name]
+    pair[name] = [one for one in found if isinstance(one, str)]
+    pair[ids] = [one for one in found if not isinstance(one, str)]
+
+
+def _typed(value: Any) -> Any:
+    return None if isinstance(value, str) and value == "all" else value
+
+
+def _plain(value: Any) -> Any:
+    found = as_list(value)
+    if found is value:
+        raise TypeError(f"an experiment holds texts, numbers and lists, not {type(value).__name__}")
+    return found

@@ -1,0 +1,232 @@
+"""Results: a table, arrays with named axes, a picture, and how they were made."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _headlight, _words
+from ._arrays import NamedArray, from_bytes
+from ._table import Table
+from .errors import PlanError
+
+__all__ = ["Picture", "Result"]
+
+# along which axes a table is laid out where the question has none of its own
+_AXES = ("pair", "target", "component", "layer", "head", "position", "sample")
+
+
+class Picture:
+    """A heat map: SVG in notebooks, PNG where that is all there is."""
+
+    def __init__(self, answered: _headlight.Answered, value: str | None) -> None:
+        self._answered, self._value = answered, value
+
+    def _repr_svg_(self) -> str:
+        return self._answered.picture(self._value, False).decode()
+
+    def _repr_png_(self) -> bytes:
+        return self._answered.picture(self._value, True)
+
+    def _repr_html_(self) -> str:
+        return _inline(self._repr_svg_())
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Writes it, as SVG or PNG by the file's ending."""
+        self._answered.plot(_words.path(path), self._value)
+
+
+class Result(Table):
+    """What was found: one row for each pair, run and target, in that order.
+
+    pandas, Polars, pyarrow and DuckDB read it as it is; in a notebook it shows its heat map, the strongest cells
+    and how it was made.
+
+    Example:
+        >>> import headlight as hl
+        >>> r = hl.Model("demo").sweep(targets=[" Madrid", " Rome"], components="head_value_output")
+        >>> r.array("prob", target=" Rome").axes
+        ('layer', 'head', 'position')
+    """
+
+    def __init__(self, answered: _headlight.Answered) -> None:
+        super().__init__(answered.frame())
+        self._answered = answered
+        self.n_runs, copied, self.operations, self.seconds = answered.done()
+        self.n_live = self.n_runs - copied
+
+    @property
+    def runs_per_second(self) -> float:
+        """Runs by the clock, clean prompts included."""
+        return self.n_runs / self.seconds if self.seconds > 0 else float("nan")
+
+    @property
+    def metric(self) -> str:
+        """The column that is drawn unless another is named."""
+        return self._answered.drawn()
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How it was made: version, model, device, precision, call, every pair's tokens."""
+        made: dict[str, Any] = json.loads(self._answered.provenance(False))
+        return made
+
+    @cached_property
+    def arrays(self) -> dict[str, Any]:
+        """Everything that ``write_arrays`` writes, by its name."""
+        found: dict[str, Any] = {}
+        for name, kind, shape, data in self._answered.arrays():
+            if kind == "text":
+                found[name] = list(data) if shape else data[0]
+            else:
+                array = from_bytes(data, "<f8" if kind == "float" else "<i8", shape)
+                found[name] = array
+        return found
+
+    @property
+    def collected(self) -> dict[tuple[int, int, int], NDArray[np.float64]]:
+        """What ``collect`` patches read, by pair, run and patch: ``[positions, width]``, or ``[heads, positions,
+        width]`` for sites with heads."""
+        return {(p, r, i): from_bytes(data, "<f8", shape) for p, r, i, shape, data in self._answered.collected()}
+
+    def array(
+        self, metric: str | None = None, *, target: str | int | None = None, component: str | None = None
+    ) -> NamedArray:
+        """A metric as a dense array with named axes.
+
+        Of a preset, of edges and of paths: the axes that TransformerLens and EAP-IG have, the mean over pairs.
+        Of everything else the axes pair, target, component, layer, head, position and sample, as far as there are
+        several of them (layer, head and position wherever they are known), NaN where nothing was run.
+
+        Args:
+            metric: A column; the first metric, or the probability, unless given.
+            target: The target, by its text or id, where there are several: without, they are an axis.
+            component: The component, where there are several: without, they are an axis, which only those can be that
+                all have heads, or all have none.
+        """
+        metric = metric or self.metric
+        own = self.arrays.get(metric)
+        if own is not None and "axes" in self.arrays and target is None and component is None:
+            axes = self.arrays["axes"]
+            labels = {name: list(self.arrays[name]) for name in axes if name in self.arrays}
+            return NamedArray(own, axes, labels)
+        if own is None and "axes" in self.arrays and metric not in self.columns:
+            raise PlanError(f"there are no arrays of {metric!r}: name it among the metrics")
+        return self._laid_out(metric, target, component)
+
+    def _laid_out(self, metric: str, target: str | int | None, component: str | None) -> NamedArray:
+        kept = np.ones(len(self), dtype=bool)
+        for what, key, value in (
+            ("target", "target" if isinstance(target, str) else "target_id", target),
+            ("component", "component", component),
+        ):
+            if value is not None:
+                found = self[key] == value
+                if not found.any():
+                    known = ", ".join(repr(t) for t in dict.fromkeys(self[what].tolist()))
+                    raise PlanError(f"there is no {what} {value!r}: there are {known}")
+                kept &= found
+        rows = np.flatnonzero(kept)
+        if self[metric].dtype == object:
+            raise PlanError(f"the column {metric!r} is text: an array holds numbers")
+        axes, labels, places = [], {}, []
+        for name in _AXES:
+            column = self[name][rows]
+            if self.missing(name)[rows].any():
+                continue
+            along = list(dict.fromkeys(column.tolist()))
+            if name in ("layer", "head", "position", "sample"):
+                along.sort()
+            if len(along) > 1 or name in ("layer", "head", "position"):
+                at = {value: index for index, value in enumerate(along)}
+                axes.append(name)
+                labels[name] = along
+                places.append([at[value] for value in column.tolist()])
+        if len(set(zip(*places, strict=True))) < len(rows):
+            several = dict.fromkeys(self["component"][rows].tolist())
+            why = f"name one of {', '.join(map(str, several))}" if len(several) > 1 else "read the table instead"
+            raise PlanError(f"several rows have one place along {', '.join(axes)}: {why}")
+        values = np.full([len(labels[name]) for name in axes], np.nan)
+        values[tuple(places)] = self[metric][rows]
+        return NamedArray(values, axes, labels)
+
+    def top(self, n: int = 10, by: str | None = None) -> Table:
+        """The strongest rows: those whose probability changed most or, by a metric, those where it is highest."""
+        score = np.abs(self["prob"] - self["base_prob"]) if by is None else self[by]
+        score = np.where(np.isnan(score), -np.inf, score)
+        return self.take(np.argsort(-score, kind="stable")[:n])
+
+    def summary(self) -> Table | None:
+        """Averages over pairs, with standard errors, where there are several pairs."""
+        frame = self._answered.summary()
+        return None if frame is None else Table(frame)
+
+    def write(self, path: str | os.PathLike[str]) -> list[Path]:
+        """Writes the table as .csv, .jsonl or .parquet by its ending, byte for byte what the command line writes;
+        averages over pairs stand beside it, and provenance in it or beside it. Which files were written."""
+        return [Path(file) for file in self._answered.write(_words.path(path))]
+
+    def write_arrays(self, path: str | os.PathLike[str]) -> None:
+        """Writes the arrays of a preset, of edges, paths or a tracing, as .npz or .safetensors by its ending."""
+        why = self._answered.no_arrays()
+        if why is not None:
+            raise PlanError(why)
+        if not self.arrays:
+            raise PlanError("--arrays holds what a --preset runs: give one")
+        self._answered.write_arrays(_words.path(path))
+
+    def picture(self, metric: str | None = None) -> Picture:
+        """The heat map as headlight draws it."""
+        return Picture(self._answered, metric)
+
+    def plot(self, metric: str | None = None, **layout: Any) -> Any:
+        """The heat map: plotly's, red to blue around the base, where plotly is installed; else headlight's own."""
+        try:
+            import plotly  # noqa: F401
+        except ImportError:
+            return self.picture(metric)
+        from ._plotly import figure
+
+        return figure(self, metric, layout)
+
+    def _provenance_line(self) -> str:
+        made = self.provenance
+        return (
+            f"{self.n_runs} run{'s' * (self.n_runs != 1)} ({self.n_runs - self.n_live} skipped) in {self.seconds:.3f} s · model {made['model']} · "
+            f"{made['device']} · {made['precision']} · headlight {made['version']}"
+        )
+
+    def _repr_html_(self) -> str:
+        try:
+            drawn = _inline(self._answered.picture(None, False).decode())
+        except PlanError:
+            # runs of several patches have no place in a grid
+            drawn = ""
+        strongest = self.top()._html(10)
+        return f"<div>{drawn}<div>strongest</div>{strongest}<small>{html.escape(self._provenance_line())}</small></div>"
+
+    def __repr__(self) -> str:
+        if len(self) == 0:
+            return f"Result: no rows\n{self._provenance_line()}"
+        return f"strongest\n{self.top()!r}\n{self._provenance_line()}"
+
+    def _repr_mimebundle_(self, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None) -> Any:
+        bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        try:
+            bundle["image/png"] = self._answered.picture(None, True)
+        except PlanError:
+            pass
+        return bundle
+
+
+def _inline(svg: str) -> str:
+    """An SVG document as a part of a page."""
+    return svg[svg.index("<svg") :]

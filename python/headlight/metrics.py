@@ -1,0 +1,52 @@
+"""Metrics that are functions of logits, for notebooks, and that headlight knows by their names.
+
+One object serves both: called with logits it computes what a TransformerLens notebook does, and
+``headlight.patching`` sees that the engine can compute the same in its readout, so that no logits are handed out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._arrays import as_list, is_torch, to_numpy
+
+__all__ = ["LogitDiff", "logit_diff"]
+
+
+class LogitDiff:
+    """The mean over prompts of the right answer's logit less the wrong one's (the mean of several), after the last
+    position.
+
+    Args:
+        answer_tokens: ``[batch, 2]``, each prompt's right and wrong answer; rows may have several wrong ones.
+        clean: What the clean prompts give ...
+        corrupted: ... and the corrupted ones: with both, 1 is clean and 0 corrupted.
+    """
+
+    def __init__(self, answer_tokens: Any, clean: float | None = None, corrupted: float | None = None) -> None:
+        self.answer_tokens: list[list[int]] = as_list(answer_tokens)
+        if not all(isinstance(row, list) and len(row) >= 2 for row in self.answer_tokens):
+            raise ValueError("answer_tokens are [batch, 2]: each prompt's right and wrong answer")
+        if (clean is None) != (corrupted is None):
+            raise ValueError("clean and corrupted go together: give both or neither")
+        self.clean, self.corrupted = clean, corrupted
+
+    def __call__(self, logits: Any) -> Any:
+        """Of logits ``[batch, position, vocabulary]``, or ``[batch, vocabulary]``: a number (of torch's, where
+        torch goes in)."""
+        found = logits if is_torch(logits) else to_numpy(logits)
+        last = found[:, -1] if found.ndim == 3 else found
+        rows = zip(last, self.answer_tokens, strict=True)
+        each = [row[right] - row[wrong].mean() for row, (right, *wrong) in rows]
+        return self.scaled(sum(each) / len(each))
+
+    def scaled(self, value: Any) -> Any:
+        """A logit difference between corrupted, 0, and clean, 1, where these are known."""
+        if self.clean is None or self.corrupted is None:
+            return value
+        return (value - self.corrupted) / (self.clean - self.corrupted)
+
+
+def logit_diff(answer_tokens: Any, clean: float | None = None, corrupted: float | None = None) -> LogitDiff:
+    """``LogitDiff``, as a function makes it."""
+    return LogitDiff(answer_tokens, clean, corrupted)

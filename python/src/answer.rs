@@ -1,0 +1,463 @@
+//! An answer as Python holds it: rows, averages, arrays, and how they were made.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use headlight::engine::{Answer, Form};
+use headlight::execute::Plan;
+use headlight::execute::collect::Collection;
+use headlight::files::error::FileError;
+use headlight::report::{self, HeatMap, PlotFormat};
+use headlight::results::array::{Array, Arrays, Values};
+use headlight::results::averages::{Averages, Over};
+use headlight::results::clean::Cleans;
+use headlight::results::columns;
+use headlight::results::metric::Quantity;
+use headlight::results::rows::{Gather, RunResult};
+use headlight::tracing::arrays::{arrays, arrays_of_prompts};
+use headlight::tracing::averages::TraceMeans;
+use headlight::{Checkpoint, Engine, Error, Metric, Question, Table};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyList};
+
+use crate::ask::notes;
+use crate::fault::{Fault, raise};
+use crate::frame::Frame;
+use crate::memory::{doubles, integers};
+use crate::operator::Failure;
+use crate::worker::Progress;
+
+/// An array: name, kind, shape, and values as NumPy takes them.
+type NamedValues<'a, 'py> = (&'a str, &'static str, Vec<usize>, Bound<'py, PyAny>);
+
+/// What one patch collected: pair, run, patch, shape and doubles.
+type CollectedValues<'py> = (usize, usize, usize, Vec<usize>, Bound<'py, PyByteArray>);
+
+/// What was found.
+#[pyclass(frozen, module = "headlight._headlight")]
+pub struct Answered {
+    table: Table,
+    averages: Option<Averages>,
+    arrays: Vec<(String, Held)>,
+    collected: Vec<(usize, Collection)>,
+    /// Why there are no arrays, where that is known.
+    no_arrays: Option<String>,
+    /// What is drawn, where it is not the table itself.
+    means: Option<Table>,
+    /// The column that is drawn.
+    drawn: String,
+    done: Answer,
+    notes: Vec<String>,
+    model: Checkpoint,
+    frame: Mutex<Option<Py<Frame>>>,
+}
+
+/// An array that is in memory.
+#[derive(Clone)]
+enum Held {
+    Floats(Vec<usize>, Vec<f64>),
+    Indices(Vec<usize>, Vec<usize>),
+    Texts(Vec<String>),
+    Text(String),
+}
+
+impl Held {
+    fn of(mut array: Array) -> Result<Self, Error> {
+        Ok(match &mut array {
+            Array::Floats(shape, values) => Self::Floats(shape.clone(), values.clone()),
+            Array::Indices(shape, list) => Self::Indices(shape.clone(), list.clone()),
+            Array::Texts(list) => Self::Texts(list.clone()),
+            Array::Text(text) => Self::Text(text.clone()),
+            Array::Spooled(shape, _) => {
+                let (shape, mut bytes) = (shape.clone(), Vec::new());
+                let copied = array.write_numbers(&mut bytes);
+                copied.map_err(|source| FileError::Read {
+                    path: std::env::temp_dir(),
+                    source,
+                })?;
+                let numbers = bytes.as_chunks::<8>().0.iter();
+                Self::Floats(shape, numbers.map(|x| f64::from_le_bytes(*x)).collect())
+            }
+        })
+    }
+
+    fn array(&self) -> Array {
+        match self.clone() {
+            Self::Floats(shape, values) => Array::Floats(shape, values),
+            Self::Indices(shape, list) => Array::Indices(shape, list),
+            Self::Texts(list) => Array::Texts(list),
+            Self::Text(text) => Array::Text(text),
+        }
+    }
+}
+
+/// What `collect` patches read.
+#[derive(Default)]
+struct Collected(Vec<(usize, Collection)>);
+
+impl Gather for Collected {
+    fn run(&mut self, _: &RunResult<'_>) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    fn collected(&mut self, pair: usize, collection: &Collection) -> Result<(), FileError> {
+        self.0.push((pair, collection.clone()));
+        Ok(())
+    }
+}
+
+/// What is wanted of a question beside its rows.
+pub struct Wishes {
+    /// Metrics, as `--metric` spells them.
+    pub metrics: Vec<String>,
+    /// Whether pairs without targets get some.
+    pub targets: bool,
+    /// Whether averages stand beside the table.
+    pub averages: bool,
+    /// What the provenance calls the call.
+    pub command: String,
+    /// Where what was found goes if the work is interrupted.
+    pub unfinished: Unfinished,
+}
+
+/// The rows of a question that was interrupted.
+pub type Unfinished = Arc<Mutex<Option<Answered>>>;
+
+/// Runs a question.
+pub fn answer(
+    engine: &Engine,
+    question: Question<'_>,
+    wishes: Wishes,
+    progress: &Progress,
+    failure: &Failure,
+) -> Result<Answered, Fault> {
+    let answered = run(engine, question, wishes, progress);
+    // a function of Python's that failed stopped the engine
+    match failure.take() {
+        Some(error) => Err(Fault::Python(error)),
+        None => Ok(answered?),
+    }
+}
+
+fn run(
+    engine: &Engine,
+    question: Question<'_>,
+    wishes: Wishes,
+    progress: &Progress,
+) -> Result<Answered, Error> {
+    let metrics: Result<Vec<Metric>, _> = wishes.metrics.iter().map(|m| m.parse()).collect();
+    let mut question = question.metrics(&metrics?)?;
+    let doubts = engine.spaces(question.pairs.iter().map(|p| &p.pair));
+    if wishes.targets {
+        engine.default_targets(&mut question.pairs)?;
+    }
+    if matches!(question.form, Form::Preset { .. }) {
+        question.default_metric();
+    }
+    let metrics = question.metrics.clone();
+    if metrics.is_empty() {
+        // of edges and paths; it is a column anyway
+        question.metrics.push(Metric::plain(Quantity::Prob));
+    }
+    let (axes, no_arrays) = match question.axes() {
+        Ok(axes) => (axes, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    progress
+        .total
+        .store(question.count() as u64, Ordering::Relaxed);
+    let mut table = Table {
+        metrics: question.columns(),
+        ..Table::default()
+    };
+    let temporary = std::env::temp_dir().join("arrays");
+    let (mut collected, mut cleans) = (Collected::default(), Cleans::default());
+    let mut values = axes.as_ref().map(|axes| question.values(axes, &temporary));
+    let layers = engine.model().config.layers;
+    let over = question.over();
+    let mut traced = match &question.form {
+        Form::Tracing { tracing, .. } => {
+            let means = TraceMeans::new(tracing, over, layers, &metrics);
+            Some(match over {
+                Over::Prompts => means.scored(&temporary),
+                _ => means,
+            })
+        }
+        _ => None,
+    };
+    let mut averages = (wishes.averages && traced.is_none()).then(|| Averages::new(over, &metrics));
+    let mut gather: Vec<&mut dyn Gather> = vec![&mut table, &mut collected, &mut cleans];
+    gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
+    gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
+    gather.extend(traced.iter_mut().map(|g| g as &mut dyn Gather));
+    let count = |runs| {
+        progress.done.fetch_add(runs, Ordering::Relaxed);
+    };
+    let start = Instant::now();
+    let done = match question.answer(&mut gather, &count) {
+        Ok(done) => done,
+        Err(error) => {
+            drop(gather);
+            if error.is_interruption() && !table.rows.is_empty() {
+                let mut answered = Answered::of_rows(engine, &question, table, wishes.command);
+                cleans.fill(&mut answered.table.provenance, 0);
+                answered.done.plan.count = progress.done.load(Ordering::Relaxed) as usize;
+                answered.done.time = start.elapsed();
+                let mut kept = wishes
+                    .unfinished
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *kept = Some(answered);
+            }
+            return Err(error);
+        }
+    };
+
+    let mut found = values.map_or(Ok(Arrays::new()), Values::finish)?;
+    if let Some(axes) = axes {
+        found.extend(axes.about());
+        found.extend(question.rows());
+    }
+    let mut means = None;
+    if let (
+        Some(mut traced),
+        Form::Tracing {
+            tracing, subjects, ..
+        },
+    ) = (traced, &question.form)
+    {
+        traced.finish()?;
+        means = Some(traced.drawn());
+        found = match (over, question.pairs.first(), subjects.first()) {
+            (Over::Prompts, ..) => arrays_of_prompts(tracing, layers, &mut traced),
+            (_, Some(pair), Some(subject)) => {
+                arrays(engine.model(), tracing, pair, subject, &traced)
+            }
+            _ => found,
+        };
+        averages = Some(traced.averages);
+    }
+    let held = found.into_iter();
+    let held = held.map(|(name, array)| Ok((name, Held::of(array)?)));
+    let mut answered = Answered {
+        arrays: held.collect::<Result<_, Error>>()?,
+        averages,
+        collected: collected.0,
+        no_arrays,
+        means,
+        done,
+        ..Answered::of_rows(engine, &question, table, wishes.command)
+    };
+    cleans.fill(&mut answered.table.provenance, 0);
+    answered.notes.extend(doubts);
+    Ok(answered)
+}
+
+impl Answered {
+    /// Rows alone, so far as nothing is known of how they came.
+    fn of_rows(
+        engine: &Engine,
+        question: &Question<'_>,
+        mut table: Table,
+        command: String,
+    ) -> Self {
+        table.provenance = engine.provenance(&question.pairs, false);
+        table.provenance.command = command;
+        let first = question.metrics.first();
+        Self {
+            drawn: first.map_or_else(|| "prob".to_owned(), ToString::to_string),
+            table,
+            averages: None,
+            arrays: Vec::new(),
+            collected: Vec::new(),
+            no_arrays: None,
+            means: None,
+            done: Answer {
+                plan: Plan::default(),
+                time: Duration::ZERO,
+            },
+            notes: notes(),
+            model: engine.model().clone(),
+            frame: Mutex::default(),
+        }
+    }
+
+    fn made(&self) -> String {
+        // plain texts and numbers, which always serialise
+        serde_json::to_string(&self.table.provenance).unwrap_or_default()
+    }
+
+    fn map(&self, value: Option<&str>) -> Result<HeatMap, Error> {
+        let value = value.unwrap_or(&self.drawn);
+        Ok(match &self.means {
+            Some(means) => {
+                let mut means = means.clone();
+                means.provenance = self.table.provenance.clone();
+                HeatMap::by_component(&means, value)?
+            }
+            None => HeatMap::new(&self.table, value)?,
+        })
+    }
+
+    /// The table with the hash of the model in its provenance.
+    fn hashed(&self) -> Table {
+        let mut table = self.table.clone();
+        table.provenance.model_hash = self.model.hash();
+        table
+    }
+}
+
+#[pymethods]
+impl Answered {
+    /// The rows.
+    fn frame(&self, py: Python<'_>) -> PyResult<Py<Frame>> {
+        let known = || self.frame.lock().ok()?.as_ref().map(|f| f.clone_ref(py));
+        if let Some(frame) = known() {
+            return Ok(frame);
+        }
+        let names = columns::columns(&columns::names(&self.table));
+        let frame = py.detach(|| {
+            let rows = self.table.rows.iter().map(columns::cells);
+            Frame::new(names, rows, self.made())
+        });
+        let frame = Py::new(py, frame)?;
+        if let Ok(mut known) = self.frame.lock() {
+            *known = Some(frame.clone_ref(py));
+        }
+        Ok(frame)
+    }
+
+    /// Averages over pairs (of a tracing, over samples or prompts), where there are several.
+    fn summary(&self) -> Option<Frame> {
+        let averages = self.averages.as_ref()?;
+        let rows = averages
+            .rows()
+            .iter()
+            .map(|row| row.cells(averages.averaged()));
+        Some(Frame::new(averages.columns(), rows, self.made()))
+    }
+
+    /// Arrays by name: a shape, and doubles or integers as bytes, or texts.
+    fn arrays<'py>(&self, py: Python<'py>) -> PyResult<Vec<NamedValues<'_, 'py>>> {
+        let one = |held: &Held| -> PyResult<_> {
+            let (kind, shape, values) = match held {
+                Held::Floats(shape, values) => {
+                    let bytes = doubles(py, values.iter().copied())?;
+                    ("float", shape.clone(), bytes.into_any())
+                }
+                Held::Indices(shape, list) => {
+                    let bytes = integers(py, list.iter().map(|i| *i as i64))?;
+                    ("int", shape.clone(), bytes.into_any())
+                }
+                Held::Texts(list) => {
+                    let texts = PyList::new(py, list)?;
+                    ("text", vec![list.len()], texts.into_any())
+                }
+                Held::Text(text) => ("text", Vec::new(), PyList::new(py, [text])?.into_any()),
+            };
+            Ok((kind, shape, values))
+        };
+        let each = self.arrays.iter();
+        each.map(|(name, held)| {
+            let (kind, shape, values) = one(held)?;
+            Ok((name.as_str(), kind, shape, values))
+        })
+        .collect()
+    }
+
+    /// Why pairs have no common axes, where they have none.
+    fn no_arrays(&self) -> Option<&str> {
+        self.no_arrays.as_deref()
+    }
+
+    /// What `collect` patches read: pair, run, patch, shape and doubles.
+    fn collected<'py>(&self, py: Python<'py>) -> PyResult<Vec<CollectedValues<'py>>> {
+        let each = self.collected.iter();
+        each.map(|(pair, found)| {
+            let values = doubles(py, found.values.iter().copied())?;
+            Ok((*pair, found.run, found.patch, found.shape.clone(), values))
+        })
+        .collect()
+    }
+
+    /// How it was made, as JSON; with the hash of the model, for which every weight is read, or without.
+    fn provenance(&self, py: Python<'_>, hash: bool) -> String {
+        py.detach(|| match hash {
+            true => serde_json::to_string(&self.hashed().provenance).unwrap_or_default(),
+            false => self.made(),
+        })
+    }
+
+    /// Runs, runs whose readout is the base's, operations, and seconds.
+    fn done(&self) -> (usize, usize, u64, f64) {
+        let Answer { plan, time } = &self.done;
+        (plan.count, plan.copied, plan.flops(), time.as_secs_f64())
+    }
+
+    /// Sentences about rows of the data set.
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    /// The column that is drawn unless another is named.
+    fn drawn(&self) -> &str {
+        &self.drawn
+    }
+
+    /// Writes the table, and averages beside it; which files were written.
+    fn write(&self, py: Python<'_>, path: PathBuf) -> PyResult<Vec<PathBuf>> {
+        let write = || -> Result<Vec<PathBuf>, Error> {
+            let table = self.hashed();
+            if self.averages.is_some() {
+                report::check_summary(&path)?;
+            }
+            report::write(&table, &path)?;
+            let mut written = vec![path.clone()];
+            if let Some(averages) = &self.averages {
+                report::write_summary(averages, &table.provenance, &path)?;
+                written.push(report::summary_path(&path));
+            }
+            Ok(written)
+        };
+        py.detach(write).map_err(|error| raise(py, &error))
+    }
+
+    /// Writes the arrays.
+    fn write_arrays(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        let write = || -> Result<(), Error> {
+            let held = self.arrays.iter();
+            let arrays = held.map(|(name, held)| (name.clone(), held.array()));
+            Ok(report::write_arrays(
+                arrays.collect(),
+                &self.hashed().provenance,
+                &path,
+            )?)
+        };
+        py.detach(write).map_err(|error| raise(py, &error))
+    }
+
+    /// The heat map of a column as the bytes of an SVG or PNG file.
+    #[pyo3(signature = (value = None, png = false))]
+    fn picture<'py>(
+        &self,
+        py: Python<'py>,
+        value: Option<&str>,
+        png: bool,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let draw = || -> Result<Vec<u8>, Error> {
+            let path = Path::new(if png { "a.png" } else { "a.svg" });
+            Ok(PlotFormat::of(path)?.draw(&self.map(value)?, path)?)
+        };
+        let bytes = py.detach(draw).map_err(|error| raise(py, &error))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// Writes the heat map of a column, as SVG or PNG by the file's ending.
+    #[pyo3(signature = (path, value = None))]
+    fn plot(&self, py: Python<'_>, path: PathBuf, value: Option<&str>) -> PyResult<()> {
+        let draw = || -> Result<(), Error> { Ok(report::plot(&self.map(value)?, &path)?) };
+        py.detach(draw).map_err(|error| raise(py, &error))
+    }
+}

@@ -1,0 +1,459 @@
+//! Questions in Python's words: what a dictionary says, as the library's own types.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use headlight::ask::grid::Grid;
+use headlight::basis::read::BasisFiles;
+use headlight::check::check_pair;
+use headlight::data::{self, Direction};
+use headlight::engine::{Fallback, RowOptions, words};
+use headlight::graph::edge::{select, senders};
+use headlight::graph::path::{Freeze, Receivers, receivers};
+use headlight::prompt::pair::PromptText;
+use headlight::site::Site;
+use headlight::tracing::level::Level;
+use headlight::tracing::runs::Restored;
+use headlight::tracing::window::usual;
+use headlight::{
+    Engine, Error, Experiment, Extent, IndexRange, Pair, Pairs, Paths, Preset, Question, Run,
+    Sweep, Tracing,
+};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+
+use crate::fault::Fault;
+use crate::operator::{Failure, MadeOp, OpWord, PromptWord};
+
+/// A target or a wrong one: a token's id, or its text.
+#[derive(FromPyObject, Clone)]
+pub enum AnswerWord {
+    #[pyo3(transparent)]
+    Id(u32),
+    #[pyo3(transparent)]
+    Text(String),
+}
+
+/// A pair, with its own answers or those of all.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct PairWord {
+    base: PromptWord,
+    source: Option<PromptWord>,
+    targets: Vec<AnswerWord>,
+    wrong: Vec<AnswerWord>,
+}
+
+/// Pairs that were given, or the rows of a data set.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct PromptsWord {
+    pairs: Vec<PairWord>,
+    /// A file's name, and its contents where it is none.
+    data: Option<(PathBuf, Option<PyBackedBytes>)>,
+    targets: Vec<AnswerWord>,
+    wrong: Vec<AnswerWord>,
+    first_token: bool,
+    bos: bool,
+    direction: String,
+    skip_bad: bool,
+    known: bool,
+}
+
+thread_local! {
+    /// What was said of rows on the engine's thread.
+    static NOTES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What was said of rows since it was last asked.
+pub fn notes() -> Vec<String> {
+    NOTES.take()
+}
+
+fn answers(words: &[AnswerWord], first_token: bool, engine: &Engine) -> Result<Vec<u32>, Error> {
+    let id = |word: &AnswerWord| match word {
+        AnswerWord::Id(id) => Ok(*id),
+        AnswerWord::Text(text) => Ok(engine.model().text()?.target(text, first_token)?),
+    };
+    words.iter().map(id).collect()
+}
+
+impl PromptsWord {
+    /// The pairs, or the demo's where there are none.
+    pub fn pairs(self, engine: &Engine) -> Result<Pairs, Error> {
+        let targets = answers(&self.targets, self.first_token, engine)?;
+        let wrong = answers(&self.wrong, self.first_token, engine)?;
+        if self.data.is_some() {
+            let fallback = Fallback {
+                targets,
+                wrong,
+                first_token: self.first_token,
+            };
+            return self.rows(fallback);
+        }
+        let finish = |pair: Pair| -> Result<Pair, Error> {
+            let pair = engine.begin(pair, self.bos)?;
+            check_pair(&pair, &engine.model().config)?;
+            Ok(pair)
+        };
+        if self.pairs.is_empty() {
+            let pair = Pair {
+                targets,
+                wrong,
+                ..engine.reference()?
+            };
+            return Ok(Pairs::Listed(vec![finish(pair)?]));
+        }
+        let ids = |word: PromptWord| PromptText::from(word).tokens(engine.model());
+        let one = |pair: PairWord| -> Result<Pair, Error> {
+            let own = |words: &[AnswerWord], all: &[u32]| match words {
+                [] => Ok(all.to_vec()),
+                _ => answers(words, self.first_token, engine),
+            };
+            finish(Pair {
+                targets: own(&pair.targets, &targets)?,
+                wrong: own(&pair.wrong, &wrong)?,
+                base: ids(pair.base)?,
+                source: pair.source.map(ids).transpose()?,
+                ..Pair::default()
+            })
+        };
+        let pairs: Result<Vec<Pair>, Error> = self.pairs.into_iter().map(one).collect();
+        Ok(Pairs::Listed(pairs?))
+    }
+
+    /// The rows of the data set; none where there is no data set.
+    fn rows(self, fallback: Fallback) -> Result<Pairs, Error> {
+        let Some((path, bytes)) = self.data else {
+            return Ok(Pairs::Listed(Vec::new()));
+        };
+        let rows = match bytes {
+            Some(bytes) => data::of_bytes(&path, bytes.to_vec())?,
+            None => data::read(&path)?,
+        };
+        let options = RowOptions {
+            path,
+            direction: match self.direction.as_str() {
+                "noise" => Direction::Noise,
+                _ => Direction::Denoise,
+            },
+            bos: self.bos,
+            skip_bad: self.skip_bad,
+            known: self.known,
+            note: |said| NOTES.with_borrow_mut(|notes| notes.push(said.to_owned())),
+        };
+        Ok(Pairs::Rows(rows, options, fallback))
+    }
+
+    /// Whether averages are taken over pairs.
+    pub fn of_data(&self) -> bool {
+        self.data.is_some()
+    }
+}
+
+/// What is swept.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct SweepWord {
+    prompts: PromptsWord,
+    components: Vec<String>,
+    layers: String,
+    heads: String,
+    positions: String,
+    columns: String,
+    basis: Option<String>,
+    no_error_term: bool,
+    preset: Option<String>,
+    op: OpWord,
+    seed: Option<u64>,
+}
+
+/// A range as typed for a flag.
+fn range(flag: &str, text: &str) -> Result<IndexRange, Error> {
+    let range = text.parse();
+    range.map_err(|error| Error::Usage(format!("--{flag}: {error}")))
+}
+
+impl SweepWord {
+    /// One run a cell.
+    pub fn question<'e>(
+        self,
+        engine: &'e Engine,
+        failure: &Failure,
+    ) -> Result<Question<'e>, Error> {
+        let preset = self.preset.as_deref().map(str::parse::<Preset>);
+        let preset = preset
+            .transpose()
+            .map_err(|error| Error::Usage(error.to_string()))?;
+        let sites = match &preset {
+            Some(preset) => {
+                let fits = preset.check(&self.heads, &self.positions);
+                fits.map_err(Error::Usage)?;
+                preset.sites()
+            }
+            None if self.components.is_empty() => Grid::default_sites(),
+            None => {
+                let sites = self.components.iter().map(|name| name.trim().parse());
+                sites.collect::<Result<Vec<Site>, _>>()?
+            }
+        };
+        let (heads, heads_together) = words::heads(&self.heads)?;
+        let basis = self.basis.map(|text| {
+            let error_term = self.no_error_term.then_some(false);
+            let read = BasisFiles::default().read(&text, Path::new(""), error_term);
+            read.map_err(Error::from)
+        });
+        let sweep = Sweep {
+            places: words::place("positions", &self.positions)?,
+            preset,
+            grid: Grid {
+                sites,
+                layers: range("layers", &self.layers)?,
+                heads,
+                positions: IndexRange::All,
+                heads_together,
+                positions_together: false,
+                columns: range("columns", &self.columns)?,
+                basis: basis.transpose()?,
+                op: self.op.op(engine, self.seed, failure)?,
+            },
+        };
+        engine.sweep(&sweep, self.prompts.pairs(engine)?)
+    }
+
+    /// Whether averages are taken over pairs.
+    pub fn of_data(&self) -> bool {
+        self.prompts.of_data()
+    }
+}
+
+/// An experiment: JSON, or a file; and operators that no file can hold, by run and patch.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct RunsWord {
+    json: Option<String>,
+    path: PathBuf,
+    first_token: bool,
+    /// A data set of which its runs are.
+    prompts: PromptsWord,
+    made: Vec<(usize, usize, MadeOp)>,
+}
+
+impl RunsWord {
+    /// Its runs.
+    pub fn question<'e>(
+        self,
+        engine: &'e Engine,
+        failure: &Failure,
+    ) -> Result<Question<'e>, Error> {
+        let experiment = match &self.json {
+            Some(json) => Experiment::from_json(json, &self.path)?,
+            None => Experiment::open(&self.path)?,
+        };
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let model = engine.model();
+        let pairs = if !self.prompts.of_data() {
+            let own = experiment.own_pairs(model, self.first_token)?;
+            let begun = own.into_iter().map(|p| engine.begin(p, self.prompts.bos));
+            begun.collect::<Result<_, _>>()?
+        } else if !experiment.pairs.is_empty() {
+            return Err(Error::Usage(
+                "--data: the experiment has pairs of its own; leave out either".into(),
+            ));
+        } else {
+            let fallback = Fallback {
+                targets: experiment.targets(model, self.first_token)?,
+                wrong: Vec::new(),
+                first_token: self.first_token,
+            };
+            engine.plain(self.prompts.rows(fallback)?)?
+        };
+        let mut question = engine.experiment_of(&experiment, folder, pairs)?;
+        let mut made = Vec::with_capacity(self.made.len());
+        for (run, patch, op) in self.made {
+            made.push((run, patch, op.op(engine, failure)?));
+        }
+        if !made.is_empty() {
+            for pair in &mut question.pairs {
+                let mut runs: Vec<Run> = pair.runs.to_vec();
+                for (run, patch, op) in &made {
+                    let patch = runs
+                        .get_mut(*run)
+                        .and_then(|run| run.patches.get_mut(*patch));
+                    if let Some(patch) = patch {
+                        patch.op = op.clone();
+                    }
+                }
+                pair.runs = Arc::from(runs);
+            }
+        }
+        Ok(question)
+    }
+}
+
+/// Edges.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct EdgesWord {
+    prompts: PromptsWord,
+    senders: Vec<String>,
+    receivers: Vec<String>,
+    per_position: bool,
+}
+
+impl EdgesWord {
+    /// Each edge by itself.
+    pub fn question<'e>(self, engine: &'e Engine) -> Result<Question<'e>, Error> {
+        let from = words::named("senders", &self.senders)?;
+        let to = words::named("receivers", &self.receivers)?;
+        let edges = select(&from, &to, &engine.model().config)?;
+        let extent = match self.per_position {
+            true => Extent::PerPosition,
+            false => Extent::Whole,
+        };
+        engine.edges(edges, extent, self.prompts.pairs(engine)?)
+    }
+
+    /// Whether averages are taken over pairs.
+    pub fn of_data(&self) -> bool {
+        self.prompts.of_data()
+    }
+}
+
+/// Paths.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct PathsWord {
+    prompts: PromptsWord,
+    senders: Vec<String>,
+    receivers: Vec<String>,
+    apart: bool,
+    freeze_all: bool,
+    freeze_scales: bool,
+    positions: String,
+    receiver_positions: String,
+}
+
+impl PathsWord {
+    /// What each sender tells.
+    pub fn question<'e>(self, engine: &'e Engine) -> Result<Question<'e>, Error> {
+        let config = &engine.model().config;
+        let from = words::place("positions", &self.positions)?;
+        let to = words::place("receiver-positions", &self.receiver_positions)?;
+        let sending = words::named("senders", &self.senders)?;
+        let all = receivers(&self.receivers, config)?;
+        let paths = Paths {
+            senders: senders(&sending, config)?,
+            receivers: match self.apart {
+                true => Receivers::apart(all),
+                false => vec![Receivers::together(&self.receivers, all)?],
+            },
+            freeze: match self.freeze_all {
+                true => Freeze::All,
+                false => Freeze::Heads,
+            },
+            freeze_scales: self.freeze_scales,
+        };
+        engine.paths(paths, (&from, &to), self.prompts.pairs(engine)?)
+    }
+
+    /// Whether averages are taken over pairs.
+    pub fn of_data(&self) -> bool {
+        self.prompts.of_data()
+    }
+}
+
+/// A causal tracing.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct TraceWord {
+    prompts: PromptsWord,
+    subject: Option<String>,
+    components: Vec<String>,
+    window: Option<usize>,
+    samples: u32,
+    noise: String,
+    seed: u64,
+}
+
+impl TraceWord {
+    /// Noise on the subject, and what is restored.
+    pub fn question<'e>(self, engine: &'e Engine) -> Result<Question<'e>, Error> {
+        let subject = match (&self.subject, self.prompts.of_data()) {
+            (Some(subject), _) => subject.as_str(),
+            (None, true) => "subject",
+            (None, false) => {
+                return Err(Error::Usage(
+                    "trace needs the words that are corrupted: give --subject, such as --subject Spain"
+                        .into(),
+                ));
+            }
+        };
+        let noise: Result<Level, _> = self.noise.parse();
+        let noise = noise.map_err(|error| Error::Usage(error.to_string()))?;
+        let restored = |name: &String| {
+            let Site { component, layer } = name.trim().parse()?;
+            if layer.is_some() {
+                return Err(Error::Usage(format!(
+                    "`{name}` names a layer: a tracing restores every layer, so leave it out"
+                )));
+            }
+            let window = self.window.unwrap_or_else(|| usual(component));
+            Ok(Restored { component, window })
+        };
+        let tracing = Tracing {
+            restored: self
+                .components
+                .iter()
+                .map(restored)
+                .collect::<Result<_, _>>()?,
+            level: 0.0,
+            seed: self.seed,
+            samples: self.samples,
+        };
+        engine.tracing(tracing, (noise, subject), self.prompts.pairs(engine)?)
+    }
+}
+
+/// What is asked.
+pub enum Asked {
+    /// A sweep.
+    Sweep(Box<SweepWord>),
+    /// An experiment.
+    Runs(RunsWord),
+    /// Edges.
+    Edges(EdgesWord),
+    /// Paths.
+    Paths(PathsWord),
+    /// A tracing.
+    Trace(TraceWord),
+}
+
+impl Asked {
+    /// As the engine's question, and whether its pairs without targets get some, and averages stand beside its
+    /// table.
+    pub fn question<'e>(
+        self,
+        engine: &'e Engine,
+        failure: &Failure,
+    ) -> Result<(Question<'e>, bool, bool), Fault> {
+        let targets = !matches!(self, Self::Runs(_));
+        let of_data = match &self {
+            Self::Sweep(sweep) => sweep.of_data(),
+            Self::Runs(_) => false,
+            Self::Edges(edges) => edges.of_data(),
+            Self::Paths(paths) => paths.of_data(),
+            Self::Trace(_) => true,
+        };
+        let question = match self {
+            Self::Sweep(sweep) => sweep.question(engine, failure)?,
+            Self::Runs(runs) => runs.question(engine, failure)?,
+            Self::Edges(edges) => edges.question(engine)?,
+            Self::Paths(paths) => paths.question(engine)?,
+            Self::Trace(trace) => trace.question(engine)?,
+        };
+        let several = question.pairs.len() > 1;
+        Ok((question, targets, of_data || several))
+    }
+}

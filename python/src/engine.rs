@@ -1,0 +1,430 @@
+//! An opened model: its words, and what can be asked of it.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use headlight::check::check_pair;
+use headlight::prompt::pair::PairRuns;
+use headlight::{
+    Activation, Checkpoint, Component, DeviceWish, Engine, Error, Pair, Position, Precision, Site,
+};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyDict};
+
+use crate::answer::{Answered, Unfinished, Wishes, answer};
+use crate::ask::{Asked, EdgesWord, PathsWord, RunsWord, SweepWord, TraceWord};
+use crate::fault::{Fault, raise};
+use crate::logits::{Cells, gather};
+use crate::memory::{Lent, doubles, singles, tensors, tokenizer};
+use crate::operator::Failure;
+use crate::worker::{Progress, Watched, Worker};
+
+/// A model on a device.
+#[pyclass(frozen, module = "headlight._headlight")]
+pub struct Opened {
+    worker: Arc<Worker>,
+    model: Checkpoint,
+    described: Described,
+    unfinished: Unfinished,
+}
+
+/// What does not change of an engine.
+struct Described {
+    device: String,
+    about: String,
+    precision: &'static str,
+    threads: usize,
+}
+
+/// Device, precision, threads and memory, as typed.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct Wish {
+    device: String,
+    precision: String,
+    threads: Option<usize>,
+    memory: Option<u64>,
+}
+
+impl Wish {
+    fn open(
+        self,
+        py: Python<'_>,
+        model: impl FnOnce() -> Result<Checkpoint, Error> + Send + 'static,
+    ) -> PyResult<Opened> {
+        let usage = |said: String| Fault::Device(said).raise(py);
+        let device: DeviceWish = self.device.parse().map_err(usage)?;
+        let named = |p: &Precision| p.name() == self.precision;
+        let all = [
+            Precision::F32,
+            Precision::F64,
+            Precision::Tf32,
+            Precision::Bf16,
+            Precision::F16,
+        ];
+        let precision = all.into_iter().find(named).ok_or_else(|| {
+            usage(format!(
+                "unknown precision `{}`: use f32, f64, tf32, bf16 or f16",
+                self.precision
+            ))
+        })?;
+        let (threads, memory) = (self.threads.and_then(NonZeroUsize::new), self.memory);
+        let make = move || {
+            let builder = Engine::of(model()?).device(device).precision(precision);
+            builder.threads(threads).memory(memory).build()
+        };
+        let describe = |engine: &Engine| {
+            let described = Described {
+                device: engine.device().name(),
+                about: engine.device().describe(engine.threads()),
+                precision: engine.precision().name(),
+                threads: engine.threads(),
+            };
+            (engine.model().clone(), described)
+        };
+        let (worker, (model, described)) = Worker::start(py, make, describe)?;
+        Ok(Opened {
+            worker: worker.into(),
+            model,
+            described,
+            unfinished: Unfinished::default(),
+        })
+    }
+}
+
+impl Opened {
+    fn answered(
+        &self,
+        py: Python<'_>,
+        asked: Asked,
+        (metrics, command): (Vec<String>, String),
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Answered> {
+        let watched = Watched {
+            call: progress,
+            progress: Arc::default(),
+        };
+        let told: Arc<Progress> = watched.progress.clone();
+        let unfinished = self.unfinished.clone();
+        self.worker.ask(py, &watched, move |engine| {
+            let failure = Failure::default();
+            let (question, targets, averages) = asked.question(engine, &failure)?;
+            let wishes = Wishes {
+                metrics,
+                targets,
+                averages,
+                command,
+                unfinished,
+            };
+            answer(engine, question, wishes, &told, &failure)
+        })
+    }
+
+    fn text<T>(
+        &self,
+        py: Python<'_>,
+        read: impl FnOnce(&headlight::model::Tokenizer) -> Result<T, headlight::model::ModelError>,
+    ) -> PyResult<T> {
+        let read = self.model.text().and_then(read);
+        read.map_err(|error| raise(py, &error.into()))
+    }
+
+    /// Prompts without targets, each within the model.
+    fn prompts(&self, py: Python<'_>, prompts: Vec<Vec<u32>>) -> PyResult<Vec<Pair>> {
+        let pair = |base| {
+            let pair = Pair {
+                base,
+                ..Pair::default()
+            };
+            let checked = check_pair(&pair, &self.model.config);
+            checked.map_err(|error| raise(py, &error.into()))?;
+            Ok(pair)
+        };
+        prompts.into_iter().map(pair).collect()
+    }
+}
+
+#[pymethods]
+impl Opened {
+    /// A model by its name.
+    #[staticmethod]
+    fn open(py: Python<'_>, name: String, wish: Wish) -> PyResult<Self> {
+        wish.open(py, move || Ok(Checkpoint::resolve(&name)?))
+    }
+
+    /// A model of tensors in memory, which stay where they are: `config.json`, tensors, and `tokenizer.json`.
+    #[staticmethod]
+    fn of_tensors(
+        py: Python<'_>,
+        name: String,
+        config: Vec<u8>,
+        lent: Vec<Lent>,
+        tokenizer_json: Option<Vec<u8>>,
+        wish: Wish,
+    ) -> PyResult<Self> {
+        wish.open(py, move || {
+            let tokenizer = tokenizer(tokenizer_json, &name)?;
+            Ok(Checkpoint::from_tensors(
+                &name,
+                &config,
+                tensors(lent),
+                tokenizer,
+            )?)
+        })
+    }
+
+    /// What it was opened by.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.model.name
+    }
+
+    /// `cpu`, or the GPU's name.
+    #[getter]
+    fn device(&self) -> &str {
+        &self.described.device
+    }
+
+    /// Where it runs, and why there, in a line.
+    #[getter]
+    fn about(&self) -> &str {
+        &self.described.about
+    }
+
+    #[getter]
+    fn precision(&self) -> &str {
+        self.described.precision
+    }
+
+    #[getter]
+    fn threads(&self) -> usize {
+        self.described.threads
+    }
+
+    #[getter]
+    fn has_tokenizer(&self) -> bool {
+        self.model.tokenizer.is_some()
+    }
+
+    /// SHA-256 of the weights.
+    fn hash(&self, py: Python<'_>) -> String {
+        py.detach(|| self.model.hash())
+    }
+
+    /// Sizes and switches.
+    fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let config = &self.model.config;
+        let dict = PyDict::new(py);
+        for (name, size) in [
+            ("layers", config.layers),
+            ("heads", config.heads),
+            ("width", config.width),
+            ("head_width", config.head_width()),
+            ("mlp_width", config.inner),
+            ("vocabulary", config.vocab),
+            ("context", config.context),
+        ] {
+            dict.set_item(name, size)?;
+        }
+        dict.set_item("epsilon", config.layer_norm_epsilon)?;
+        dict.set_item("activation", config.activation.name())?;
+        dict.set_item("tied", config.tied)?;
+        dict.set_item("bos", config.bos)?;
+        Ok(dict)
+    }
+
+    /// A text's tokens.
+    fn encode(&self, py: Python<'_>, text: &str) -> PyResult<Vec<u32>> {
+        self.text(py, |tokenizer| tokenizer.encode(text))
+    }
+
+    /// A text that is one token.
+    fn target(&self, py: Python<'_>, text: &str) -> PyResult<u32> {
+        self.text(py, |tokenizer| tokenizer.target(text, false))
+    }
+
+    /// Tokens together as text.
+    fn decode(&self, py: Python<'_>, ids: Vec<u32>) -> PyResult<String> {
+        let checked = self.model.check_ids(&ids);
+        checked.map_err(|error| raise(py, &error.into()))?;
+        self.text(py, |tokenizer| Ok(tokenizer.decode(&ids)))
+    }
+
+    /// Each token's text, its id in brackets without a tokenizer.
+    fn tokens(&self, py: Python<'_>, ids: Vec<u32>) -> PyResult<Vec<String>> {
+        let checked = self.model.check_ids(&ids);
+        checked.map_err(|error| raise(py, &error.into()))?;
+        let raw = |id: &u32| match &self.model.tokenizer {
+            Some(tokenizer) => tokenizer.decode_raw(*id),
+            None => format!("[{id}]"),
+        };
+        Ok(ids.iter().map(raw).collect())
+    }
+
+    /// The most probable next tokens: id, text, probability.
+    fn topk(
+        &self,
+        py: Python<'_>,
+        ids: Vec<u32>,
+        number: usize,
+    ) -> PyResult<Vec<(u32, String, f64)>> {
+        let nobody = Watched::nobody();
+        let list = self.worker.ask(py, &nobody, move |engine| {
+            let list = engine.topk(&ids, number)?;
+            let one = |c: headlight::report::Candidate| (c.id, engine.token(c.id), c.prob);
+            Ok(list.into_iter().map(one).collect())
+        })?;
+        Ok(list)
+    }
+
+    /// Logits of prompts of one length, singles `[prompts, positions, vocabulary]`: of every position, or of the
+    /// last alone.
+    fn logits<'py>(
+        &self,
+        py: Python<'py>,
+        prompts: Vec<Vec<u32>>,
+        everywhere: bool,
+    ) -> PyResult<Bound<'py, PyByteArray>> {
+        let pairs = self.prompts(py, prompts)?;
+        let without = |pair| PairRuns {
+            pair,
+            runs: [].into(),
+        };
+        let pairs: Vec<PairRuns> = pairs.into_iter().map(without).collect();
+        let found = self.worker.ask(py, &Watched::nobody(), move |engine| {
+            Ok(gather(engine, pairs, everywhere)?.base)
+        })?;
+        singles(py, &found)
+    }
+
+    /// A prompt's clean activations at sites, each a component's name and its layer: shape and doubles.
+    fn cache<'py>(
+        &self,
+        py: Python<'py>,
+        ids: Vec<u32>,
+        sites: Vec<(String, Option<usize>)>,
+    ) -> PyResult<Vec<(Vec<usize>, Bound<'py, PyByteArray>)>> {
+        let parsed = sites.iter().map(|(name, layer)| {
+            let site: Site = name.parse()?;
+            Ok((site.component, *layer))
+        });
+        let parsed: Result<Vec<(Component, Option<usize>)>, Error> = parsed.collect();
+        let sites = parsed.map_err(|error| raise(py, &error))?;
+        let found = self.worker.ask(py, &Watched::nobody(), move |engine| {
+            Ok(engine.cache(&ids, &sites)?)
+        })?;
+        let array =
+            |Activation { shape, values, .. }| Ok((shape, doubles(py, values.into_iter())?));
+        found.into_iter().map(array).collect()
+    }
+
+    fn sweep(
+        &self,
+        py: Python<'_>,
+        word: SweepWord,
+        wishes: (Vec<String>, String),
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Answered> {
+        self.answered(py, Asked::Sweep(word.into()), wishes, progress)
+    }
+
+    fn runs(
+        &self,
+        py: Python<'_>,
+        word: RunsWord,
+        wishes: (Vec<String>, String),
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Answered> {
+        self.answered(py, Asked::Runs(word), wishes, progress)
+    }
+
+    fn edges(
+        &self,
+        py: Python<'_>,
+        word: EdgesWord,
+        wishes: (Vec<String>, String),
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Answered> {
+        self.answered(py, Asked::Edges(word), wishes, progress)
+    }
+
+    fn paths(
+        &self,
+        py: Python<'_>,
+        word: PathsWord,
+        wishes: (Vec<String>, String),
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Answered> {
+        self.answered(py, Asked::Paths(word), wishes, progress)
+    }
+
+    fn trace(
+        &self,
+        py: Python<'_>,
+        word: TraceWord,
+        wishes: (Vec<String>, String),
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Answered> {
+        self.answered(py, Asked::Trace(word), wishes, progress)
+    }
+
+    /// Where positions by number or name stand in the base, and where they are read in the source, if elsewhere.
+    fn places(
+        &self,
+        py: Python<'_>,
+        base: Vec<u32>,
+        source: Vec<u32>,
+        positions: Vec<String>,
+    ) -> PyResult<(Vec<usize>, Option<Vec<usize>>)> {
+        self.worker.ask(py, &Watched::nobody(), move |engine| {
+            let pair = engine.pair_of(Pair {
+                base,
+                source: Some(source),
+                ..Pair::default()
+            });
+            let positions = positions.iter().map(|text| Position::named(text));
+            let patch = pair.patch("block_output.0")?.at_all(positions)?;
+            Ok((patch.positions, patch.source_positions))
+        })
+    }
+
+    /// What a sweep would cost: runs, runs whose readout is the base's, operations of clean prompts and of runs.
+    fn plan(&self, py: Python<'_>, word: SweepWord) -> PyResult<(usize, usize, u64, u64)> {
+        self.worker.ask(py, &Watched::nobody(), move |engine| {
+            let (question, ..) = Asked::Sweep(word.into()).question(engine, &Failure::default())?;
+            let plan = question.plan()?;
+            Ok((
+                plan.count,
+                plan.copied,
+                plan.clean.total(),
+                plan.runs.total(),
+            ))
+        })
+    }
+
+    /// A sweep's cells, whose logits are asked for a few at a time.
+    fn cells(&self, py: Python<'_>, word: SweepWord) -> PyResult<Cells> {
+        let worker = self.worker.clone();
+        self.worker.ask(py, &Watched::nobody(), move |engine| {
+            let (question, ..) = Asked::Sweep(word.into()).question(engine, &Failure::default())?;
+            Cells::new(question, worker, engine.model().config.vocab)
+        })
+    }
+
+    /// The rows of the question that was interrupted last, once.
+    fn unfinished(&self) -> Option<Answered> {
+        let mut kept = self.unfinished.lock();
+        kept.as_mut().map_or(None, |kept| kept.take())
+    }
+
+    /// Stops what runs, from another thread.
+    fn cancel(&self) {
+        self.worker.cancel();
+    }
+
+    /// Why it cannot be asked, if it cannot.
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        self.worker
+            .ask(py, &Watched::nobody(), |_| Ok::<_, Fault>(()))
+    }
+}

@@ -1,0 +1,51 @@
+"""Documents and notebooks: their code is run, and prints what they say."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    parts = page.split(f"```{language}\n")[1:]
+    return [part.split("```")[0] for part in parts]
+
+
+def test_the_page_prints_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8")
+    code, said = blocks(page, "python"), blocks(page, "text")
+    assert len(code) == len(said) == 6
+    names: dict[str, object] = {}
+    for one, expected in zip(code, said, strict=True):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(one, "docs/python-api.md", "exec"), names)
+        assert out.getvalue() == expected
+
+
+def test_the_readme_says_it_in_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")
+    names: dict[str, object] = {}
+    exec(compile(code.replace("\nresult  ", "\nshown = result._repr_html_()  "), "README.md", "exec"), names)
+    assert "<svg" in str(names["shown"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "python" / "examples").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_runs_and_was_run(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert (len(cells) > 5 and any("<svg" in json.dumps(cell["outputs"]) for cell in cells)) or path.stem == "moving"
+    for number, cell in enumerate(cells, 1):
+        assert cell["execution_count"] == number and "".join(cell["source"]).strip()
+        exec(compile("".join(cell["source"]), f"{path.name}:{number}", "exec"), names)
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,163 @@
+"""Interrupts, threads, forks, memory, and what importing costs: each in a real process."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import BASE, SOURCE
+
+import headlight as hl
+
+# some seconds of work: many prompts, of which nothing is shared
+LONG = """
+import time, headlight as hl
+model = hl.Model("demo", device="cpu")
+rows = [{"base": [i, 285, 263, 700, 261], "source": [i + 1, 285, 263, 751, 261], "targets": [1]} for i in range(300)]
+"""
+
+
+def python(code: str, **more: object) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], **pipes, **more)
+
+
+def test_an_interrupt_ends_it_at_once_and_leaves_the_model_well():
+    code = LONG + (
+        "tell = lambda p: p.done and print('go', flush=True)\n"
+        "try:\n    model.sweep(data=rows, progress=tell)\nexcept KeyboardInterrupt:\n    end = time.time()\n"
+        "some = model.unfinished()\n"
+        "print(end, some.n_runs == len(some) > 0, model.unfinished(), len(model.sweep(targets=' Rome')), flush=True)\n"
+    )
+    took = []
+    for turn in range(4):  # others may keep the machine busy
+        process = python(code)
+        assert process.stdout.readline() == "go\n"
+        time.sleep(turn / 30)
+        sent = time.time()
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+        end, *rest = [word for word in out.split() if word != "go"]
+        assert rest == ["True", "None", "200"] and error == ""
+        took.append(float(end) - sent)
+    assert min(took) < 0.2, took
+
+
+def test_the_command_is_interrupted_as_it_is_elsewhere(tmp_path):
+    pair = {"source_ids": [1, 285, 263, 751, 261], "target_ids": [1]}
+    rows = [{"base_ids": [i, 285, 263, 700, 261], **pair} for i in range(2, 400)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    line = [sys.executable, "-m", "headlight", "sweep", "--data", "rows.json", "--device", "cpu", "--out", "out.csv"]
+    process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr.readline().startswith("device: cpu")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "headlight: interrupted; nothing was written\n")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_another_thread_cancels(model):
+    code = LONG + (
+        "import threading\n"
+        "def ask():\n    try:\n        model.sweep(data=rows)\n    except hl.Interrupted as error:\n        print(error.kind, flush=True)\n"
+        "thread = threading.Thread(target=ask)\nthread.start()\ntime.sleep(0.5)\nmodel.cancel()\nthread.join(1)\nprint(thread.is_alive())\n"
+    )
+    out, error = python(code).communicate(timeout=60)
+    assert out.split() == ["interrupted", "False"], error
+
+
+def test_progress_is_told(model):
+    told = []
+    rows = [{"base": [i, 285, 263, 700, 261], "source": [i + 1, 285, 263, 751, 261], "targets": [1]} for i in range(40)]
+    model.sweep(data=rows, progress=told.append)
+    assert told and told[-1].total == 40 * 200 and all(a.done <= b.done for a, b in itertools.pairwise(told))
+
+    def fails(progress):
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        model.sweep(data=rows, progress=fails)
+
+
+def test_eight_threads_on_one_model(model):
+    alone = model.sweep(BASE, SOURCE, targets=" Rome")["prob"]
+    found = [None] * 8
+
+    def ask(at):
+        found[at] = [model.sweep(BASE, SOURCE, targets=" Rome")["prob"] for _ in range(3)]
+
+    threads = [threading.Thread(target=ask, args=[at]) for at in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert all(np.array_equal(prob, alone) for each in found for prob in each)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_says_so(model):
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            model.sweep(targets=" Rome")
+            said = "nothing"
+        except RuntimeError as error:
+            said = str(error)
+        os.write(write, said.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert "before the process forked" in os.read(read, 1000).decode()
+
+
+def test_importing_is_quick_and_brings_nothing_along():
+    code = (
+        "import sys, numpy, time\nstart = time.process_time()\nimport headlight\n"
+        "print(time.process_time() - start, [m for m in ('torch', 'pandas', 'plotly', 'polars', 'pyarrow') if m in sys.modules])"
+    )
+    runs = [python(code).communicate(timeout=60)[0].split(maxsplit=1) for _ in range(3)]
+    assert all(modules.strip() == "[]" for _, modules in runs)
+    assert min(float(seconds) for seconds, _ in runs) < 0.15
+
+
+def test_nothing_is_printed():
+    out, error = python("import headlight as hl\nhl.Model('demo').sweep(targets=' Rome')").communicate(timeout=60)
+    assert (out, error) == ("", "")
+
+
+def test_hundreds_of_sweeps_leave_memory_flat(model):
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("no /proc here")
+    patch = hl.Patch("head_value_output", 0, heads=0, positions=3)
+
+    def some(count):
+        for _ in range(count):
+            model.patch(BASE, patch, source=SOURCE, targets=" Rome")["prob"]
+            model.sweep(BASE, SOURCE, targets=" Rome", components="mlp_output")
+
+    some(100)
+    before = resident()
+    some(300)
+    assert resident() - before < 2 << 20
+
+
+def test_the_command_is_installed_with_the_package(command):
+    done = command("topk", BASE, "-n", "1")
+    assert done.stdout.startswith("_Madrid") and done.returncode == 0
+    assert command("topk").returncode == 2
+    assert command("--version").stdout.startswith("headlight 0.1.0")
