@@ -121,7 +121,6 @@ fn tasks_are_stopped_requeued_and_merged() {
     let lab = lab(200);
     let (_, command) = COMMANDS[0];
     lab.ok(&[command, &["--out", "one.parquet"]].concat());
-    let rows = lab.table("one.parquet").rows;
     lab.ok(&scripts("2", &to(command, "d/", "1000")));
     let mut shell = task(&lab, "jobs/array.sbatch", 1).spawn().unwrap();
     let start = Instant::now();
@@ -158,10 +157,9 @@ fn tasks_are_stopped_requeued_and_merged() {
             .unwrap()
             .success()
     );
-    assert!(lab.table("all.parquet").rows == rows);
-    let summary = |name: &str| cells(&lab, name);
-    assert_eq!(
-        summary("all.summary.parquet"),
-        summary("one.summary.parquet")
-    );
+    // as text, in which what is no number is the same as itself
+    for file in ["parquet", "summary.parquet"] {
+        let cells = |name: &str| cells(&lab, &format!("{name}.{file}"));
+        assert!(cells("all") == cells("one"), "{file}");
+    }
 }
