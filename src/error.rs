@@ -37,6 +37,15 @@ pub enum Error {
     /// Edges that cannot be patched.
     #[error(transparent)]
     EdgePatching(#[from] crate::graph::patching::EdgePatchingError),
+    /// What cannot be attributed.
+    #[error(transparent)]
+    Attribution(#[from] crate::attribution::AttributionError),
+    /// A circuit that cannot be run.
+    #[error(transparent)]
+    Circuit(#[from] crate::circuit::evaluate::EvaluateError),
+    /// A circuit's file.
+    #[error(transparent)]
+    CircuitFile(#[from] crate::circuit::json::CircuitFileError),
     /// Paths that lead nowhere.
     #[error(transparent)]
     Path(#[from] crate::graph::path::PathError),
@@ -85,12 +94,16 @@ impl Error {
 
     /// Whether the user asked to stop.
     pub fn is_interruption(&self) -> bool {
+        use crate::attribution::AttributionError;
+        use crate::circuit::evaluate::EvaluateError;
         use crate::execute::ExecuteError;
         use crate::graph::patching::EdgePatchingError;
         matches!(
             self,
             Error::Execute(ExecuteError::Interrupted)
                 | Error::EdgePatching(EdgePatchingError::Execute(ExecuteError::Interrupted))
+                | Error::Circuit(EvaluateError::Execute(ExecuteError::Interrupted))
+                | Error::Attribution(AttributionError::Execute(ExecuteError::Interrupted))
         )
     }
 }

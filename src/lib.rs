@@ -44,13 +44,19 @@
 #[doc(hidden)]
 pub mod ask;
 #[doc(hidden)]
+pub mod attribution;
+#[doc(hidden)]
 pub mod backend;
+#[doc(hidden)]
+pub mod backward;
 #[doc(hidden)]
 pub mod basis;
 #[doc(hidden)]
 pub mod bench;
 #[doc(hidden)]
 pub mod check;
+#[doc(hidden)]
+pub mod circuit;
 // its comments are the help that clap prints, not Markdown
 #[allow(rustdoc::invalid_html_tags)]
 #[doc(hidden)]

@@ -76,7 +76,7 @@ pub enum Op {
     Scale(f64),
     /// b + α(s − b), exactly b at α = 0 and exactly s at α = 1.
     Interpolate(f64),
-    /// b + level · N, with N standard normal: a function of the seed, the pair, the site, the
+    /// b + level · N, with N standard normal: a function of the seed, the prompt, the site, the
     /// position, the column and the sample alone.
     Noise {
         /// Standard deviation added.

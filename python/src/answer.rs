@@ -173,7 +173,7 @@ fn run(
         ..Table::default()
     };
     let temporary = std::env::temp_dir().join("arrays");
-    let (mut collected, mut cleans) = (Collected::default(), Cleans::new(&metrics));
+    let (mut collected, mut cleans) = (Collected::default(), Cleans::default());
     let mut values = axes.as_ref().map(|axes| question.values(axes, &temporary));
     let layers = engine.model().config.layers;
     let over = question.over();
@@ -202,7 +202,9 @@ fn run(
             drop(gather);
             if error.is_interruption() && !table.rows.is_empty() {
                 let mut answered = Answered::of_rows(engine, &question, table, wishes.command);
-                cleans.fill(&mut answered.table.provenance);
+                if !metrics.is_empty() {
+                    cleans.fill(&mut answered.table.provenance, 0);
+                }
                 answered.done.plan.count = progress.done.load(Ordering::Relaxed) as usize;
                 answered.done.time = start.elapsed();
                 let mut kept = wishes
@@ -250,7 +252,9 @@ fn run(
         done,
         ..Answered::of_rows(engine, &question, table, wishes.command)
     };
-    cleans.fill(&mut answered.table.provenance);
+    if !metrics.is_empty() {
+        cleans.fill(&mut answered.table.provenance, 0);
+    }
     answered.notes.extend(doubts);
     Ok(answered)
 }
@@ -335,7 +339,7 @@ impl Answered {
         let rows = averages
             .rows()
             .iter()
-            .map(|row| row.cells(averages.metrics()));
+            .map(|row| row.cells(averages.averaged()));
         Some(Frame::new(averages.columns(), rows, self.made()))
     }
 

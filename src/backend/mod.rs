@@ -12,6 +12,7 @@
 //! 3. a value that can be patched or kept is rounded to the backend's stored type where it stands,
 //!    whether or not a patch is there, so that fusing operations changes no bit.
 
+pub mod adjoint;
 mod basis;
 pub mod cpu;
 #[cfg(feature = "cuda")]

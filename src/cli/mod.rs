@@ -3,8 +3,10 @@
 //! Nothing here computes. A subcommand turns its flags into the library's types, calls it, and
 //! writes what came back; text for people goes where a result does not.
 
+mod attribute;
 mod bench;
 mod cache;
+mod circuit;
 mod clock;
 mod collect;
 mod components;
@@ -119,6 +121,10 @@ enum Command {
     Sweep(Box<sweep::SweepFlags>),
     /// Patch every edge between heads and MLPs, one at a time, exactly
     Edges(Box<edges::Edges>),
+    /// Estimate by gradients what patches do, and verify the largest exactly
+    Attribute(attribute::Attribute),
+    /// Choose a circuit by the scores of its edges, and run it alone
+    Circuit(Box<circuit::CircuitFlags>),
     /// Patch what a sender tells some receivers with everything else between them held, exactly
     Path(Box<path::Path>),
     /// Corrupt a subject with noise, and see which restored states bring the answer back
@@ -173,6 +179,8 @@ impl Cli {
             Command::Topk(command) => command.run(global),
             Command::Sweep(command) => command.run(global),
             Command::Edges(command) => command.run(global),
+            Command::Attribute(command) => command.run(global),
+            Command::Circuit(command) => command.run(global),
             Command::Path(command) => command.run(global),
             Command::Trace(command) => command.run(global),
             Command::Run(command) => command.run(global),

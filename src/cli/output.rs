@@ -17,6 +17,7 @@ use crate::engine::{Answer, Form, Question};
 use crate::error::Error;
 use crate::files::error::FileError;
 use crate::files::whole::is_plain;
+use crate::prompt::pair::PairRuns;
 use crate::report::{self, CsvStream, Drawing, HeatMap, ReportError, TableWriter, write_strongest};
 use crate::results::array::Values;
 use crate::results::averages::Averages;
@@ -115,7 +116,7 @@ pub fn answer(
     let drawn = first.map_or_else(|| "prob".to_owned(), ToString::to_string);
     let several = question.pairs.len() > 1;
     let mut strongest = Strongest::of(if picture.is_some() { 10 } else { 20 }, &question.metrics);
-    let mut passing = Passing::new(file, &question, clock)?;
+    let mut passing = Passing::new(file, &question.names(), clock)?;
     passing.alone = axes.is_none() && also.collect.is_none_or(|c| c.collect.is_none()) && !plot;
     let averaged = summary || several;
     let mut averages = averaged.then(|| Averages::new(question.over(), &question.metrics));
@@ -212,16 +213,15 @@ pub struct Passing {
 }
 
 impl Passing {
-    /// The rows of this question.
-    pub fn new(file: &TableFile, question: &Question<'_>, clock: Clock) -> Result<Self, Error> {
-        let columns = &question.names();
+    /// Rows with these columns behind the fixed ones.
+    pub fn new(file: &TableFile, columns: &[String], clock: Clock) -> Result<Self, Error> {
         let table = file.path().map(|path| TableWriter::create(path, columns));
         let stdout = file.is_stdout().then(|| ToStdout::new(columns));
         Ok(Self {
             table: table.transpose()?,
             stdout: stdout.transpose()?,
             seen: Seen::default(),
-            cleans: Cleans::new(&question.metrics),
+            cleans: Cleans::default(),
             alone: false,
             clock,
         })
@@ -261,14 +261,27 @@ impl Passing {
 
     /// How the results were made.
     pub fn provenance(
-        &mut self,
+        &self,
         setup: &Setup,
         file: &TableFile,
         question: &Question<'_>,
     ) -> Provenance {
         let mut made = file.provenance(&setup.engine, &question.pairs);
-        std::mem::take(&mut self.cleans).fill(&mut made);
+        self.cleans.fill(&mut made, 0);
         made
+    }
+
+    /// What rows pass through, for a question that is not simply answered: the table, and what is said of them.
+    pub fn gathers(&mut self) -> Vec<&mut dyn Gather> {
+        let mut gather: Vec<&mut dyn Gather> = Vec::new();
+        gather.extend(self.table.iter_mut().map(|g| g as &mut dyn Gather));
+        gather.push(&mut self.seen);
+        gather.push(&mut self.cleans);
+        if let Some(stdout) = &mut self.stdout {
+            stdout.ends = self.alone;
+            gather.push(stdout);
+        }
+        gather
     }
 
     /// Writes the table's file, and averages beside it; which files these are.
@@ -300,6 +313,22 @@ impl Passing {
         (done, written): (Answer, &[PathBuf]),
         body: impl FnOnce(usize, &mut dyn Write) -> std::io::Result<()>,
     ) -> Result<ExitCode, Error> {
+        let (lost, spent) = (self.seen.lost(), self.clock.spent(&setup.engine));
+        self.tell(setup, file, &question.pairs, |rows, out| {
+            body(rows, out)?;
+            Seen::write_lost(rows, lost, out)?;
+            write_done(&done, spent, written, out)
+        })
+    }
+
+    /// Says the prompts, and then what `body` says of so many rows.
+    pub fn tell(
+        self,
+        setup: &Setup,
+        file: &TableFile,
+        pairs: &[PairRuns],
+        body: impl FnOnce(usize, &mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<ExitCode, Error> {
         // the reader of a pipe may go away: files stand by then
         if let Some(stdout) = self.stdout {
             stdout.finish()?;
@@ -307,12 +336,10 @@ impl Passing {
         let (seen, engine) = (&self.seen, &setup.engine);
         print(&mut file.people(), |out| {
             match setup.verbose {
-                true => seen.write_prompts(engine.model(), &question.pairs, out)?,
-                false => seen.write_tops(engine.model(), &question.pairs, out)?,
+                true => seen.write_prompts(engine.model(), pairs, out)?,
+                false => seen.write_tops(engine.model(), pairs, out)?,
             }
-            body(seen.rows, out)?;
-            seen.write_lost(out)?;
-            write_done(&done, self.clock.spent(engine), written, out)
+            body(seen.rows, out)
         })?;
         Ok(ExitCode::SUCCESS)
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::{Global, interrupt, note};
-use crate::engine::Engine;
+use crate::engine::{DeviceWish, Engine};
 use crate::error::Error;
 use crate::prompt::pair::Pair;
 
@@ -91,6 +91,21 @@ impl Setup {
 
     /// Opens the model.
     pub fn quiet(global: &Global) -> Result<Self, Error> {
+        Self::on(global, global.device)
+    }
+
+    /// Opens the model where there are adjoints: a GPU is not taken unless it is asked for.
+    pub fn for_gradients(global: &Global) -> Result<Self, Error> {
+        Self::on(
+            global,
+            match global.device {
+                DeviceWish::Auto => DeviceWish::Cpu,
+                wish => wish,
+            },
+        )
+    }
+
+    fn on(global: &Global, device: DeviceWish) -> Result<Self, Error> {
         let interactive = std::io::stderr().is_terminal();
         let uploaded = bar(
             interactive,
@@ -98,7 +113,7 @@ impl Setup {
             "{bar:40} {bytes} of {total_bytes} of weights uploaded",
         );
         let engine = Engine::open(&global.model)
-            .device(global.device)
+            .device(device)
             .precision(global.precision.into())
             .threads(global.threads.and_then(|n| NonZeroUsize::new(n.into())))
             .memory(global.memory.map(|bytes| bytes.0))

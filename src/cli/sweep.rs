@@ -156,14 +156,7 @@ impl SweepFlags {
         if let Some(preset) = &self.preset {
             return Ok(preset.sites());
         }
-        if self.component.is_empty() {
-            return Ok(Grid::default_sites());
-        }
-        Ok(self
-            .component
-            .iter()
-            .map(|name| name.trim().parse::<Site>())
-            .collect::<Result<_, _>>()?)
+        words::sites(&self.component)
     }
 
     fn files(&self) -> Files {

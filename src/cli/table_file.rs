@@ -190,9 +190,13 @@ impl Seen {
         }
     }
 
-    /// How many rows say nothing, where some do.
-    pub fn write_lost(&self, out: &mut dyn Write) -> io::Result<()> {
-        let (lost, rows) = (self.lost, self.rows);
+    /// How many rows are not finite.
+    pub fn lost(&self) -> usize {
+        self.lost
+    }
+
+    /// How many of some rows say nothing, where some do.
+    pub fn write_lost(rows: usize, lost: usize, out: &mut dyn Write) -> io::Result<()> {
         match lost {
             0 => Ok(()),
             1 => writeln!(

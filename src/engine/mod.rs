@@ -4,8 +4,11 @@
 //! precision, threads and memory are chosen before it is built. A question ([`Question`]) is some pairs with
 //! their runs, in the command line's own words; its results stream to whatever gathers them, or are collected.
 
+mod attribution;
+mod circuit;
 mod data;
 mod device;
+mod experiments;
 mod logits;
 mod operator;
 mod pair;
@@ -21,6 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use self::attribution::{Agreement, Attributed, EXACT, SCORE, Verification};
+pub use self::circuit::Evaluated;
 pub use self::data::{Fallback, RowOptions};
 pub use self::device::{Choice, DeviceWish};
 pub use self::logits::{EachLogits, LogitsOf};

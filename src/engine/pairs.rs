@@ -6,13 +6,11 @@ use std::sync::Arc;
 
 use super::data::overridden;
 use super::{Engine, Fallback, Form, Question, RowOptions};
-use crate::ask::experiment::Experiment;
 use crate::ask::grid::{Grid, GridError, IndexRange};
 use crate::ask::preset::{GridIndex, Preset, together};
 use crate::check::{CheckError, check_pair, check_run};
 use crate::data::{self, Example, Examples, Reading, Resolved, RowError, SpanTokens};
 use crate::error::Error;
-use crate::execute;
 use crate::graph::edge::Edge;
 use crate::graph::extent::Extent;
 use crate::graph::patching;
@@ -202,67 +200,6 @@ impl Engine {
     pub fn runs(&self, pairs: impl Into<Vec<PairRuns>>) -> Question<'_> {
         let pairs = pairs.into();
         Question::new(self, pairs, Form::Runs)
-    }
-
-    /// An experiment's pairs and runs; files that it names are looked up in `folder`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Experiment`] for what it means nothing by, [`Error::Execute`] or [`Error::Usage`] for runs that
-    /// do not fit the model.
-    pub fn experiment(
-        &self,
-        experiment: &Experiment,
-        folder: &std::path::Path,
-        first_token: bool,
-    ) -> Result<Question<'_>, Error> {
-        let pairs = experiment.own_pairs(&self.model, first_token)?;
-        self.experiment_of(experiment, folder, pairs)
-    }
-
-    /// An experiment's runs of these pairs instead of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`Engine::experiment`].
-    pub fn experiment_of(
-        &self,
-        experiment: &Experiment,
-        folder: &std::path::Path,
-        pairs: Vec<Pair>,
-    ) -> Result<Question<'_>, Error> {
-        let pairs = experiment.of_pairs(pairs, &self.model, folder)?;
-        // with what a file may say of it and flags may not
-        let of_file = |error| match error {
-            execute::ExecuteError::Check {
-                error: CheckError::SourceTooShort { .. },
-                ..
-            } => Error::Usage(format!("{error}, or name source_positions")),
-            _ => error.into(),
-        };
-        execute::check(&pairs, &self.model.config).map_err(of_file)?;
-        Ok(self.runs(pairs))
-    }
-
-    /// Pairs as they are, or those of a data set's rows; rows without targets are taken.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Data`]: rows that do not fit the model.
-    pub fn plain(&self, pairs: Pairs) -> Result<Vec<Pair>, Error> {
-        match pairs {
-            Pairs::Listed(pairs) => Ok(pairs),
-            Pairs::Rows(rows, options, fallback) => {
-                let reading = Reading {
-                    // what is not patched is patched nowhere
-                    positions: Some(&[]),
-                    targets_optional: true,
-                    ..self.reading(&options, &fallback)?
-                };
-                let visit = |_: &Example, resolved: Resolved| Ok(Ok(resolved.pair));
-                self.each_row(rows, &reading, &options, visit)
-            }
-        }
     }
 
     /// One run a cell of a grid or a preset.

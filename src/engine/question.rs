@@ -29,7 +29,7 @@ use crate::tracing::runs::Tracing;
 
 /// Pairs with their runs, and what their rows say.
 pub struct Question<'e> {
-    engine: &'e Engine,
+    pub(super) engine: &'e Engine,
     /// The pairs; edges are made into runs a few at a time.
     pub pairs: Vec<PairRuns>,
     /// What stands behind the runs.
@@ -143,6 +143,13 @@ impl<'e> Question<'e> {
     pub fn metrics(mut self, metrics: &[Metric]) -> Result<Self, Error> {
         self.metrics.extend(metrics);
         metric::check(&self.metrics, &self.pairs)?;
+        // what a recovery is one of stands beside it: over pairs it is the means that are divided
+        for metric in metrics.iter().filter(|metric| metric.recovery) {
+            let plain = Metric::plain(metric.quantity);
+            if !plain.is_column() && !self.metrics.contains(&plain) {
+                self.metrics.push(plain);
+            }
+        }
         Ok(self)
     }
 
@@ -236,7 +243,7 @@ impl<'e> Question<'e> {
     }
 
     /// What its rows are filed under.
-    fn relabel(&self) -> Box<Relabel<'_>> {
+    pub(super) fn relabel(&self) -> Box<Relabel<'_>> {
         let (config, pairs) = (&self.engine.model.config, &self.pairs);
         let length = |pair: usize| pairs[pair].pair.base.len();
         match &self.form {
@@ -417,9 +424,9 @@ impl<'e> Question<'e> {
             provenance: self.engine.provenance(&self.pairs, false),
             ..Table::default()
         };
-        let mut cleans = Cleans::new(&self.metrics);
+        let mut cleans = Cleans::default();
         self.answer(&mut [&mut table, &mut cleans], &|_| ())?;
-        cleans.fill(&mut table.provenance);
+        cleans.fill(&mut table.provenance, 0);
         Ok(table)
     }
 
@@ -526,4 +533,4 @@ impl Task for Answering<'_, '_> {
 }
 
 /// How many of the most probable tokens are read of clean prompts.
-const SHOWN: usize = 10;
+pub(super) const SHOWN: usize = 10;

@@ -1,4 +1,6 @@
-//! Clean activations of a prompt, for export.
+//! Clean activations: of a prompt, for export, and of many, as rows.
+
+use std::collections::BTreeMap;
 
 use super::passes::Passes;
 use super::{ExecuteError, Limits};
@@ -11,6 +13,81 @@ use crate::plan::cone::Shapes;
 use crate::plan::positions::Positions;
 use crate::prompt::pair::Pair;
 use crate::site::{Component, Stage, columns, kept, layer_of};
+
+/// Rows that several prompts compute clean, in double precision.
+#[derive(Debug)]
+pub struct CleanRows {
+    layout: CacheLayout,
+    /// Of each place: numbers of a row, and all rows.
+    values: BTreeMap<(Stage, usize), (usize, Vec<f64>)>,
+}
+
+impl CleanRows {
+    /// Runs prompts clean, equal ones once, and keeps some stages of layers.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecuteError`]: a budget too small, an interruption, or a device that failed.
+    pub fn new<B: Backend>(
+        backend: &B,
+        prompts: &[&[u32]],
+        places: &[(Stage, usize)],
+        limits: &Limits<'_>,
+    ) -> Result<(Self, Vec<usize>), ExecuteError> {
+        let config = backend.config();
+        let mut layout = CacheLayout::default();
+        let at = prompts
+            .iter()
+            .map(|ids| layout.prompt(ids, &Positions::none()));
+        let at = at.collect();
+        for (stage, layer) in places {
+            let (stage, layer) = kept(*stage, *layer);
+            layout.keep(stage, layer);
+        }
+        let needed = (layout.values(config) * (backend.value_bytes() + size_of::<f64>())) as u64;
+        if needed > limits.memory {
+            return Err(ExecuteError::Memory {
+                needed,
+                budget: limits.memory,
+            });
+        }
+        let wanted = vec![Vec::new(); layout.prompts.len()];
+        let mut cache = ActivationCache::new(backend, layout.clone());
+        let shapes = Shapes::default();
+        let mut passes = Passes::new(backend, limits, &shapes);
+        if !layout.slots.is_empty() {
+            clean(&mut passes, &mut cache, &wanted)?;
+        }
+        let mut values = BTreeMap::new();
+        for (stage, layer) in layout.slots.keys().copied() {
+            if let Some(matrix) = cache.get(stage, layer) {
+                let width = layout.width(stage, config);
+                values.insert((stage, layer), (width, backend.read(matrix)?));
+            }
+        }
+        Ok((Self { layout, values }, at))
+    }
+
+    /// The row of a prompt's position at a stage, empty where that is not kept. Scores and pattern have
+    /// [`CleanRows::key_stride`] keys for each head.
+    pub fn row(&self, prompt: usize, stage: Stage, layer: usize, position: usize) -> &[f64] {
+        let row = self.layout.prompts[prompt].offset + position;
+        match self.values.get(&kept(stage, layer)) {
+            Some((width, values)) => &values[row * width..][..*width],
+            None => &[],
+        }
+    }
+
+    /// Tokens of a prompt.
+    pub fn length(&self, prompt: usize) -> usize {
+        self.layout.prompts[prompt].ids.len()
+    }
+
+    /// Columns from one head to the next in rows of scores and pattern.
+    pub fn key_stride(&self) -> usize {
+        self.layout.key_stride()
+    }
+}
 
 /// One activation of one layer.
 #[derive(Debug, Clone, PartialEq)]

@@ -63,7 +63,7 @@ pub(super) fn steps(pairs: &[PairRuns], runs: &[(usize, usize)], config: &Config
         if runs[run].step || !reads_runs(patches) {
             return Vec::new();
         }
-        let edits = edits(patches, &prompts.base, config);
+        let edits = edits(patches, pairs[pair].patched(run), config);
         seen(pair, run, &edits, readouts(prompts, runs), &Wanted::new())
     };
     let of_readers: Vec<Vec<Reads>> = runs.par_iter().map(of_reader).collect();
@@ -123,7 +123,7 @@ fn read_by(pairs: &[PairRuns], runs: &[(usize, usize)], config: &Config) -> BTre
             id,
             wanted: Wanted::new(),
             level: 0,
-            edits: edits(&patches, &pairs[id.pair].pair.base, config),
+            edits: edits(&patches, pairs[id.pair].patched(id.run), config),
         };
         steps.insert(id, step);
     }

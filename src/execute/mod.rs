@@ -10,6 +10,7 @@
 pub mod activations;
 mod clean;
 pub mod collect;
+pub mod gradient;
 mod group;
 mod layout;
 mod levels;
@@ -112,7 +113,8 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
             })
         };
         let cost = |run: &Run| {
-            let edits = edits(&run.patches, &pair.base, config);
+            let ids = pair.ids(run.prompt).unwrap_or_default();
+            let edits = edits(&run.patches, ids, config);
             let cone = drawn(&edits, run.prompt, &place.readouts, &Wanted::new());
             (
                 Cost::of(&cone, &edits, config).flops,

@@ -34,9 +34,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A part; dropped, it is removed.
 #[derive(Debug)]
-pub(super) struct Part(NamedTempFile);
+pub(super) struct Unnamed(NamedTempFile);
 
-impl Part {
+impl Unnamed {
     /// A new one in a folder, which is rid of stale ones first.
     pub fn new(folder: &Path) -> io::Result<Self> {
         if lock(&TIDIED).insert(folder.to_owned()) {
@@ -76,7 +76,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for Unnamed {
     fn drop(&mut self) {
         lock(&OPEN).remove(self.0.path());
     }
@@ -85,7 +85,7 @@ impl Drop for Part {
 /// Gives parts their names, the first of them first: a process that is killed between two leaves none of the
 /// later ones' earlier files beside the first's new one, and another process that names the same files does so
 /// before or after.
-pub(super) fn name(parts: Vec<(Part, PathBuf)>) -> Result<(), (PathBuf, io::Error)> {
+pub(super) fn name(parts: Vec<(Unnamed, PathBuf)>) -> Result<(), (PathBuf, io::Error)> {
     let _naming = lock(&NAMING);
     let folders: BTreeSet<&Path> = parts
         .iter()
@@ -170,7 +170,7 @@ mod tests {
         held.lock().unwrap();
         let (young, _) = part(".headlight-new.part", 1);
         let (other, _) = part(".other-old.part", 3600);
-        let mine = Part::new(folder.path()).unwrap();
+        let mine = Unnamed::new(folder.path()).unwrap();
         assert!(!stale.exists());
         assert!(written.exists() && young.exists() && other.exists());
         drop(mine);
@@ -187,7 +187,7 @@ mod tests {
         fs::remove_file(&first).unwrap();
         fs::create_dir(&first).unwrap();
         fs::write(first.join("full"), "").unwrap();
-        let part = || Part::new(folder.path()).unwrap();
+        let part = || Unnamed::new(folder.path()).unwrap();
         let parts = vec![(part(), first.clone()), (part(), second.clone())];
         assert_eq!(name(parts).unwrap_err().0, first);
         assert!(!second.exists());

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::parts::{self, Part};
+use super::parts::{self, Unnamed};
 use crate::files::error::FileError;
 
 /// A file in the making; dropped without [`WholeFile::finish`], it never existed.
@@ -19,19 +19,19 @@ pub struct WholeFile {
     path: PathBuf,
     /// Where the bytes go: `path`, or what it is a link to.
     target: PathBuf,
-    out: BufWriter<Bytes>,
+    out: BufWriter<Unfinished>,
 }
 
 /// Where bytes wait.
 #[derive(Debug)]
-enum Bytes {
+enum Unfinished {
     /// In the target's folder, for its name.
-    Part(Part),
+    Part(Unnamed),
     /// Somewhere, for a pipe or a device.
     Apart(File),
 }
 
-impl Bytes {
+impl Unfinished {
     fn file_mut(&mut self) -> &mut File {
         match self {
             Self::Part(part) => part.file_mut(),
@@ -40,7 +40,7 @@ impl Bytes {
     }
 }
 
-impl Write for Bytes {
+impl Write for Unfinished {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file_mut().write(bytes)
     }
@@ -50,7 +50,7 @@ impl Write for Bytes {
     }
 }
 
-impl Seek for Bytes {
+impl Seek for Unfinished {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file_mut().seek(to)
     }
@@ -123,8 +123,8 @@ impl WholeFile {
             }
         }
         let bytes = match is_plain(&target) {
-            true => Part::new(&folder).map(Bytes::Part),
-            false => tempfile::tempfile().map(Bytes::Apart),
+            true => Unnamed::new(&folder).map(Unfinished::Part),
+            false => tempfile::tempfile().map(Unfinished::Apart),
         };
         Ok(Self {
             path: path.to_owned(),
@@ -173,11 +173,11 @@ impl WholeFile {
                 .into_inner()
                 .map_err(|error| wrong(error.into_error()))?;
             match bytes {
-                Bytes::Part(part) => {
+                Unfinished::Part(part) => {
                     part.file().sync_all().map_err(wrong)?;
                     parts.push((part, target));
                 }
-                Bytes::Apart(mut waiting) => {
+                Unfinished::Apart(mut waiting) => {
                     let written = waiting.rewind().and_then(|()| {
                         let mut out = File::options().write(true).open(&target)?;
                         io::copy(&mut waiting, &mut out)

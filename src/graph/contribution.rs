@@ -11,10 +11,10 @@ use rayon::prelude::*;
 
 use super::node::Sender;
 use crate::backend::Backend;
-use crate::execute::activations::activations;
+use crate::execute::activations::{CleanRows, activations};
 use crate::execute::{ExecuteError, Limits};
-use crate::model::{Checkpoint, Tensor};
-use crate::site::Component;
+use crate::model::{Checkpoint, Config, Tensor};
+use crate::site::{Component, Stage};
 
 /// Source − base of what one sender contributes, where the two differ.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,10 +113,57 @@ impl Differences {
         Ok(all)
     }
 
+    /// Which clean rows a sender's contributions are made of.
+    pub fn place(sender: Sender) -> (Stage, usize) {
+        match sender {
+            Sender::Input => (Stage::TokenEmbedding, 0),
+            Sender::Head { layer, .. } => (Stage::Z, layer),
+            Sender::Mlp { layer } => (Stage::MlpOutput, layer),
+        }
+    }
+
+    /// The same of two prompts of one length whose clean rows are there already, the base's first.
+    pub fn between(config: &Config, rows: &CleanRows, [base, source]: [usize; 2]) -> Self {
+        let (length, d) = (rows.length(base), config.head_width());
+        let of = |stage, layer| -> Vec<f64> {
+            let each = (0..length).flat_map(|p| {
+                let [b, s] = [base, source].map(|prompt| rows.row(prompt, stage, layer, p));
+                b.iter().zip(s).map(|(b, s)| s - b)
+            });
+            each.collect()
+        };
+        let by_head = |z: Vec<f64>| -> Vec<f64> {
+            let heads = 0..z.len() / (length * d).max(1);
+            let row = |head: usize, p: usize| &z[p * config.width + head * d..][..d];
+            let each = heads.flat_map(|head| (0..length).flat_map(move |p| row(head, p)));
+            each.copied().collect()
+        };
+        let layers = 0..config.layers;
+        Self {
+            length,
+            z: layers.clone().map(|l| by_head(of(Stage::Z, l))).collect(),
+            mlp: layers.map(|l| of(Stage::MlpOutput, l)).collect(),
+            input: of(Stage::TokenEmbedding, 0),
+        }
+    }
+
     /// The difference of one of the senders that were asked for.
     pub fn of(&self, sender: Sender, model: &Checkpoint) -> Difference {
         let width = model.config.width;
-        let rows: Vec<f64> = match sender {
+        let rows = self.rows(sender, model);
+        let differs = |(_, row): &(usize, &[f64])| row.iter().any(|x| *x != 0.0);
+        let (positions, kept): (Vec<usize>, Vec<&[f64]>) =
+            rows.chunks_exact(width).enumerate().filter(differs).unzip();
+        Difference {
+            positions,
+            values: kept.concat().into(),
+        }
+    }
+
+    /// The same at every position, `[positions, width]`.
+    pub fn rows(&self, sender: Sender, model: &Checkpoint) -> Vec<f64> {
+        let width = model.config.width;
+        match sender {
             Sender::Input => self.input.clone(),
             Sender::Mlp { layer } => self.mlp[layer].clone(),
             Sender::Head { layer, head } => {
@@ -130,13 +177,6 @@ impl Differences {
                 let z = &self.z[layer][head * stretch..][..stretch];
                 product(z, &rows.to_vec::<f64>(), d, width)
             }
-        };
-        let differs = |(_, row): &(usize, &[f64])| row.iter().any(|x| *x != 0.0);
-        let (positions, kept): (Vec<usize>, Vec<&[f64]>) =
-            rows.chunks_exact(width).enumerate().filter(differs).unzip();
-        Difference {
-            positions,
-            values: kept.concat().into(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! A model has tens of thousands of edges, so runs are made and executed a few at a time; all receivers of a
 //! sender share its difference.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -127,6 +128,32 @@ pub fn each_part<B: Backend, E: From<EdgePatchingError>>(
         true => Ok(()),
         false => flush(&mut runs),
     }
+}
+
+/// The runs of some edges of a pair, in their order; those of one sender share its difference.
+///
+/// # Errors
+///
+/// As [`each_part`].
+pub fn runs_of<B: Backend>(
+    backend: &B,
+    model: &Checkpoint,
+    pair: &Pair,
+    edges: &[EdgeAt],
+    limits: &Limits<'_>,
+) -> Result<Vec<Run>, EdgePatchingError> {
+    let source = check(pair, backend.config())?;
+    let mut senders: Vec<Sender> = edges.iter().map(|at| at.edge.sender).collect();
+    senders.sort_unstable_by_key(|sender| sender.index(backend.config()));
+    senders.dedup();
+    let differences = Differences::new(backend, &pair.base, source, &senders, limits)?;
+    let each = senders.iter().map(|s| (*s, differences.of(*s, model)));
+    let whole: HashMap<Sender, Difference> = each.collect();
+    let run = |at: &EdgeAt| {
+        let difference = whole[&at.edge.sender].at(at.position);
+        run(*at, &difference, &model.config)
+    };
+    Ok(edges.iter().map(run).collect())
 }
 
 /// Patches each edge by itself; the runs of the one pair are those of [`Extent::edge`].

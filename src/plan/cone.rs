@@ -317,7 +317,24 @@ pub fn of_clean(
 pub fn of_whole(config: &Config, edits: &[Edit], length: usize, readouts: &Positions) -> Cone {
     let rows = Positions::range(0, length);
     // the final layer norm and the unembedding are wanted at readout rows only
-    let seen = |stage, _| (!wiring::is_final(stage)).then(|| rows.clone());
+    let seen = |stage, _: usize| (!wiring::is_final(stage)).then(|| rows.clone());
+    edited_everywhere(config, edits, length, readouts, &seen)
+}
+
+/// A run of `length` rows that is computed from the embedding on as far as its readouts see it, so that
+/// nothing of it is another run's: what a backward pass goes back through.
+pub fn of_taped(config: &Config, edits: &[Edit], length: usize, readouts: &Positions) -> Cone {
+    edited_everywhere(config, edits, length, readouts, &|_, _| None)
+}
+
+fn edited_everywhere(
+    config: &Config,
+    edits: &[Edit],
+    length: usize,
+    readouts: &Positions,
+    seen: &dyn Fn(Stage, usize) -> Option<Positions>,
+) -> Cone {
+    let rows = Positions::range(0, length);
     let copies = |stage, layer| {
         let mut heads: Vec<(usize, usize)> = edits
             .iter()
@@ -327,7 +344,7 @@ pub fn of_whole(config: &Config, edits: &[Edit], length: usize, readouts: &Posit
         heads.dedup();
         heads.into_iter().map(|(position, _)| position).collect()
     };
-    let mut cone = everywhere(config, &rows, readouts, &seen, &copies);
+    let mut cone = everywhere(config, &rows, readouts, seen, &copies);
     cone.live = vec![true; edits.len()];
     let mut end = 0;
     for (part, rows) in cone.parts.iter_mut().enumerate() {

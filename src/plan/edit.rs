@@ -12,7 +12,7 @@ use crate::basis::Basis;
 use crate::function::Function;
 use crate::model::Config;
 use crate::patch::{MeanOver, Op, Origin, Patch};
-use crate::plan::noise::{OfPair, noise};
+use crate::plan::noise::{OfPrompt, noise};
 use crate::site::{Stage, columns, kept, layer_of, stretches};
 
 /// Which place of which clean run a value is read from. Resolved to a buffer when rows are known.
@@ -161,15 +161,15 @@ impl Edit {
 
 /// A run's edits in the order in which they act: by layer, stage, row and head, then as listed.
 ///
-/// `base`, the tokens of the pair's base prompt, seeds noise. Patches must have passed
+/// `ids`, the tokens of the prompt that is patched, seed noise. Patches must have passed
 /// [`crate::execute::check`]. Edits that change nothing by their own definition (α = 0, a factor of 1, a
 /// level of 0) are left out.
-pub fn edits(patches: &[Patch], base: &[u32], config: &Config) -> Vec<Edit> {
+pub fn edits(patches: &[Patch], ids: &[u32], config: &Config) -> Vec<Edit> {
     let mut edits = Vec::new();
-    let pair = OnceCell::new();
-    let pair = || *pair.get_or_init(|| OfPair::of(base));
+    let prompt = OnceCell::new();
+    let prompt = || *prompt.get_or_init(|| OfPrompt::of(ids));
     for patch in patches {
-        push(patch, &pair, config, &mut edits);
+        push(patch, &prompt, config, &mut edits);
     }
     edits.sort_by_key(|c| (c.layer, c.stage, c.position, c.head));
     edits
@@ -192,7 +192,7 @@ pub fn acts(patch: &Patch) -> bool {
     some && (!has_keys || patch.keys.as_ref().is_none_or(seen))
 }
 
-fn push(patch: &Patch, pair: &dyn Fn() -> OfPair, config: &Config, edits: &mut Vec<Edit>) {
+fn push(patch: &Patch, prompt: &dyn Fn() -> OfPrompt, config: &Config, edits: &mut Vec<Edit>) {
     let component = patch.component;
     let stage = component.stage();
     let layer = layer_of(component, patch.layer, config);
@@ -276,7 +276,7 @@ fn push(patch: &Patch, pair: &dyn Fn() -> OfPair, config: &Config, edits: &mut V
                     } => {
                         let key = (
                             *seed,
-                            pair(),
+                            prompt(),
                             component,
                             patch.layer,
                             head,

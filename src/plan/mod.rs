@@ -15,4 +15,5 @@ pub mod patched_cache;
 pub mod positions;
 pub mod rows;
 pub mod tables;
+pub mod tape;
 pub mod writes;

@@ -117,6 +117,16 @@ impl Pair {
     }
 }
 
+impl PairRuns {
+    /// The tokens of the prompt that a run patches.
+    pub fn patched(&self, run: usize) -> &[u32] {
+        let prompt = self.runs.get(run).map(|run| run.prompt);
+        self.pair
+            .ids(prompt.unwrap_or_default())
+            .unwrap_or_default()
+    }
+}
+
 impl From<PairRuns> for Vec<PairRuns> {
     fn from(pair: PairRuns) -> Self {
         vec![pair]

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::ReportError;
 use super::heatmap::{Facet, Group};
 use super::labels::{component_layered, component_rank, site_label, token_label};
-use crate::results::clean::CleanLevels;
-use crate::results::metric::{Metric, Quantity};
+use crate::results::clean::CleanMetrics;
 use crate::results::moments::Moments;
-use crate::results::recovery::{LevelMeans, Levels};
+use crate::results::recovery::{LevelColumn, LevelMeans, Levels};
 use crate::results::table::{Row, Text};
 
 /// What falls into one cell.
@@ -112,7 +111,7 @@ pub(super) struct CellMeans {
     /// The clean base and source of a facet.
     clean: HashMap<Of, (Moments, Moments)>,
     /// What is shown, if headlight knows it.
-    pub metric: Option<Metric>,
+    levels: Option<LevelColumn>,
     /// Whether it is a recovery of which some pair's clean prompts are not known.
     pub unweighted: bool,
     filed: HashMap<Filed, Text>,
@@ -151,42 +150,23 @@ impl CellMeans {
             cells: HashMap::new(),
             headless: HashMap::new(),
             clean: HashMap::new(),
-            metric: value.parse().ok(),
+            levels: value
+                .parse()
+                .ok()
+                .and_then(|metric| LevelColumn::of(metric, metrics)),
             unweighted: false,
             filed: HashMap::new(),
             crowded: None,
         })
     }
 
-    /// What is shown, at the levels of a row: the clean prompts' as its pair's say, else as the row does.
-    fn levels(&self, row: &Row, value: f64, clean: Option<&CleanLevels>) -> Option<Levels> {
-        let metric = self.metric?;
-        let of_row = |prob: f64| match metric.quantity {
-            Quantity::Prob => Some(prob),
-            Quantity::Logprob => Some(prob.ln()),
-            _ => None,
-        };
-        let known = clean.and_then(|clean| clean.target(self.index));
-        let known = match known {
-            Some(levels) => levels,
-            None => Levels {
-                run: f64::NAN,
-                base: of_row(row.base_prob)?,
-                source: row.source_prob.and_then(of_row).unwrap_or(f64::NAN),
-            },
-        };
-        let Levels { base, source, .. } = known;
-        let run = match metric.recovery {
-            false => value,
-            // where base and source do not differ: nothing moved, or nobody knows how far
-            true if value.is_nan() && base == source => base,
-            true => base + value * (source - base),
-        };
-        Some(Levels { run, base, source })
+    /// Whether a recovery is shown.
+    pub fn is_recovery(&self) -> bool {
+        self.levels.is_some_and(|column| column.metric.recovery)
     }
 
     /// Adds a row, whose pair's clean prompts have these levels of what is shown.
-    pub fn add(&mut self, row: &Row, clean: Option<&CleanLevels>) {
+    pub fn add(&mut self, row: &Row, clean: &CleanMetrics) {
         self.rows += 1;
         let value = self.shown.of(row);
         let run = Some((row.pair, row.run));
@@ -208,7 +188,10 @@ impl CellMeans {
         }
         match &row.component {
             Some(component) if row.layer.is_some() || !component_layered(component) => {
-                let levels = self.levels(row, value, clean);
+                let levels = self
+                    .levels
+                    .map(|column| column.levels(row, self.index, clean));
+                let levels = levels.filter(|levels| !levels.base.is_nan());
                 self.place(row, component, (value, levels));
             }
             _ => self.several += usize::from(self.index == 0),
@@ -272,7 +255,7 @@ impl CellMeans {
         self.heads.extend(row.head);
         let of = (Some(component), op, self.index);
         let at = (row.layer, stand, row.head);
-        let recovery = self.metric.is_some_and(|metric| metric.recovery);
+        let recovery = self.is_recovery();
         self.unweighted |= recovery && levels.is_none();
         let add = |cell: &mut CellValues| {
             cell.values.add(value);

@@ -12,8 +12,8 @@ use super::colour::Scale;
 use super::grid::CellMeans;
 use super::labels::{component_rank, component_short, one_line};
 use crate::files::error::FileError;
-use crate::results::clean::CleanLevels;
-use crate::results::rows::{Gather, PairResult, RunResult};
+use crate::results::clean::CleanMetrics;
+use crate::results::rows::{Gather, RunResult};
 use crate::results::table::{Provenance, Row, Table};
 use crate::text::counted;
 
@@ -121,17 +121,15 @@ impl HeatMap {
         // a file that another tool has sorted anew keeps its runs together no longer
         let mut rows: Vec<&Row> = table.rows.iter().collect();
         rows.sort_by_key(|row| (row.pair, row.run));
-        let metric = drawing.grid.metric;
-        let quantity = metric.map(|metric| metric.quantity.to_string());
         let pairs = table.provenance.pairs.iter().zip(0..);
-        let pairs: HashMap<u32, &CleanLevels> = pairs
-            .filter_map(|(pair, index)| {
-                let clean = pair.clean.get(quantity.as_ref()?)?;
-                Some((pair.row.unwrap_or(index), clean))
-            })
+        let pairs: HashMap<u32, &CleanMetrics> = pairs
+            .map(|(pair, index)| (pair.row.unwrap_or(index), &pair.clean))
             .collect();
-        let each = rows.into_iter();
-        each.for_each(|row| drawing.grid.add(row, pairs.get(&row.pair).copied()));
+        let nothing = CleanMetrics::default();
+        for row in rows {
+            let clean = pairs.get(&row.pair).copied().unwrap_or(&nothing);
+            drawing.grid.add(row, clean);
+        }
         drawing.finish(&table.provenance)
     }
 }
@@ -141,8 +139,6 @@ pub struct Drawing {
     value: String,
     most_together: usize,
     grid: CellMeans,
-    /// What is shown, in the current pair's clean prompts.
-    clean: Option<CleanLevels>,
 }
 
 impl Drawing {
@@ -156,7 +152,6 @@ impl Drawing {
             value: value.to_owned(),
             most_together: COMPONENTS_IN_A_FACET,
             grid: CellMeans::new(metrics, value)?,
-            clean: None,
         })
     }
 
@@ -226,7 +221,7 @@ impl Drawing {
         let together: &[&str] = if together { &names } else { &[] };
         let ops = grid.ops.iter().map(|op| op.as_deref()).collect();
         let mut notes = notes(together, (grid.pairs, grid.several, most));
-        let recovery = grid.metric.is_some_and(|metric| metric.recovery);
+        let recovery = grid.is_recovery();
         if recovery && most > 1 {
             notes.push(match grid.unweighted {
                 false => "a recovery over pairs is that of their mean values".to_owned(),
@@ -251,15 +246,9 @@ impl Drawing {
 }
 
 impl Gather for Drawing {
-    fn pair(&mut self, result: &PairResult<'_>) -> Result<(), FileError> {
-        let metric = self.grid.metric;
-        self.clean = metric.map(|metric| CleanLevels::of(metric.quantity, result));
-        Ok(())
-    }
-
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
         let rows = result.rows.iter();
-        rows.for_each(|row| self.grid.add(row, self.clean.as_ref()));
+        rows.for_each(|row| self.grid.add(row, result.clean));
         Ok(())
     }
 }

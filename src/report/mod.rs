@@ -26,6 +26,7 @@ mod png;
 mod possible;
 mod safetensors;
 mod scene;
+mod scores;
 mod strongest;
 mod svg;
 mod table;
@@ -44,6 +45,7 @@ pub(crate) use self::numbers::plain;
 pub use self::plot::{PlotFormat, check_plot, plot};
 pub use self::possible::check_possible;
 pub use self::safetensors::{Activations, check_activations};
+pub use self::scores::{agreement, share, write_scores};
 pub use self::strongest::{Patched, write_strongest};
 pub use self::table::{
     CsvStream, TableFormat, TableWriter, check_summary, check_writable, meta_path, read,

@@ -152,7 +152,7 @@ pub fn write_strongest(
     Ok(())
 }
 
-fn signed(change: f64) -> String {
+pub(super) fn signed(change: f64) -> String {
     let size = plain(change.abs());
     if change < 0.0 {
         format!("−{size}")

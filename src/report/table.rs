@@ -407,7 +407,7 @@ pub fn write_summary(
 ) -> Result<(), ReportError> {
     let mut writer = TableWriter::of(&summary_path(path), &averages.columns())?;
     for average in averages.rows() {
-        writer.cells(average.cells(averages.metrics()))?;
+        writer.cells(average.cells(averages.averaged()))?;
     }
     Ok(writer.finish(provenance)?)
 }

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use crate::files::error::FileError;
 use crate::prompt::pair::PairRuns;
+use crate::results::clean::CleanMetrics;
 use crate::results::columns::{Cell, Column, FIXED, Fixed, Kind, POSITION_NAME};
-use crate::results::metric::{Metric, Quantity, RunReadouts};
+use crate::results::metric::{Metric, Quantity};
 use crate::results::moments::Moments;
-use crate::results::recovery::LevelMeans;
+use crate::results::recovery::{LevelColumn, LevelMeans};
 use crate::results::rows::{Gather, RunResult};
 use crate::results::table::{Row, Text};
 
@@ -83,7 +84,9 @@ pub type OwnMoments = Vec<(usize, Vec<Moments>)>;
 /// Averages that grow as runs pass.
 pub struct Averages {
     over: Over,
-    metrics: Vec<Metric>,
+    columns: Vec<AveragedColumn>,
+    /// Whether prob, logprob and logit are among them.
+    fixed: bool,
     rows: Vec<Average>,
     known: HashMap<Common, usize>,
     pair: u32,
@@ -91,11 +94,41 @@ pub struct Averages {
     own_at: HashMap<usize, usize>,
 }
 
-/// What is averaged: prob, logprob and logit, then those of these metrics that are no columns anyway.
-fn averaged(metrics: &[Metric]) -> Vec<Metric> {
-    let fixed = [Quantity::Prob, Quantity::Logprob, Quantity::Logit].map(Metric::plain);
-    let others = metrics.iter().filter(|m| !m.is_column());
-    fixed.into_iter().chain(others.copied()).collect()
+/// What is averaged.
+#[derive(Debug, Clone)]
+pub struct AveragedColumn {
+    /// Its name.
+    pub name: String,
+    /// Its levels, where it is a metric.
+    pub levels: Option<LevelColumn>,
+}
+
+impl AveragedColumn {
+    /// A column that is no metric.
+    fn plain(name: &String) -> Self {
+        Self {
+            name: name.clone(),
+            levels: None,
+        }
+    }
+
+    /// prob, logprob and logit, then those of these metrics that are no columns anyway.
+    fn fixed_and(metrics: &[Metric]) -> Vec<Self> {
+        let others = metrics.iter().filter(|m| !m.is_column());
+        let names: Vec<String> = others.clone().map(Metric::to_string).collect();
+        let fixed = [Quantity::Prob, Quantity::Logprob, Quantity::Logit].map(Metric::plain);
+        let all = fixed.iter().chain(others);
+        all.map(|metric| Self {
+            name: metric.to_string(),
+            levels: LevelColumn::of(*metric, &names),
+        })
+        .collect()
+    }
+
+    /// Whether it is a recovery, which over pairs is that of the means.
+    fn is_recovery(&self) -> bool {
+        self.levels.is_some_and(|levels| levels.metric.recovery)
+    }
 }
 
 impl Averages {
@@ -103,7 +136,8 @@ impl Averages {
     pub fn new(over: Over, metrics: &[Metric]) -> Self {
         Self {
             over,
-            metrics: averaged(metrics),
+            columns: AveragedColumn::fixed_and(metrics),
+            fixed: true,
             rows: Vec::new(),
             known: HashMap::new(),
             pair: 0,
@@ -112,9 +146,18 @@ impl Averages {
         }
     }
 
-    /// The metrics: prob, logprob and logit, then those asked for.
-    pub fn metrics(&self) -> &[Metric] {
-        &self.metrics
+    /// Averages of a row's metrics alone, which have these names.
+    pub fn of_metrics(over: Over, names: &[String]) -> Self {
+        Self {
+            columns: names.iter().map(AveragedColumn::plain).collect(),
+            fixed: false,
+            ..Self::new(over, &[])
+        }
+    }
+
+    /// What is averaged: prob, logprob and logit, then the metrics asked for.
+    pub fn averaged(&self) -> &[AveragedColumn] {
+        &self.columns
     }
 
     /// The averages, in the order in which their places came first.
@@ -140,7 +183,7 @@ impl Averages {
     }
 
     /// Adds a run's row for the target of this index. A pair's rows come one after the other.
-    fn add(&mut self, row: &Row, index: u32, read: &RunReadouts<'_>) {
+    fn add(&mut self, row: &Row, index: u32, clean: &CleanMetrics) {
         if row.pair != self.pair {
             self.close();
             self.pair = row.pair;
@@ -159,23 +202,25 @@ impl Averages {
                 self.rows.push(Average {
                     index,
                     target: Some((row.target.clone(), row.target_id)),
-                    values: vec![Moments::default(); self.metrics.len()],
-                    levels: vec![LevelMeans::default(); self.metrics.len()],
+                    values: vec![Moments::default(); self.columns.len()],
+                    levels: vec![LevelMeans::default(); self.columns.len()],
                     row,
                     ..Average::default()
                 });
                 self.rows.len() - 1
             });
         let average = &mut self.rows[at];
-        for (levels, metric) in average.levels.iter_mut().zip(&self.metrics) {
-            levels.add(metric.levels(read, index as usize));
+        for (levels, column) in average.levels.iter_mut().zip(&self.columns) {
+            if let Some(column) = &column.levels {
+                levels.add(column.levels(row, index as usize, clean));
+            }
         }
         let values = if self.over.is_of_means() {
             let place = *self.own_at.entry(at).or_insert_with(|| {
                 average.pairs += 1;
                 average.agree(row);
                 self.own
-                    .push((at, vec![Moments::default(); self.metrics.len()]));
+                    .push((at, vec![Moments::default(); self.columns.len()]));
                 self.own.len() - 1
             });
             &mut self.own[place].1
@@ -185,7 +230,7 @@ impl Averages {
             &mut average.values
         };
         let found = [row.prob, row.logprob, row.logit];
-        let found = found.iter().chain(&row.metrics);
+        let found = found.iter().filter(|_| self.fixed).chain(&row.metrics);
         values.iter_mut().zip(found).for_each(|(m, x)| m.add(*x));
     }
 
@@ -204,11 +249,11 @@ impl Averages {
                 ..Column::of(name, kind)
             });
         let counted = ["target_index", "pairs"].map(|name| Column::of(name, Kind::Int));
-        let values = self.metrics.iter().flat_map(|metric| {
-            let mean = metric.recovery.then_some("_mean");
+        let values = self.columns.iter().flat_map(|column| {
+            let (name, mean) = (&column.name, column.is_recovery().then_some("_mean"));
             let floats = [""].into_iter().chain(mean).chain(["_sd", "_se"]);
-            let floats = floats.map(move |end| Column::of(format!("{metric}{end}"), Kind::Float));
-            floats.chain([Column::of(format!("{metric}_n"), Kind::Int)])
+            let floats = floats.map(move |end| Column::of(format!("{name}{end}"), Kind::Float));
+            floats.chain([Column::of(format!("{name}_n"), Kind::Int)])
         });
         let agreed = agreed.chain(named).chain(target);
         agreed.chain(counted).chain(values).collect()
@@ -234,7 +279,7 @@ impl Gather for Averages {
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
         (0..)
             .zip(result.rows)
-            .for_each(|(index, row)| self.add(row, index, &result.read));
+            .for_each(|(index, row)| self.add(row, index, result.clean));
         Ok(())
     }
 }
@@ -303,7 +348,7 @@ impl Average {
     }
 
     /// All cells, in the order of [`Averages::columns`], given what is averaged.
-    pub fn cells<'a>(&'a self, metrics: &'a [Metric]) -> impl Iterator<Item = Cell<'a>> {
+    pub fn cells<'a>(&'a self, averaged: &'a [AveragedColumn]) -> impl Iterator<Item = Cell<'a>> {
         let target = self.target.as_ref();
         let named = self.row.position_name.iter().map(|name| Cell::Text(name));
         let agreed = agreed().map(|column| (column.get)(&self.row));
@@ -313,9 +358,9 @@ impl Average {
             Cell::Int(self.index),
             Cell::Int(self.pairs),
         ];
-        let values = metrics.iter().zip(self.values.iter().zip(&self.levels));
-        let values = values.flat_map(|(metric, (m, levels))| {
-            let of_means = metric.recovery.then(|| levels.means().recovery());
+        let values = averaged.iter().zip(self.values.iter().zip(&self.levels));
+        let values = values.flat_map(|(column, (m, levels))| {
+            let of_means = column.is_recovery().then(|| levels.means().recovery());
             let floats = [m.mean(), m.deviation(), m.error()];
             let floats = of_means.into_iter().chain(floats).map(Cell::Float);
             floats.chain([Cell::Int(m.count())])

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::execute::PairReadouts;
 use crate::files::error::FileError;
+use crate::prompt::pair::Pair;
 use crate::results::metric::{Metric, Quantity, RunReadouts};
-use crate::results::recovery::Levels;
-use crate::results::rows::{Gather, PairResult, RunResult};
+use crate::results::rows::{Gather, RunResult};
 use crate::results::table::Provenance;
 
 /// A quantity in a pair's clean prompts: of each target where it differs between targets, else one number.
@@ -26,8 +27,9 @@ pub struct CleanLevels {
     pub source: Vec<f64>,
 }
 
-/// Quantities in a pair's clean prompts, by their names.
-pub type CleanMetrics = BTreeMap<String, CleanLevels>;
+/// Quantities in a pair's clean prompts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CleanMetrics(Vec<(Quantity, CleanLevels)>);
 
 /// JSON has no NaN and no infinity: what is not finite is null there.
 fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
@@ -35,75 +37,111 @@ fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Er
     Ok(numbers.into_iter().map(|x| x.unwrap_or(f64::NAN)).collect())
 }
 
+impl Serialize for CleanMetrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let named = self
+            .0
+            .iter()
+            .map(|(quantity, levels)| (quantity.to_string(), levels));
+        serializer.collect_map(named)
+    }
+}
+
+impl<'de> Deserialize<'de> for CleanMetrics {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let named = BTreeMap::<String, CleanLevels>::deserialize(deserializer)?;
+        // of a later version's metrics nothing is known here
+        let known = named.into_iter().filter_map(|(name, levels)| {
+            let metric = name
+                .parse::<Metric>()
+                .ok()
+                .filter(|metric| !metric.recovery)?;
+            Some((metric.quantity, levels))
+        });
+        Ok(Self(known.collect()))
+    }
+}
+
+impl FromIterator<(Quantity, CleanLevels)> for CleanMetrics {
+    fn from_iter<I: IntoIterator<Item = (Quantity, CleanLevels)>>(quantities: I) -> Self {
+        Self(quantities.into_iter().collect())
+    }
+}
+
+impl CleanMetrics {
+    /// The quantities of these metrics, each once, in the clean prompts of a pair.
+    pub fn of(metrics: &[Metric], pair: &Pair, clean: &PairReadouts) -> Self {
+        let mut all = Self::default();
+        for quantity in metrics.iter().map(|metric| metric.quantity) {
+            if all.get(quantity).is_none() {
+                all.0
+                    .push((quantity, CleanLevels::of(quantity, pair, clean)));
+            }
+        }
+        all
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One of them.
+    pub fn get(&self, quantity: Quantity) -> Option<&CleanLevels> {
+        let mut known = self.0.iter().filter(|(known, _)| *known == quantity);
+        known.next().map(|(_, levels)| levels)
+    }
+
+    /// Base and source of the target of this index, of which one number is every target's; NaN for no source.
+    pub fn target(&self, quantity: Quantity, index: usize) -> Option<(f64, f64)> {
+        let levels = self.get(quantity)?;
+        let of = |list: &[f64]| list.get(index).or(list.last()).copied();
+        let base = of(&levels.base)?;
+        Some((base, of(&levels.source).unwrap_or(f64::NAN)))
+    }
+}
+
 impl CleanLevels {
-    /// A quantity in the clean prompts of a pair.
-    pub fn of(quantity: Quantity, result: &PairResult<'_>) -> Self {
+    fn of(quantity: Quantity, pair: &Pair, clean: &PairReadouts) -> Self {
         let metric = Metric::plain(quantity);
-        let clean = result.clean;
         let of = |run| {
-            let targets = 0..metric.values(result.pair);
             let read = RunReadouts {
-                pair: result.pair,
+                pair,
                 base: run,
                 source: None,
                 run,
             };
-            targets.map(|i| metric.of(&read, i)).collect()
+            (0..metric.values(pair))
+                .map(|i| metric.of(&read, i))
+                .collect()
         };
         Self {
             base: clean.base.last().map_or(Vec::new(), of),
             source: clean.source.as_ref().map_or(Vec::new(), of),
         }
     }
-
-    /// Those of the target of this index, of which one number is every target's; the run's is the base's.
-    pub fn target(&self, index: usize) -> Option<Levels> {
-        let of = |list: &[f64]| list.get(index).or(list.last()).copied();
-        let base = of(&self.base)?;
-        Some(Levels {
-            run: base,
-            base,
-            source: of(&self.source).unwrap_or(f64::NAN),
-        })
-    }
 }
 
-/// The quantities of some metrics in each pair's clean prompts, as pairs pass.
+/// What is known of each pair's clean prompts, as runs pass, for a provenance.
 #[derive(Default)]
-pub struct Cleans {
-    quantities: Vec<Quantity>,
-    pairs: Vec<CleanMetrics>,
-}
+pub struct Cleans(Vec<CleanMetrics>);
 
 impl Cleans {
-    /// Those of these metrics.
-    pub fn new(metrics: &[Metric]) -> Self {
-        Self {
-            quantities: metrics.iter().map(|metric| metric.quantity).collect(),
-            pairs: Vec::new(),
-        }
-    }
-
-    /// Adds them to what a provenance says of its pairs.
-    pub fn fill(self, made: &mut Provenance) {
-        for (pair, clean) in made.pairs.iter_mut().zip(self.pairs) {
-            pair.clean = clean;
+    /// Adds it to what a provenance says of its pairs, of which the first has this index.
+    pub fn fill(&self, made: &mut Provenance, first: usize) {
+        let known = self.0.get(first..).unwrap_or_default();
+        for (pair, clean) in made.pairs.iter_mut().zip(known) {
+            pair.clean.clone_from(clean);
         }
     }
 }
 
 impl Gather for Cleans {
-    fn pair(&mut self, result: &PairResult<'_>) -> Result<(), FileError> {
-        let quantities = self.quantities.iter();
-        let clean = quantities.map(|q| (q.to_string(), CleanLevels::of(*q, result)));
-        let clean = clean.collect();
-        self.pairs
-            .resize(self.pairs.len().max(result.index), CleanMetrics::new());
-        self.pairs.push(clean);
-        Ok(())
-    }
-
-    fn run(&mut self, _: &RunResult<'_>) -> Result<(), FileError> {
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        if self.0.len() <= result.pair {
+            self.0.resize(result.pair, CleanMetrics::default());
+            self.0.push(result.clean.clone());
+        }
         Ok(())
     }
 }

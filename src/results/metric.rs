@@ -19,6 +19,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::backend::Readout;
+use crate::execute::gradient::LogitWeights;
 use crate::prompt::pair::{Pair, PairRuns};
 use crate::results::recovery::Levels;
 
@@ -140,6 +141,63 @@ impl Quantity {
         }
     }
 
+    /// Its gradient by the logits of one distribution; `target` is the row's target, by its index. Of a rank
+    /// there is none.
+    fn gradient(self, pair: &Pair, readout: &Readout, target: usize) -> Option<LogitWeights> {
+        let prob = |i: usize| {
+            let logit = readout.logits.get(i).copied().unwrap_or(f64::NAN);
+            readout.log_probability(logit).exp()
+        };
+        let one = |count: f64, spread: f64| {
+            let id = pair.targets.get(target)?;
+            Some(LogitWeights {
+                weights: vec![(*id, count)],
+                spread,
+                ..LogitWeights::default()
+            })
+        };
+        let (right, wrong) = (pair.targets.len(), pair.wrong.len());
+        let signed = |of: &dyn Fn(usize) -> f64| -> Vec<(u32, f64)> {
+            let ids = pair.targets.iter().chain(&pair.wrong).enumerate();
+            let signed = ids.map(|(i, id)| (*id, if i < right { of(i) } else { -of(i) }));
+            signed.collect()
+        };
+        match self {
+            Q::Rank | Q::Top1 => None,
+            Q::Logit => one(1.0, 0.0),
+            Q::Logprob => one(1.0, -1.0),
+            Q::Prob => one(prob(target), -prob(target)),
+            Q::LogitDiff => Some(LogitWeights {
+                weights: signed(&|i| {
+                    1.0 / if i < right {
+                        right as f64
+                    } else {
+                        wrong as f64
+                    }
+                }),
+                ..LogitWeights::default()
+            }),
+            Q::ProbDiff => {
+                let weights = signed(&prob);
+                let spread = -weights.iter().map(|(_, count)| count).sum::<f64>();
+                Some(LogitWeights {
+                    weights,
+                    spread,
+                    ..LogitWeights::default()
+                })
+            }
+            Q::Kl => Some(LogitWeights {
+                spread: 1.0,
+                compared: -1.0,
+                ..LogitWeights::default()
+            }),
+            Q::Entropy => Some(LogitWeights {
+                surprise: -1.0,
+                ..LogitWeights::default()
+            }),
+        }
+    }
+
     /// Whether it differs between the targets of a run.
     fn is_of_target(self) -> bool {
         matches!(self, Q::Prob | Q::Logprob | Q::Logit | Q::Rank)
@@ -211,6 +269,15 @@ impl Metric {
     /// Whether it differs between the targets of a run.
     pub fn is_of_target(&self) -> bool {
         self.quantity.is_of_target()
+    }
+
+    /// Its gradients by the logits of a run's last row: one for each of its [`Metric::values`], of the quantity
+    /// itself where it is a recovery. `None` where it has none, as a rank.
+    pub fn gradients(&self, pair: &Pair, readout: &Readout) -> Option<Vec<LogitWeights>> {
+        let values = 0..self.values(pair);
+        values
+            .map(|target| self.quantity.gradient(pair, readout, target))
+            .collect()
     }
 
     /// Whether every result has it as a column anyway.

@@ -4,6 +4,10 @@
 //! differ decides, and the recovery of the means, (mean x − mean base) / (mean source − mean base), which
 //! TransformerLens, ARENA and EAP-IG print.
 
+use crate::results::clean::CleanMetrics;
+use crate::results::metric::{Metric, Quantity};
+use crate::results::table::Row;
+
 /// A quantity of a run and of its pair's clean prompts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Levels {
@@ -52,5 +56,68 @@ impl LevelMeans {
             base: mean(self.base),
             source: mean(self.source),
         }
+    }
+}
+
+/// Where a row has a metric's quantity, and where that begins and ends.
+#[derive(Debug, Clone, Copy)]
+pub struct LevelColumn {
+    /// The metric.
+    pub metric: Metric,
+    at: At,
+}
+
+/// Which number of a row.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    /// The quantity, a column that every result has.
+    Field(fn(&Row) -> f64),
+    /// The quantity, among the row's metrics.
+    Metric(usize),
+    /// Its recovery, among them; the quantity is not there.
+    Recovery(usize),
+}
+
+impl LevelColumn {
+    /// A metric of rows whose metrics have these names; `None` where it is not among them.
+    pub fn of(metric: Metric, names: &[String]) -> Option<Self> {
+        let among = |metric: Metric| {
+            let name = metric.to_string();
+            names.iter().position(|known| *known == name)
+        };
+        let at = match metric.quantity {
+            Quantity::Prob => At::Field(|row| row.prob),
+            Quantity::Logprob => At::Field(|row| row.logprob),
+            Quantity::Logit => At::Field(|row| row.logit),
+            quantity => match among(Metric::plain(quantity)) {
+                Some(at) => At::Metric(at),
+                None => At::Recovery(among(metric)?),
+            },
+        };
+        Some(Self { metric, at })
+    }
+
+    /// The levels in the row of the target of this index. What is not known is NaN.
+    pub fn levels(&self, row: &Row, target: usize, clean: &CleanMetrics) -> Levels {
+        let of_row = |prob: f64| match self.metric.quantity {
+            Quantity::Prob => prob,
+            Quantity::Logprob => prob.ln(),
+            _ => f64::NAN,
+        };
+        let (base, source) = clean.target(self.metric.quantity, target).unwrap_or((
+            of_row(row.base_prob),
+            row.source_prob.map_or(f64::NAN, of_row),
+        ));
+        let number = |i: usize| row.metrics.get(i).copied().unwrap_or(f64::NAN);
+        let run = match self.at {
+            At::Field(get) => get(row),
+            At::Metric(i) => number(i),
+            At::Recovery(i) => match number(i) {
+                // where base and source do not differ, it is known if nothing moved
+                share if share.is_nan() && base == source => base,
+                share => base + share * (source - base),
+            },
+        };
+        Levels { run, base, source }
     }
 }

@@ -37,6 +37,8 @@ pub struct RunResult<'a> {
     pub read: RunReadouts<'a>,
     /// Its rows, one a target.
     pub rows: &'a [Row],
+    /// The metrics in the pair's clean prompts.
+    pub clean: &'a CleanMetrics,
 }
 
 /// What results pass through, pair by pair and run by run in order: a file in the making, averages, the
@@ -79,6 +81,9 @@ pub type Relabel<'a> = dyn Fn(usize, usize, &mut Row) + 'a;
 pub struct RowSink<'a> {
     model: &'a Checkpoint,
     pairs: &'a [PairRuns],
+    /// What is asked for.
+    asked: &'a [Metric],
+    /// Those of them that have a column of their own.
     metrics: Vec<Metric>,
     relabel: &'a Relabel<'a>,
     gather: Vec<&'a mut dyn Gather>,
@@ -99,6 +104,7 @@ pub struct RowSink<'a> {
 struct Here<'a> {
     of: &'a PairRuns,
     clean: PairReadouts,
+    metrics: CleanMetrics,
     targets: Vec<Text>,
     base_probs: Vec<f64>,
     source_probs: Option<Vec<f64>>,
@@ -111,7 +117,7 @@ const REMEMBERED: usize = 1 << 14;
 
 impl<'a> RowSink<'a> {
     /// Rows of these pairs.
-    pub fn new(model: &'a Checkpoint, pairs: &'a [PairRuns], metrics: &[Metric]) -> Self {
+    pub fn new(model: &'a Checkpoint, pairs: &'a [PairRuns], metrics: &'a [Metric]) -> Self {
         let mut shared: HashMap<usize, (usize, Vec<Option<Row>>)> = HashMap::new();
         for pair in pairs {
             shared.entry(address(pair)).or_default().0 += 1;
@@ -119,6 +125,7 @@ impl<'a> RowSink<'a> {
         Self {
             model,
             pairs,
+            asked: metrics,
             metrics: metrics.iter().filter(|m| !m.is_column()).copied().collect(),
             relabel: &|_, _, _| (),
             gather: Vec::new(),
@@ -255,6 +262,7 @@ impl<'a> RowSink<'a> {
             run: label.run as usize,
             read,
             rows: &here.rows,
+            clean: &here.metrics,
         };
         let _ = self.each(|gather| gather.run(&result));
         self.here = Some(here);
@@ -296,6 +304,7 @@ impl RowSink<'_> {
             base_probs,
             source_probs: clean.source.as_ref().map(probs),
             rows: vec![Row::default(); targets.len()],
+            metrics: CleanMetrics::of(self.asked, &of.pair, &clean),
             clean,
         });
         ControlFlow::Continue(())
@@ -348,7 +357,7 @@ pub fn pairs_provenance(model: &Checkpoint, pairs: &[PairRuns]) -> Vec<PairProve
             .row
             .as_ref()
             .and_then(|row| Some(row.id.as_ref()?.to_string())),
-        clean: CleanMetrics::new(),
+        clean: CleanMetrics::default(),
         base_ids: pair.base.clone(),
         base_tokens: tokens(&pair.base),
         base_text: text(&pair.base),

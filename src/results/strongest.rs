@@ -3,7 +3,7 @@
 use crate::files::error::FileError;
 use crate::results::averages::Averages;
 use crate::results::metric::{Metric, Quantity};
-use crate::results::recovery::Levels;
+use crate::results::recovery::{LevelColumn, Levels};
 use crate::results::rows::{Gather, RunResult};
 use crate::results::table::Row;
 
@@ -24,27 +24,44 @@ pub struct Strong {
 
 /// The places whose metric is furthest from the clean base prompt's, strongest first; equal ones in the order
 /// in which they came. Only so many are kept.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Strongest {
     most: usize,
     metric: Metric,
+    by: By,
     places: Vec<Strong>,
 }
 
+/// What rows go by.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    /// How far a metric moved; nothing where rows do not have it.
+    Levels(Option<LevelColumn>),
+    /// A row's first metric by itself.
+    Score,
+}
+
 impl Strongest {
-    /// At most so many, by this metric.
-    pub fn new(most: usize, metric: Metric) -> Self {
+    /// At most so many, by the first of the metrics that rows have, else by probability.
+    pub fn of(most: usize, metrics: &[Metric]) -> Self {
+        let others = metrics.iter().filter(|metric| !metric.is_column());
+        let names: Vec<String> = others.map(Metric::to_string).collect();
+        let first = metrics.first().copied();
+        let metric = first.unwrap_or(Metric::plain(Quantity::Prob));
         Self {
             most,
             metric,
+            by: By::Levels(LevelColumn::of(metric, &names)),
             places: Vec::new(),
         }
     }
 
-    /// By the first metric that was asked for, else by probability.
-    pub fn of(most: usize, metrics: &[Metric]) -> Self {
-        let first = metrics.first().copied();
-        Self::new(most, first.unwrap_or(Metric::plain(Quantity::Prob)))
+    /// At most so many of those whose first metric is largest, whatever its sign.
+    pub fn by_score(most: usize) -> Self {
+        Self {
+            by: By::Score,
+            ..Self::of(most, &[])
+        }
     }
 
     /// What they go by.
@@ -58,7 +75,12 @@ impl Strongest {
             run: levels.base,
             ..levels
         });
-        let value = self.metric.at(levels);
+        self.insert(base, self.metric.at(levels), place);
+    }
+
+    fn insert(&mut self, base: f64, value: f64, place: impl FnOnce(f64, f64) -> Strong) {
+        // a recovery begins at 0, whether or not this pair's base and source differ
+        let base = if self.metric.recovery { 0.0 } else { base };
         let change = (value - base).abs();
         if change > 0.0 && change.is_finite() {
             let before = |other: &Strong| other.change().abs().total_cmp(&change).is_ge();
@@ -72,7 +94,9 @@ impl Strongest {
 
     /// Adds the means over pairs.
     pub fn add_means(&mut self, averages: &Averages) {
-        let Some(i) = averages.metrics().iter().position(|m| *m == self.metric) else {
+        let name = self.metric.to_string();
+        let mut columns = averages.averaged().iter();
+        let Some(i) = columns.position(|column| column.name == name) else {
             return;
         };
         for average in averages.rows() {
@@ -110,20 +134,24 @@ impl Strong {
 
 impl Gather for Strongest {
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
-        let of_target = self.metric.is_of_target();
-        let rows = result
-            .rows
-            .iter()
-            .take(if of_target { usize::MAX } else { 1 });
-        for (i, row) in rows.enumerate() {
-            let levels = self.metric.levels(&result.read, i);
-            self.add(levels, |base, value| Strong {
+        for (i, row) in result.rows.iter().enumerate() {
+            let place = |base, value| Strong {
                 row: row.clone(),
                 target: true,
                 base,
                 value,
                 pairs: None,
-            });
+            };
+            match self.by {
+                By::Score => {
+                    let score = row.metrics.first().copied();
+                    self.insert(0.0, score.unwrap_or(0.0), place);
+                }
+                By::Levels(Some(column)) if i == 0 || self.metric.is_of_target() => {
+                    self.add(column.levels(row, i, result.clean), place);
+                }
+                By::Levels(_) => {}
+            }
         }
         Ok(())
     }

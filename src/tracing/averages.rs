@@ -70,7 +70,10 @@ impl<'a> TraceMeans<'a> {
         let averages = Averages::new(over, metrics);
         let metric = metrics.first().copied();
         let metric = metric.unwrap_or(Metric::plain(Quantity::Prob));
-        let index = averages.metrics().iter().position(|m| *m == metric);
+        let index = averages
+            .averaged()
+            .iter()
+            .position(|column| column.name == metric.to_string());
         Self {
             tracing,
             layers,
@@ -207,9 +210,9 @@ impl<'a> TraceMeans<'a> {
             }
         };
         Table {
-            metrics: self.averages.metrics()[3..]
+            metrics: self.averages.averaged()[3..]
                 .iter()
-                .map(Metric::to_string)
+                .map(|column| column.name.clone())
                 .collect(),
             rows: averages.filter(|a| !is_corrupted(a)).map(row).collect(),
             ..Table::default()
@@ -218,7 +221,7 @@ impl<'a> TraceMeans<'a> {
 
     /// The places at which restoring changes most, from the corrupted runs to the restored, by what is drawn.
     pub fn strongest(&self, most: usize) -> Strongest {
-        let mut strongest = Strongest::new(most, self.metric);
+        let mut strongest = Strongest::of(most, &[self.metric]);
         let averages = self.averages.rows().iter().filter(|a| !is_corrupted(a));
         for (row, average) in self.drawn().rows.into_iter().zip(averages) {
             if self.metric.is_of_target() || average.index == 0 {

@@ -192,3 +192,49 @@ fn commands_of_the_paths_page_run() {
         "{example}"
     );
 }
+
+/// Checks that a page's examples are what some of its commands print.
+fn prints(page: &str, lab: &Lab, commands: &[&String]) {
+    let mut examples = page.split("```text\n").skip(1);
+    for command in commands {
+        let said = lab.ok(&words(command));
+        let example = examples.next().unwrap().split_once("```").unwrap().0;
+        assert!(
+            example.lines().count() > 3 && said.out.contains(example),
+            "{example}\n{}",
+            said.out
+        );
+    }
+}
+
+#[test]
+fn commands_of_the_attribution_page_run() {
+    let (page, commands, lab) = run("attribution.md");
+    assert!(commands.len() >= 10, "{commands:?}");
+    // every method and rule has one, or is a default
+    let all = commands.join("\n");
+    for word in [
+        "eap-ig-inputs",
+        "eap-ig-activations",
+        "clean-corrupted",
+        "relp",
+        "--rule left",
+        "--gradient-at both",
+        "--data",
+        "--graph",
+    ] {
+        assert!(all.contains(word), "{word}");
+    }
+    let failing = commands.iter().filter(|c| c.contains("--seed")).collect();
+    prints(&page, &lab, &[vec![&commands[0]], failing].concat());
+}
+
+#[test]
+fn commands_of_the_circuits_page_run() {
+    let (page, commands, lab) = run("circuits.md");
+    assert!(commands.len() >= 8, "{commands:?}");
+    prints(&page, &lab, &[&commands[2]]);
+    for file in ["circuit.json", "evaluated.csv", "data.summary.csv"] {
+        assert!(lab.path(file).exists(), "{file}");
+    }
+}

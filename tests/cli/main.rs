@@ -7,6 +7,7 @@
     feature = "png"
 ))]
 
+mod attribute;
 mod bad_rows;
 mod bases;
 mod bench;

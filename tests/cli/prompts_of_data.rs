@@ -242,9 +242,7 @@ fn the_braces_say_which_subject_is_meant() {
         &["contains \"Spain\" 3 times"],
     );
     // and so may a row of one's own
-    let row = format!(
-        "{{\"base\": \"Spain is in Spain\", \"source\": \"Spain is in Italy\", \"target\": \" Madrid\", \"spans\": {{\"s\": {{\"words\": \"Spain\", \"nth\": 1}}}}, \"source_spans\": {{\"s\": \"Italy\"}}}}\n"
-    );
+    let row = "{\"base\": \"Spain is in Spain\", \"source\": \"Spain is in Italy\", \"target\": \" Madrid\", \"spans\": {\"s\": {\"words\": \"Spain\", \"nth\": 1}}, \"source_spans\": {\"s\": \"Italy\"}}\n";
     lab.write("d.jsonl", row);
     let rows = lab.sweep(&[
         "--data",

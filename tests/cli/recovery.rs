@@ -2,6 +2,7 @@
 //! stands beside it.
 
 use headlight::report::HeatMap;
+use headlight::results::metric::Quantity;
 
 use crate::lab::Lab;
 use crate::metrics::npy;
@@ -145,7 +146,10 @@ fn a_recovery_of_several_pairs_is_that_of_their_means() {
             map.notes
         );
         // what was read of the clean prompts stands with the pairs
-        let clean = &table.provenance.pairs[0].clean["logit"];
+        let clean = &table.provenance.pairs[0]
+            .clean
+            .get(Quantity::Logit)
+            .unwrap();
         assert_eq!((clean.base[0], clean.source[0]), (base[0], source[0]));
         assert!(said.out.contains("strongest"));
     }

@@ -79,13 +79,6 @@ fn without_prompts_it_is_the_reference_job() {
     ] {
         assert!(said.out.contains(text), "{text}: {}", said.out);
     }
-    assert_eq!(
-        said.out
-            .lines()
-            .filter(|l| l.split_whitespace().count() == 2 && l.contains(" 0."))
-            .count(),
-        20
-    );
     assert_eq!(said.err.lines().count(), 1, "{}", said.err);
 
     let how = &table.provenance;
@@ -139,6 +132,8 @@ fn without_prompts_it_is_the_reference_job() {
         more.contains("\nsource: The capital of Italy is\n_Rome                0.96"),
         "{more}"
     );
+    let told = |l: &&str| l.split_whitespace().count() == 2 && l.contains(" 0.");
+    assert_eq!(more.lines().filter(told).count(), 20);
 }
 
 #[test]

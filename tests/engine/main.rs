@@ -2,14 +2,18 @@
 //! what a plan draws and costs. On the CPU, and where an oracle is at hand on a GPU too, this machine's or
 //! the emulated one.
 
+mod adjoints;
+mod attribution;
 mod bases;
 mod chains;
+mod circuits;
 #[path = "../common/mod.rs"]
 mod common;
 mod edges;
 #[cfg(feature = "cuda")]
 #[path = "../emulator/mod.rs"]
 mod emulator;
+mod gradients;
 mod instructions;
 mod invariants;
 mod library;

@@ -133,7 +133,7 @@ fn presets_agree_with_transformer_lens() {
 #[test]
 fn presets_are_those_of_transformer_lens() {
     let said = "?".parse::<Preset>().unwrap_err().to_string();
-    let known = said.split_once("There are ").unwrap().1;
+    let known = said.split_once("use one of ").unwrap().1;
     let known: HashSet<String> = known
         .trim_end_matches(')')
         .split(", ")

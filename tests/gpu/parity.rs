@@ -14,9 +14,9 @@ use std::sync::atomic::AtomicBool;
 use crate::common::model::{ModelSpec, shape};
 use crate::common::runs::{PairSpec, PatchSpec};
 use crate::common::{self, Random, laws, runs as random};
-use crate::emulator::gpu::{Gpu, gpu};
+use crate::emulator::gpu::gpu;
 use headlight::backend::cpu::Cpu;
-use headlight::backend::cuda::{Tile, Variant};
+use headlight::backend::cuda::{Cuda, Tile, Variant};
 use headlight::backend::{
     Backend, Epilogue, Linear, Precision, Readout, ReadoutSpec, Store, Weight,
 };

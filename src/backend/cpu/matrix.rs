@@ -53,7 +53,8 @@ pub struct Shared<T> {
 }
 
 // SAFETY: `write` is called once for each (row, column) stretch: attention computes every (row of
-// z, head) once, and a plan keeps different rows of z in different rows of the cache.
+// z, head) once, and a plan keeps different rows of z in different rows of the cache; its adjoint
+// writes a run's rows of a head in one task, and runs share no rows.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
 impl<T: Copy> Shared<T> {

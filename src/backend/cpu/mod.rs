@@ -5,6 +5,7 @@
 //! round alike: every sum has one order and every multiply-add is fused, so a result does not depend
 //! on the machine either. (Without FMA hardware the fused operation is emulated, and slow.)
 
+mod adjoint;
 mod attention;
 mod backend;
 mod basis;

@@ -184,11 +184,11 @@ impl<'g> Planner<'g> {
 
     /// A run for its own sake.
     fn asking(&self, pair: usize, run: usize) -> Asking {
-        let PairRuns { pair: of, runs } = &self.pairs[pair];
+        let of = &self.pairs[pair];
         Asking {
             pair,
             run,
-            edits: edits(&runs[run].patches, &of.base, self.config),
+            edits: edits(&of.runs[run].patches, of.patched(run), self.config),
             kept_as: None,
         }
     }

@@ -93,7 +93,7 @@ fn collected(
         },
         ..patch.clone()
     };
-    // noise is keyed by the pair, which is the same, so the same patches give the same run
+    // noise is keyed by the prompt that is patched, so the same patches give the same run
     let collect = there.clone().with_op(Op::Collect);
     let mut collecting = acting.clone();
     collecting.push(collect);

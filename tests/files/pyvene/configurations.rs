@@ -88,7 +88,7 @@ fn what_pyvene_does_silently_wrong_is_refused() {
         "vanilla",
         &none,
         &["--positions", "4,-1"],
-        &["position 4 twice"],
+        &["4 and -1 are the same token"],
     );
     refused("vanilla", &none, &["--positions", "9"], &["position 9"]);
     refused(

@@ -7,6 +7,7 @@ use headlight::files::error::FileError;
 use headlight::report;
 use headlight::report::{ReportError, TableFormat};
 use headlight::results::clean::CleanLevels;
+use headlight::results::metric::Quantity;
 use headlight::results::table::{PairProvenance, Provenance, Row, Table, Text};
 use proptest::collection::vec;
 use proptest::option;
@@ -126,13 +127,14 @@ fn provenance() -> impl Strategy<Value = Provenance> {
             .map(|(base_ids, base_tokens, source_ids)| PairProvenance {
                 row: base_ids.first().copied(),
                 id: base_tokens.first().cloned(),
-                clean: base_tokens
-                    .iter()
-                    .map(|name| {
+                clean: [Quantity::Kl, Quantity::LogitDiff]
+                    .into_iter()
+                    .take(base_tokens.len())
+                    .map(|quantity| {
                         let base = base_ids.iter().map(|id| f64::from(*id) / 3.0).collect();
                         let source = source_ids.iter().flatten().map(|id| f64::from(*id));
                         let source = source.collect();
-                        (name.clone(), CleanLevels { base, source })
+                        (quantity, CleanLevels { base, source })
                     })
                     .collect(),
                 base_ids,

@@ -104,8 +104,8 @@ fn lines_fit() {
                     }
                     assert!(seen <= columns, "{seen} > {columns}: {line:?}");
                     assert!(depth > ColourDepth::None || !line.contains('\x1b'));
-                    assert!(depth == ColourDepth::Full || !line.contains("8;2;"));
-                    assert!(depth == ColourDepth::Indexed || !line.contains("8;5;"));
+                    assert!(depth == ColourDepth::Full || !line.contains(";48;2;"));
+                    assert!(depth == ColourDepth::Indexed || !line.contains(";48;5;"));
                 }
             }
         }
@@ -149,7 +149,7 @@ fn zero_has_a_mark_among_digits_of_signed_values() {
         grid.skip(2).collect::<Vec<_>>().join("\n")
     };
     let said = drawn(&map, 80, ColourDepth::None).replace("\n    ", " ");
-    assert!(said.contains("; = is within 0.2 of zero"), "{said}");
+    assert!(said.contains("; = is within 0.2000 of zero"), "{said}");
     for depth in [ColourDepth::None, ColourDepth::Sixteen] {
         let cells = cells(depth);
         assert!(cells.matches('=').count() > 100, "{cells}");

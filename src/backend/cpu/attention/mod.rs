@@ -364,7 +364,7 @@ fn weighted_sum<'a, T: Real>(weights: &[T], value: impl Fn(usize) -> &'a [T], z:
 }
 
 #[inline(always)]
-fn softmax<T: Real>(scores: &mut [T]) {
+pub(super) fn softmax<T: Real>(scores: &mut [T]) {
     let max = max(scores);
     scores.iter_mut().for_each(|s| *s = (*s - max).exp());
     let inverse = T::ONE / sum(scores);

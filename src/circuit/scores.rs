@@ -1,0 +1,62 @@
+//! Mean scores of edges over pairs and targets, from rows as they pass or from a table.
+
+use std::collections::HashMap;
+
+use crate::files::error::FileError;
+use crate::graph::edge::{Edge, edges};
+use crate::model::Config;
+use crate::results::moments::Mean;
+use crate::results::rows::{Gather, RunResult};
+use crate::results::table::{Row, Text};
+
+/// Means of a row's metric by the run's name.
+#[derive(Debug, Default)]
+pub struct MeanScores {
+    column: usize,
+    of: HashMap<Text, Mean>,
+}
+
+impl MeanScores {
+    /// Of the metric of this index; the first unless said.
+    pub fn of_column(column: usize) -> Self {
+        Self {
+            column,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a row; one without a name or without a number is passed over.
+    pub fn add(&mut self, row: &Row) {
+        let score = row.metrics.get(self.column).filter(|x| x.is_finite());
+        if let (Some(name), Some(score)) = (&row.name, score) {
+            self.of.entry(name.clone()).or_default().add(*score);
+        }
+    }
+
+    /// The means of a model's edges, those that are known.
+    pub fn of_edges(&self, config: &Config) -> HashMap<Edge, f64> {
+        let all = edges(config).into_iter();
+        let known = all.filter_map(|edge| {
+            let mean = self.of.get(edge.to_string().as_str())?;
+            Some((edge, mean.get()))
+        });
+        known.collect()
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+}
+
+impl Gather for MeanScores {
+    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        result.rows.iter().for_each(|row| self.add(row));
+        Ok(())
+    }
+}

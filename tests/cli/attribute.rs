@@ -1,0 +1,359 @@
+//! `headlight attribute` and `headlight circuit`: rows, signs, what is verified, files for others, and what is refused.
+
+use std::collections::HashMap;
+
+use headlight::results::table::Row;
+
+use crate::data::lab_with;
+use crate::emulator;
+use crate::lab::{self, Lab};
+
+/// Edges of the demo model: 5 layers of 4 heads.
+const ALL: usize = 761;
+
+fn by_name(rows: &[Row]) -> HashMap<(String, u32), &Row> {
+    let key = |row: &Row| (row.name.as_deref().unwrap_or("").to_owned(), row.target_id);
+    rows.iter().map(|row| (key(row), row)).collect()
+}
+
+/// Every edge's estimate stands in the row that `edges` has for it, and what is verified is what `edges` measures:
+/// the metric of the run with the source's value minus that of the base run.
+#[test]
+fn verified_rows_are_those_of_edges() {
+    let lab = Lab::new();
+    lab.ok(&["edges", "--out", "exact.parquet"]);
+    let exact = lab.table("exact.parquet");
+    let known = by_name(&exact.rows);
+    let flags = ["--verify-top", "30", "--out", "t.parquet"];
+    let said = lab.ok(&[&["attribute", "edges"], &flags[..]].concat());
+    let table = lab.table("t.parquet");
+    assert_eq!(table.metrics, ["score", "exact"]);
+    assert_eq!(table.rows.len(), 2 * ALL);
+    let mut verified = 0;
+    for (row, wanted) in table.rows.iter().zip(&exact.rows) {
+        assert_eq!(
+            (&row.name, row.run, row.target_id),
+            (&wanted.name, wanted.run, wanted.target_id)
+        );
+        assert_eq!(
+            (&row.component, row.layer, row.head),
+            (&wanted.component, wanted.layer, wanted.head)
+        );
+        assert_eq!(
+            (row.base_prob, row.source_prob),
+            (wanted.base_prob, wanted.source_prob)
+        );
+        assert!(row.metrics[0].is_finite());
+        if row.metrics[1].is_nan() {
+            assert!(row.prob.is_nan());
+            continue;
+        }
+        verified += 1;
+        let wanted = known[&(row.name.as_deref().unwrap().to_owned(), row.target_id)];
+        assert_eq!(row.prob.to_bits(), wanted.prob.to_bits(), "{:?}", row.name);
+        assert_eq!(row.metrics[1], row.prob - row.base_prob);
+        assert_eq!(row.patches, wanted.patches);
+    }
+    assert_eq!(verified, 2 * 60);
+    for part in [
+        "largest scores of prob, by attribution\n",
+        "score and exact: Pearson ",
+        "  of a random sample of the others: Pearson ",
+        "(95 % confidence)",
+        "761 estimates in ",
+        "60 exact runs in ",
+        "wrote t.parquet",
+    ] {
+        assert!(said.out.contains(part), "{part}: {said:?}");
+    }
+    // the largest that were measured are among the largest that were estimated, in this model
+    let largest = |of: &dyn Fn(&Row) -> f64| {
+        let rows = table.rows.iter().filter(|row| of(row).is_finite());
+        let most = rows.max_by(|a, b| of(a).abs().total_cmp(&of(b).abs()));
+        most.unwrap().name.clone()
+    };
+    assert!(largest(&|row| row.metrics[0]).is_some());
+    assert!(largest(&|row| row.metrics[1]).is_some());
+}
+
+#[test]
+fn nodes_are_the_cells_of_a_sweep() {
+    let lab = Lab::new();
+    let what = ["--component", "hook_z,mlp_output", "--layers", "0-1"];
+    let swept = lab.rows("sweep", &what);
+    let nodes = [&["attribute", "nodes"], &what[..], &["--out", "n.csv"]].concat();
+    let said = lab.ok(&nodes);
+    assert!(said.out.contains("\nsite"), "{said:?}");
+    let table = lab.table("n.csv");
+    assert_eq!(table.metrics, ["score"]);
+    assert_eq!(table.rows.len(), swept.len());
+    for (row, wanted) in table.rows.iter().zip(&swept) {
+        let of = |row: &Row| {
+            let place = (row.component.clone(), row.layer, row.head, row.position);
+            (place, row.op.clone(), row.patches.clone(), row.target_id)
+        };
+        assert_eq!(of(row), of(wanted));
+        assert!(row.prob.is_nan());
+    }
+    // where both prompts are the same so far, there is nothing to estimate
+    let same = table.rows.iter().filter(|row| row.position < Some(3));
+    assert!(same.clone().count() > 0 && same.clone().all(|row| row.metrics[0] == 0.0));
+    assert!(table.rows.iter().any(|row| row.metrics[0].abs() > 1e-6));
+}
+
+/// Numbers of pairs and of chunks change nothing, and averages over pairs stand beside the table.
+#[test]
+fn data_sets_are_averaged() {
+    let lab = lab_with(&["eap_ig.csv"]);
+    let flags = ["--data", "eap_ig.csv", "--metric", "logit_diff"];
+    let edges = [
+        "attribute",
+        "edges",
+        "--method",
+        "eap-ig-inputs",
+        "--steps",
+        "3",
+    ];
+    let out = ["--verify-top", "5", "--out", "t.parquet"];
+    lab.ok(&[&edges[..], &flags, &out].concat());
+    let table = lab.table("t.parquet");
+    let pairs = 1 + table.rows.iter().map(|row| row.pair).max().unwrap();
+    assert!(pairs > 1);
+    // each pair's own is what it is alone, and the summary has their means
+    let out = ["--out", "s.csv"];
+    lab.ok(&[&edges[..], &flags, &out, &["--memory", "40M"]].concat());
+    let again = lab.table("s.csv");
+    assert_eq!(table.rows.len(), again.rows.len());
+    for (a, b) in table.rows.iter().zip(&again.rows) {
+        assert_eq!(
+            a.metrics[0].to_bits(),
+            b.metrics[0].to_bits(),
+            "{:?}",
+            a.name
+        );
+    }
+    let summary = lab.read("s.summary.csv");
+    let mut lines = summary.lines();
+    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let column = |name: &str| header.iter().position(|h| *h == name).unwrap();
+    assert!(!header.contains(&"prob"));
+    let first: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let number = |name: &str| first[column(name)].parse::<f64>().unwrap();
+    let name = first[column("name")];
+    let of = again.rows.iter();
+    let of = of.filter(|row| {
+        row.name.as_deref() == Some(name) && row.target_id == again.rows[0].target_id
+    });
+    let own: Vec<f64> = of.map(|row| row.metrics[0]).collect();
+    assert!(number("score").is_finite() && number("score_se") >= 0.0);
+    assert_eq!(number("score_n"), f64::from(pairs));
+    assert!(!own.is_empty());
+    assert!(!table.rows.is_empty());
+}
+
+#[test]
+fn circuits_are_chosen_written_and_run() {
+    let lab = Lab::new();
+    let edges = [
+        "attribute",
+        "edges",
+        "--method",
+        "eap-ig-inputs",
+        "--target",
+        " Madrid",
+    ];
+    let wrong = ["--wrong-target", " Rome"];
+    lab.ok(&[
+        &edges[..],
+        &wrong,
+        &["--out", "scores.csv", "--graph", "all.json"],
+    ]
+    .concat());
+    let said = lab.ok(&["circuit", "scores.csv", "--greedy", "60", "--out", "c.json"]);
+    assert!(said.out.contains(" of 761 edges, "), "{said:?}");
+    let answers = ["--target", " Madrid", "--wrong-target", " Rome"];
+    let evaluate = [
+        "circuit", "evaluate", "c.json", "all.json", "--out", "e.csv",
+    ];
+    let said = lab.ok(&[&evaluate[..], &answers].concat());
+    assert!(said.out.contains("mean logit_diff over 1 row"), "{said:?}");
+    assert!(
+        said.out.contains("  all.json: 761 of 761 edges: ")
+            && said.out.contains("faithfulness 1.0000"),
+        "{said:?}"
+    );
+    let table = lab.table("e.csv");
+    assert_eq!(table.metrics, ["circuit", "whole", "nothing"]);
+    assert_eq!(table.rows.len(), 2);
+    let [some, all] = &table.rows[..] else {
+        panic!("two rows")
+    };
+    assert_eq!(all.metrics[0], all.metrics[1]);
+    assert_eq!(all.prob, all.base_prob);
+    assert_ne!(some.metrics[0], some.metrics[1]);
+    // the chosen one of the scores in the file, by whichever of its columns
+    let json: serde_json::Value = serde_json::from_str(&lab.read("c.json")).unwrap();
+    let of = |name: &str| json["edges"][name]["score"].as_f64().unwrap();
+    for row in lab.table("scores.csv").rows {
+        assert_eq!(of(row.name.as_deref().unwrap()), row.metrics[0]);
+    }
+    let signed = [
+        "circuit",
+        "scores.csv",
+        "--top-n",
+        "50",
+        "--convention",
+        "eap-ig",
+        "--out",
+        "s.json",
+    ];
+    lab.ok(&signed);
+    let other: serde_json::Value = serde_json::from_str(&lab.read("s.json")).unwrap();
+    let name = "input->a0.h0<v>";
+    assert_eq!(other["edges"][name]["score"].as_f64().unwrap(), -of(name));
+    for ablation in ["zero", "mean", "mean-by-position"] {
+        let line = ["circuit", "evaluate", "c.json", "--ablation", ablation];
+        let said = lab.ok(&[&line[..], &answers].concat());
+        assert!(said.out.contains("faithfulness "), "{said:?}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let lab = Lab::new();
+    let edges = |args: &[&str], needles: &[&str]| {
+        lab.refused(
+            &[&["attribute", "edges", "--out", "t.csv"], args].concat(),
+            needles,
+        );
+    };
+    edges(
+        &["--method", "atp-star"],
+        &["`atp-star` is no method", "eap-ig-inputs"],
+    );
+    edges(&["--method", "ifr"], &["`ifr` is no method"]);
+    edges(
+        &["--steps", "3"],
+        &["--steps is for eap-ig-inputs and eap-ig-activations"],
+    );
+    edges(&["--rule", "left"], &["--rule is for eap-ig-inputs"]);
+    edges(
+        &["--method", "eap-ig-inputs", "--rule", "right"],
+        &["`right` is no rule: write left, midpoint, trapezoid"],
+    );
+    edges(
+        &["--method", "eap-ig-inputs", "--steps", "0"],
+        &["--steps 0: a path has one step or more"],
+    );
+    edges(
+        &["--method", "clean-corrupted", "--gradient-at", "base"],
+        &["clean-corrupted says itself"],
+    );
+    edges(
+        &["--metric", "rank"],
+        &["rank has no gradient: use logit, logprob"],
+    );
+    edges(&["--metric", "top1"], &["top1 has no gradient"]);
+    edges(
+        &["--metric", "logit_diff", "--target", " Rome"],
+        &["needs wrong answers"],
+    );
+    edges(&["--base", "The capital of Spain is"], &["give one"]);
+    edges(
+        &[
+            "--base",
+            "The capital of Spain is",
+            "--source",
+            "The capital of Italy",
+        ],
+        &["5 tokens", "equal length"],
+    );
+    edges(&["--seed", "1"], &["--verify-top"]);
+    edges(
+        &["--convention", "eap-ig"],
+        &["--convention is for the JSON of --graph"],
+    );
+    lab.refused(
+        &[
+            "attribute",
+            "nodes",
+            "--method",
+            "eap-ig-inputs",
+            "--base",
+            "The capital of Spain is",
+            "--source",
+            "The capital of Italy",
+        ],
+        &["equal length"],
+    );
+    lab.refused(
+        &["circuit", "nothing.csv", "--top-n", "1", "--out", "c.json"],
+        &["nothing.csv"],
+    );
+    lab.ok(&["edges", "--senders", "m0", "--out", "exact.csv"]);
+    lab.refused(
+        &["circuit", "exact.csv", "--top-n", "1", "--out", "c.json"],
+        &["has no column score"],
+    );
+    lab.refused(
+        &["circuit", "exact.csv", "--out", "c.json"],
+        &["give --top-n, --threshold or --greedy"],
+    );
+    lab.write(
+        "c.json",
+        r#"{"cfg":{"n_layers":12,"n_heads":12},"edges":{}}"#,
+    );
+    lab.refused(
+        &["circuit", "evaluate", "c.json"],
+        &["12 layers of 12 heads", "5 layers of 4 heads"],
+    );
+    lab.write("c.json", "{");
+    lab.refused(
+        &["circuit", "evaluate", "c.json"],
+        &["is not a circuit as EAP-IG writes it"],
+    );
+    assert!(!lab.path("t.csv").exists());
+    for command in [
+        &["attribute", "edges", "--help"][..],
+        &["attribute", "nodes", "--help"],
+    ] {
+        let said = lab.ok(command);
+        for absent in ["atp-star", "ifr"] {
+            assert!(!said.out.contains(absent), "{absent}");
+        }
+    }
+}
+
+/// Where there is a GPU it is left alone unless it is asked for, and then refused.
+#[test]
+fn a_gpu_has_no_adjoints_yet() {
+    let (library, lab, model) = (emulator::library(), Lab::new(), lab::fixture("tied"));
+    let on = |device: &[&str]| {
+        let prompts = [
+            "--base-ids",
+            "1,2",
+            "--source-ids",
+            "1,3",
+            "--target-ids",
+            "5",
+        ];
+        let all = [
+            &["--model", &model, "attribute", "edges"],
+            &prompts[..],
+            device,
+        ]
+        .concat();
+        let mut command = lab.command(&all);
+        command.env("LD_LIBRARY_PATH", library.parent().unwrap());
+        command.env("HEADLIGHT_EMULATOR_DRIVER", "99000");
+        let output = command.output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), err)
+    };
+    let (code, err) = on(&["--device", "cuda"]);
+    assert_eq!(code, Some(2), "{err}");
+    let said = "headlight: gradients are computed on the CPU only: use --device cpu\n";
+    assert!(err.ends_with(said), "{err}");
+    let (code, err) = on(&[]);
+    assert_eq!(code, Some(0), "{err}");
+}
