@@ -202,7 +202,9 @@ fn run(
             drop(gather);
             if error.is_interruption() && !table.rows.is_empty() {
                 let mut answered = Answered::of_rows(engine, &question, table, wishes.command);
-                cleans.fill(&mut answered.table.provenance, 0);
+                if !metrics.is_empty() {
+                    cleans.fill(&mut answered.table.provenance, 0);
+                }
                 answered.done.plan.count = progress.done.load(Ordering::Relaxed) as usize;
                 answered.done.time = start.elapsed();
                 let mut kept = wishes
@@ -250,7 +252,9 @@ fn run(
         done,
         ..Answered::of_rows(engine, &question, table, wishes.command)
     };
-    cleans.fill(&mut answered.table.provenance, 0);
+    if !metrics.is_empty() {
+        cleans.fill(&mut answered.table.provenance, 0);
+    }
     answered.notes.extend(doubts);
     Ok(answered)
 }

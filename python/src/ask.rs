@@ -192,11 +192,7 @@ impl SweepWord {
                 fits.map_err(Error::Usage)?;
                 preset.sites()
             }
-            None if self.components.is_empty() => Grid::default_sites(),
-            None => {
-                let sites = self.components.iter().map(|name| name.trim().parse());
-                sites.collect::<Result<Vec<Site>, _>>()?
-            }
+            None => words::sites(&self.components)?,
         };
         let (heads, heads_together) = words::heads(&self.heads)?;
         let basis = self.basis.map(|text| {

@@ -13,7 +13,6 @@ use super::files::Files;
 use super::output::Passing;
 use super::prompts::Prompts;
 use super::setup::Setup;
-use super::sweep;
 use super::table_file::TableFile;
 use crate::ask::grid::{Grid, IndexRange};
 use crate::attribution::{Attribution, GradientAt, Method, Rule};
@@ -225,7 +224,7 @@ impl Nodes {
     fn run(self, global: &Global) -> Result<ExitCode, Error> {
         let files = Files::default().reads("--data", self.data.data.as_deref());
         let table = self.method.check(files, global)?;
-        let sites = sweep::sites(&self.component)?;
+        let sites = words::sites(&self.component)?;
         let (heads, heads_together) = words::heads(&self.heads)?;
         let places = words::place("positions", &self.positions)?;
         let rows = self.data.read()?;

@@ -143,7 +143,7 @@ enum Command {
     /// Corrupt a subject with noise, and see which restored states bring the answer back
     Trace(Box<trace::Trace>),
     /// Run an experiment file (TOML or JSON)
-    Run(run::RunFile),
+    Run(Box<run::RunFile>),
     /// Say what a command would run, how much that is and how long it takes, and run nothing
     Plan(plan::PlanCommand),
     /// How far a run in a folder is

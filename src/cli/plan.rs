@@ -50,7 +50,7 @@ pub enum PlannedCommand {
     /// A causal tracing
     Trace(Box<trace::Trace>),
     /// An experiment file
-    Run(run::RunFile),
+    Run(Box<run::RunFile>),
 }
 
 impl From<PlannedCommand> for Command {

@@ -137,7 +137,6 @@ impl SweepFlags {
             collect: Some(&self.collect),
             averages: of_data,
             targets: true,
-            ..Also::default()
         };
         self.output.answer(&setup, question, also)
     }
@@ -161,7 +160,7 @@ impl SweepFlags {
         if let Some(preset) = &self.preset {
             return Ok(preset.sites());
         }
-        sites(&self.component)
+        words::sites(&self.component)
     }
 
     fn files(&self) -> Files {
@@ -220,13 +219,4 @@ fn reconstructed(engine: &Engine, pairs: &[PairRuns]) -> Result<String, Error> {
                 .map_or_else(String::new, |name| site_label(name, place.row.layer)),
         ),
     })
-}
-
-/// Sites by their names; z and values of every head where none is named.
-pub fn sites(names: &[String]) -> Result<Vec<Site>, Error> {
-    if names.is_empty() {
-        return Ok(Grid::default_sites());
-    }
-    let parsed = names.iter().map(|name| name.trim().parse::<Site>());
-    Ok(parsed.collect::<Result<_, _>>()?)
 }

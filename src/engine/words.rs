@@ -1,9 +1,10 @@
 //! Ranges and names as typed, which errors call by their flags.
 
 use super::Where;
-use crate::ask::grid::{GridError, IndexRange};
+use crate::ask::grid::{Grid, GridError, IndexRange};
 use crate::error::Error;
 use crate::graph::edge::NamedNodes;
+use crate::site::Site;
 
 /// Nodes by name, each as typed.
 ///
@@ -16,6 +17,19 @@ pub fn named(flag: &str, names: &[String]) -> Result<NamedNodes, Error> {
         Err(error) => Err(Error::Usage(format!("--{flag}: {error}"))),
     };
     names.iter().map(pattern).collect()
+}
+
+/// Sites by their names; z and values of every head where none is named.
+///
+/// # Errors
+///
+/// [`Error::Component`] for the first that is none.
+pub fn sites(names: &[String]) -> Result<Vec<Site>, Error> {
+    if names.is_empty() {
+        return Ok(Grid::default_sites());
+    }
+    let parsed = names.iter().map(|name| name.trim().parse::<Site>());
+    Ok(parsed.collect::<Result<_, _>>()?)
 }
 
 /// Where something is patched.

@@ -105,9 +105,9 @@ pub struct AveragedColumn {
 
 impl AveragedColumn {
     /// A column that is no metric.
-    fn plain(name: &String) -> Self {
+    fn plain(name: &str) -> Self {
         Self {
-            name: name.clone(),
+            name: name.to_owned(),
             levels: None,
         }
     }
@@ -149,7 +149,7 @@ impl Averages {
     /// Averages of a row's metrics alone, which have these names.
     pub fn of_metrics(over: Over, names: &[String]) -> Self {
         Self {
-            columns: names.iter().map(AveragedColumn::plain).collect(),
+            columns: names.iter().map(|name| AveragedColumn::plain(name)).collect(),
             fixed: false,
             ..Self::new(over, &[])
         }
