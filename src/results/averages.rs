@@ -149,7 +149,10 @@ impl Averages {
     /// Averages of a row's metrics alone, which have these names.
     pub fn of_metrics(over: Over, names: &[String]) -> Self {
         Self {
-            columns: names.iter().map(|name| AveragedColumn::plain(name)).collect(),
+            columns: names
+                .iter()
+                .map(|name| AveragedColumn::plain(name))
+                .collect(),
             fixed: false,
             ..Self::new(over, &[])
         }

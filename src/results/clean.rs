@@ -43,7 +43,8 @@ impl Serialize for CleanMetrics {
             .0
             .iter()
             .map(|(quantity, levels)| (quantity.to_string(), levels));
-        serializer.collect_map(named)
+        // in one order, whether it was computed or read
+        serializer.collect_map(named.collect::<BTreeMap<_, _>>())
     }
 }
 
