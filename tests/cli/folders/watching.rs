@@ -74,7 +74,7 @@ fn progress_is_lines_for_people_or_programs() {
         .collect();
     assert!(lines.len() > 2, "{log}");
     let planning = |line: &&&str| line.ends_with("planning");
-    let (before, during): (Vec<_>, Vec<_>) = lines.iter().partition(planning);
+    let (before, during): (Vec<&&str>, Vec<&&str>) = lines.iter().partition(planning);
     assert!(during.iter().all(|line| line.contains("FLOP/s, ")), "{log}");
     assert!(!during.is_empty(), "{before:?}");
     // what stands on standard error without a terminal is the same
