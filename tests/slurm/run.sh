@@ -82,7 +82,7 @@ sinfo
 
 cd "$lab"
 countries=(Spain Italy France Germany Japan)
-for i in $(seq 0 "${PAIRS:-600}"); do
+for i in $(seq 0 "${PAIRS:-6000}"); do
     base=${countries[$((i % 5))]} source=${countries[$(((i + 1 + i / 5) % 5))]}
     echo "{\"id\": \"r$i\", \"base\": \"The capital of $base is\", \"source\": \"The capital of $source is\", \"targets\": [\" Madrid\"]}"
 done >many.jsonl
