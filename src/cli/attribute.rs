@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Global;
 use super::clock::Clock;
 use super::data::DataFlags;
+use super::edges::EdgeEnds;
 use super::files::Files;
 use super::output::Passing;
 use super::prompts::Prompts;
@@ -19,7 +20,7 @@ use crate::attribution::{Attribution, GradientAt, Method, Rule};
 use crate::circuit::Circuit;
 use crate::circuit::json::{self, Convention};
 use crate::circuit::scores::MeanScores;
-use crate::engine::words::{self, named};
+use crate::engine::words;
 use crate::engine::{self, Attributed, EXACT, Question, SCORE, Verification};
 use crate::error::Error;
 use crate::graph::edge::select;
@@ -117,22 +118,8 @@ struct EdgeFlags {
     prompts: Prompts,
     #[command(flatten)]
     data: DataFlags,
-    /// What contributes: all, heads, mlps, input, a3, a3.h5 or m2
-    #[arg(
-        long,
-        default_value = "all",
-        value_name = "NODES",
-        value_delimiter = ','
-    )]
-    senders: Vec<String>,
-    /// What reads: all, heads, mlps, logits, q, k, v, a9, a9.h6, a9.h6<q> (or a9.h6.q) or m5
-    #[arg(
-        long,
-        default_value = "all",
-        value_name = "NODES",
-        value_delimiter = ','
-    )]
-    receivers: Vec<String>,
+    #[command(flatten)]
+    ends: EdgeEnds,
     /// Each edge at one position after the other
     #[arg(long, conflicts_with = "graph")]
     per_position: bool,
@@ -263,10 +250,7 @@ impl EdgeFlags {
                 "--convention is for the JSON of --graph: give one, or leave it out".into(),
             ));
         }
-        let (from, to) = (
-            named("senders", &self.senders)?,
-            named("receivers", &self.receivers)?,
-        );
+        let (from, to) = self.ends.named()?;
         let rows = self.data.read()?;
         let setup = Setup::for_gradients(global)?;
         let engine = &setup.engine;

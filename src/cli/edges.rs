@@ -14,17 +14,13 @@ use super::setup::Setup;
 use super::table_file::TableFile;
 use crate::engine::words::named;
 use crate::error::Error;
-use crate::graph::edge::select;
+use crate::graph::edge::{NamedNodes, select};
 use crate::graph::extent::Extent;
 use crate::report;
 
-/// Flags of `edges`.
+/// Which edges, by what they join.
 #[derive(Debug, Args)]
-pub struct Edges {
-    #[command(flatten)]
-    prompts: Prompts,
-    #[command(flatten)]
-    data: DataFlags,
+pub struct EdgeEnds {
     /// What contributes: all, heads, mlps, input, a3, a3.h5 or m2
     #[arg(
         long,
@@ -41,6 +37,27 @@ pub struct Edges {
         value_delimiter = ','
     )]
     receivers: Vec<String>,
+}
+
+impl EdgeEnds {
+    /// Both ends, each as typed.
+    pub fn named(&self) -> Result<(NamedNodes, NamedNodes), Error> {
+        Ok((
+            named("senders", &self.senders)?,
+            named("receivers", &self.receivers)?,
+        ))
+    }
+}
+
+/// Flags of `edges`.
+#[derive(Debug, Args)]
+pub struct Edges {
+    #[command(flatten)]
+    prompts: Prompts,
+    #[command(flatten)]
+    data: DataFlags,
+    #[command(flatten)]
+    ends: EdgeEnds,
     /// Patch each edge at one position after the other: a run, a row and a place in the arrays for each
     #[arg(long)]
     per_position: bool,
@@ -65,10 +82,7 @@ impl Edges {
             .reads("--data", self.data.data.as_deref())
             .writes("--arrays", self.arrays.as_deref());
         self.table.files(files).check(global)?;
-        let (from, to) = (
-            named("senders", &self.senders)?,
-            named("receivers", &self.receivers)?,
-        );
+        let (from, to) = self.ends.named()?;
         let rows = self.data.read()?;
         let setup = Setup::quiet(global)?;
         let engine = &setup.engine;
