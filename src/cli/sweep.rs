@@ -127,7 +127,8 @@ impl SweepFlags {
             places,
         };
         let question = engine.sweep(&sweep, pairs)?;
-        let notes = match self.no_error_term {
+        // a plan computes nothing
+        let notes = match self.no_error_term && setup.plan.is_none() {
             true => vec![reconstructed(engine, &question.pairs)?],
             false => Vec::new(),
         };
