@@ -43,6 +43,9 @@ pub enum Error {
     /// A circuit that cannot be run.
     #[error(transparent)]
     Circuit(#[from] crate::circuit::evaluate::EvaluateError),
+    /// Scores of which there is no circuit.
+    #[error(transparent)]
+    Scores(#[from] crate::circuit::scores::ScoresError),
     /// A circuit's file.
     #[error(transparent)]
     CircuitFile(#[from] crate::circuit::json::CircuitFileError),

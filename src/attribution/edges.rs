@@ -6,7 +6,7 @@ use super::mean::{MeanGradient, PathMeans, Place, PointOf, TakeMeans};
 use super::nodes::{empty, gradient_run, length};
 use super::path::{Ends, Granularity, places, points};
 use super::products::products;
-use super::{Attribution, AttributionError, PairScores};
+use super::{Attribution, AttributionError, Method, PairScores, flow};
 use crate::backend::adjoint::Adjoints;
 use crate::execute::activations::CleanRows;
 use crate::execute::gradient::{GradientPlan, gradients};
@@ -42,6 +42,14 @@ pub fn scores<B: Adjoints>(
 ) -> Result<(Vec<PairScores>, GradientPlan), AttributionError> {
     attribution.check()?;
     check(pairs, attribution)?;
+    if attribution.method == Method::Ifr {
+        let scores = flow::scores(backend, model, pairs, edges, attribution, limits)?;
+        let plan = GradientPlan {
+            runs: scores.len(),
+            ..GradientPlan::default()
+        };
+        return Ok((scores, plan));
+    }
     let config = backend.config();
     let mut senders: Vec<Sender> = edges.0.iter().map(|edge| edge.sender).collect();
     senders.sort_unstable_by_key(|sender| sender.index(config));
@@ -83,6 +91,12 @@ pub fn scores<B: Adjoints>(
 ///
 /// [`AttributionError`] without a source, and where lengths differ.
 pub fn check(pairs: &[&Pair], attribution: &Attribution) -> Result<(), AttributionError> {
+    if attribution.method == Method::AtpStar {
+        return Err(AttributionError::NotOf {
+            method: Method::AtpStar,
+            of: "nodes",
+        });
+    }
     let mut each = pairs.iter().enumerate();
     each.try_for_each(|(p, pair)| attribution.source(p, pair, true).map(|_| ()))
 }

@@ -51,6 +51,8 @@ pub struct PathMeans<'a> {
     points: &'a [PointOf],
     /// How many points each pair has.
     counts: Vec<usize>,
+    /// Layers that are dropped one after the other, beside the gradient itself.
+    drops: usize,
     sums: HashMap<(usize, usize, Place), (usize, Vec<f64>)>,
     to: &'a mut dyn TakeMeans,
 }
@@ -70,9 +72,17 @@ impl<'a> PathMeans<'a> {
             metric,
             points,
             counts,
+            drops: 0,
             sums: HashMap::new(),
             to,
         }
+    }
+
+    /// With the gradients that do not go through one of so many layers behind the others: of `values` values
+    /// a run has `values · (1 + layers)` gradients.
+    pub fn dropping(mut self, layers: usize) -> Self {
+        self.drops = layers;
+        self
     }
 }
 
@@ -80,7 +90,14 @@ impl GradientSink for PathMeans<'_> {
     fn logits(&mut self, run: usize, readout: &Readout) -> Vec<LogitWeights> {
         let pair = self.pairs[self.points[run].pair];
         // that there are some has been checked
-        self.metric.gradients(pair, readout).unwrap_or_default()
+        let own = self.metric.gradients(pair, readout).unwrap_or_default();
+        let count = own.len() * (1 + self.drops);
+        own.into_iter().cycle().take(count).collect()
+    }
+
+    fn dropped(&self, run: usize, which: usize) -> Option<usize> {
+        let pair = self.pairs[self.points[run].pair];
+        (which / self.metric.values(pair)).checked_sub(1)
     }
 
     fn gradients(&mut self, gradients: &RunGradients<'_>) {

@@ -12,14 +12,18 @@
 //! | means of gradients over a path | `mean.rs` |
 //! | scores of runs, as sweeps make them | [`nodes`] |
 //! | scores of edges | [`edges`], `products.rs` |
+//! | AtP*'s corrections for queries, keys and effects that cancel | `star.rs` |
+//! | information-flow routes | [`flow`] |
 //! | how estimates agree with exact runs | [`agreement`] |
 
 pub mod agreement;
 pub mod edges;
+pub mod flow;
 mod mean;
 pub mod nodes;
 mod path;
 mod products;
+mod star;
 
 use std::fmt;
 use std::str::FromStr;
@@ -42,16 +46,22 @@ pub enum Method {
     EapIgActivations,
     /// Relevance patching (Jafari et al. 2025): layer norms' scales and activation functions' slopes held.
     Relp,
+    /// AtP* (Kramár et al. 2024), of nodes: the softmax of patched queries and keys exactly, and GradDrop.
+    AtpStar,
+    /// Information-flow routes (Ferrando and Voita 2024), of edges: shares of what a receiver reads.
+    Ifr,
 }
 
 /// Names of methods; two of them mean one.
-const METHODS: [(&str, Method); 6] = [
+const METHODS: [(&str, Method); 8] = [
     ("attribution", Method::Attribution),
     ("eap", Method::Attribution),
     ("clean-corrupted", Method::CleanCorrupted),
     ("eap-ig-inputs", Method::EapIgInputs),
     ("eap-ig-activations", Method::EapIgActivations),
     ("relp", Method::Relp),
+    ("atp-star", Method::AtpStar),
+    ("ifr", Method::Ifr),
 ];
 
 /// Where on a path of so many steps gradients are taken.
@@ -172,6 +182,44 @@ pub enum AttributionError {
         /// The metric.
         metric: Metric,
     },
+    /// A wish that the method has no use for.
+    #[error("{flag} is for eap-ig-inputs and eap-ig-activations: leave it out with {method}")]
+    Unused {
+        /// As it is typed.
+        flag: &'static str,
+        /// The method.
+        method: Method,
+    },
+    /// A wish for another point than the method's.
+    #[error("--gradient-at: {method} says itself where gradients are taken; leave it out")]
+    OwnPoints {
+        /// The method.
+        method: Method,
+    },
+    /// A wish for a point where there is no gradient.
+    #[error("--gradient-at: ifr takes no gradient; leave it out")]
+    Gradientless,
+    /// AtP* of edges, or routes of nodes.
+    #[error("{method} is of {of}: use attribute {of}, or another --method")]
+    NotOf {
+        /// The method.
+        method: Method,
+        /// What it is of.
+        of: &'static str,
+    },
+    /// A metric that has nothing to do with the method.
+    #[error(
+        "{metric}: ifr measures no metric that could be a share of anything; leave recovery_ out"
+    )]
+    NoShare {
+        /// The metric.
+        metric: Metric,
+    },
+    /// GradDrop where all but one layer are none.
+    #[error(
+        "atp-star drops the gradient of one layer after the other, and this model has one layer: use attribution"
+    )]
+    OneLayer,
     /// No steps at all.
     #[error("--steps 0: a path has one step or more")]
     NoSteps,
@@ -221,6 +269,38 @@ impl Attribution {
         }
     }
 
+    /// The method with what was asked for beside it, each where it was.
+    ///
+    /// # Errors
+    ///
+    /// [`AttributionError`] of what the method has no use for.
+    pub fn with(
+        method: Method,
+        metric: Metric,
+        (steps, rule, at): (Option<usize>, Option<Rule>, Option<GradientAt>),
+    ) -> Result<Self, AttributionError> {
+        let along = Self::is_along_a_path(method);
+        for (flag, given) in [("--steps", steps.is_some()), ("--rule", rule.is_some())] {
+            if given && !along {
+                return Err(AttributionError::Unused { flag, method });
+            }
+        }
+        match method {
+            Method::Ifr if at.is_some() => return Err(AttributionError::Gradientless),
+            _ if at.is_some() && (along || Self::has_own_points(method)) => {
+                return Err(AttributionError::OwnPoints { method });
+            }
+            _ => {}
+        }
+        let own = Self::of(method, metric);
+        Ok(Self {
+            steps: steps.unwrap_or(own.steps),
+            rule: rule.unwrap_or(own.rule),
+            at: at.unwrap_or(own.at),
+            ..own
+        })
+    }
+
     /// Refuses what cannot be computed.
     ///
     /// # Errors
@@ -231,6 +311,14 @@ impl Attribution {
             0 => Err(AttributionError::NoSteps),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a method says itself where gradients are taken, off a path.
+    pub fn has_own_points(method: Method) -> bool {
+        matches!(
+            method,
+            Method::CleanCorrupted | Method::AtpStar | Method::Ifr
+        )
     }
 
     /// Whether gradients are taken along a path.
@@ -308,8 +396,8 @@ mod tests {
         for (name, method) in METHODS {
             assert_eq!(name.parse(), Ok(method));
         }
-        let refused = "atp-star".parse::<Method>().unwrap_err().to_string();
-        assert!(refused.starts_with("`atp-star` is no method: write attribution, eap,"));
+        let refused = "atp".parse::<Method>().unwrap_err().to_string();
+        assert!(refused.starts_with("`atp` is no method: write attribution, eap,"));
         assert_eq!(Method::Relp.to_string(), "relp");
         assert_eq!("trapezoid".parse(), Ok(Rule::Trapezoid));
         assert_eq!("both".parse(), Ok(GradientAt::Both));

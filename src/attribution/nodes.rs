@@ -1,10 +1,11 @@
 //! Scores of runs that patch sites, as sweeps make them: Σ (what the patch writes − what stood there) · gradient.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::mean::{MeanGradient, PathMeans, Place, PointOf, TakeMeans};
 use super::path::{Ends, Granularity, places, points};
-use super::{Attribution, AttributionError, PairScores};
+use super::star::{CleanScores, inside, is_exact, over_drops};
+use super::{Attribution, AttributionError, Method, PairScores};
 use crate::backend::adjoint::Adjoints;
 use crate::execute::Limits;
 use crate::execute::activations::CleanRows;
@@ -32,6 +33,7 @@ pub fn scores<B: Adjoints>(
     limits: &Limits<'_>,
 ) -> Result<(Vec<PairScores>, GradientPlan), AttributionError> {
     attribution.check()?;
+    of_nodes(backend.config(), attribution)?;
     let (mut all, mut plan) = (Vec::with_capacity(pairs.len()), GradientPlan::default());
     for (i, group) in pairs.chunks(PAIRS).enumerate() {
         let group = Group::new(backend.config(), group, PAIRS * i, attribution)?;
@@ -52,8 +54,21 @@ pub fn check(
     pairs: &[PairRuns],
     attribution: &Attribution,
 ) -> Result<(), AttributionError> {
+    of_nodes(config, attribution)?;
     let mut groups = pairs.chunks(PAIRS).enumerate();
     groups.try_for_each(|(i, group)| Group::new(config, group, PAIRS * i, attribution).map(|_| ()))
+}
+
+/// Refuses a method that is of edges, or that a model is too small for.
+fn of_nodes(config: &Config, attribution: &Attribution) -> Result<(), AttributionError> {
+    match attribution.method {
+        Method::Ifr => Err(AttributionError::NotOf {
+            method: Method::Ifr,
+            of: "edges",
+        }),
+        Method::AtpStar if config.layers < 2 => Err(AttributionError::OneLayer),
+        _ => Ok(()),
+    }
 }
 
 /// Pairs that are estimated together.
@@ -115,11 +130,19 @@ impl<'a> Group<'a> {
         limits: &Limits<'_>,
     ) -> Result<(Vec<PairScores>, GradientPlan), AttributionError> {
         let config = backend.config();
+        let star = attribution.method == Method::AtpStar;
         let each = self.edits.iter().flatten().flatten();
-        let asked: AskedGradients = each.map(|edit| (edit.layer, edit.stage)).collect();
+        let arrives = |edit: &Edit| match star && is_exact(edit) {
+            true => (edit.layer, Stage::Pattern),
+            false => (edit.layer, edit.stage),
+        };
+        let asked: AskedGradients = each.map(arrives).collect();
         let mut kept = places(attribution.method, config);
         for edit in self.edits.iter().flatten().flatten() {
             kept.push((edit.stage, edit.layer));
+            if star && is_exact(edit) {
+                kept.extend([(Stage::Query, edit.layer), (Stage::Key, edit.layer)]);
+            }
             if let Value::Read(read) = &edit.value {
                 kept.push((read.stage, read.layer));
             }
@@ -153,18 +176,35 @@ impl<'a> Group<'a> {
                 runs.push(gradient_run(point.run, pair, base, attribution));
             }
         }
+        let drops = if star { config.layers } else { 0 };
+        let mut scores = empty(&self.pairs, attribution, |p| {
+            (1 + drops) * self.edits[p].len()
+        });
+        scores.iter_mut().for_each(|of| of.values *= 1 + drops);
         let mut taking = Taking {
-            scores: empty(&self.pairs, attribution, |p| self.edits[p].len()),
-            by_place: by_place(&self.edits),
+            scores,
+            by_place: by_place(&self.edits, star),
+            by_pattern: match star {
+                true => by_pattern(&self.edits),
+                false => BTreeMap::new(),
+            },
             group: self,
             rows: &rows,
             at: &at,
             config,
         };
         let mut sink = PathMeans::new(&self.pairs, attribution.metric, &point_of, &mut taking);
+        sink = sink.dropping(drops);
         let of = (&asked, attribution.frozen());
         let plan = gradients(backend, &runs, of, limits, &mut sink)?;
-        Ok((taking.scores, plan))
+        let mut scores = taking.scores;
+        if star {
+            for (of, runs) in scores.iter_mut().zip(&self.edits) {
+                let inside: Vec<_> = runs.iter().map(|edits| inside(edits.iter())).collect();
+                *of = over_drops(of, config.layers, &inside);
+            }
+        }
+        Ok((scores, plan))
     }
 }
 
@@ -218,12 +258,30 @@ fn can_be_estimated(edit: &Edit) -> Result<(), &'static str> {
     }
 }
 
-/// Edits by what is patched: pair, run, edit.
-fn by_place(edits: &[Vec<Vec<Edit>>]) -> BTreeMap<(usize, usize, Stage), Vec<(usize, usize)>> {
+/// Runs that patch queries or keys, by pair and layer.
+fn by_pattern(edits: &[Vec<Vec<Edit>>]) -> BTreeMap<(usize, usize), Vec<usize>> {
+    let mut all: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (p, runs) in edits.iter().enumerate() {
+        for (r, run) in runs.iter().enumerate() {
+            let layers = run.iter().filter(|edit| is_exact(edit)).map(|e| e.layer);
+            for layer in layers.collect::<BTreeSet<usize>>() {
+                all.entry((p, layer)).or_default().push(r);
+            }
+        }
+    }
+    all
+}
+
+/// Edits by what is patched: pair, run, edit; without those of queries and keys where these go `exactly`.
+fn by_place(
+    edits: &[Vec<Vec<Edit>>],
+    exactly: bool,
+) -> BTreeMap<(usize, usize, Stage), Vec<(usize, usize)>> {
     let mut all: BTreeMap<_, Vec<(usize, usize)>> = BTreeMap::new();
     for (p, runs) in edits.iter().enumerate() {
         for (r, run) in runs.iter().enumerate() {
-            for (e, edit) in run.iter().enumerate() {
+            let each = run.iter().enumerate();
+            for (e, edit) in each.filter(|(_, edit)| !(exactly && is_exact(edit))) {
                 let place = (p, edit.layer, edit.stage);
                 all.entry(place).or_default().push((r, e));
             }
@@ -235,6 +293,7 @@ fn by_place(edits: &[Vec<Vec<Edit>>]) -> BTreeMap<(usize, usize, Stage), Vec<(us
 struct Taking<'a> {
     scores: Vec<PairScores>,
     by_place: BTreeMap<(usize, usize, Stage), Vec<(usize, usize)>>,
+    by_pattern: BTreeMap<(usize, usize), Vec<usize>>,
     group: &'a Group<'a>,
     rows: &'a CleanRows,
     at: &'a [usize],
@@ -245,6 +304,9 @@ impl TakeMeans for Taking<'_> {
     fn take(&mut self, means: Vec<MeanGradient>) {
         for mean in &means {
             let (layer, stage, head) = mean.place;
+            if stage == Stage::Pattern {
+                self.take_pattern(mean);
+            }
             let Some(edits) = self.by_place.get(&(mean.pair, layer, stage)) else {
                 continue;
             };
@@ -262,23 +324,55 @@ impl TakeMeans for Taking<'_> {
     }
 }
 
+impl Taking<'_> {
+    /// Runs that patch queries or keys of the layer whose pattern's gradient this is.
+    fn take_pattern(&mut self, mean: &MeanGradient) {
+        let (pair, layer) = (mean.pair, mean.place.0);
+        let Some(runs) = self.by_pattern.get(&(pair, layer)) else {
+            return;
+        };
+        let ends = [self.at[2 * pair], self.at[2 * pair + 1]];
+        let length = self.group.lengths[pair];
+        let mut clean = CleanScores::new(self.config, self.rows, ends[0], layer, length);
+        let of = &mut self.scores[pair];
+        for run in runs {
+            let edits = self.group.edits[pair][*run].iter();
+            let here = edits.filter(|e| is_exact(e) && e.layer == layer && e.position < length);
+            let here: Vec<(&Edit, Vec<f64>)> = here
+                .map(|edit| (edit, added(edit, ends, self.rows)))
+                .collect();
+            of.scores[run * of.values + mean.which] += clean.estimate(&here, mean);
+        }
+    }
+}
+
 /// Σ (what an edit writes − what stood there) · gradient.
 fn estimate(
     edit: &Edit,
-    [base, source]: [usize; 2],
+    ends: [usize; 2],
     mean: &MeanGradient,
     rows: &CleanRows,
     config: &Config,
 ) -> f64 {
     let (_, stage, _): Place = mean.place;
-    let keys = stage.has_keys();
-    // scores and pattern stand head by head, in each matrix as far apart as its longest prompt is long
-    let start = |stride: usize, head: usize| if keys { head * stride } else { 0 };
-    let row = rows.row(base, stage, edit.layer, edit.position);
-    let stood = &row[start(rows.key_stride(), edit.head) + edit.column..][..edit.length];
     let stride = mean.width / config.heads;
     let gradient = &mean.values[edit.position * mean.width..][..mean.width];
-    let gradient = &gradient[start(stride, edit.head) + edit.column..][..edit.length];
+    let gradient = &gradient[start(stage, stride, edit.head) + edit.column..][..edit.length];
+    let added = added(edit, ends, rows);
+    gradient.iter().zip(added).map(|(g, x)| x * g).sum()
+}
+
+/// Where a head's part of a row begins: scores and pattern stand head by head, in each matrix as far apart as its
+/// longest prompt is long.
+fn start(stage: Stage, stride: usize, head: usize) -> usize {
+    if stage.has_keys() { head * stride } else { 0 }
+}
+
+/// What an edit writes less what stood there.
+fn added(edit: &Edit, [base, source]: [usize; 2], rows: &CleanRows) -> Vec<f64> {
+    let start = |head| start(edit.stage, rows.key_stride(), head);
+    let row = rows.row(base, edit.stage, edit.layer, edit.position);
+    let stood = &row[start(edit.head) + edit.column..][..edit.length];
     let operand: &[f64] = match &edit.value {
         Value::Read(read) => {
             let prompt = match read.origin {
@@ -286,7 +380,7 @@ fn estimate(
                 _ => source,
             };
             let row = rows.row(prompt, read.stage, read.layer, read.position);
-            &row[start(rows.key_stride(), read.head) + read.column..][..edit.length]
+            &row[start(read.head) + read.column..][..edit.length]
         }
         Value::Constant(values, offset) => &values[*offset..][..edit.length],
         Value::None | Value::Mean { .. } => &[],
@@ -303,5 +397,5 @@ fn estimate(
             EditOp::Interpolate(alpha) => alpha * (s - b),
         }
     };
-    gradient.iter().enumerate().map(|(i, g)| delta(i) * g).sum()
+    (0..edit.length).map(delta).collect()
 }

@@ -9,12 +9,13 @@
 
 mod pass;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::pass::{Gradients, Reverse};
 use crate::backend::adjoint::{Adjoints, Frozen, LogitGradient};
 use crate::forward::{ActivationCache, ForwardError};
-use crate::plan::tape::{AskedGradients, TapePlan};
+use crate::plan::tape::{AskedGradients, Passed, TapePlan};
 use crate::site::Stage;
 use crate::site::wiring::READ_OUT;
 
@@ -55,6 +56,9 @@ pub struct WayBack<'a, M> {
     pub asked: &'a AskedGradients,
     /// What is held constant.
     pub frozen: Frozen,
+    /// Rows of what a layer adds to the residual stream, by attention and by its MLP, whose gradient is dropped
+    /// before it is handed over.
+    pub dropped: &'a BTreeMap<usize, Vec<Passed>>,
 }
 
 /// Runs a tape backwards from gradients of its logits.

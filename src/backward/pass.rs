@@ -92,6 +92,10 @@ impl<B: Adjoints> Reverse<'_, '_, B> {
 
     /// Hands over a stage's gradient, and goes back through what is patched there.
     fn settle(&mut self, stage: Stage, layer: usize, gradient: &mut B::Matrix) -> Done {
+        let adds = matches!(stage, Stage::AttentionOutput | Stage::MlpOutput);
+        if let Some(rows) = self.task.dropped.get(&layer).filter(|_| adds) {
+            self.backend.pass(gradient, rows);
+        }
         self.arrived((layer, stage, None), gradient)?;
         if let Some(passed) = self.task.plan.passed.get(&(layer, stage)) {
             self.backend.pass(gradient, passed);

@@ -1,63 +1,18 @@
 //! What senders contribute to the residual stream, in a clean run and in the mean over some.
 
-use rayon::prelude::*;
-
 use super::evaluate::{Ablation, EvaluateError};
 use crate::backend::Backend;
 use crate::execute::Limits;
 use crate::execute::activations::CleanRows;
+use crate::graph::contribution::contributions;
 use crate::graph::node::Sender;
-use crate::model::{Checkpoint, Config, Tensor};
+use crate::model::{Checkpoint, Config};
 use crate::prompt::pair::Pair;
 use crate::site::Stage;
 
 /// Mean contributions over prompts: of each sender `[positions, width]`, or one row for every position.
 #[derive(Debug, Clone)]
 pub struct MeanContributions(pub(super) Vec<Vec<f64>>);
-
-/// What each sender contributes in a clean run, `[positions, width]`.
-pub(super) fn contributions(
-    model: &Checkpoint,
-    rows: &CleanRows,
-    prompt: usize,
-    length: usize,
-) -> Vec<Vec<f64>> {
-    let config = &model.config;
-    let of = |stage, layer| -> Vec<f64> {
-        let each = (0..length).flat_map(|p| rows.row(prompt, stage, layer, p));
-        each.copied().collect()
-    };
-    let senders = Sender::all(config);
-    let sent = senders.into_iter().map(|sender| match sender {
-        Sender::Input => of(Stage::BlockInput, 0),
-        Sender::Mlp { layer } => of(Stage::MlpOutput, layer),
-        Sender::Head { layer, head } => {
-            let z = of(Stage::Z, layer);
-            projected(model, (layer, head), &z)
-        }
-    });
-    sent.collect()
-}
-
-/// A head's columns of z through its rows of c_proj, `[rows, width]`.
-pub(super) fn projected(model: &Checkpoint, (layer, head): (usize, usize), z: &[f64]) -> Vec<f64> {
-    let (width, d) = (model.config.width, model.config.head_width());
-    let c_proj = model.layer(layer).c_proj.weight;
-    let rows = Tensor {
-        shape: [d, width],
-        data: c_proj.data.slice(head * d * width, d * width),
-    };
-    let weight: Vec<f64> = rows.to_vec();
-    let mut out = vec![0.0; z.len()];
-    out.par_chunks_exact_mut(width)
-        .zip(z.par_chunks_exact(width))
-        .for_each(|(out, z)| {
-            for (x, weight) in z[head * d..][..d].iter().zip(weight.chunks_exact(width)) {
-                out.iter_mut().zip(weight).for_each(|(o, w)| *o += x * w);
-            }
-        });
-    out
-}
 
 /// Clean rows that contributions are made of.
 pub(super) fn places(config: &Config) -> Vec<(Stage, usize)> {

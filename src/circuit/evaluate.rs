@@ -7,6 +7,7 @@
 //! stands, one of which none is the ablation's own, so that the whole graph is the clean run and the empty
 //! one, patched, the source's, bit for bit. Contributions are summed up in double precision.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,12 +15,14 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::Circuit;
-use super::contributions::{MeanContributions, contributions, length, places, projected};
+use super::contributions::{MeanContributions, length, places};
 use crate::backend::{
     Attention, Backend, Epilogue, Linear, Norm, Readout, ReadoutSpec, Rows, Store, Weight,
 };
 use crate::execute::activations::CleanRows;
 use crate::execute::{ExecuteError, Limits};
+use crate::graph::contribution::{contributions, projected};
+use crate::graph::edge::edges;
 use crate::graph::node::{Projection, Receiver, Sender};
 use crate::model::Checkpoint;
 use crate::plan::tables::{AttentionRows, Ref};
@@ -111,56 +114,124 @@ pub enum Instead<'a> {
 pub fn evaluate<B: Backend>(
     backend: &B,
     model: &Checkpoint,
-    (index, pair): (usize, &Pair),
+    pair: (usize, &Pair),
     circuits: &[&Circuit],
     instead: Instead<'_>,
     limits: &Limits<'_>,
 ) -> Result<Vec<Readout>, EvaluateError> {
-    let config = backend.config();
-    let length = length(pair);
-    let base = &pair.base[..length];
-    let mut prompts = vec![base];
-    if let Instead::Source = instead {
-        let source = pair.source.as_deref().ok_or(EvaluateError::NoSource)?;
-        if source.len() != pair.base.len() {
-            return Err(EvaluateError::Lengths {
-                pair: index,
-                base: pair.base.len(),
-                other: source.len(),
-                ablation: Ablation::Patch,
-            });
+    let prepared = PreparedPair::new(backend, model, pair, instead, limits)?;
+    prepared.run(backend, model, circuits, limits)
+}
+
+/// A pair, and what every circuit of it needs.
+#[derive(Debug)]
+pub struct PreparedPair<'a> {
+    pair: &'a Pair,
+    length: usize,
+    rows: CleanRows,
+    /// Of the base, and with the source's contributions instead of the source.
+    at: Vec<usize>,
+    /// What edges outside carry, by sender.
+    ablated: Vec<Vec<f64>>,
+    /// What the base contributes, by sender.
+    own: Vec<Vec<f64>>,
+    /// Edges by what they go to, each list by sender.
+    into: HashMap<Receiver, Vec<usize>>,
+}
+
+impl<'a> PreparedPair<'a> {
+    /// Runs the pair's prompts clean.
+    ///
+    /// # Errors
+    ///
+    /// As [`evaluate`].
+    pub fn new<B: Backend>(
+        backend: &B,
+        model: &Checkpoint,
+        (index, pair): (usize, &'a Pair),
+        instead: Instead<'_>,
+        limits: &Limits<'_>,
+    ) -> Result<Self, EvaluateError> {
+        let config = backend.config();
+        let length = length(pair);
+        let base = &pair.base[..length];
+        let mut prompts = vec![base];
+        if let Instead::Source = instead {
+            let source = pair.source.as_deref().ok_or(EvaluateError::NoSource)?;
+            if source.len() != pair.base.len() {
+                return Err(EvaluateError::Lengths {
+                    pair: index,
+                    base: pair.base.len(),
+                    other: source.len(),
+                    ablation: Ablation::Patch,
+                });
+            }
+            prompts.push(&source[..length]);
         }
-        prompts.push(&source[..length]);
-    }
-    let (rows, at) = CleanRows::new(backend, &prompts, &places(config), limits)?;
-    let senders = Sender::all(config).len();
-    let ablated = match instead {
-        Instead::Source => contributions(model, &rows, at[1], length),
-        Instead::Nothing => vec![vec![0.0; length * config.width]; senders],
-        Instead::Means(MeanContributions(means)) => {
-            let each = means.iter().map(|mean| match mean.len() == config.width {
-                true => mean.repeat(length),
-                false => mean.clone(),
-            });
-            each.collect()
+        let (rows, at) = CleanRows::new(backend, &prompts, &places(config), limits)?;
+        let ablated = match instead {
+            Instead::Source => contributions(model, &rows, at[1], length),
+            Instead::Nothing => {
+                vec![vec![0.0; length * config.width]; Sender::all(config).len()]
+            }
+            Instead::Means(MeanContributions(means)) => {
+                let each = means.iter().map(|mean| match mean.len() == config.width {
+                    true => mean.repeat(length),
+                    false => mean.clone(),
+                });
+                each.collect()
+            }
+        };
+        let own = contributions(model, &rows, at[0], length);
+        let mut into: HashMap<Receiver, Vec<usize>> = HashMap::new();
+        for (e, edge) in edges(config).iter().enumerate() {
+            into.entry(edge.receiver).or_default().push(e);
         }
-    };
-    let bytes = (senders + 8) * length * config.width * size_of::<f64>();
-    let most = (limits.memory as usize / 2 / bytes.max(1)).max(1);
-    if bytes as u64 > limits.memory {
-        return Err(EvaluateError::Execute(ExecuteError::Memory {
-            needed: bytes as u64,
-            budget: limits.memory,
-        }));
+        Ok(Self {
+            pair,
+            length,
+            rows,
+            at,
+            ablated,
+            own,
+            into,
+        })
     }
-    let mut readouts = Vec::with_capacity(circuits.len());
-    for circuits in circuits.chunks(most) {
-        let batch = Batch::new(backend, model, (pair, length), circuits, &ablated, {
-            (&rows, &at[..])
-        });
-        readouts.extend(batch.run(limits)?);
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> u64 {
+        let contributions = self.ablated.iter().chain(&self.own).map(Vec::len);
+        (contributions.sum::<usize>() * size_of::<f64>()) as u64 + self.rows.bytes()
     }
-    Ok(readouts)
+
+    /// Readouts of circuits, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`EvaluateError::Execute`] where the memory does not suffice, or somebody interrupts.
+    pub fn run<B: Backend>(
+        &self,
+        backend: &B,
+        model: &Checkpoint,
+        circuits: &[&Circuit],
+        limits: &Limits<'_>,
+    ) -> Result<Vec<Readout>, EvaluateError> {
+        let senders = self.own.len();
+        let bytes = (senders + 8) * self.length * backend.config().width * size_of::<f64>();
+        let most = (limits.memory as usize / 2 / bytes.max(1)).max(1);
+        if bytes as u64 > limits.memory {
+            return Err(EvaluateError::Execute(ExecuteError::Memory {
+                needed: bytes as u64,
+                budget: limits.memory,
+            }));
+        }
+        let mut readouts = Vec::with_capacity(circuits.len());
+        for circuits in circuits.chunks(most) {
+            let batch = Batch::new(backend, model, self, circuits);
+            readouts.extend(batch.run(limits)?);
+        }
+        Ok(readouts)
+    }
 }
 
 /// Circuits of one pair, each some rows.
@@ -172,6 +243,9 @@ struct Batch<'a, B: Backend> {
     circuits: Vec<Arc<[bool]>>,
     /// Contributions outside of circuits, by sender.
     instead: &'a [Vec<f64>],
+    /// Those of the base.
+    own: &'a [Vec<f64>],
+    into: &'a HashMap<Receiver, Vec<usize>>,
     clean: (&'a CleanRows, &'a [usize]),
     /// Contributions of the runs themselves, by sender, as far as they are computed.
     now: Vec<Vec<f64>>,
@@ -181,21 +255,41 @@ impl<'a, B: Backend> Batch<'a, B> {
     fn new(
         backend: &'a B,
         model: &'a Checkpoint,
-        (pair, length): (&'a Pair, usize),
+        of: &'a PreparedPair<'a>,
         circuits: &[&Circuit],
-        instead: &'a [Vec<f64>],
-        clean: (&'a CleanRows, &'a [usize]),
     ) -> Self {
         Self {
             backend,
             model,
-            pair,
-            length,
+            pair: of.pair,
+            length: of.length,
             circuits: circuits.iter().map(|c| c.kept.clone().into()).collect(),
-            instead,
-            clean,
+            instead: &of.ablated,
+            own: &of.own,
+            into: &of.into,
+            clean: (&of.rows, &of.at),
             now: Vec::new(),
         }
+    }
+
+    /// The first layer that reads anything from outside of a circuit: before it, every circuit is the clean base.
+    fn first_layer(&self) -> usize {
+        let layers = self.model.config.layers;
+        let reads = |layer: usize| {
+            let mut of = Receiver::all(&self.model.config).into_iter();
+            of.any(|receiver| {
+                let own = match receiver {
+                    Receiver::Head { layer: own, .. } | Receiver::Mlp { layer: own } => own,
+                    Receiver::Logits => layers,
+                };
+                own == layer && {
+                    let edges = self.edges_into(receiver);
+                    let mut circuits = self.circuits.iter();
+                    circuits.any(|kept| edges.iter().any(|edge| !kept[*edge]))
+                }
+            })
+        };
+        (0..layers).find(|layer| reads(*layer)).unwrap_or(layers)
     }
 
     fn rows(&self) -> usize {
@@ -203,26 +297,8 @@ impl<'a, B: Backend> Batch<'a, B> {
     }
 
     /// Index of each edge into a receiver, by sender.
-    fn edges_into(&self) -> impl Fn(Receiver) -> Vec<usize> + use<B> {
-        let config = self.model.config.clone();
-        let mut first = Vec::new();
-        let mut count = 0;
-        let receivers = Receiver::all(&config);
-        let reads = |r: &Receiver| r.upstream(&config);
-        let upstream: Vec<usize> = receivers.iter().map(reads).collect();
-        for sender in 0..Sender::all(&config).len() {
-            first.push(count);
-            count += upstream.iter().filter(|n| sender < **n).count();
-        }
-        move |receiver| {
-            let n = receiver.upstream(&config);
-            let before = receivers.iter().position(|r| *r == receiver).unwrap_or(0);
-            let at = |sender: usize| {
-                let skipped = upstream[..before].iter().filter(|n| sender < **n).count();
-                first[sender] + skipped
-            };
-            (0..n).map(at).collect()
-        }
+    fn edges_into(&self, receiver: Receiver) -> &'a [usize] {
+        self.into.get(&receiver).map_or(&[], Vec::as_slice)
     }
 
     /// What a receiver reads, of every row.
@@ -288,13 +364,18 @@ impl<'a, B: Backend> Batch<'a, B> {
         let (rows, width, heads) = (self.rows(), config.width, config.heads);
         let all: Vec<u32> = (0..rows as u32).collect();
         let refs = Ref::first(rows);
-        let edges_into = self.edges_into();
         let (clean, prompts) = self.clean;
-        let first = (0..self.length).flat_map(|p| clean.row(prompts[0], Stage::BlockInput, 0, p));
+        let begin = self.first_layer();
+        let first = 0..self.length;
+        let first = first.flat_map(|p| clean.row(prompts[0], Stage::BlockInput, begin, p));
         let first: Vec<f64> = first.copied().collect();
         let mut stream = first.repeat(self.circuits.len());
-        self.now.push(stream.clone());
-        for layer in 0..config.layers {
+        // the input, and the heads and the MLP of each layer before
+        let before = self.own[..1 + begin * (heads + 1)].iter();
+        self.now = before
+            .map(|sent| sent.repeat(self.circuits.len()))
+            .collect();
+        for layer in begin..config.layers {
             if limits.stop.load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(ExecuteError::Interrupted);
             }
@@ -312,7 +393,7 @@ impl<'a, B: Backend> Batch<'a, B> {
                         head,
                         projection,
                     };
-                    let x = self.read(&stream, receiver, &edges_into(receiver));
+                    let x = self.read(&stream, receiver, self.edges_into(receiver));
                     let normed = self.normed(Norm::Ln1(layer), &x);
                     let linear = Linear {
                         weight: weights[i],
@@ -343,7 +424,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             }
             let after_attention = backend.read(&mid)?;
             let receiver = Receiver::Mlp { layer };
-            let x = self.read(&after_attention, receiver, &edges_into(receiver));
+            let x = self.read(&after_attention, receiver, self.edges_into(receiver));
             let normed = self.normed(Norm::Ln2(layer), &x);
             let mut inner = backend.matrix(rows, config.inner, Store::Branch);
             let linear = Linear {
@@ -370,7 +451,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             self.now.push(backend.read(&mlp)?);
             stream = backend.read(&out)?;
         }
-        let x = self.read(&stream, Receiver::Logits, &edges_into(Receiver::Logits));
+        let x = self.read(&stream, Receiver::Logits, self.edges_into(Receiver::Logits));
         self.read_out(&x)
     }
 

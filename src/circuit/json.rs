@@ -192,7 +192,7 @@ pub fn write(
 
 #[cfg(test)]
 mod tests {
-    use super::super::select::Selection;
+    use super::super::select::{Selection, Worth};
     use super::super::tests::config;
     use super::*;
 
@@ -203,7 +203,7 @@ mod tests {
         for (e, score) in circuit.scores.iter_mut().enumerate() {
             *score = ((e * 37) % 101) as f64 / 7.0 - 6.0;
         }
-        circuit.choose(Selection::Greedy(40));
+        circuit.choose(Selection::Greedy(40), Worth::Size);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("circuit.json");
         write(&circuit, Convention::Headlight, &config, &path).unwrap();

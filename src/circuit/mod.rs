@@ -5,12 +5,17 @@
 //! | a set of edges, with their scores, and what pruning leaves of it | here |
 //! | scores of edges, out of rows | [`scores`] |
 //! | choosing one by its edges' scores | [`select`] |
-//! | EAP-IG's JSON, read and written | [`json`] |
+//! | ACDC: dropping edges that exact runs do not miss | [`acdc`] |
+//! | how faithful circuits of several sizes are, as MIB sums it up | [`curve`] |
+//! | EAP-IG's JSON, read and written; matrices | [`json`], `matrices.rs` |
 //! | running one, with everything outside of it ablated | [`evaluate`], [`contributions`] |
 
+pub mod acdc;
 pub mod contributions;
+pub mod curve;
 pub mod evaluate;
 pub mod json;
+mod matrices;
 pub mod scores;
 pub mod select;
 

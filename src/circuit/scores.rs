@@ -2,12 +2,71 @@
 
 use std::collections::HashMap;
 
+use super::Circuit;
 use crate::files::error::FileError;
 use crate::graph::edge::{Edge, edges};
 use crate::model::Config;
 use crate::results::moments::Mean;
 use crate::results::rows::{Gather, RunResult};
-use crate::results::table::{Row, Text};
+use crate::results::table::{Row, Table, Text};
+use crate::text::counted;
+
+/// A table that no circuit can be made of.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScoresError {
+    /// Without the scores.
+    #[error("{table} has no column {column}: give what attribute edges --out wrote")]
+    NoColumn {
+        /// The table's file.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// Of other things than edges.
+    #[error(
+        "{table} has {} that are no whole edges of this model: give what attribute edges --out wrote, with the same --model",
+        counted(*names, "name")
+    )]
+    NotEdges {
+        /// The table's file.
+        table: String,
+        /// How many names are no edges.
+        names: usize,
+    },
+}
+
+impl Circuit {
+    /// No circuit yet, with the means of a table's column as scores; `name` is what the table is called.
+    ///
+    /// # Errors
+    ///
+    /// [`ScoresError`] of a table that has not the column, or rows that are no edges of the model.
+    pub fn of_table(
+        table: &Table,
+        name: &str,
+        column: &str,
+        config: &Config,
+    ) -> Result<Self, ScoresError> {
+        let at = table.metrics.iter().position(|name| name == column);
+        let Some(at) = at else {
+            return Err(ScoresError::NoColumn {
+                table: name.to_owned(),
+                column: column.to_owned(),
+            });
+        };
+        let mut means = MeanScores::of_column(at);
+        table.rows.iter().for_each(|row| means.add(row));
+        let known = means.of_edges(config);
+        if known.is_empty() || known.len() < means.len() {
+            return Err(ScoresError::NotEdges {
+                table: name.to_owned(),
+                names: means.len() - known.len(),
+            });
+        }
+        Ok(Self::new(config, &known))
+    }
+}
 
 /// Means of a row's metric by the run's name.
 #[derive(Debug, Default)]

@@ -1,5 +1,4 @@
-//! Choosing a circuit by the size of its edges' scores, as EAP-IG's `apply_topn`, `apply_threshold` and
-//! `apply_greedy` do with `absolute=True`.
+//! Choosing a circuit by its edges' scores, as EAP-IG's `apply_topn`, `apply_threshold` and `apply_greedy` do.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -18,31 +17,50 @@ pub enum Selection {
     Greedy(usize),
 }
 
+/// What of a score counts.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Worth {
+    /// Its size (`absolute=True`).
+    #[default]
+    Size,
+    /// The score itself, the largest first (`absolute=False`).
+    Signed,
+    /// The score with the other sign: the largest is what would move the metric down the furthest.
+    Negated,
+}
+
+impl Worth {
+    fn of(self, score: f64) -> f64 {
+        match self {
+            Self::Size => score.abs(),
+            Self::Signed => score,
+            Self::Negated => -score,
+        }
+    }
+}
+
 impl Circuit {
     /// Keeps the edges that are chosen. What leads nowhere is then pruned, so that fewer may be left.
-    pub fn choose(&mut self, choice: Selection) {
+    pub fn choose(&mut self, choice: Selection, worth: Worth) {
         self.kept.fill(false);
+        let of = |scores: &[f64], e: usize| worth.of(scores[e]);
         match choice {
             Selection::Top(count) => {
                 let mut order: Vec<usize> = (0..self.edges.len()).collect();
-                order.sort_by(|a, b| self.size(*b).total_cmp(&self.size(*a)));
+                order.sort_by(|a, b| of(&self.scores, *b).total_cmp(&of(&self.scores, *a)));
                 order.iter().take(count).for_each(|e| self.kept[*e] = true);
             }
             Selection::Threshold(least) => {
                 for e in 0..self.edges.len() {
-                    self.kept[e] = self.size(e) >= least;
+                    self.kept[e] = of(&self.scores, e) >= least;
                 }
             }
-            Selection::Greedy(count) => self.greedy(count),
+            Selection::Greedy(count) => self.greedy(count, worth),
         }
         self.prune();
     }
 
-    fn size(&self, edge: usize) -> f64 {
-        self.scores[edge].abs()
-    }
-
-    fn greedy(&mut self, count: usize) {
+    fn greedy(&mut self, count: usize, worth: Worth) {
         let mut into: HashMap<Node, Vec<usize>> = HashMap::new();
         for (e, edge) in self.edges.iter().enumerate() {
             into.entry(Node::of(edge.receiver)).or_default().push(e);
@@ -52,7 +70,7 @@ impl Circuit {
         let mut added = 0;
         let mut add = |heap: &mut BinaryHeap<Candidate>, node: Node| {
             for edge in into.get(&node).map_or(&[][..], Vec::as_slice) {
-                let (size, order) = (self.scores[*edge].abs(), added);
+                let (size, order) = (worth.of(self.scores[*edge]), added);
                 heap.push(Candidate {
                     size,
                     order,
@@ -123,16 +141,16 @@ mod tests {
             ("input->a1.h0<k>", 0.5),
         ]);
         // the largest two lead nowhere by themselves
-        all.choose(Selection::Top(2));
+        all.choose(Selection::Top(2), Worth::Size);
         assert_eq!(all.count(), 0);
-        all.choose(Selection::Top(3));
+        all.choose(Selection::Top(3), Worth::Size);
         assert_eq!(names(&all), ["input->a0.h0<v>", "a0.h0->logits"]);
-        all.choose(Selection::Threshold(1.0));
+        all.choose(Selection::Threshold(1.0), Worth::Size);
         assert_eq!(all.count(), 4);
-        all.choose(Selection::Greedy(2));
+        all.choose(Selection::Greedy(2), Worth::Size);
         assert_eq!(names(&all), ["input->a0.h0<v>", "a0.h0->logits"]);
         // 3, 5, then 1 for what leads to 4, which is larger than any other
-        all.choose(Selection::Greedy(4));
+        all.choose(Selection::Greedy(4), Worth::Size);
         let four = [
             "input->a0.h0<v>",
             "input->m1",
@@ -140,9 +158,19 @@ mod tests {
             "m1->logits",
         ];
         assert_eq!(names(&all), four);
-        all.choose(Selection::Greedy(10_000));
+        all.choose(Selection::Greedy(10_000), Worth::Size);
         assert_eq!(all.count(), all.edges.len());
-        all.choose(Selection::Top(0));
+        all.choose(Selection::Top(2), Worth::Signed);
+        assert_eq!(names(&all), Vec::<String>::new());
+        // 5, 1 and 0.5: what leads to a0.h0 alone is not told on
+        all.choose(Selection::Top(3), Worth::Signed);
+        assert_eq!(all.count(), 0);
+        // 4 and 3 the other way round, which nothing tells m1 and nobody a0.h0
+        all.choose(Selection::Greedy(1), Worth::Negated);
+        assert_eq!(all.count(), 0);
+        all.choose(Selection::Threshold(1.0), Worth::Signed);
+        assert_eq!(all.count(), 0);
+        all.choose(Selection::Top(0), Worth::Size);
         assert_eq!(all.count(), 0);
     }
 
@@ -150,10 +178,10 @@ mod tests {
     #[test]
     fn of_equal_scores_the_first_to_come_is_taken() {
         let mut all = circuit(&[("m0->logits", 2.0), ("input->m0", 1.0), ("m1->logits", 1.0)]);
-        all.choose(Selection::Greedy(2));
+        all.choose(Selection::Greedy(2), Worth::Size);
         // m1->logits came before input->m0, and leads nowhere; m0 is told nothing then
         assert_eq!(all.count(), 0);
-        all.choose(Selection::Greedy(3));
+        all.choose(Selection::Greedy(3), Worth::Size);
         assert_eq!(names(&all), ["input->m0", "m0->logits"]);
     }
 }

@@ -11,24 +11,28 @@ use super::clock::Clock;
 use super::data::DataFlags;
 use super::edges::EdgeEnds;
 use super::files::Files;
-use super::output::Passing;
+use super::output::{Passing, check_plot};
+use super::picture::Picture;
 use super::prompts::Prompts;
 use super::setup::Setup;
 use super::table_file::TableFile;
 use crate::ask::grid::{Grid, IndexRange};
+use crate::ask::preset::Preset;
 use crate::attribution::{Attribution, GradientAt, Method, Rule};
 use crate::circuit::Circuit;
 use crate::circuit::json::{self, Convention};
 use crate::circuit::scores::MeanScores;
+use crate::data::Direction;
 use crate::engine::words;
-use crate::engine::{self, Attributed, EXACT, Question, SCORE, Verification};
+use crate::engine::{self, ABSOLUTE, Attributed, Question, SCORE, ScoreColumns, Verification};
 use crate::error::Error;
 use crate::graph::edge::select;
 use crate::graph::extent::Extent;
 use crate::patch::Op;
-use crate::report::{self, agreement, share, write_scores};
+use crate::report::{self, Drawing, ReportError, agreement, share, write_scores};
+use crate::results::array::{Quantified, Values};
 use crate::results::averages::Averages;
-use crate::results::metric::Metric;
+use crate::results::metric::{Metric, Quantity};
 use crate::results::rows::Gather;
 use crate::results::strongest::Strongest;
 use crate::results::table::Row;
@@ -52,7 +56,8 @@ enum What {
 /// Flags of both.
 #[derive(Debug, Args)]
 struct MethodFlags {
-    /// attribution (of edges: eap), clean-corrupted, eap-ig-inputs, eap-ig-activations or relp
+    /// attribution (of edges: eap), clean-corrupted, eap-ig-inputs, eap-ig-activations, relp, of nodes atp-star, of
+    /// edges ifr
     #[arg(long, default_value = "attribution", value_name = "METHOD")]
     method: Method,
     /// Steps of eap-ig-inputs and eap-ig-activations; 5 unless given
@@ -68,6 +73,10 @@ struct MethodFlags {
     /// of them; logit_diff where all pairs have wrong answers, else prob, unless given
     #[arg(long, value_name = "NAME")]
     metric: Option<Metric>,
+    /// Also the size of each score, as the column `absolute`: over pairs its mean counts effects that cancel in
+    /// the mean of `score`, and --graph holds it
+    #[arg(long)]
+    absolute: bool,
     /// Run the exact patches of the K largest scores of each pair, and of as many random others
     #[arg(long, value_name = "K")]
     verify_top: Option<usize>,
@@ -77,6 +86,10 @@ struct MethodFlags {
     /// Result table: .csv, .jsonl or .parquet by its ending; - is CSV on standard output
     #[arg(long, value_name = "F")]
     out: Option<PathBuf>,
+    /// The scores as arrays: of edges senders × receivers (× positions), of nodes along a --preset's axes;
+    /// .npz or .safetensors by its ending
+    #[arg(long, value_name = "F")]
+    arrays: Option<PathBuf>,
 }
 
 /// Flags of `attribute nodes`.
@@ -89,6 +102,10 @@ struct Nodes {
     /// Components, by pyvene's names or TransformerLens's hooks
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     component: Vec<String>,
+    /// A ready-made sweep by TransformerLens's name, such as attn_head_out_by_pos, or every-block,
+    /// every-head, every-head-by-position
+    #[arg(long, value_name = "NAME", conflicts_with = "component")]
+    preset: Option<Preset>,
     /// Layers: all, 3, 0,4 or 2-5
     #[arg(long, default_value = "all", value_name = "RANGE")]
     layers: IndexRange,
@@ -109,6 +126,8 @@ struct Nodes {
     columns: IndexRange,
     #[command(flatten)]
     method: MethodFlags,
+    #[command(flatten)]
+    picture: Picture,
 }
 
 /// Flags of `attribute edges`.
@@ -135,8 +154,8 @@ struct EdgeFlags {
 /// Whose signs a file for others has.
 #[derive(Debug, Args)]
 pub struct ConventionFlag {
-    /// Signs of scores in a JSON file for others: EAP-IG's (a metric as a loss, clean base: the other way
-    /// round) or TransformerLens's (corrupted base: as here); as here unless given
+    /// Signs of scores in a JSON file for others: EAP-IG's (a metric as a loss, a clean base: the other way
+    /// round) or TransformerLens's (a corrupted base: as here); as here unless given
     #[arg(long, value_enum)]
     convention: Option<Conventions>,
 }
@@ -148,6 +167,27 @@ enum Conventions {
 }
 
 impl ConventionFlag {
+    /// Refuses a convention whose base is the other prompt of the data set: its scores are not these with
+    /// another sign, but those of other runs.
+    fn check(&self, direction: Option<Direction>) -> Result<(), Error> {
+        let (name, base, wanted, other) = match self.convention {
+            Some(Conventions::EapIg) => ("eap-ig", "clean", Direction::Noise, "noise"),
+            Some(Conventions::TransformerLens) => (
+                "transformer-lens",
+                "corrupted",
+                Direction::Denoise,
+                "denoise",
+            ),
+            None => return Ok(()),
+        };
+        match direction {
+            Some(direction) if direction != wanted => Err(Error::Usage(format!(
+                "--convention {name} has the {base} prompt as base: with --data, add --direction {other}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// As the file is written.
     pub fn get(&self) -> Convention {
         match self.convention {
@@ -170,48 +210,46 @@ impl Attribute {
 impl MethodFlags {
     /// Refuses flags that the method has no use for, and files that could not be written.
     fn check(&self, files: Files, global: &Global) -> Result<TableFile, Error> {
-        let usage = |text: String| Err(Error::Usage(text));
-        let method = self.method;
-        let along = Attribution::is_along_a_path(method);
-        for (flag, given) in [
-            ("--steps", self.steps.is_some()),
-            ("--rule", self.rule.is_some()),
-        ] {
-            if given && !along {
-                return usage(format!(
-                    "{flag} is for eap-ig-inputs and eap-ig-activations: leave it out with {method}"
-                ));
-            }
-        }
-        if self.gradient_at.is_some() && (along || method == Method::CleanCorrupted) {
-            return usage(format!(
-                "--gradient-at: {method} says itself where gradients are taken; leave it out"
-            ));
-        }
+        self.attribution(Metric::plain(Quantity::Prob))?;
         let table = TableFile {
             out: self.out.clone(),
             ..TableFile::default()
         };
         table.check_one_file(global)?;
+        if let Some(arrays) = &self.arrays {
+            report::check_arrays(arrays)?;
+        }
+        let files = files.writes("--arrays", self.arrays.as_deref());
         table.files(files).check(global)?;
         Ok(table)
     }
 
-    fn attribution(&self, question: &mut Question<'_>) -> Attribution {
-        let metric = question.metric_or_default(self.metric);
-        let mut attribution = Attribution::of(self.method, metric);
-        attribution.steps = self.steps.unwrap_or(attribution.steps);
-        attribution.rule = self.rule.unwrap_or_default();
-        attribution.at = self.gradient_at.unwrap_or_default();
-        attribution
+    fn attribution(&self, metric: Metric) -> Result<Attribution, Error> {
+        let wishes = (self.steps, self.rule, self.gradient_at);
+        Ok(Attribution::with(self.method, metric, wishes)?)
     }
 }
 
 impl Nodes {
     fn run(self, global: &Global) -> Result<ExitCode, Error> {
-        let files = Files::default().reads("--data", self.data.data.as_deref());
+        let files = Files::default()
+            .reads("--data", self.data.data.as_deref())
+            .writes("--plot", self.picture.plot.as_deref());
+        self.picture.check()?;
         let table = self.method.check(files, global)?;
-        let sites = words::sites(&self.component)?;
+        let sites = match (&self.preset, &self.method.arrays) {
+            (Some(preset), _) => {
+                let fits = preset.check(&self.heads, &self.positions);
+                fits.map_err(Error::Usage)?;
+                preset.sites()
+            }
+            (None, Some(_)) => {
+                return Err(Error::Usage(
+                    "--arrays holds what a --preset runs: give one".into(),
+                ));
+            }
+            (None, None) => words::sites(&self.component)?,
+        };
         let (heads, heads_together) = words::heads(&self.heads)?;
         let places = words::place("positions", &self.positions)?;
         let rows = self.data.read()?;
@@ -231,11 +269,16 @@ impl Nodes {
                 basis: None,
                 op: Op::Interchange,
             },
-            preset: None,
+            preset: self.preset,
             places,
         };
         let question = engine.sweep(&sweep, pairs)?;
-        attribute(&setup, &self.method, &table, question, (of_data, None))
+        let also = Besides {
+            of_data,
+            graph: None,
+            picture: Some(&self.picture),
+        };
+        attribute(&setup, &self.method, &table, question, &also)
     }
 }
 
@@ -250,6 +293,7 @@ impl EdgeFlags {
                 "--convention is for the JSON of --graph: give one, or leave it out".into(),
             ));
         }
+        self.convention.check(self.data.direction())?;
         let (from, to) = self.ends.named()?;
         let rows = self.data.read()?;
         let setup = Setup::for_gradients(global)?;
@@ -264,8 +308,22 @@ impl EdgeFlags {
         let question = engine.edges(edges, extent, pairs)?;
         let graph = self.graph.as_deref();
         let graph = graph.map(|path| (path, self.convention.get()));
-        attribute(&setup, &self.method, &table, question, (of_data, graph))
+        let also = Besides {
+            of_data,
+            graph,
+            picture: None,
+        };
+        attribute(&setup, &self.method, &table, question, &also)
     }
+}
+
+/// What is made of scores beside the table.
+struct Besides<'a> {
+    of_data: bool,
+    /// The mean scores as JSON.
+    graph: Option<(&'a Path, Convention)>,
+    /// How they are drawn, where there is a grid for them.
+    picture: Option<&'a Picture>,
 }
 
 /// Attributes a question's runs, and writes and says what came of it.
@@ -274,58 +332,111 @@ fn attribute(
     flags: &MethodFlags,
     table: &TableFile,
     mut question: Question<'_>,
-    (of_data, graph): (bool, Option<(&Path, Convention)>),
+    also: &Besides<'_>,
 ) -> Result<ExitCode, Error> {
     let engine = &setup.engine;
     let clock = Clock::loaded(engine);
-    if let Some(path) = table.path().filter(|_| of_data) {
+    if let Some(path) = table.path().filter(|_| also.of_data) {
         report::check_summary(path)?;
     }
-    let attribution = flags.attribution(&mut question);
+    let attribution = flags.attribution(question.metric_or_default(flags.metric))?;
     question.check_attribution(&attribution)?;
+    let axes = match &flags.arrays {
+        Some(path) => question.axes()?.map(|axes| (axes, path)),
+        None => None,
+    };
     setup.announce();
     engine.default_targets(&mut question.pairs)?;
-    let verify = flags.verify_top.map(|top| Verification {
-        top,
-        seed: flags.seed.unwrap_or(0),
-    });
-    let mut columns = vec![SCORE.to_owned()];
-    columns.extend(verify.map(|_| EXACT.to_owned()));
+    let plot = also.picture.is_some_and(|picture| picture.plot.is_some());
+    if plot {
+        check_plot(&question)?;
+    }
+    let beside = ScoreColumns {
+        verify: flags.verify_top.map(|top| Verification {
+            top,
+            seed: flags.seed.unwrap_or(0),
+        }),
+        absolute: flags.absolute,
+    };
+    let columns = beside.names();
     let names = [question.names(), columns.clone()].concat();
     let mut passing = Passing::of_rows(table, &names, clock)?;
-    passing.alone = graph.is_none();
-    let mut strongest = Strongest::by_score(if of_data { 20 } else { 10 });
-    let averages = of_data && table.path().is_some();
+    passing.alone = also.graph.is_none() && axes.is_none() && !plot;
+    let mut strongest = Strongest::by_score(if also.of_data { 20 } else { 10 });
+    let averages = also.of_data && table.path().is_some();
     let mut averages = averages.then(|| Averages::of_metrics(question.over(), &columns));
-    let mut means = graph.map(|_| MeanScores::default());
+    let averaged = match flags.absolute {
+        true => ABSOLUTE,
+        false => SCORE,
+    };
+    let averaged = columns.iter().position(|name| name == averaged);
+    let mut means = also
+        .graph
+        .map(|_| MeanScores::of_column(averaged.unwrap_or(0)));
+    let drawing = also.picture.map(|_| Drawing::new(&columns, SCORE));
+    let mut drawing = drawing.transpose()?;
+    let mut values = axes.as_ref().map(|(axes, path)| {
+        let each = columns.iter().enumerate();
+        let each = each.map(|(i, name)| Quantified::Column(name.clone(), i, attribution.metric));
+        question.values_of(each.collect(), axes, path)
+    });
     let mut gather: Vec<&mut dyn Gather> = passing.gathers();
     gather.push(&mut strongest);
     gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(means.iter_mut().map(|g| g as &mut dyn Gather));
-    let attributed = question.attribute(&attribution, verify, &mut gather)?;
+    gather.extend(drawing.iter_mut().map(|g| g as &mut dyn Gather));
+    gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
+    let attributed = question.attribute(&attribution, beside, &mut gather)?;
     drop(gather);
     let made = passing.provenance(setup, table, &question);
     let mut written = Vec::new();
     let of = (setup, &question);
     passing.write(of, table, &made, averages.as_ref(), &mut written)?;
-    if let (Some(means), Some((path, convention))) = (means, graph) {
+    if let (Some(means), Some((path, convention))) = (means, also.graph) {
         let config = &engine.model().config;
         let mut circuit = Circuit::new(config, &means.of_edges(config));
         circuit.kept.fill(true);
         json::write(&circuit, convention, config, path)?;
         written.push(path.to_owned());
     }
-    let rows: Vec<Row> = strongest
-        .places()
-        .iter()
-        .map(|place| place.row.clone())
-        .collect();
+    let found = values.map(Values::finish).transpose()?;
+    if let (Some(mut found), Some((axes, path))) = (found, axes) {
+        found.extend(axes.about());
+        found.extend(question.rows());
+        let made = engine.provenance(&question.pairs, true);
+        report::write_arrays(found, &made, path)?;
+        written.push(path.to_owned());
+    }
+    let map = drawing.map(|drawing| drawing.finish(&made)).transpose();
+    let map = match map {
+        Ok(map) => map,
+        // runs that have no place in a grid; only who asked for a plot minds
+        Err(ReportError::NothingToPlot(_) | ReportError::Crowded { .. }) if !plot => None,
+        Err(error) => return Err(error.into()),
+    };
+    if let (Some(picture), Some(map)) = (also.picture, &map) {
+        picture.write(map, &mut written)?;
+    }
+    let shown = 1 + usize::from(beside.verify.is_some());
+    let rows = strongest.places().iter().map(|place| {
+        let mut row = place.row.clone();
+        row.metrics.truncate(shown);
+        row
+    });
+    let rows: Vec<Row> = rows.collect();
     let patched = question.patched();
     passing.tell(setup, table, &question.pairs, |_, out| {
         let metric = attribution.metric;
-        writeln!(out, "\nlargest scores of {metric}, by {}", flags.method)?;
+        if let (Some(picture), Some(map)) = (also.picture, &map) {
+            writeln!(out)?;
+            picture.render(map, table, out)?;
+        }
+        match attribution.method {
+            Method::Ifr => writeln!(out, "\nlargest scores, by {}", flags.method)?,
+            _ => writeln!(out, "\nlargest scores of {metric}, by {}", flags.method)?,
+        }
         write_scores(&rows, patched, out)?;
-        if verify.is_some() {
+        if beside.verify.is_some() {
             write_agreement(&attributed, out)?;
         }
         write_done(&attributed, &written, out)
@@ -362,13 +473,17 @@ fn write_done(
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
     let seconds = attributed.time.as_secs_f64();
-    write!(
-        out,
-        "\n{} in {seconds:.3} s, from {} forward and back ({:.1} GFLOP/s)",
-        counted(attributed.estimated, "estimate"),
-        counted(attributed.plan.runs, "run"),
-        attributed.plan.flops() as f64 / seconds / 1e9,
-    )?;
+    let estimates = counted(attributed.estimated, "estimate");
+    let runs = counted(attributed.plan.runs, "run");
+    write!(out, "\n{estimates} in {seconds:.3} s, from {runs} ")?;
+    match attributed.plan.flops() {
+        0 => write!(out, "forward")?,
+        flops => write!(
+            out,
+            "forward and back ({:.1} GFLOP/s)",
+            flops as f64 / seconds / 1e9
+        )?,
+    }
     if attributed.verified > 0 {
         let exact = attributed.exact_time.as_secs_f64();
         let runs = counted(attributed.verified, "exact run");

@@ -46,6 +46,14 @@ enum Direction {
 }
 
 impl DataFlags {
+    /// Which prompt of a data set is patched; `None` of prompts that are typed.
+    pub fn direction(&self) -> Option<data::Direction> {
+        self.data.as_ref().map(|_| match self.direction {
+            Direction::Denoise => data::Direction::Denoise,
+            Direction::Noise => data::Direction::Noise,
+        })
+    }
+
     /// The data set's rows, if one was named.
     pub fn read(&self) -> Result<Option<data::Examples>, Error> {
         Ok(self.data.as_deref().map(data::read).transpose()?)
@@ -79,10 +87,7 @@ impl DataFlags {
         let planned = global.plan.is_some();
         let options = RowOptions {
             path: self.data.clone().unwrap_or_default(),
-            direction: match self.direction {
-                Direction::Denoise => data::Direction::Denoise,
-                Direction::Noise => data::Direction::Noise,
-            },
+            direction: self.direction().unwrap_or_default(),
             bos: self.bos,
             skip_bad: self.skip_bad,
             known: self.known && !planned,

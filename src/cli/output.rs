@@ -209,7 +209,7 @@ pub fn answer(
 }
 
 /// Refuses a plot of runs that have no place in one, before anything is computed.
-fn check_plot(question: &Question<'_>) -> Result<(), Error> {
+pub fn check_plot(question: &Question<'_>) -> Result<(), Error> {
     let mut drawing = Drawing::new(&[], "prob")?;
     question.preview(&mut drawing);
     let _: HeatMap = drawing.finish(&Provenance::default())?;

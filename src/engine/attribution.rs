@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Engine, Form, Question, ReadoutOptions, Task};
 use crate::attribution::agreement::{pearson, spearman, upper_bound};
-use crate::attribution::{Attribution, AttributionError, PairScores, edges, nodes};
+use crate::attribution::{Attribution, AttributionError, Method, PairScores, edges, flow, nodes};
 use crate::backend::adjoint::Adjoints;
 use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, Precision, Readout};
@@ -26,6 +26,29 @@ use crate::results::table::Row;
 pub const SCORE: &str = "score";
 /// See [`SCORE`].
 pub const EXACT: &str = "exact";
+
+/// See [`SCORE`]: the score without its sign.
+pub const ABSOLUTE: &str = "absolute";
+
+/// What stands in rows behind the fixed columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ScoreColumns {
+    /// Which runs are run, for [`EXACT`]; none unless said.
+    pub verify: Option<Verification>,
+    /// Whether there is [`ABSOLUTE`], whose means over pairs count what a mean of signed scores lets cancel (as
+    /// AtP* takes it, Kramár et al. 2024).
+    pub absolute: bool,
+}
+
+impl ScoreColumns {
+    /// Their names.
+    pub fn names(self) -> Vec<String> {
+        let exact = self.verify.map(|_| EXACT);
+        let absolute = self.absolute.then_some(ABSOLUTE);
+        let all = std::iter::once(SCORE).chain(exact).chain(absolute);
+        all.map(str::to_owned).collect()
+    }
+}
 
 /// Which runs are run beside their estimates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +168,31 @@ impl AdjointTask for Estimating<'_> {
     }
 }
 
+/// Information-flow routes, which need no adjoints.
+struct Flowing<'a>(&'a Question<'a>, &'a Attribution);
+
+impl Task for Flowing<'_> {
+    type Output = Vec<PairScores>;
+
+    fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<Self::Output, Error> {
+        let Self(question, attribution) = self;
+        let (model, limits) = (&question.engine.model, question.engine.limits(memory));
+        let Form::Edges { edges, extent } = &question.form else {
+            return Ok(Vec::new());
+        };
+        let pairs: Vec<&Pair> = question.pairs.iter().map(|of| &of.pair).collect();
+        let of = (&edges[..], *extent);
+        Ok(flow::scores(
+            backend,
+            model,
+            &pairs,
+            of,
+            attribution,
+            &limits,
+        )?)
+    }
+}
+
 /// The exact runs of one pair's edges.
 struct ExactEdges<'a> {
     question: &'a Question<'a>,
@@ -185,7 +233,13 @@ impl Question<'_> {
     /// [`Error::Metric`] where a pair lacks what the metric needs.
     pub fn check_attribution(&self, attribution: &Attribution) -> Result<(), Error> {
         let metric = attribution.metric;
-        self.engine.has_adjoints()?;
+        match attribution.method {
+            Method::Ifr if metric.recovery => {
+                return Err(AttributionError::NoShare { metric }.into());
+            }
+            Method::Ifr => {}
+            _ => self.engine.has_adjoints()?,
+        }
         if metric.needs_ranks() {
             return Err(AttributionError::NoGradient { metric }.into());
         }
@@ -212,11 +266,19 @@ impl Question<'_> {
         attribution: &Attribution,
     ) -> Result<(Vec<PairScores>, GradientPlan), Error> {
         self.check_attribution(attribution)?;
+        if attribution.method == Method::Ifr {
+            let scores = self.engine.on_device(Flowing(self, attribution))?;
+            let plan = GradientPlan {
+                runs: scores.len(),
+                ..GradientPlan::default()
+            };
+            return Ok((scores, plan));
+        }
         self.engine.on_adjoints(Estimating(self, attribution))
     }
 
-    /// Estimates every run, runs some of them, and passes rows on with [`SCORE`] and, where some are run,
-    /// [`EXACT`] as their only metrics.
+    /// Estimates every run, runs some of them, and passes rows on with the [`ScoreColumns::names`] as their only
+    /// metrics.
     ///
     /// # Errors
     ///
@@ -224,9 +286,10 @@ impl Question<'_> {
     pub fn attribute(
         &self,
         attribution: &Attribution,
-        verify: Option<Verification>,
+        columns: ScoreColumns,
         gather: &mut [&mut dyn Gather],
     ) -> Result<Attributed, Error> {
+        let verify = columns.verify;
         let start = Instant::now();
         let (mut scores, plan) = self.estimate(attribution)?;
         let metric = attribution.metric;
@@ -264,7 +327,7 @@ impl Question<'_> {
             let mut scored = Scored {
                 metric,
                 scores,
-                verified: verify.is_some(),
+                columns,
                 chosen: &chosen,
                 top,
                 attributed: &mut attributed,
@@ -431,9 +494,8 @@ fn splitmix(state: &mut u64) -> u64 {
 struct Scored<'a, 'g> {
     metric: Metric,
     scores: &'a PairScores,
-    /// Whether some runs are run.
-    verified: bool,
-    /// Which, ascending.
+    columns: ScoreColumns,
+    /// Runs that are run, ascending.
     chosen: &'a [usize],
     /// Which of them are there for their scores.
     top: Vec<bool>,
@@ -462,7 +524,9 @@ impl Gather for Scored<'_, '_> {
             };
             moved = moved.max(exact.abs());
             row.metrics = vec![score];
-            row.metrics.extend(self.verified.then_some(exact));
+            row.metrics.extend(self.columns.verify.map(|_| exact));
+            row.metrics
+                .extend(self.columns.absolute.then_some(score.abs()));
             if let Some(at) = known
                 && target < self.scores.values
             {

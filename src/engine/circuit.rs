@@ -5,12 +5,16 @@ use std::collections::HashMap;
 use super::{Engine, Form, Pairs, Question, ReadoutOptions, Task};
 use crate::backend::{Backend, Readout};
 use crate::circuit::Circuit;
-use crate::circuit::contributions::mean_contributions;
-use crate::circuit::evaluate::{Ablation, Instead, evaluate};
+use crate::circuit::acdc::{Search, search};
+use crate::circuit::contributions::{MeanContributions, mean_contributions};
+use crate::circuit::curve::{SIZES, cmd, count, cpr};
+use crate::circuit::evaluate::{Ablation, EvaluateError, Instead, PreparedPair, evaluate};
+use crate::circuit::select::{Selection, Worth};
 use crate::data::Example;
 use crate::error::Error;
-use crate::execute::{PairReadouts, Sink};
+use crate::execute::{ExecuteError, Limits, Outcome, PairReadouts, Sink};
 use crate::files::error::FileError;
+use crate::model::Checkpoint;
 use crate::patch::Run;
 use crate::prompt::pair::{Pair, PairRuns};
 use crate::results::metric::{Metric, Quantity, RunReadouts};
@@ -56,19 +60,8 @@ impl Task for Evaluating<'_> {
         let Self(engine, pairs, circuits, ablation) = self;
         let (model, limits) = (&engine.model, engine.limits(memory));
         let each: Vec<&Pair> = pairs.iter().map(|of| &of.pair).collect();
-        let means = match ablation {
-            Ablation::Patch | Ablation::Zero => None,
-            Ablation::Mean | Ablation::MeanByPosition => {
-                let by_position = ablation == Ablation::MeanByPosition;
-                let means = mean_contributions(backend, model, &each, by_position, &limits);
-                Some(means?)
-            }
-        };
-        let instead = match (&means, ablation) {
-            (Some(means), _) => Instead::Means(means),
-            (None, Ablation::Zero) => Instead::Nothing,
-            (None, _) => Instead::Source,
-        };
+        let means = means(backend, model, &each, ablation, &limits)?;
+        let instead = instead(means.as_ref(), ablation);
         let of = |(p, pair): (usize, &&Pair)| {
             Ok(evaluate(
                 backend,
@@ -80,6 +73,171 @@ impl Task for Evaluating<'_> {
             )?)
         };
         each.iter().enumerate().map(of).collect()
+    }
+}
+
+/// The mean contributions over pairs, where an ablation takes them.
+fn means<B: Backend>(
+    backend: &B,
+    model: &Checkpoint,
+    pairs: &[&Pair],
+    ablation: Ablation,
+    limits: &Limits<'_>,
+) -> Result<Option<MeanContributions>, Error> {
+    Ok(match ablation {
+        Ablation::Patch | Ablation::Zero => None,
+        Ablation::Mean | Ablation::MeanByPosition => {
+            let by_position = ablation == Ablation::MeanByPosition;
+            Some(mean_contributions(
+                backend,
+                model,
+                pairs,
+                by_position,
+                limits,
+            )?)
+        }
+    })
+}
+
+fn instead(means: Option<&MeanContributions>, ablation: Ablation) -> Instead<'_> {
+    match (means, ablation) {
+        (Some(means), _) => Instead::Means(means),
+        (None, Ablation::Zero) => Instead::Nothing,
+        (None, _) => Instead::Source,
+    }
+}
+
+/// What ACDC found, and where it began.
+#[derive(Debug, Clone)]
+pub struct Searched {
+    /// The circuit.
+    pub circuit: Circuit,
+    /// What was run for it.
+    pub search: Search,
+    /// The metric of the whole model, a mean over pairs and targets.
+    pub whole: f64,
+}
+
+impl Searched {
+    /// Refuses a threshold that no edge could be under.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] unless it is above 0.
+    pub fn check(threshold: f64) -> Result<(), Error> {
+        match threshold > 0.0 && threshold.is_finite() {
+            true => Ok(()),
+            false => Err(Error::Usage(format!(
+                "--threshold {threshold}: give a number above 0"
+            ))),
+        }
+    }
+}
+
+struct Searching<'a> {
+    question: &'a Question<'a>,
+    clean: &'a Outcome,
+    metric: Metric,
+    ablation: Ablation,
+    threshold: f64,
+    tell: &'a dyn Fn(usize),
+}
+
+impl Task for Searching<'_> {
+    type Output = Searched;
+
+    fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<Searched, Error> {
+        let engine = self.question.engine;
+        let (model, limits) = (&engine.model, engine.limits(memory));
+        let pairs = self.question.pairs.iter();
+        let pairs: Vec<&Pair> = pairs.map(|of| &of.pair).collect();
+        let means = means(backend, model, &pairs, self.ablation, &limits)?;
+        let instead = instead(means.as_ref(), self.ablation);
+        let (mut prepared, mut held) = (Vec::with_capacity(pairs.len()), 0);
+        for (p, pair) in pairs.iter().enumerate() {
+            let one = PreparedPair::new(backend, model, (p, pair), instead, &limits)?;
+            held += one.bytes();
+            // all pairs are there for every edge that is tried
+            if held > memory / 2 {
+                let needed = 2 * held / (p as u64 + 1) * pairs.len() as u64;
+                let budget = memory;
+                return Err(EvaluateError::Execute(ExecuteError::Memory { needed, budget }).into());
+            }
+            prepared.push(one);
+        }
+        let limits = Limits {
+            memory: memory - held,
+            ..limits
+        };
+        let measure = |circuits: &[&Circuit]| -> Result<Vec<f64>, Error> {
+            let mut means = vec![Mean::default(); circuits.len()];
+            for (p, (pair, prepared)) in pairs.iter().zip(&prepared).enumerate() {
+                let Some(base) = self.clean.pairs[p].base.last() else {
+                    continue;
+                };
+                let read = prepared.run(backend, model, circuits, &limits)?;
+                for (mean, run) in means.iter_mut().zip(&read) {
+                    let source = self.clean.pairs[p].source.as_ref();
+                    add(mean, self.metric, pair, (base, source), run);
+                }
+            }
+            Ok(means.into_iter().map(Mean::get).collect())
+        };
+        let config = &model.config;
+        let mut all = Circuit::new(config, &HashMap::new());
+        all.kept.fill(true);
+        let whole = measure(&[&all])?[0];
+        let of = (self.threshold, whole);
+        let (circuit, search) = search(config, of, measure, self.tell)?;
+        Ok(Searched {
+            circuit,
+            search,
+            whole,
+        })
+    }
+}
+
+/// Adds a metric of every target.
+fn add(
+    mean: &mut Mean,
+    metric: Metric,
+    pair: &Pair,
+    (base, source): (&Readout, Option<&Readout>),
+    run: &Readout,
+) {
+    let reading = RunReadouts {
+        pair,
+        base,
+        source,
+        run,
+    };
+    (0..pair.targets.len()).for_each(|target| mean.add(metric.of(&reading, target)));
+}
+
+/// How faithful circuits of MIB's ten sizes are.
+#[derive(Debug, Clone)]
+pub struct Curve {
+    /// First those that are chosen by the sizes of scores, then those by what the scores say would do harm.
+    pub circuits: Vec<(String, Circuit)>,
+    /// Means of each, of the whole model and of nothing.
+    pub evaluated: Evaluated,
+}
+
+impl Curve {
+    /// Faithfulness at each size, of circuits chosen by size, and by sign.
+    pub fn faithfulness(&self) -> [Vec<f64>; 2] {
+        let of = |means: &[f64]| {
+            let each = means.iter().map(|mean| self.evaluated.faithfulness(*mean));
+            each.collect()
+        };
+        let (by_size, by_sign) = self.evaluated.circuits.split_at(SIZES.len());
+        [of(by_size), of(by_sign)]
+    }
+
+    /// CMD of circuits chosen by size, CPR of those chosen by sign, as MIB takes them.
+    pub fn areas(&self) -> [f64; 2] {
+        let [by_size, by_sign] = self.faithfulness();
+        [cmd(&by_size), cpr(&by_sign)]
     }
 }
 
@@ -137,6 +295,72 @@ impl Question<'_> {
             self.default_metric();
             let metric = self.metrics.pop();
             metric.unwrap_or(Metric::plain(Quantity::Prob))
+        })
+    }
+
+    /// ACDC (Conmy et al. 2023) on all pairs together: the mean of the metric decides. `tell` is told how many edges
+    /// are done.
+    ///
+    /// # Errors
+    ///
+    /// As [`Question::evaluate`]; a budget that does not hold all pairs.
+    pub fn acdc(
+        &self,
+        metric: Metric,
+        ablation: Ablation,
+        threshold: f64,
+        tell: &dyn Fn(usize),
+    ) -> Result<Searched, Error> {
+        Searched::check(threshold)?;
+        crate::results::metric::check(&[metric], &self.pairs)?;
+        let metrics = [metric];
+        let reads = ReadoutOptions {
+            top: 0,
+            metrics: &metrics,
+        };
+        let clean = self.engine.outcome(&self.pairs, reads)?;
+        self.engine.on_device(Searching {
+            question: self,
+            clean: &clean,
+            metric,
+            ablation,
+            threshold,
+            tell,
+        })
+    }
+
+    /// Circuits of MIB's ten sizes, chosen by an edge's scores, and how faithful they are: once by the sizes of
+    /// scores, and once by their signs, the edges first whose ablation would take the metric furthest from the whole
+    /// model's to that of nothing. A row for each and each target passes on, as of [`Question::evaluate`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Question::evaluate`].
+    pub fn curve(
+        &self,
+        scored: &Circuit,
+        choice: fn(usize) -> Selection,
+        (metric, ablation): (Metric, Ablation),
+        gather: &mut [&mut dyn Gather],
+    ) -> Result<Curve, Error> {
+        let extremes = self.evaluate(&[], metric, ablation, &mut [])?;
+        let harm = match extremes.nothing < extremes.whole {
+            true => Worth::Negated,
+            false => Worth::Signed,
+        };
+        let of = |(worth, name): (Worth, &'static str)| {
+            SIZES.into_iter().map(move |share| {
+                let mut circuit = scored.clone();
+                circuit.choose(choice(count(share, scored.edges.len())), worth);
+                (format!("{share} by {name}"), circuit)
+            })
+        };
+        let both = [(Worth::Size, "size"), (harm, "sign")].into_iter();
+        let circuits: Vec<(String, Circuit)> = both.flat_map(of).collect();
+        let evaluated = self.evaluate(&circuits, metric, ablation, gather)?;
+        Ok(Curve {
+            circuits,
+            evaluated,
         })
     }
 
@@ -204,13 +428,7 @@ impl Question<'_> {
             };
             rows += of.pair.targets.len();
             for (mean, run) in means.iter_mut().zip(&read[p]) {
-                let reading = RunReadouts {
-                    pair: &of.pair,
-                    base,
-                    source: clean.source.as_ref(),
-                    run,
-                };
-                (0..of.pair.targets.len()).for_each(|t| mean.add(metric.of(&reading, t)));
+                add(mean, metric, &of.pair, (base, clean.source.as_ref()), run);
             }
         }
         let mut means: Vec<f64> = means.into_iter().map(Mean::get).collect();

@@ -28,8 +28,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use self::answer::Answer;
-pub use self::attribution::{Agreement, Attributed, EXACT, SCORE, Verification};
-pub use self::circuit::Evaluated;
+pub use self::attribution::{
+    ABSOLUTE, Agreement, Attributed, EXACT, SCORE, ScoreColumns, Verification,
+};
+pub use self::circuit::{Curve, Evaluated, Searched};
 pub use self::data::{Fallback, RowOptions};
 pub use self::device::{Choice, DeviceWish};
 pub use self::logits::{EachLogits, LogitsOf};

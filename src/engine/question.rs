@@ -17,7 +17,7 @@ use crate::graph::path::{PathCell, Paths};
 use crate::prompt::pair::{DataRow, PairRuns};
 use crate::prompt::position::Spot;
 use crate::report::Patched;
-use crate::results::array::{Array, Arrays, Axis, CellOf, OverTargets, Values};
+use crate::results::array::{Array, Arrays, Axis, CellOf, OverTargets, Quantified, Values};
 use crate::results::averages::Over;
 use crate::results::clean::Cleans;
 use crate::results::columns;
@@ -334,6 +334,18 @@ impl<'e> Question<'e> {
 
     /// Values of its metrics along axes, which are filled as runs pass and will be written to `path`.
     pub fn values<'a>(&'a self, axes: &'a ArrayAxes, path: &'a Path) -> Values<'a> {
+        let metrics = self.metrics.iter();
+        let metrics = metrics.map(|metric| Quantified::Metric(*metric)).collect();
+        self.values_of(metrics, axes, path)
+    }
+
+    /// The same of other quantities than its metrics.
+    pub fn values_of<'a>(
+        &'a self,
+        quantities: Vec<Quantified>,
+        axes: &'a ArrayAxes,
+        path: &'a Path,
+    ) -> Values<'a> {
         let (shape, pairs) = (&axes.shape, &self.pairs);
         let place: Box<CellOf<'a>> = match &self.form {
             Form::Runs | Form::Tracing { .. } => Box::new(|_, _| None),
@@ -366,7 +378,7 @@ impl<'e> Question<'e> {
                 Some((at, masked))
             }),
         };
-        Values::new(shape.clone(), &self.metrics, pairs, axes.over, path, place)
+        Values::new(shape.clone(), quantities, pairs, axes.over, path, place)
     }
 
     /// Runs it, and keeps all rows.

@@ -83,6 +83,12 @@ impl CleanRows {
         self.layout.prompts[prompt].ids.len()
     }
 
+    /// Bytes that they take.
+    pub fn bytes(&self) -> u64 {
+        let each = self.values.values().map(|(_, values)| values.len());
+        (each.sum::<usize>() * size_of::<f64>()) as u64
+    }
+
     /// Columns from one head to the next in rows of scores and pattern.
     pub fn key_stride(&self) -> usize {
         self.layout.key_stride()

@@ -5,7 +5,7 @@
 //! gradient that a run has (a metric that differs between targets has one for each). Nothing of a row
 //! depends on how runs are cut into chunks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::passes::Passes;
@@ -16,7 +16,7 @@ use crate::backward::{Arrived, GradientBuffers, WayBack, backward};
 use crate::forward::{ActivationCache, ForwardError};
 use crate::plan::cone::Shapes;
 use crate::plan::cost::{Cost, Flops};
-use crate::plan::tape::{AskedGradients, TapePlan, TapedRun};
+use crate::plan::tape::{AskedGradients, Passed, TapePlan, TapedRun};
 use crate::site::Stage;
 
 /// A run whose gradients are wanted, and what is read of it.
@@ -82,6 +82,12 @@ impl RunGradients<'_> {
 pub trait GradientSink {
     /// What a run's gradients start from, given its readout: one for each.
     fn logits(&mut self, run: usize, readout: &Readout) -> Vec<LogitWeights>;
+
+    /// The layer, if any, through whose attention and MLP one of a run's gradients does not go (GradDrop, Kramár et
+    /// al. 2024): what these add to the residual stream passes nothing on, what goes past them does.
+    fn dropped(&self, _run: usize, _which: usize) -> Option<usize> {
+        None
+    }
 
     /// A stage's gradients; stages come from the last layer to the first.
     fn gradients(&mut self, gradients: &RunGradients<'_>);
@@ -250,10 +256,20 @@ impl<B: Adjoints> Work<'_, B> {
         let way_back = plan.backward_flops(config, self.asked);
         for which in 0..counts.iter().copied().max().unwrap_or(0) {
             let mut logits = Vec::new();
+            let mut dropped: BTreeMap<usize, Vec<Passed>> = BTreeMap::new();
             for (run, starts) in starts.iter().enumerate() {
                 let Some(of) = starts.get(which) else {
                     continue;
                 };
+                if let Some(layer) = sink.dropped(first + run, which) {
+                    let rows = plan.rows(run).map(|row| Passed {
+                        row: row as u32,
+                        column: 0,
+                        length: config.width,
+                        factor: 0.0,
+                    });
+                    dropped.entry(layer).or_default().extend(rows);
+                }
                 let base = compared[run] as usize;
                 logits.push(LogitGradient {
                     row: plan.last_row(run) as u32,
@@ -278,6 +294,7 @@ impl<B: Adjoints> Work<'_, B> {
                 tape: &tape,
                 asked: self.asked,
                 frozen: self.frozen,
+                dropped: &dropped,
             };
             let mut take = |arrived: Arrived<'_, B::Matrix>| -> Result<(), ForwardError> {
                 let values = backend.read(arrived.gradient)?;

@@ -181,6 +181,50 @@ impl Differences {
     }
 }
 
+/// What each sender contributes in a clean run, `[positions, width]`.
+pub fn contributions(
+    model: &Checkpoint,
+    rows: &CleanRows,
+    prompt: usize,
+    length: usize,
+) -> Vec<Vec<f64>> {
+    let config = &model.config;
+    let of = |stage, layer| -> Vec<f64> {
+        let each = (0..length).flat_map(|p| rows.row(prompt, stage, layer, p));
+        each.copied().collect()
+    };
+    let senders = Sender::all(config);
+    let sent = senders.into_iter().map(|sender| match sender {
+        Sender::Input => of(Stage::BlockInput, 0),
+        Sender::Mlp { layer } => of(Stage::MlpOutput, layer),
+        Sender::Head { layer, head } => {
+            let z = of(Stage::Z, layer);
+            projected(model, (layer, head), &z)
+        }
+    });
+    sent.collect()
+}
+
+/// A head's columns of z through its rows of c_proj, `[rows, width]`.
+pub fn projected(model: &Checkpoint, (layer, head): (usize, usize), z: &[f64]) -> Vec<f64> {
+    let (width, d) = (model.config.width, model.config.head_width());
+    let c_proj = model.layer(layer).c_proj.weight;
+    let rows = Tensor {
+        shape: [d, width],
+        data: c_proj.data.slice(head * d * width, d * width),
+    };
+    let weight: Vec<f64> = rows.to_vec();
+    let mut out = vec![0.0; z.len()];
+    out.par_chunks_exact_mut(width)
+        .zip(z.par_chunks_exact(width))
+        .for_each(|(out, z)| {
+            for (x, weight) in z[head * d..][..d].iter().zip(weight.chunks_exact(width)) {
+                out.iter_mut().zip(weight).for_each(|(o, w)| *o += x * w);
+            }
+        });
+    out
+}
+
 /// `[n, d]` · `[d, width]`; a row of zeros gives exactly zeros.
 fn product(rows: &[f64], weight: &[f64], d: usize, width: usize) -> Vec<f64> {
     let mut out = vec![0.0; rows.len() / d * width];

@@ -6,6 +6,7 @@
 //! ([`crate::files::whole`]).
 
 mod arrays;
+mod circuit;
 pub mod colour;
 mod csv;
 mod depth;
@@ -36,6 +37,7 @@ mod topk;
 use std::path::Path;
 
 pub use self::arrays::{ArraysFormat, check_arrays, write_arrays};
+pub use self::circuit::{circuit_svg, plot_circuit, write_circuit};
 pub use self::depth::ColourDepth;
 pub use self::error::ReportError;
 pub use self::heatmap::{Drawing, HeatMap};

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::heatmap::HeatMap;
 #[cfg(feature = "png")]
 use super::png;
+use super::scene::Scene;
 use super::{ReportError, ending, figure, svg};
 use crate::files::whole::WholeFile;
 
@@ -48,13 +49,17 @@ impl PlotFormat {
     /// # Errors
     ///
     /// [`ReportError::TooLarge`] for a picture that no PNG can hold.
-    #[cfg_attr(not(feature = "png"), expect(unused_variables))]
     pub fn draw(self, map: &HeatMap, path: &Path) -> Result<Vec<u8>, ReportError> {
-        let scene = figure::scene(map);
+        self.paint(&figure::scene(map), path)
+    }
+
+    /// A figure as the bytes of a file.
+    #[cfg_attr(not(feature = "png"), expect(unused_variables))]
+    pub(super) fn paint(self, scene: &Scene, path: &Path) -> Result<Vec<u8>, ReportError> {
         Ok(match self {
-            PlotFormat::Svg => svg::document(&scene).into_bytes(),
+            PlotFormat::Svg => svg::document(scene).into_bytes(),
             #[cfg(feature = "png")]
-            PlotFormat::Png => png::picture(&scene, path)?,
+            PlotFormat::Png => png::picture(scene, path)?,
         })
     }
 }

@@ -135,19 +135,75 @@ pub enum OverTargets {
 /// many places behind it cannot be patched, and hold the base's value.
 pub type CellOf<'a> = dyn Fn(usize, usize) -> Option<(usize, usize)> + 'a;
 
+/// What of a run stands at its place.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Quantified {
+    /// A metric of its readouts.
+    Metric(Metric),
+    /// What stands in its rows, one for each of this metric's values: the column's name, and its index among the
+    /// metrics of a row. Clean prompts have none.
+    Column(String, usize, Metric),
+}
+
+impl Quantified {
+    fn name(&self) -> String {
+        match self {
+            Self::Metric(metric) => metric.to_string(),
+            Self::Column(name, ..) => name.clone(),
+        }
+    }
+
+    /// Whose values a run has.
+    fn metric(&self) -> Metric {
+        match self {
+            Self::Metric(metric) | Self::Column(_, _, metric) => *metric,
+        }
+    }
+
+    /// Whether it is a recovery, which is divided anew over pairs.
+    fn is_recovery(&self) -> bool {
+        matches!(self, Self::Metric(metric) if metric.recovery)
+    }
+
+    /// The values of a run: one, or one a target.
+    fn of_run(&self, over: OverTargets, result: &RunResult<'_>) -> Vec<f64> {
+        match self {
+            Self::Metric(metric) => of_metric(over, *metric, &result.read),
+            Self::Column(_, index, metric) => {
+                let rows = &result.rows[..metric.values(result.read.pair).min(result.rows.len())];
+                let values = rows.iter().map(|row| row.metrics[*index]);
+                match over {
+                    OverTargets::Apart => values.collect(),
+                    OverTargets::Together => vec![values.sum::<f64>() / rows.len() as f64],
+                }
+            }
+        }
+    }
+}
+
+/// A metric's values of a run: one, or one a target.
+fn of_metric(over: OverTargets, metric: Metric, read: &RunReadouts<'_>) -> Vec<f64> {
+    match over {
+        OverTargets::Together => vec![metric.of_run(read)],
+        OverTargets::Apart => (0..metric.values(read.pair))
+            .map(|i| metric.of(read, i))
+            .collect(),
+    }
+}
+
 /// The values of some metrics at places along axes, filled as runs pass. A pair's own stand in memory until
 /// the pair is over, and means over pairs to the end; all pairs' wait on disk.
 pub struct Values<'a> {
     shape: Vec<usize>,
     over: OverTargets,
     place: Box<CellOf<'a>>,
-    of: Vec<OfMetric>,
+    of: Vec<AtPlaces>,
     path: &'a Path,
 }
 
 /// One metric at every place.
-struct OfMetric {
-    metric: Metric,
+struct AtPlaces {
+    what: Quantified,
     /// Values that a run has, the most of any pair.
     targets: usize,
     /// The current pair's, by target; NaN where nothing was run.
@@ -157,6 +213,8 @@ struct OfMetric {
     levels_here: Vec<Levels>,
     /// What its means are made of.
     levels: Vec<LevelMeans>,
+    /// Pairs so far.
+    count: usize,
     pairs: Spool,
     every: Spool,
     /// The clean prompts', one a pair.
@@ -168,24 +226,25 @@ impl<'a> Values<'a> {
     /// No values yet, of these pairs, of arrays of this shape that will be written to `path`.
     pub fn new(
         shape: Vec<usize>,
-        metrics: &[Metric],
+        quantities: Vec<Quantified>,
         pairs: &[PairRuns],
         over: OverTargets,
         path: &'a Path,
         place: Box<CellOf<'a>>,
     ) -> Self {
         let size = shape.iter().product();
-        let of = |metric: &Metric| OfMetric {
-            metric: *metric,
+        let of = |what: Quantified| AtPlaces {
             targets: pairs
                 .iter()
-                .map(|p| metric.values(&p.pair))
+                .map(|p| what.metric().values(&p.pair))
                 .max()
                 .unwrap_or(0),
             here: Vec::new(),
             mean: vec![Mean::default(); size],
             levels_here: Vec::new(),
-            levels: vec![LevelMeans::default(); if metric.recovery { size } else { 0 }],
+            levels: vec![LevelMeans::default(); if what.is_recovery() { size } else { 0 }],
+            what,
+            count: 0,
             pairs: Spool::beside(path),
             every: Spool::beside(path),
             base: Vec::new(),
@@ -195,14 +254,15 @@ impl<'a> Values<'a> {
             shape,
             over,
             place,
-            of: metrics.iter().map(of).collect(),
+            of: quantities.into_iter().map(of).collect(),
             path,
         }
     }
 
     /// Of each metric `m`: `m`, the mean over pairs, which of a recovery is that of the means, while the mean of
     /// the pairs' own stands beside it as `m_mean`; `m_pairs`, `m_base` and `m_source`, of each pair; and
-    /// `m_targets`, of each pair and target, where these are apart and there are several.
+    /// `m_targets`, of each pair and target, where these are apart and there are several. What stands in rows alone
+    /// has no `m_base` and `m_source`.
     ///
     /// # Errors
     ///
@@ -211,12 +271,13 @@ impl<'a> Values<'a> {
         self.close()?;
         let mut arrays = Arrays::new();
         for of in self.of {
-            let pairs = of.base.len();
+            let (pairs, recovery) = (of.count, of.what.is_recovery());
+            let (known, name) = (matches!(of.what, Quantified::Metric(_)), of.what.name());
             let shape = |first: &[usize]| [first, &self.shape].concat();
-            let mut add = |name: &str, array| arrays.push((format!("{}{name}", of.metric), array));
+            let mut add = |end: &str, array| arrays.push((format!("{name}{end}"), array));
             let mean = of.mean.into_iter().map(Mean::get);
             let mean = Array::Floats(shape(&[]), mean.collect());
-            if of.metric.recovery {
+            if recovery {
                 let of_means = of.levels.iter().map(|levels| levels.means().recovery());
                 add("", Array::Floats(shape(&[]), of_means.collect()));
                 add("_mean", mean);
@@ -228,8 +289,10 @@ impl<'a> Values<'a> {
                 let shape = shape(&[pairs, of.targets]);
                 add("_targets", Array::Spooled(shape, of.every));
             }
-            add("_base", Array::Floats(vec![pairs], of.base));
-            add("_source", Array::Floats(vec![pairs], of.source));
+            if known {
+                add("_base", Array::Floats(vec![pairs], of.base));
+                add("_source", Array::Floats(vec![pairs], of.source));
+            }
         }
         Ok(arrays)
     }
@@ -260,16 +323,6 @@ impl<'a> Values<'a> {
         }
         Ok(())
     }
-
-    /// The values of a run: one, or one a target.
-    fn of_run(over: OverTargets, metric: Metric, read: &RunReadouts<'_>) -> Vec<f64> {
-        match over {
-            OverTargets::Together => vec![metric.of_run(read)],
-            OverTargets::Apart => (0..metric.values(read.pair))
-                .map(|i| metric.of(read, i))
-                .collect(),
-        }
-    }
 }
 
 impl Gather for Values<'_> {
@@ -281,6 +334,7 @@ impl Gather for Values<'_> {
         };
         let source = result.clean.source.as_ref();
         for of in &mut self.of {
+            let metric = of.what.metric();
             let values = |run| {
                 let read = RunReadouts {
                     pair: result.pair,
@@ -288,7 +342,7 @@ impl Gather for Values<'_> {
                     source,
                     run,
                 };
-                Self::of_run(over, of.metric, &read)
+                of_metric(over, metric, &read)
             };
             let one = |values: Vec<f64>| match over {
                 OverTargets::Apart => values.into_iter().collect::<Mean>().get(),
@@ -303,6 +357,7 @@ impl Gather for Values<'_> {
                 source: f64::NAN,
             };
             of.levels_here = vec![nothing; of.levels.len()];
+            of.count += 1;
             of.base.push(one(base));
             of.source.push(one(source));
         }
@@ -316,8 +371,9 @@ impl Gather for Values<'_> {
         for of in &mut self.of {
             if let Some(here) = of.levels_here.get_mut(at..=at + masked) {
                 let mut targets = LevelMeans::default();
-                (0..of.metric.values(result.read.pair))
-                    .for_each(|i| targets.add(of.metric.levels(&result.read, i)));
+                let metric = of.what.metric();
+                (0..metric.values(result.read.pair))
+                    .for_each(|i| targets.add(metric.levels(&result.read, i)));
                 let levels = targets.means();
                 here.fill(Levels {
                     run: levels.base,
@@ -325,12 +381,17 @@ impl Gather for Values<'_> {
                 });
                 here[0] = levels;
             }
-            let values = Self::of_run(self.over, of.metric, &result.read);
+            let values = of.what.of_run(self.over, result);
             for (here, x) in of.here.iter_mut().zip(values) {
                 here[at] = x;
             }
-            if let (1.., Some(base), Some(here)) = (masked, of.base.last(), of.here.first_mut()) {
-                here[at + 1..][..masked].fill(*base);
+            // of a score, what cannot be patched has none
+            let base = match of.what {
+                Quantified::Metric(_) => of.base.last().copied(),
+                Quantified::Column(..) => Some(0.0),
+            };
+            if let (1.., Some(base), Some(here)) = (masked, base, of.here.first_mut()) {
+                here[at + 1..][..masked].fill(base);
             }
         }
         Ok(())

@@ -151,6 +151,128 @@ fn data_sets_are_averaged() {
     assert!(!table.rows.is_empty());
 }
 
+/// What others count from the other prompt is not had by a sign.
+#[test]
+fn a_convention_needs_its_own_base() {
+    let lab = lab_with(&["eap_ig.csv"]);
+    let edges = ["attribute", "edges", "--receivers", "logits"];
+    let data = ["--data", "eap_ig.csv", "--graph", "g.json"];
+    let line = |convention, direction: &[&'static str]| -> Vec<&'static str> {
+        [&edges[..], &data, &["--convention", convention], direction].concat()
+    };
+    for (convention, wrong, right, said) in [
+        ("eap-ig", "denoise", "noise", "clean prompt as base"),
+        (
+            "transformer-lens",
+            "noise",
+            "denoise",
+            "corrupted prompt as base",
+        ),
+    ] {
+        let refused = line(convention, &["--direction", wrong]);
+        lab.refused(&refused, &[convention, said, right]);
+        assert!(!lab.path("g.json").exists());
+        lab.ok(&line(convention, &["--direction", right]));
+        std::fs::remove_file(lab.path("g.json")).unwrap();
+    }
+    // a data set is denoised unless it is said otherwise
+    lab.refused(&line("eap-ig", &[]), &["--direction noise"]);
+}
+
+/// Sizes of scores beside them, their means over pairs, and the same numbers in arrays and pictures.
+#[test]
+fn scores_have_sizes_arrays_and_pictures() {
+    let lab = lab_with(&["eap_ig.csv"]);
+    let data = ["--data", "eap_ig.csv", "--metric", "logit_diff"];
+    let edges = ["attribute", "edges", "--receivers", "logits", "--absolute"];
+    let out = [
+        "--out",
+        "t.csv",
+        "--graph",
+        "g.json",
+        "--arrays",
+        "a.safetensors",
+    ];
+    lab.ok(&[&edges[..], &data, &out].concat());
+    let table = lab.table("t.csv");
+    assert_eq!(table.metrics, ["score", "absolute"]);
+    assert!(
+        table
+            .rows
+            .iter()
+            .all(|r| r.metrics[1] == r.metrics[0].abs())
+    );
+    assert!(table.rows.iter().any(|r| r.metrics[0] < 0.0));
+    let first = table.rows.iter().filter(|row| row.pair == 0);
+    let largest = first.max_by(|a, b| a.metrics[1].total_cmp(&b.metrics[1]));
+    let largest = largest.unwrap();
+    let (name, at) = (largest.name.clone().unwrap(), largest.run as usize);
+    let own = table.rows.iter().filter(|r| r.name.as_ref() == Some(&name));
+    let own: Vec<&[f64]> = own.map(|row| &row.metrics[..]).collect();
+    let mean = |i: usize| own.iter().map(|m| m[i]).sum::<f64>() / own.len() as f64;
+    let json: serde_json::Value = serde_json::from_str(&lab.read("g.json")).unwrap();
+    let graph = json["edges"][&*name]["score"].as_f64().unwrap();
+    assert!(graph > 0.0 && (graph - mean(1)).abs() < 1e-12 * graph);
+    let bytes = std::fs::read(lab.path("a.safetensors")).unwrap();
+    let arrays = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let array = |name: &str| -> Vec<f64> {
+        let data = arrays.tensor(name).unwrap().data();
+        let each = data.chunks_exact(8);
+        each.map(|b| f64::from_le_bytes(b.try_into().unwrap()))
+            .collect()
+    };
+    for (name, i) in [("score", 0), ("absolute", 1)] {
+        assert!((array(name)[at] - mean(i)).abs() < 1e-12, "{name}");
+        let pairs = array(&format!("{name}_pairs"));
+        assert_eq!(pairs.len(), array(name).len() * own.len());
+        assert_eq!(pairs[at], largest.metrics[i], "{name}");
+    }
+    assert!(
+        arrays.tensor("score_base").is_err(),
+        "clean prompts have no score"
+    );
+    let summary = lab.read("t.summary.csv");
+    assert!(summary.lines().next().unwrap().contains("absolute_se"));
+    // nodes along the axes of a preset, and as a heat map
+    let nodes = ["attribute", "nodes", "--preset", "attn_head_out_all_pos"];
+    let out = [
+        "--arrays", "n.npz", "--plot", "n.svg", "--out", "n.csv", "--method", "atp-star",
+    ];
+    let said = lab.ok(&[&nodes[..], &out].concat());
+    assert!(
+        said.out.contains("by atp-star") && said.out.contains("score"),
+        "{said:?}"
+    );
+    assert!(lab.read("n.svg").contains("<svg") && lab.path("n.npz").exists());
+    let of = lab
+        .table("n.csv")
+        .rows
+        .into_iter()
+        .map(|row| row.metrics[0]);
+    assert!(of.clone().any(|x| x < 0.0) && of.clone().any(|x| x > 0.0));
+}
+
+/// Shares of what a receiver reads: of each receiver, whichever the metric, they add up to one.
+#[test]
+fn routes_are_shares_of_what_is_read() {
+    let lab = Lab::new();
+    let line = ["attribute", "edges", "--method", "ifr", "--verify-top", "3"];
+    let said = lab.ok(&[&line[..], &["--out", "t.parquet"]].concat());
+    assert!(said.out.contains("largest scores, by ifr\n"), "{said:?}");
+    let mut sums: HashMap<String, f64> = HashMap::new();
+    let table = lab.table("t.parquet");
+    let first = table.rows[0].target_id;
+    for row in table.rows.iter().filter(|row| row.target_id == first) {
+        let name = row.name.as_deref().unwrap();
+        *sums
+            .entry(name.split("->").nth(1).unwrap().into())
+            .or_default() += row.metrics[0];
+        assert!(row.metrics[0] >= 0.0);
+    }
+    assert_eq!(sums.len(), 5 * (3 * 4 + 1) + 1);
+    assert!(sums.values().all(|sum| (sum - 1.0).abs() < 1e-12));
+}
+
 #[test]
 fn circuits_are_chosen_written_and_run() {
     let lab = Lab::new();
@@ -218,6 +340,72 @@ fn circuits_are_chosen_written_and_run() {
     }
 }
 
+/// A circuit found by exact runs, how faithful circuits of many sizes are, and one as text, picture and matrices.
+#[test]
+fn circuits_are_found_summed_up_and_shown() {
+    let lab = Lab::new();
+    let acdc = ["circuit", "acdc", "--threshold", "0.05", "--out", "c.json"];
+    let said = lab.ok(&acdc);
+    assert!(
+        said.out.contains("of 761 edges") && said.out.contains("edges tried by "),
+        "{said:?}"
+    );
+    let threshold = ["circuit", "acdc", "--threshold", "0", "--out", "d.json"];
+    lab.refused(&threshold, &["--threshold 0: give a number above 0"]);
+    // without any of its edges it would be further away than that, and so it is with none
+    let said = lab.ok(&["circuit", "evaluate", "c.json", "--metric", "kl"]);
+    assert!(said.out.contains("faithfulness 0.9"), "{said:?}");
+    let answers = ["--target", " Madrid", "--wrong-target", " Rome"];
+    let method = ["--method", "eap-ig-inputs", "--out", "s.csv"];
+    lab.ok(&[&["attribute", "edges"], &answers[..], &method].concat());
+    let curve = ["circuit", "curve", "s.csv", "--out", "curve.csv"];
+    let said = lab.ok(&[&curve[..], &answers].concat());
+    assert!(said.out.contains("mean logit_diff over 1 row"), "{said:?}");
+    let table = lab.table("curve.csv");
+    assert_eq!(table.rows.len(), 20);
+    let of = |row: &Row| (row.metrics[0] - row.metrics[2]) / (row.metrics[1] - row.metrics[2]);
+    let faithful: Vec<f64> = table.rows.iter().map(of).collect();
+    assert_eq!((faithful[9], faithful[19]), (1.0, 1.0));
+    // CMD of those by size and CPR of those by sign, from the rows by themselves
+    let sizes = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
+    let area = |f: &dyn Fn(usize) -> f64| -> f64 {
+        let each = (0..9).map(|i| (sizes[i + 1] - sizes[i]) * (f(i) + f(i + 1)) / 2.0);
+        each.sum()
+    };
+    let cmd = area(&|i| (1.0 - faithful[i]).abs());
+    let cpr = area(&|i| faithful[10 + i]);
+    let line = format!("CMD {cmd:.4} (by size; 0 is best), CPR {cpr:.4} (by sign)");
+    assert!(said.out.contains(&line), "{line}: {said:?}");
+    let first = table.rows[0].name.clone().unwrap();
+    assert_eq!(&*first, "0.001 by size");
+    let files = ["--plot", "c.svg", "--arrays", "c.safetensors"];
+    let said = lab.ok(&[&["circuit", "show", "c.json"], &files[..]].concat());
+    assert!(
+        said.out.contains("\nlogits    ←  ") && said.out.contains("v ←"),
+        "{said:?}"
+    );
+    let svg = lab.read("c.svg");
+    assert!(
+        svg.contains(">logits</text>") && svg.contains("<line "),
+        "{svg}"
+    );
+    let bytes = std::fs::read(lab.path("c.safetensors")).unwrap();
+    let arrays = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let kept = arrays.tensor("in_graph").unwrap();
+    // 26 senders, 66 receivers
+    assert_eq!(kept.shape(), [26, 66]);
+    let numbers = kept.data().chunks_exact(8);
+    let numbers = numbers.map(|b| f64::from_le_bytes(b.try_into().unwrap()));
+    let numbers: Vec<f64> = numbers.collect();
+    assert_eq!(numbers.iter().filter(|x| !x.is_nan()).count(), ALL);
+    let json: serde_json::Value = serde_json::from_str(&lab.read("c.json")).unwrap();
+    let edges = json["edges"].as_object().unwrap().values();
+    let in_graph = edges.filter(|edge| edge["in_graph"] == true).count();
+    let known = numbers.iter().filter(|x| !x.is_nan());
+    assert_eq!(known.sum::<f64>(), in_graph as f64);
+    lab.refused(&["circuit", "show", "s.csv"], &["is not a circuit"]);
+}
+
 #[test]
 fn what_makes_no_sense_is_refused() {
     let lab = Lab::new();
@@ -228,10 +416,43 @@ fn what_makes_no_sense_is_refused() {
         );
     };
     edges(
-        &["--method", "atp-star"],
-        &["`atp-star` is no method", "eap-ig-inputs"],
+        &["--method", "atp"],
+        &["`atp` is no method", "eap-ig-inputs"],
     );
-    edges(&["--method", "ifr"], &["`ifr` is no method"]);
+    edges(
+        &["--method", "atp-star"],
+        &["atp-star is of nodes: use attribute nodes"],
+    );
+    edges(
+        &["--method", "ifr", "--metric", "recovery_prob"],
+        &["recovery_prob", "leave recovery_ out"],
+    );
+    edges(
+        &["--method", "ifr", "--gradient-at", "both"],
+        &["ifr takes no gradient"],
+    );
+    edges(&["--method", "ifr", "--steps", "3"], &["--steps is for"]);
+    let nodes = |args: &[&str], needles: &[&str]| {
+        lab.refused(
+            &[&["attribute", "nodes", "--out", "t.csv"], args].concat(),
+            needles,
+        );
+    };
+    nodes(
+        &["--method", "ifr"],
+        &["ifr is of edges: use attribute edges"],
+    );
+    nodes(
+        &["--method", "atp-star", "--gradient-at", "source"],
+        &["atp-star says itself"],
+    );
+    nodes(
+        &["--component", "hook_z", "--arrays", "a.npz"],
+        &["--arrays holds what a --preset runs"],
+    );
+    nodes(&["--plot", "a.jpg"], &[".svg or .png"]);
+    edges(&["--arrays", "a.csv"], &[".npz or .safetensors"]);
+    edges(&["--arrays", "t.csv"], &["t.csv"]);
     edges(
         &["--steps", "3"],
         &["--steps is for eap-ig-inputs and eap-ig-activations"],
@@ -318,8 +539,8 @@ fn what_makes_no_sense_is_refused() {
         &["attribute", "nodes", "--help"],
     ] {
         let said = lab.ok(command);
-        for absent in ["atp-star", "ifr"] {
-            assert!(!said.out.contains(absent), "{absent}");
+        for known in ["atp-star", "ifr", "--absolute", "--arrays"] {
+            assert!(said.out.contains(known), "{known}");
         }
     }
 }

@@ -479,6 +479,38 @@ fn integrated_gradients_are_complete() {
     }
 }
 
+/// TransformerLens 4.3's attribution_patch takes the gradient at the corrupted prompt and counts clean − corrupted,
+/// position by position: that is an estimate whose base is the corrupted prompt, and with the prompts exchanged and
+/// the gradient at the source the same number the other way round.
+#[test]
+fn the_corrupted_prompt_as_base_is_transformer_lens_s_convention() {
+    let model = checkpoint("tied");
+    let (cpu, all) = (Cpu::<f64>::new(&model), all_edges(&model.config));
+    let corrupted = random_pair(6, model.config.vocab, 13);
+    let clean = Pair {
+        base: corrupted.source.clone().unwrap(),
+        source: Some(corrupted.base.clone()),
+        ..corrupted.clone()
+    };
+    for (extent, metric) in [
+        (Extent::PerPosition, "logit_diff"),
+        (Extent::Whole, "logprob"),
+    ] {
+        let at_base = attribution("eap", metric);
+        let at_source = Attribution {
+            at: GradientAt::Source,
+            ..at_base
+        };
+        let of = (&all[..], extent);
+        let ours = &edge_scores(&cpu, &model, &[&corrupted], of, &at_base, PLENTY)[0];
+        let theirs = &edge_scores(&cpu, &model, &[&clean], of, &at_source, PLENTY)[0];
+        assert!(ours.scores.iter().any(|x| x.abs() > 1e-3));
+        for (a, b) in ours.scores.iter().zip(&theirs.scores) {
+            assert!((a + b).abs() <= 1e-12 * a.abs().max(1.0), "{a} {b}");
+        }
+    }
+}
+
 /// Alone or together, with little memory or much, in any order: the same bits, of both levels.
 #[test]
 fn scores_do_not_depend_on_the_batch() {

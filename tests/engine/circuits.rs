@@ -7,11 +7,13 @@ use std::sync::atomic::AtomicBool;
 use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Readout};
 use headlight::circuit::Circuit;
+use headlight::circuit::acdc::search;
 use headlight::circuit::contributions::mean_contributions;
-use headlight::circuit::evaluate::{Ablation, Instead, evaluate};
-use headlight::circuit::select::Selection;
+use headlight::circuit::evaluate::{Ablation, EvaluateError, Instead, PreparedPair, evaluate};
+use headlight::circuit::json;
+use headlight::circuit::select::{Selection, Worth};
 use headlight::execute::Limits;
-use headlight::model::Checkpoint;
+use headlight::model::{Checkpoint, Config};
 use headlight::prompt::pair::Pair;
 use headlight::results::metric::{Metric, RunReadouts};
 use proptest::prelude::*;
@@ -119,6 +121,136 @@ fn circuits_agree_with_hooks() {
     }
 }
 
+#[derive(Deserialize)]
+struct AcdcFile {
+    cases: Vec<AcdcCase>,
+}
+
+#[derive(Deserialize)]
+struct AcdcCase {
+    base_ids: Vec<u32>,
+    source_ids: Vec<u32>,
+    target_ids: Vec<u32>,
+    wrong_ids: Vec<u32>,
+    metric: String,
+    circuits: Vec<Found>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    threshold: f64,
+    tried: usize,
+    edges: Vec<String>,
+}
+
+/// One run after the other by hooks (tests/fixtures/make_circuits.py); here in batches.
+#[test]
+fn acdc_finds_what_one_run_after_the_other_finds() {
+    for name in ["tied", "odd_untied"] {
+        let model = checkpoint(name);
+        let cpu = Cpu::<f64>::new(&model);
+        let text = std::fs::read_to_string(folder(name).join("acdc.json")).unwrap();
+        let file: AcdcFile = serde_json::from_str(&text).unwrap();
+        for case in file.cases {
+            let pair = Pair {
+                base: case.base_ids,
+                source: Some(case.source_ids),
+                targets: case.target_ids,
+                wrong: case.wrong_ids,
+                ..Pair::default()
+            };
+            let metric: Metric = case.metric.parse().unwrap();
+            let base = run_pair(&cpu, &pair, Vec::new()).base;
+            let stop = AtomicBool::new(false);
+            let limits = limits(&stop);
+            let prepared =
+                PreparedPair::new(&cpu, &model, (0, &pair), Instead::Source, &limits).unwrap();
+            let measure = |circuits: &[&Circuit]| -> Result<Vec<f64>, EvaluateError> {
+                let read = prepared.run(&cpu, &model, circuits, &limits)?;
+                let of = |run| {
+                    let reading = RunReadouts {
+                        pair: &pair,
+                        base: &base[0],
+                        source: None,
+                        run,
+                    };
+                    metric.of(&reading, 0)
+                };
+                Ok(read.iter().map(of).collect())
+            };
+            let mut all = Circuit::new(&model.config, &HashMap::new());
+            all.kept.fill(true);
+            let whole = measure(&[&all]).unwrap()[0];
+            for wanted in &case.circuits {
+                let of = (wanted.threshold, whole);
+                let (found, searched) = search(&model.config, of, measure, |_| ()).unwrap();
+                let mut names: Vec<String> = found.kept().map(|e| e.to_string()).collect();
+                let mut edges = wanted.edges.clone();
+                names.sort_unstable();
+                edges.sort_unstable();
+                assert_eq!(names, edges, "{name}, {metric}, {}", wanted.threshold);
+                assert_eq!(searched.tried, wanted.tried, "{name}, {metric}");
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Chosen {
+    graph: serde_json::Value,
+    choices: Vec<Choice>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    how: String,
+    n: f64,
+    absolute: bool,
+    edges: Vec<String>,
+}
+
+/// EAP-IG's own algorithms over its own JSON (tests/fixtures/make_circuits.py).
+#[test]
+fn choices_are_those_of_eap_ig() {
+    let text = std::fs::read_to_string(folder("choices.json")).unwrap();
+    let cases: Vec<Chosen> = serde_json::from_str(&text).unwrap();
+    assert_eq!(cases.len(), 6);
+    let here = tempfile::tempdir().unwrap();
+    for case in cases {
+        let of = |name: &str| case.graph["cfg"][name].as_u64().unwrap() as usize;
+        let (layers, heads) = (of("n_layers"), of("n_heads"));
+        let config = serde_json::json!({
+            "model_type": "gpt2", "n_layer": layers, "n_head": heads, "n_embd": 4 * heads,
+            "vocab_size": 9, "n_positions": 8,
+        });
+        let config = Config::from_json(config.to_string().as_bytes(), "config.json").unwrap();
+        let path = here.path().join("graph.json");
+        std::fs::write(&path, case.graph.to_string()).unwrap();
+        let mut circuit = json::read(&path, &config).unwrap();
+        assert_eq!(
+            circuit.edges.len(),
+            case.graph["edges"].as_object().unwrap().len()
+        );
+        for choice in &case.choices {
+            let how = match &*choice.how {
+                "greedy" => Selection::Greedy(choice.n as usize),
+                "top_n" => Selection::Top(choice.n as usize),
+                _ => Selection::Threshold(choice.n),
+            };
+            let worth = match choice.absolute {
+                true => Worth::Size,
+                false => Worth::Signed,
+            };
+            circuit.choose(how, worth);
+            let mut names: Vec<String> = circuit.kept().map(|e| e.to_string()).collect();
+            let mut edges = choice.edges.clone();
+            names.sort_unstable();
+            edges.sort_unstable();
+            assert_eq!(names, edges, "{layers}, {how:?}, {worth:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(cases(24))]
 
@@ -189,7 +321,7 @@ proptest! {
         let off = (a.logits[0] - a.log_sum_exp - b.logits[0] + b.log_sum_exp).abs();
         prop_assert!(off < 1e-9, "{off:e}");
         let count = circuit.edges.len() / 3;
-        circuit.choose(Selection::Greedy(count));
+        circuit.choose(Selection::Greedy(count), Worth::Size);
         prop_assert!(circuit.count() <= count);
         let kept = circuit.kept.clone();
         circuit.prune();
