@@ -16,6 +16,7 @@ from ._arrays import NamedArray
 from ._cache import Cache
 from ._data import Data
 from ._facts import Config, Plan, PromptTest
+from ._graph import Agreement, Attribution, Faithfulness, Graph
 from ._headlight import __version__
 from ._model import Model
 from ._patch import Op, Patch
@@ -35,12 +36,16 @@ from .errors import (
 )
 
 __all__ = [
+    "Agreement",
+    "Attribution",
     "Cache",
     "Config",
     "Data",
     "DataError",
     "DeviceError",
+    "Faithfulness",
     "FileError",
+    "Graph",
     "HeadlightError",
     "Interrupted",
     "MemoryLimitError",

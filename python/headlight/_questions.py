@@ -12,6 +12,7 @@ from . import _headlight, _progress, _words
 from ._arrays import as_list
 from ._data import Data
 from ._facts import Config, Plan
+from ._graph import Ablation, Attribution, Graph
 from ._names import Component, Metric, Preset
 from ._patch import Op, Patch, sweep_op
 from ._progress import ProgressWish
@@ -330,6 +331,124 @@ class Questions:
         }
         said = {"base": base, "source": source, "senders": senders, "receivers": receivers}
         return self._ask(self._opened.edges, word, metrics, _words.shown("Model.edges", said), progress)
+
+    def attribute(
+        self,
+        base: Any = None,
+        source: Any = None,
+        *,
+        of: Literal["edges", "nodes"] = "edges",
+        method: str = "attribution",
+        steps: int | None = None,
+        rule: Literal["left", "midpoint", "trapezoid"] | None = None,
+        gradient_at: Literal["base", "source", "both"] | None = None,
+        metric: Metric | str | None = None,
+        absolute: bool = False,
+        verify_top: int | None = None,
+        seed: int = 0,
+        senders: str | Sequence[str] = "all",
+        receivers: str | Sequence[str] = "all",
+        per_position: bool = False,
+        components: Sequence[Component | str] | Component | str | None = None,
+        layers: Any = "all",
+        heads: Any = "all",
+        positions: Any = "all",
+        columns: Any = "all",
+        preset: Preset | str | None = None,
+        **prompts: Any,
+    ) -> Attribution:
+        """Estimates, by gradients, of what ``edges`` or a sweep would measure, for all of them at once.
+
+        Args:
+            base: The prompt that is patched ...
+            source: ... and the one whose activations would be put in.
+            of: Edges, or nodes: what a sweep over components patches.
+            method: ``"attribution"`` (of edges EAP), ``"clean-corrupted"``, ``"eap-ig-inputs"``,
+                ``"eap-ig-activations"``, ``"relp"``, of nodes ``"atp-star"``, of edges ``"ifr"``.
+            steps: Of a path; 5 unless given.
+            rule: Where they stand; midpoints unless given.
+            gradient_at: Where the gradient is taken, of ``"attribution"`` and ``"relp"``.
+            metric: Of what; ``logit_diff`` where all pairs have wrong answers, else ``prob``, unless given.
+            absolute: Also sizes of scores, whose means over pairs do not cancel.
+            verify_top: Run the exact patches of so many of the largest scores, and of as many others.
+            seed: Of that sample.
+            senders: Of edges, as of ``edges``.
+            receivers: Of edges.
+            per_position: Of edges.
+            components: Of nodes, as of ``sweep``.
+            layers: Of nodes.
+            heads: Of nodes.
+            positions: Of nodes.
+            columns: Of nodes.
+            preset: Of nodes.
+            prompts: As of ``edges``.
+
+        Example:
+            >>> import headlight as hl
+            >>> r = hl.Model("demo").attribute(of="nodes", components="mlp_output", method="relp", targets=" Madrid")
+            >>> len(r), r.array("score").axes
+            (25, ('layer', 'position'))
+        """
+        how = {
+            "method": method, "steps": steps, "rule": rule, "gradient_at": gradient_at,
+            "metric": None if metric is None else str(metric), "absolute": absolute, "verify_top": verify_top, "seed": seed,
+        }  # fmt: skip
+        said = _words.shown("Model.attribute", {"of": of, "base": base, "source": source, "method": method})
+        self._ready()
+        if of == "nodes":
+            word = self._sweep_word(
+                base, source, components=components, layers=layers, heads=heads, positions=positions, columns=columns,
+                preset=preset, **prompts,
+            )  # fmt: skip
+            answered = self._opened.attribute_nodes(word, how, said)
+        elif of == "edges":
+            word = {
+                "prompts": _words.asked(base, source, **prompts),
+                "senders": _words.names(senders),
+                "receivers": _words.names(receivers),
+                "per_position": per_position,
+            }
+            answered = self._opened.attribute_edges(word, how, said)
+        else:
+            raise PlanError(f"attribution is of edges or nodes, not of {of!r}")
+        for note in answered.notes():
+            warnings.warn(note, stacklevel=2)
+        return Attribution(answered, self)
+
+    def circuit(self, path: str | os.PathLike[str], *, column: str = "score") -> Graph:
+        """A circuit out of EAP-IG's JSON (which MIB takes too), or the scores of a table that ``attribute`` wrote.
+
+        Args:
+            path: A .json with what is kept, or a .csv, .jsonl or .parquet with scores, of which nothing is kept yet.
+            column: Of a table: ``"score"``, ``"exact"`` or ``"absolute"``.
+        """
+        return Graph(self, self._opened.read_graph(_words.path(path), column))
+
+    def acdc(
+        self,
+        base: Any = None,
+        source: Any = None,
+        *,
+        threshold: float,
+        metric: Metric | str = "kl",
+        ablation: Ablation = "patch",
+        **prompts: Any,
+    ) -> Graph:
+        """A circuit found by exact runs (Conmy et al. 2023): from the logits backwards, an edge goes if without it the
+        metric is less than a threshold further away from the whole model's.
+
+        Args:
+            base: The prompt that is run ...
+            source: ... and the one whose contributions stand outside of the circuit.
+            threshold: Above 0; with ``kl`` in nats.
+            metric: What is measured, a mean over pairs and targets.
+            ablation: What edges outside carry.
+            prompts: As of ``edges``.
+        """
+        self._ready()
+        word = _words.asked(base, source, **prompts)
+        found, _, _ = self._opened.acdc(word, (str(metric), ablation), threshold)
+        return Graph(self, found)
 
     def path(
         self,

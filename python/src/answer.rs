@@ -1,11 +1,13 @@
 //! An answer as Python holds it: rows, averages, arrays, and how they were made.
 
+mod scores;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use headlight::engine::{Answer, Form};
+use headlight::engine::{Answer, Attributed, Form};
 use headlight::execute::Plan;
 use headlight::execute::collect::Collection;
 use headlight::files::error::FileError;
@@ -29,6 +31,10 @@ use crate::memory::{doubles, integers};
 use crate::operator::Failure;
 use crate::worker::Progress;
 
+use self::scores::Agreements;
+pub use self::scores::{MethodWord, attributed};
+use crate::graph::Graph;
+
 /// An array: name, kind, shape, and values as NumPy takes them.
 type NamedValues<'a, 'py> = (&'a str, &'static str, Vec<usize>, Bound<'py, PyAny>);
 
@@ -50,6 +56,8 @@ pub struct Answered {
     drawn: String,
     done: Answer,
     notes: Vec<String>,
+    /// Of estimates, how good they are.
+    attributed: Option<Attributed>,
     model: Checkpoint,
     frame: Mutex<Option<Py<Frame>>>,
 }
@@ -283,6 +291,7 @@ impl Answered {
                 time: Duration::ZERO,
             },
             notes: notes(),
+            attributed: None,
             model: engine.model().clone(),
             frame: Mutex::default(),
         }
@@ -398,6 +407,17 @@ impl Answered {
     fn done(&self) -> (usize, usize, u64, f64) {
         let Answer { plan, time } = &self.done;
         (plan.count, plan.copied, plan.flops(), time.as_secs_f64())
+    }
+
+    /// How scores agree with exact runs: of the largest, and of a sample of the others; and the median of what the
+    /// largest do exactly, how many runs of the sample do more, and the share of all others that may.
+    fn agreement(&self) -> Option<Agreements> {
+        self.agreements()
+    }
+
+    /// No circuit yet, with the means of a column as scores.
+    fn graph(&self, py: Python<'_>, column: &str) -> PyResult<Graph> {
+        self.graph_of(column).map_err(|error| raise(py, &error))
     }
 
     /// Sentences about rows of the data set.

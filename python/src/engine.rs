@@ -1,19 +1,24 @@
 //! An opened model: its words, and what can be asked of it.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use headlight::check::check_pair;
+use headlight::circuit::evaluate::Ablation;
+use headlight::execute::costs::PairCost;
 use headlight::prompt::pair::PairRuns;
 use headlight::{
-    Activation, Checkpoint, Component, DeviceWish, Engine, Error, Pair, Position, Precision, Site,
+    Activation, Checkpoint, Component, DeviceWish, Engine, Error, Metric, Pair, Position,
+    Precision, Question, Site,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
 
-use crate::answer::{Answered, Unfinished, Wishes, answer};
-use crate::ask::{Asked, EdgesWord, PathsWord, RunsWord, SweepWord, TraceWord};
+use crate::answer::{Answered, MethodWord, Unfinished, Wishes, answer, attributed};
+use crate::ask::{Asked, EdgesWord, PathsWord, PromptsWord, RunsWord, SweepWord, TraceWord};
 use crate::fault::{Fault, raise};
+use crate::graph::Graph;
 use crate::logits::{Cells, gather};
 use crate::memory::{Lent, doubles, singles, tensors, tokenizer};
 use crate::operator::Failure;
@@ -120,6 +125,20 @@ impl Opened {
         })
     }
 
+    fn attributed(
+        &self,
+        py: Python<'_>,
+        asked: Asked,
+        method: MethodWord,
+        command: String,
+    ) -> PyResult<Answered> {
+        self.worker.ask(py, &Watched::nobody(), move |engine| {
+            let (question, _, averages) = asked.question(engine, &Failure::default())?;
+            let about = (averages, command);
+            Ok::<_, Fault>(attributed(engine, question, &method, about)?)
+        })
+    }
+
     fn text<T>(
         &self,
         py: Python<'_>,
@@ -142,6 +161,21 @@ impl Opened {
         };
         prompts.into_iter().map(pair).collect()
     }
+}
+
+/// Pairs on which circuits are run, and how.
+fn circuits_of<'e>(
+    engine: &'e Engine,
+    prompts: PromptsWord,
+    metric: Option<String>,
+    ablation: &str,
+) -> Result<(Question<'e>, Metric, Ablation), Error> {
+    let mut question = engine.without_runs(prompts.pairs(engine)?)?;
+    let metric = metric.as_deref().map(str::parse::<Metric>).transpose()?;
+    let metric = question.metric_or_default(metric);
+    engine.default_targets(&mut question.pairs)?;
+    let ablation = ablation.parse().map_err(Error::Usage)?;
+    Ok((question, metric, ablation))
 }
 
 #[pymethods]
@@ -368,6 +402,71 @@ impl Opened {
         self.answered(py, Asked::Trace(word), wishes, progress)
     }
 
+    /// Estimates of a sweep's runs.
+    fn attribute_nodes(
+        &self,
+        py: Python<'_>,
+        word: SweepWord,
+        method: MethodWord,
+        command: String,
+    ) -> PyResult<Answered> {
+        self.attributed(py, Asked::Sweep(word.into()), method, command)
+    }
+
+    /// Estimates of edges.
+    fn attribute_edges(
+        &self,
+        py: Python<'_>,
+        word: EdgesWord,
+        method: MethodWord,
+        command: String,
+    ) -> PyResult<Answered> {
+        self.attributed(py, Asked::Edges(word), method, command)
+    }
+
+    /// Scores and circuits in a file: a table's column, or EAP-IG's JSON.
+    fn read_graph(&self, py: Python<'_>, path: PathBuf, column: &str) -> PyResult<Graph> {
+        let read = Graph::read(&path, column, &self.model.config);
+        read.map_err(|error| raise(py, &error))
+    }
+
+    /// Circuits run alone: pairs and targets, and means of the whole model, of nothing and of each.
+    fn evaluate(
+        &self,
+        py: Python<'_>,
+        prompts: PromptsWord,
+        graphs: Vec<Py<Graph>>,
+        how: (Option<String>, String),
+    ) -> PyResult<(usize, f64, f64, Vec<f64>)> {
+        let circuits = graphs.iter().map(|graph| {
+            let circuit = graph.get().circuit.clone();
+            (String::new(), circuit)
+        });
+        let circuits: Vec<_> = circuits.collect();
+        self.worker.ask(py, &Watched::nobody(), move |engine| {
+            let (question, metric, ablation) = circuits_of(engine, prompts, how.0, &how.1)?;
+            let found = question.evaluate(&circuits, metric, ablation, &mut [])?;
+            Ok((found.rows, found.whole, found.nothing, found.circuits))
+        })
+    }
+
+    /// ACDC: the circuit, edges that were tried, and runs.
+    fn acdc(
+        &self,
+        py: Python<'_>,
+        prompts: PromptsWord,
+        how: (String, String),
+        threshold: f64,
+    ) -> PyResult<(Graph, usize, usize)> {
+        let config = self.model.config.clone();
+        self.worker.ask(py, &Watched::nobody(), move |engine| {
+            let (question, metric, ablation) = circuits_of(engine, prompts, Some(how.0), &how.1)?;
+            let found = question.acdc(metric, ablation, threshold, &|_| ())?;
+            let search = found.search;
+            Ok((Graph::new(found.circuit, config), search.tried, search.runs))
+        })
+    }
+
     /// Where positions by number or name stand in the base, and where they are read in the source, if elsewhere.
     fn places(
         &self,
@@ -392,12 +491,18 @@ impl Opened {
     fn plan(&self, py: Python<'_>, word: SweepWord) -> PyResult<(usize, usize, u64, u64)> {
         self.worker.ask(py, &Watched::nobody(), move |engine| {
             let (question, ..) = Asked::Sweep(word.into()).question(engine, &Failure::default())?;
-            let plan = question.plan()?;
+            let costs = question.costs();
+            let last = |cost: &PairCost| {
+                let runs = cost.read_out.last().copied().unwrap_or(0);
+                (runs as usize, cost.flops.last().copied().unwrap_or(0))
+            };
+            let all = costs.iter().map(last);
+            let (count, runs) = all.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
             Ok((
-                plan.count,
-                plan.copied,
-                plan.clean.total(),
-                plan.runs.total(),
+                count,
+                costs.iter().map(|cost| cost.copied).sum(),
+                costs.iter().map(|cost| cost.clean).sum(),
+                runs,
             ))
         })
     }

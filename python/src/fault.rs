@@ -1,6 +1,9 @@
 //! What goes wrong, as Python's exceptions: each in the one sentence that the command line would print.
 
 use headlight::Error;
+use headlight::attribution::AttributionError;
+use headlight::circuit::evaluate::EvaluateError;
+use headlight::circuit::json::CircuitFileError;
 use headlight::cli::one_line;
 use headlight::data::DataError;
 use headlight::execute::ExecuteError;
@@ -65,10 +68,14 @@ fn kind(error: &Error) -> &'static str {
         Error::Data(DataError::Read { .. }) => "FileError",
         Error::Data(_) | Error::Pyvene(_) => "DataError",
         Error::Device(_) => "DeviceError",
-        Error::File(_) | Error::Output(_) | Error::Report(ReportError::File(_)) => "FileError",
-        Error::Execute(error) | Error::EdgePatching(EdgePatchingError::Execute(error)) => {
-            of_execution(error)
-        }
+        Error::File(_)
+        | Error::Output(_)
+        | Error::CircuitFile(CircuitFileError::File(_))
+        | Error::Report(ReportError::File(_)) => "FileError",
+        Error::Execute(error)
+        | Error::EdgePatching(EdgePatchingError::Execute(error))
+        | Error::Attribution(AttributionError::Execute(error))
+        | Error::Circuit(EvaluateError::Execute(error)) => of_execution(error),
         Error::Usage(said) if said.starts_with("the GPU cannot be used") => "DeviceError",
         _ => "PlanError",
     }

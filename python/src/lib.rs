@@ -12,6 +12,7 @@ mod ask;
 mod engine;
 mod fault;
 mod frame;
+mod graph;
 mod logits;
 mod memory;
 mod operator;
@@ -29,6 +30,8 @@ mod _headlight {
     use super::engine::Opened;
     #[pymodule_export]
     use super::frame::Frame;
+    #[pymodule_export]
+    use super::graph::Graph;
     #[pymodule_export]
     use super::logits::Cells;
 

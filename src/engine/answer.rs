@@ -67,27 +67,8 @@ impl Question<'_> {
         })
     }
 
-    /// What it would cost at most, as far as it can be said before anything runs. Of edges, nothing but how
-    /// many there are.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Usage`] of a device that cannot be used.
-    pub fn plan(&self) -> Result<Plan, Error> {
-        struct Planning<'a>(&'a [PairRuns]);
-        impl Task for Planning<'_> {
-            type Output = Plan;
-
-            fn run<B: Backend>(self, backend: &B, _: u64) -> Result<Plan, Error> {
-                Ok(crate::execute::plan(backend, self.0))
-            }
-        }
-        let mut plan = self.engine().on_device(Planning(&self.pairs))?;
-        plan.count = self.count();
-        Ok(plan)
-    }
-
-    /// What each pair is planned to take.
+    /// What each pair takes at most, as far as it can be said before anything runs; `headlight plan` and Python's
+    /// `Model.plan` add it up.
     pub fn costs(&self) -> Vec<PairCost> {
         let config = &self.engine().model.config;
         let mut costing = Costing::new(config);

@@ -1,0 +1,223 @@
+"""Estimates by gradients, and circuits that are chosen by them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from . import _headlight, _words
+from ._arrays import NamedArray, from_bytes
+from ._result import Result, _inline
+from ._table import Table
+from .errors import PlanError
+
+if TYPE_CHECKING:
+    from ._questions import Questions
+
+__all__ = ["Ablation", "Agreement", "Attribution", "Faithfulness", "Graph"]
+
+Ablation = Literal["patch", "zero", "mean", "mean-by-position"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How estimates agree with exact runs, where some were verified.
+
+    Attributes:
+        top: Of the largest scores: rows, Pearson's correlation and Spearman's, None where something does not vary.
+        sample: Of a random sample of the others.
+        missed: What half of the largest do exactly, how many runs of the sample do more, and the share of all others
+            that may, at 95 % confidence.
+    """
+
+    top: tuple[int, float | None, float | None]
+    sample: tuple[int, float | None, float | None]
+    missed: tuple[float, int, float] | None
+
+
+class Attribution(Result):
+    """Scores, in rows as a sweep's or those of ``edges``: the columns ``score``, ``exact`` and ``absolute``.
+
+    Example:
+        >>> import headlight as hl
+        >>> scores = hl.Model("demo").attribute(verify_top=5, targets=" Madrid")
+        >>> scores.top(1)["name"].tolist()
+        ['a0.h0->m0']
+    """
+
+    def __init__(self, answered: _headlight.Answered, model: Questions) -> None:
+        super().__init__(answered)
+        self._model = model
+
+    def top(self, n: int = 10, by: str | None = None) -> Table:
+        """The rows with the largest scores, whatever their signs, or of a column the highest."""
+        score = np.abs(self["score"]) if by is None else self[by]
+        score = np.where(np.isnan(score), -np.inf, score)
+        return self.take(np.argsort(-score, kind="stable")[:n])
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """How good the scores are, where ``verify_top`` ran some."""
+        found = self._answered.agreement()
+        return None if found is None else Agreement(*found)
+
+    def graph(self, column: str = "score") -> Graph:
+        """Every edge with the mean of its scores over pairs and targets, none of them kept yet."""
+        return Graph(self._model, self._answered.graph(column))
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """A circuit run alone: means over pairs and targets.
+
+    Attributes:
+        metric: Of the circuit.
+        whole: Of the whole model.
+        nothing: Of nothing of it, everything ablated.
+        rows: Pairs and targets.
+    """
+
+    metric: float
+    whole: float
+    nothing: float
+    rows: int
+
+    @property
+    def faithfulness(self) -> float:
+        """(metric - nothing) / (whole - nothing), a ratio of means."""
+        return (self.metric - self.nothing) / (self.whole - self.nothing)
+
+
+class Graph:
+    """Every edge of the residual graph with a score, and which of them are kept: a circuit.
+
+    Nothing changes a graph; choosing gives another. In a notebook it is its drawing, layers upwards.
+
+    Example:
+        >>> import headlight as hl
+        >>> model = hl.Model("demo")
+        >>> scores = model.attribute(method="eap-ig-inputs", targets=" Madrid", wrong_targets=" Rome")
+        >>> circuit = scores.graph().greedy(40)
+        >>> len(circuit), "a0.h0->m0" in circuit
+        (40, True)
+        >>> round(circuit.evaluate(targets=" Madrid", wrong_targets=" Rome").faithfulness, 2)
+        1.0
+    """
+
+    def __init__(self, model: Questions, held: _headlight.Graph) -> None:
+        self._model, self._held = model, held
+        self._edges = held.edges()
+
+    @property
+    def edges(self) -> list[str]:
+        """Names of the edges that are kept, such as ``a0.h1->a2.h0<q>``."""
+        return [name for name, _, kept in self._edges if kept]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The score of every edge, kept or not."""
+        return {name: score for name, score, _ in self._edges}
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of the nodes of which edges are kept, from the input up; the logits always are."""
+        return self._held.nodes()
+
+    def __len__(self) -> int:
+        return sum(kept for *_, kept in self._edges)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.edges)
+
+    def __contains__(self, edge: object) -> bool:
+        return any(kept and name == edge for name, _, kept in self._edges)
+
+    def _of(self, held: _headlight.Graph) -> Graph:
+        return Graph(self._model, held)
+
+    def top_n(self, n: int, *, signed: bool = False) -> Graph:
+        """The n largest scores, by size unless ``signed``, and of these what leads from the input to the logits."""
+        return self._choose("top_n", n, signed)
+
+    def threshold(self, least: float, *, signed: bool = False) -> Graph:
+        """All scores from ``least`` on, likewise."""
+        if not np.isfinite(least):
+            raise PlanError(f"--threshold {least}: give a number")
+        return self._of(self._held.choose("threshold", float(least), signed))
+
+    def greedy(self, n: int, *, signed: bool = False) -> Graph:
+        """From the logits on, n times the largest score of the edges that reach what is kept."""
+        return self._choose("greedy", n, signed)
+
+    def _choose(self, how: str, n: int, signed: bool) -> Graph:
+        if n < 0:
+            raise PlanError(f"{how} keeps {n} edges: give 0 or more")
+        return self._of(self._held.choose(how, float(n), signed))
+
+    def keep(self, edges: Any) -> Graph:
+        """With these edges kept, by their names, and no others; nothing is pruned."""
+        try:
+            return self._of(self._held.keep([str(edge) for edge in edges]))
+        except KeyError as unknown:
+            raise PlanError(f"the model has no edge `{unknown.args[0]}`") from None
+
+    def prune(self) -> Graph:
+        """Without edges that lead nowhere or come from nowhere."""
+        return self._of(self._held.prune())
+
+    def evaluate(
+        self,
+        base: Any = None,
+        source: Any = None,
+        *,
+        metric: str | None = None,
+        ablation: Ablation = "patch",
+        **prompts: Any,
+    ) -> Faithfulness:
+        """Runs it alone: edges outside carry the source's contributions, nothing, or means.
+
+        Args:
+            base: The prompt that is run ...
+            source: ... and the one whose contributions stand outside of the circuit.
+            metric: What is measured; ``logit_diff`` where all pairs have wrong answers, else ``prob``, unless given.
+            ablation: What edges outside carry.
+            prompts: As of ``Model.edges``.
+        """
+        word = _words.asked(base, source, **prompts)
+        rows, whole, nothing, found = self._model._opened.evaluate(word, [self._held], (metric, ablation))
+        return Faithfulness(found[0], whole, nothing, rows)
+
+    def matrix(self, what: Literal["score", "in_graph"] = "score") -> NamedArray:
+        """Scores, or 1 where an edge is kept and 0 where not: ``[sender, receiver]``, NaN where there is no edge."""
+        found = self._held.matrix(what)
+        if found is None:
+            raise PlanError(f"a graph has no matrix {what!r}: use score or in_graph")
+        shape, senders, receivers, data = found
+        labels: dict[str, list[Any]] = {"sender": list(senders), "receiver": list(receivers)}
+        return NamedArray(from_bytes(data, "<f8", shape), ["sender", "receiver"], labels)
+
+    def to_json(
+        self, path: str | os.PathLike[str], *, convention: Literal["headlight", "eap-ig"] = "headlight"
+    ) -> None:
+        """Writes it as EAP-IG's JSON, scores with headlight's signs or with EAP-IG's, whose metric is a loss."""
+        if convention not in ("headlight", "eap-ig"):
+            raise PlanError(f"unknown convention `{convention}`: use headlight or eap-ig")
+        self._held.write(_words.path(path), convention == "eap-ig")
+
+    def svg(self) -> str:
+        """The drawing: lines as thick as scores are large, blue above zero and red below."""
+        return self._held.svg()
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Writes the drawing, as SVG or PNG by the file's ending."""
+        self._held.plot(_words.path(path))
+
+    def _repr_html_(self) -> str:
+        return _inline(self.svg())
+
+    def __repr__(self) -> str:
+        return f"{len(self)} of {len(self._edges)} edges\n{self._held.text()}".rstrip()
