@@ -22,7 +22,7 @@ from ._model import Model
 from ._patch import Op, Patch
 from ._progress import Progress
 from ._pyvene import from_pyvene
-from ._result import Picture, Result
+from ._result import Page, Picture, Result
 from ._table import Table
 from .errors import (
     DataError,
@@ -53,6 +53,7 @@ __all__ = [
     "ModelError",
     "NamedArray",
     "Op",
+    "Page",
     "Patch",
     "Picture",
     "Plan",

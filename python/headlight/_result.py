@@ -18,7 +18,7 @@ from ._arrays import NamedArray, from_bytes
 from ._table import Table
 from .errors import PlanError
 
-__all__ = ["Picture", "Result"]
+__all__ = ["Page", "Picture", "Result"]
 
 # along which axes a table is laid out where the question has none of its own
 _AXES = ("pair", "target", "component", "layer", "head", "position", "sample")
@@ -41,6 +41,30 @@ class Picture:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes it, as SVG or PNG by the file's ending."""
+        self._answered.plot(_words.path(path), self._value)
+
+
+class Page:
+    """A result as a page, one HTML file that needs no network: switches, every value under the pointer, the strongest
+    cells, downloads. In a notebook it stands in a frame of its own."""
+
+    def __init__(self, answered: _headlight.Answered, value: str | None) -> None:
+        self._answered, self._value = answered, value
+
+    @property
+    def html(self) -> str:
+        """The file's text."""
+        return self._answered.page(self._value)
+
+    def _repr_html_(self) -> str:
+        text = html.escape(self.html, quote=True)
+        allowed = "allow-scripts allow-downloads allow-modals"
+        return f'<iframe srcdoc="{text}" sandbox="{allowed}" width="100%" height="720" style="border:0"></iframe>'
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Writes it; the file's name ends in .html."""
+        if Path(path).suffix.lower() != ".html":
+            raise PlanError(f"{path}: a page is told by the file name, which must end in .html")
         self._answered.plot(_words.path(path), self._value)
 
 
@@ -187,8 +211,25 @@ class Result(Table):
         """The heat map as headlight draws it."""
         return Picture(self._answered, metric)
 
-    def plot(self, metric: str | None = None, **layout: Any) -> Any:
-        """The heat map: plotly's, red to blue around the base, where plotly is installed; else headlight's own."""
+    def page(self, metric: str | None = None) -> Page:
+        """The page of all that was found, which opens with this column; of edges, their graph."""
+        return Page(self._answered, metric)
+
+    def plot(
+        self, metric: str | os.PathLike[str] | None = None, path: str | os.PathLike[str] | None = None, **layout: Any
+    ) -> Any:
+        """The heat map: plotly's, red to blue around the base, where plotly is installed; else headlight's own.
+
+        With a file's name, ``plot("x.html")`` or ``plot("kl", "x.svg")``, it is written instead: a picture, .svg or
+        .png by its ending, or a page, .html.
+        """
+        if path is None and metric is not None and Path(metric).suffix.lower() in (".html", ".svg", ".png"):
+            metric, path = None, metric
+        if metric is not None and not isinstance(metric, str):
+            raise PlanError(f"{metric!r} names neither a column nor a file that ends in .html, .svg or .png")
+        if path is not None:
+            self._answered.plot(_words.path(path), metric)
+            return None
         try:
             import plotly  # noqa: F401
         except ImportError:

@@ -11,7 +11,7 @@ use headlight::engine::{Answer, Attributed, Form};
 use headlight::execute::Plan;
 use headlight::execute::collect::Collection;
 use headlight::files::error::FileError;
-use headlight::report::{self, HeatMap, PlotFormat};
+use headlight::report::{self, HeatMap, Page, PictureFormat, PlotFormat};
 use headlight::results::array::{Array, Arrays, Values};
 use headlight::results::averages::{Averages, Over};
 use headlight::results::clean::Cleans;
@@ -314,6 +314,18 @@ impl Answered {
         })
     }
 
+    fn as_page(&self, value: Option<&str>) -> Result<Page, Error> {
+        let page = match &self.means {
+            Some(means) => {
+                let mut means = means.clone();
+                means.provenance = self.table.provenance.clone();
+                Page::by_component(&means)?
+            }
+            None => Page::new(&self.table)?,
+        };
+        Ok(page.showing(value.unwrap_or(&self.drawn))?)
+    }
+
     /// The table with the hash of the model in its provenance.
     fn hashed(&self) -> Table {
         let mut table = self.table.clone();
@@ -471,17 +483,33 @@ impl Answered {
         png: bool,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let draw = || -> Result<Vec<u8>, Error> {
-            let path = Path::new(if png { "a.png" } else { "a.svg" });
-            Ok(PlotFormat::of(path)?.draw(&self.map(value)?, path)?)
+            let (format, path) = match png {
+                true => (PictureFormat::Png, "a.png"),
+                false => (PictureFormat::Svg, "a.svg"),
+            };
+            Ok(format.draw(&self.map(value)?, Path::new(path))?)
         };
         let bytes = py.detach(draw).map_err(|error| raise(py, &error))?;
         Ok(PyBytes::new(py, &bytes))
     }
 
-    /// Writes the heat map of a column, as SVG or PNG by the file's ending.
+    /// The page that opens with a column, as the text of a file.
+    #[pyo3(signature = (value = None))]
+    fn page(&self, py: Python<'_>, value: Option<&str>) -> PyResult<String> {
+        let draw = || -> Result<String, Error> { Ok(self.as_page(value)?.html()) };
+        py.detach(draw).map_err(|error| raise(py, &error))
+    }
+
+    /// Writes the heat map of a column, as SVG or PNG by the file's ending, or the page that opens with it.
     #[pyo3(signature = (path, value = None))]
     fn plot(&self, py: Python<'_>, path: PathBuf, value: Option<&str>) -> PyResult<()> {
-        let draw = || -> Result<(), Error> { Ok(report::plot(&self.map(value)?, &path)?) };
+        let draw = || -> Result<(), Error> {
+            match PlotFormat::of(&path)? {
+                PlotFormat::Picture(_) => report::plot(&self.map(value)?, &path)?,
+                PlotFormat::Page => self.as_page(value)?.write(&path)?,
+            }
+            Ok(())
+        };
         py.detach(draw).map_err(|error| raise(py, &error))
     }
 }

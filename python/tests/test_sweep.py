@@ -241,6 +241,37 @@ def test_a_picture_is_that_of_the_command_line(model, command, tmp_path):
     assert (tmp_path / "here.svg").read_bytes() == (tmp_path / "there.svg").read_bytes()
 
 
+def test_a_page_is_that_of_the_command_line(model, command, tmp_path):
+    result = model.sweep(BASE, SOURCE, targets=[" Madrid", " Rome"])
+    result.plot(tmp_path / "here.html")
+    result.page().write(tmp_path / "also.html")
+    done = command("sweep", "--base", BASE, "--source", SOURCE, "--targets", " Madrid, Rome", "--plot", "there.html")
+    assert done.returncode == 0, done.stderr
+    here, also, there = ((tmp_path / f"{name}.html").read_text(encoding="utf-8") for name in ("here", "also", "there"))
+
+    # how it was asked for is all that differs
+    def parts(page):
+        about = json.loads(page.split('id="about">')[1].split("</script>")[0])
+        about["made"].pop("command")
+        return about, page.split('id="cells">')[1]
+
+    assert parts(here) == parts(there) and also == here
+    shown = result.page("logprob")._repr_html_()
+    assert shown.startswith("<iframe srcdoc=") and shown.count("<iframe") == 1 and "<script" not in shown
+    result.plot("logprob", tmp_path / "picture.svg")
+    assert (tmp_path / "picture.svg").read_text(encoding="utf-8").startswith("<svg")
+    with pytest.raises(hl.PlanError, match="must end in"):
+        result.page().write(tmp_path / "x.svg")
+    with pytest.raises(hl.PlanError, match="no column nothing"):
+        result.page("nothing").html  # noqa: B018
+
+
+def test_edges_are_a_graph(model):
+    page = model.edges(BASE, SOURCE, targets=" Rome", senders="m0", receivers="logits").page().html
+    about = json.loads(page.split('id="about">')[1].split("</script>")[0])
+    assert about["kind"] == "edges" and about["graph"]["nodes"] == ["m0", "logits"]
+
+
 def test_what_it_would_cost(model):
     plan = model.plan(BASE, SOURCE, components="head_value_output")
     result = model.sweep(BASE, SOURCE, targets=" Rome", components="head_value_output")

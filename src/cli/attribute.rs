@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::graph::edge::select;
 use crate::graph::extent::Extent;
 use crate::patch::Op;
-use crate::report::{self, Drawing, ReportError, agreement, share, write_scores};
+use crate::report::{self, CellPage, Drawing, ReportError, agreement, share, write_scores};
 use crate::results::array::{Quantified, Values};
 use crate::results::averages::Averages;
 use crate::results::metric::{Metric, Quantity};
@@ -373,6 +373,8 @@ fn attribute(
     let mut means = also
         .graph
         .map(|_| MeanScores::of_column(averaged.unwrap_or(0)));
+    let page = also.picture.and_then(Picture::page);
+    let mut page = page.map(|path| (CellPage::new(&columns), path));
     let drawing = also.picture.map(|_| Drawing::new(&columns, SCORE));
     let mut drawing = drawing.transpose()?;
     let mut values = axes.as_ref().map(|(axes, path)| {
@@ -385,6 +387,7 @@ fn attribute(
     gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(means.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(drawing.iter_mut().map(|g| g as &mut dyn Gather));
+    gather.extend(page.iter_mut().map(|(g, _)| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
     let attributed = question.attribute(&attribution, beside, &mut gather)?;
     drop(gather);
@@ -416,6 +419,10 @@ fn attribute(
     };
     if let (Some(picture), Some(map)) = (also.picture, &map) {
         picture.write(map, &mut written)?;
+    }
+    if let Some((page, path)) = page {
+        page.finish(&made)?.showing(SCORE)?.write(path)?;
+        written.push(path.to_owned());
     }
     let shown = 1 + usize::from(beside.verify.is_some());
     let rows = strongest.places().iter().map(|place| {

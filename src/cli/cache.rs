@@ -8,11 +8,14 @@ use clap::Args;
 use super::files::Files;
 use super::prompts::OnePrompt;
 use super::setup::Setup;
-use super::{Global, collect, components};
+use super::{Global, collect, components, note};
 use crate::ask::grid::{IndexRange, by_layer};
 use crate::error::Error;
 use crate::execute::activations::Activation;
-use crate::report::{Activations, check_activations};
+use crate::prompt::pair::PairRuns;
+use crate::report::{
+    Activations, AttentionPrompt, attention_page, check_activations, check_attention, check_page,
+};
 use crate::site::{Component, Site};
 
 /// Flags of `cache`.
@@ -34,6 +37,9 @@ pub struct Cache {
     /// Where to: tensors `component.layer`, f32; of a data set `ROW.component.layer`
     #[arg(long, value_name = "F.safetensors")]
     out: Option<PathBuf>,
+    /// Attention patterns (attention_weight or attention_scores) as a page: .html
+    #[arg(long, value_name = "F.html")]
+    plot: Option<PathBuf>,
 }
 
 impl Cache {
@@ -41,17 +47,31 @@ impl Cache {
         if components::asked(&self.component) {
             return components::run(global);
         }
-        let Some(file) = &self.out else {
+        let (out, plot) = (self.out.as_deref(), self.plot.as_deref());
+        if out.is_none() && plot.is_none() {
             let usage = "nothing says where the activations go: give --out F.safetensors";
             return Err(Error::Usage(usage.into()));
-        };
-        check_activations(file)?;
-        Files::default().writes("--out", Some(file)).check(global)?;
+        }
+        out.map(check_activations).transpose()?;
+        plot.map(check_page).transpose()?;
+        let files = Files::default().writes("--out", out);
+        files.writes("--plot", plot).check(global)?;
         let sites = self
             .component
             .iter()
             .map(|name| name.trim().parse::<Site>())
             .collect::<Result<Vec<_>, _>>()?;
+        let drawn = match (plot, &sites[..]) {
+            (None, _) => None,
+            (Some(path), [site]) => {
+                check_attention(site.component)?;
+                Some((site.component, path))
+            }
+            (Some(_), _) => {
+                let usage = "--plot shows one component: give attention_weight or attention_scores";
+                return Err(Error::Usage(usage.into()));
+            }
+        };
         let setup = Setup::quiet(global)?;
         let (engine, config) = (&setup.engine, &setup.engine.model().config);
         let pairs = self.prompt.pairs(engine, global)?;
@@ -62,20 +82,42 @@ impl Cache {
         let sites: Vec<(Component, Option<usize>)> = sites.collect();
         setup.announce();
         setup.doubt(&pairs);
-        let mut kept = Activations::new(file);
+        let mut kept = out.map(Activations::new);
+        let mut patterns = Vec::new();
         for pair in &pairs {
             let row = pair.row.as_ref().map(|row| row.number);
             let found = engine.cache(&pair.base, &sites)?;
-            for Activation {
-                name,
-                shape,
-                values,
-            } in found
-            {
-                let name = row.map_or(name.clone(), |row| format!("{row}.{name}"));
-                kept.add(name, shape, &values)?;
+            if let Some(kept) = &mut kept {
+                for Activation {
+                    name,
+                    shape,
+                    values,
+                } in &found
+                {
+                    let name = row.map_or(name.clone(), |row| format!("{row}.{name}"));
+                    kept.add(name, shape.clone(), values)?;
+                }
+            }
+            if drawn.is_some() {
+                let layers = sites.iter().map(|(_, layer)| layer.unwrap_or(0));
+                patterns.push(layers.zip(found).collect());
             }
         }
+        if let Some((component, path)) = drawn {
+            let clean = pairs.iter().map(|pair| PairRuns {
+                pair: pair.clone(),
+                runs: [].into(),
+            });
+            let made = engine.provenance(&clean.collect::<Vec<_>>(), false);
+            let prompts = made.pairs.iter().zip(patterns);
+            let prompts = prompts.map(|(prompt, layers)| AttentionPrompt { prompt, layers });
+            let prompts: Vec<AttentionPrompt<'_>> = prompts.collect();
+            attention_page(component, &prompts, &made)?.write(path)?;
+            note(format_args!("wrote {}", path.display()));
+        }
+        let Some(kept) = kept else {
+            return Ok(ExitCode::SUCCESS);
+        };
         let ids: Vec<&[u32]> = pairs.iter().map(|pair| &pair.base[..]).collect();
         let ids = match &ids[..] {
             [only] if self.prompt.file().is_none() => format!("{only:?}"),

@@ -66,6 +66,9 @@ pub struct Edges {
     /// The results as matrices, senders × receivers (× positions): .npz or .safetensors by its ending
     #[arg(long, value_name = "F")]
     arrays: Option<PathBuf>,
+    /// The graph of the edges as a page: .html
+    #[arg(long, value_name = "F.html")]
+    plot: Option<PathBuf>,
 }
 
 impl Edges {
@@ -78,9 +81,16 @@ impl Edges {
         if let Some(arrays) = &self.arrays {
             report::check_arrays(arrays)?;
         }
+        if let Some(plot) = &self.plot {
+            report::check_page(plot)?;
+        }
+        let shard = self.table.parts.is_shard();
+        self.table
+            .check_folder(&[("--plot", shard && self.plot.is_some())])?;
         let files = Files::default()
             .reads("--data", self.data.data.as_deref())
-            .writes("--arrays", self.arrays.as_deref());
+            .writes("--arrays", self.arrays.as_deref())
+            .writes("--plot", self.plot.as_deref());
         self.table.files(files).check(global)?;
         let (from, to) = self.ends.named()?;
         let rows = self.data.read()?;
@@ -98,6 +108,7 @@ impl Edges {
             arrays: self.arrays.as_deref(),
             averages: of_data,
             targets: true,
+            page: self.plot.as_deref(),
             ..Also::default()
         };
         answer(&setup, &self.table, None, question, also)

@@ -21,7 +21,10 @@ use crate::error::Error;
 use crate::files::error::FileError;
 use crate::files::whole::is_plain;
 use crate::prompt::pair::PairRuns;
-use crate::report::{self, CsvStream, Drawing, HeatMap, ReportError, TableWriter, write_strongest};
+use crate::report::{
+    self, CellPage, CsvStream, Drawing, EdgePage, HeatMap, ReportError, TableWriter,
+    write_strongest,
+};
 use crate::results::array::Values;
 use crate::results::averages::Averages;
 use crate::results::clean::Cleans;
@@ -51,6 +54,8 @@ pub struct Also<'a> {
     pub targets: bool,
     /// What stands under the heat map.
     pub notes: Vec<String>,
+    /// Where a page of edges goes.
+    pub page: Option<&'a Path>,
 }
 
 impl OutputFlags {
@@ -131,12 +136,21 @@ pub fn answer(
     let drawn = first.map_or_else(|| "prob".to_owned(), ToString::to_string);
     let several = question.pairs.len() > 1;
     let mut strongest = Strongest::of(if picture.is_some() { 10 } else { 20 }, &question.metrics);
-    passing.alone = axes.is_none() && also.collect.is_none_or(|c| c.collect.is_none()) && !plot;
+    passing.alone = axes.is_none()
+        && also.collect.is_none_or(|c| c.collect.is_none())
+        && !plot
+        && also.page.is_none();
     let averaged = summary || several || whole && passing.folder.is_some();
     let mut averages = averaged.then(|| Averages::new(question.over(), &question.metrics));
     let mut drawing = drawn_in
         .map(|_| Drawing::new(&columns, &drawn))
         .transpose()?;
+    let page = picture.and_then(Picture::page).filter(|_| whole);
+    let mut cells = page.map(|path| (CellPage::new(&columns), path));
+    let mut edges = also
+        .page
+        .filter(|_| whole)
+        .map(|path| (EdgePage::new(&columns), path));
     let mut values = axes
         .as_ref()
         .map(|(axes, path)| question.values(axes, path));
@@ -146,6 +160,8 @@ pub fn answer(
     // of several pairs, the mean is what counts
     gather.extend((!several).then_some(&mut strongest as &mut dyn Gather));
     gather.extend(drawing.iter_mut().map(|g| g as &mut dyn Gather));
+    gather.extend(cells.iter_mut().map(|(g, _)| g as &mut dyn Gather));
+    gather.extend(edges.iter_mut().map(|(g, _)| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(collected.iter_mut().map(|g| g as &mut dyn Gather));
     let done = passing.ask(setup, &question, gather)?;
@@ -186,6 +202,16 @@ pub fn answer(
     let of = (setup, &question);
     passing.write(of, file, &made, averages, &mut written)?;
     written.extend(arrays);
+    let pages = [
+        cells.map(|(page, path)| (page.finish(&made), path)),
+        edges.map(|(page, path)| (page.finish(&made), path)),
+    ];
+    for (page, path) in pages.into_iter().flatten() {
+        let mut page = page?.showing(&drawn)?;
+        also.notes.iter().for_each(|note| page.note(note.clone()));
+        page.write(path)?;
+        written.push(path.to_owned());
+    }
     let map = map.map(|mut map| {
         map.notes.extend(also.notes);
         map

@@ -1,7 +1,7 @@
-//! Heat maps: whether they go to a file, and how they look in the terminal.
+//! Heat maps and pages: whether they go to a file, and how they look in the terminal.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -9,12 +9,12 @@ use super::setup::columns;
 use super::table_file::TableFile;
 use crate::error::Error;
 use crate::report;
-use crate::report::{ColourDepth, HeatMap};
+use crate::report::{ColourDepth, HeatMap, PlotFormat};
 
 /// Flags of heat maps.
 #[derive(Debug, Args)]
 pub struct Picture {
-    /// Heat map: .svg or .png by its ending
+    /// Heat map, .svg or .png by its ending, or a page, .html, which shows it all
     #[arg(long, value_name = "F")]
     pub plot: Option<PathBuf>,
     /// Colours in the terminal: as many as TERM and COLORTERM say, where it is one, or so many
@@ -40,15 +40,21 @@ enum Colour {
 impl Picture {
     /// Refuses a file that could not be written, before anything is computed.
     pub fn check(&self) -> Result<(), Error> {
-        match &self.plot {
-            Some(plot) => Ok(report::check_plot(plot)?),
-            None => Ok(()),
-        }
+        let plot = self.plot.as_deref();
+        plot.map(report::check_plot).transpose()?;
+        Ok(())
     }
 
-    /// Writes the plot's file, if there is to be one, and notes it.
+    /// The page's file, if there is to be one.
+    pub fn page(&self) -> Option<&Path> {
+        let plot = self.plot.as_deref()?;
+        let format = PlotFormat::of(plot).ok()?;
+        (format == PlotFormat::Page).then_some(plot)
+    }
+
+    /// Writes the picture's file, if there is to be one, and notes it.
     pub fn write(&self, map: &HeatMap, written: &mut Vec<PathBuf>) -> Result<(), Error> {
-        if let Some(path) = &self.plot {
+        if let (Some(path), None) = (&self.plot, self.page()) {
             report::plot(map, path)?;
             written.push(path.clone());
         }

@@ -138,6 +138,7 @@ impl SweepFlags {
             collect: Some(&self.collect),
             averages: of_data,
             targets: true,
+            ..Also::default()
         };
         self.output.answer(&setup, question, also)
     }

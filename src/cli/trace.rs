@@ -21,9 +21,9 @@ use crate::engine::{Engine, Form, Pairs};
 use crate::error::Error;
 use crate::prompt::pair::Pair;
 use crate::report;
-use crate::report::{HeatMap, Patched, plain, write_strongest};
+use crate::report::{HeatMap, Page, Patched, plain, write_strongest};
 use crate::results::averages::Over;
-use crate::results::table::{Provenance, Table};
+use crate::results::table::Table;
 use crate::site::Site;
 use crate::text::counted;
 use crate::tracing::arrays::{arrays, arrays_of_prompts};
@@ -161,7 +161,17 @@ impl Trace {
         let made = passing.provenance(&setup, &self.table, &question);
         let whole = !self.table.parts.is_shard();
         let averages = whole.then_some(&means.averages);
-        let map = whole.then(|| self.map(tracing, subjects, &means, &made));
+        let drawn = Table {
+            provenance: made.clone(),
+            ..means.drawn()
+        };
+        let metric = means.metric().to_string();
+        let map = whole.then(|| -> Result<_, Error> {
+            let mut map = HeatMap::by_component(&drawn, &metric)?;
+            map.star(&self.starred(subjects));
+            map.notes.extend(self.notes(tracing));
+            Ok(map)
+        });
         let map = map.transpose()?;
         let mut written = Vec::new();
         passing.write(
@@ -173,6 +183,15 @@ impl Trace {
         )?;
         if let Some(map) = &map {
             self.picture.write(map, &mut written)?;
+        }
+        if let Some(path) = self.picture.page().filter(|_| whole) {
+            let mut page = Page::by_component(&drawn)?.showing(&metric)?;
+            page.star(&self.starred(subjects));
+            self.notes(tracing)
+                .into_iter()
+                .for_each(|note| page.note(note));
+            page.write(path)?;
+            written.push(path.to_owned());
         }
         if let Some(path) = &self.arrays {
             let mut arrays = match over {
@@ -234,34 +253,19 @@ impl Trace {
         self.data.begin(pair, engine)
     }
 
-    /// A grid a component, the subject's tokens starred.
-    fn map(
-        &self,
-        tracing: &Tracing,
-        subjects: &[Vec<usize>],
-        means: &TraceMeans<'_>,
-        made: &Provenance,
-    ) -> Result<HeatMap, Error> {
-        let drawn = Table {
-            provenance: made.clone(),
-            ..means.drawn()
-        };
-        let mut map = HeatMap::by_component(&drawn, &means.metric().to_string())?;
-        let starred: Vec<usize> = match self.data.data {
+    /// The subject's tokens, which a picture stars.
+    fn starred(&self, subjects: &[Vec<usize>]) -> Vec<usize> {
+        match self.data.data {
             None => subjects.concat(),
             // names, of which these are the subject's
             Some(_) => (0..ROLES.len())
                 .filter(|i| ROLES[*i].starts_with("subject"))
                 .collect(),
-        };
-        for group in map.facets.iter_mut().flat_map(|facet| &mut facet.groups) {
-            if group
-                .position
-                .is_some_and(|p| starred.contains(&(p as usize)))
-            {
-                group.label.push('*');
-            }
         }
+    }
+
+    /// What a picture alone would not say.
+    fn notes(&self, tracing: &Tracing) -> [String; 2] {
         let layers = tracing
             .restored
             .iter()
@@ -270,14 +274,15 @@ impl Trace {
                 n => format!("{component} in {n} layers around each"),
             });
         let layers: Vec<String> = layers.collect();
-        map.notes.push(format!("restored: {}", layers.join(", ")));
-        map.notes.push(format!(
-            "* corrupted by noise of {} ({}), the mean of {}",
-            plain(tracing.level),
-            self.noise,
-            counted(tracing.samples as usize, "sample")
-        ));
-        Ok(map)
+        [
+            format!("restored: {}", layers.join(", ")),
+            format!(
+                "* corrupted by noise of {} ({}), the mean of {}",
+                plain(tracing.level),
+                self.noise,
+                counted(tracing.samples as usize, "sample")
+            ),
+        ]
     }
 
     /// What noise alone does.

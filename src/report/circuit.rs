@@ -9,6 +9,7 @@ use std::path::Path;
 use super::ReportError;
 use super::colour::Rgb;
 use super::labels::width;
+use super::page::circuit_page;
 use super::plot::PlotFormat;
 use super::scene::{Anchor, Mark, Scene, text_width};
 use super::strongest::signed;
@@ -130,14 +131,19 @@ fn letter(projection: Projection) -> char {
     }
 }
 
-/// Draws a circuit into `path`, whole or not at all, as SVG or PNG by its ending.
+/// Draws a circuit into `path`, whole or not at all, as SVG, PNG or a page by its ending.
 ///
 /// # Errors
 ///
 /// [`ReportError::UnknownFormat`], [`ReportError::TooLarge`], or one of the file.
 pub fn plot_circuit(circuit: &Circuit, path: &Path) -> Result<(), ReportError> {
-    let bytes = PlotFormat::of(path)?.paint(&scene(circuit), path)?;
-    Ok(WholeFile::write(path, &bytes)?)
+    match PlotFormat::of(path)? {
+        PlotFormat::Picture(format) => {
+            let bytes = format.paint(&scene(circuit), path)?;
+            Ok(WholeFile::write(path, &bytes)?)
+        }
+        PlotFormat::Page => circuit_page(circuit)?.write(path),
+    }
 }
 
 /// A circuit as the bytes of an SVG document.

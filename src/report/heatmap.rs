@@ -10,7 +10,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::ReportError;
 use super::colour::Scale;
 use super::grid::CellMeans;
-use super::labels::{component_rank, component_short, one_line};
+use super::labels::{component_short, one_line};
+use super::places::{CellPlaces, FacetPlan};
 use crate::files::error::FileError;
 use crate::results::clean::CleanMetrics;
 use crate::results::rows::{Gather, RunResult};
@@ -18,7 +19,7 @@ use crate::results::table::{Provenance, Row, Table};
 use crate::text::counted;
 
 /// Up to this many components share a facet when no heads stand side by side.
-const COMPONENTS_IN_A_FACET: usize = 3;
+pub(super) const COMPONENTS_IN_A_FACET: usize = 3;
 
 /// A heat map of a result.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,24 +114,39 @@ impl HeatMap {
         Self::build(table, value, 1)
     }
 
+    /// Marks positions whose labels are starred.
+    pub fn star(&mut self, positions: &[usize]) {
+        let groups = self.facets.iter_mut().flat_map(|facet| &mut facet.groups);
+        for group in groups {
+            let position = group.position.map(|position| position as usize);
+            if position.is_some_and(|position| positions.contains(&position)) {
+                group.label.push('*');
+            }
+        }
+    }
+
     fn build(table: &Table, value: &str, most_together: usize) -> Result<Self, ReportError> {
         let mut drawing = Drawing {
             most_together,
             ..Drawing::new(&table.metrics, value)?
         };
-        // a file that another tool has sorted anew keeps its runs together no longer
-        let mut rows: Vec<&Row> = table.rows.iter().collect();
-        rows.sort_by_key(|row| (row.pair, row.run));
-        let pairs = table.provenance.pairs.iter().zip(0..);
-        let pairs: HashMap<u32, &CleanMetrics> = pairs
-            .map(|(pair, index)| (pair.row.unwrap_or(index), &pair.clean))
-            .collect();
-        let nothing = CleanMetrics::default();
-        for row in rows {
-            let clean = pairs.get(&row.pair).copied().unwrap_or(&nothing);
-            drawing.grid.add(row, clean);
-        }
+        each_row(table, &mut |row, clean| drawing.grid.add(row, clean));
         drawing.finish(&table.provenance)
+    }
+}
+
+/// Hands on a table's rows in order, with what its pairs' clean prompts are.
+pub(super) fn each_row(table: &Table, each: &mut dyn FnMut(&Row, &CleanMetrics)) {
+    // a file that another tool has sorted anew keeps its runs together no longer
+    let mut rows: Vec<&Row> = table.rows.iter().collect();
+    rows.sort_by_key(|row| (row.pair, row.run));
+    let pairs = table.provenance.pairs.iter().zip(0..);
+    let pairs: HashMap<u32, &CleanMetrics> = pairs
+        .map(|(pair, index)| (pair.row.unwrap_or(index), &pair.clean))
+        .collect();
+    let nothing = CleanMetrics::default();
+    for row in rows {
+        each(row, pairs.get(&row.pair).copied().unwrap_or(&nothing));
     }
 }
 
@@ -161,48 +177,24 @@ impl Drawing {
     ///
     /// As [`HeatMap::new`].
     pub fn finish(self, made: &Provenance) -> Result<HeatMap, ReportError> {
-        let Self { value, grid, .. } = self;
-        if grid.rows == 0 {
-            return Err(ReportError::NothingToPlot(
-                "the table has no rows".to_owned(),
-            ));
-        }
-        if let Some((one, other)) = &grid.crowded {
-            return Err(ReportError::Crowded {
-                one: one.to_string(),
-                other: other.to_string(),
-            });
-        }
-        if grid.components.is_empty() {
-            return Err(ReportError::NothingToPlot(
-                "every run patches several components or layers at once, which has no place in a \
-                 grid; a sweep patches one a run"
-                    .to_owned(),
-            ));
-        }
-        let side_by_side = grid.side_by_side();
-        let mut components: Vec<usize> = (0..grid.components.len()).collect();
-        let name = |component: usize| &*grid.components[component];
-        components.sort_by_key(|c| (component_rank(name(*c)), name(*c)));
-        let together = !side_by_side && components.len() <= self.most_together;
-        let mut ops: Vec<usize> = (0..grid.ops.len()).collect();
-        ops.sort_by_key(|op| &grid.ops[*op]);
+        let Self {
+            value,
+            most_together,
+            grid,
+        } = self;
+        let places = &grid.places;
+        places.check()?;
+        let plan = places.plan(most_together);
         let targets = grid.targets(&value);
 
         let (mut facets, mut most) = (Vec::new(), 0);
-        let size = if together { components.len() } else { 1 };
-        for share in components.chunks(size) {
-            for &op in &ops {
+        for share in &plan.shares {
+            for &op in &plan.ops {
                 for (target, label) in targets.iter().enumerate() {
-                    let mut title = label.clone();
-                    if let (false, [component]) = (together, share) {
-                        let name = name(*component);
-                        title = join(&title, &format!("{} ({name})", component_short(name)));
-                    }
-                    if ops.len() > 1 {
-                        let op = grid.ops[op].as_deref();
-                        title = join(&title, op.unwrap_or("several operators"));
-                    }
+                    let parts = places.title(&plan, share, op);
+                    let title = parts
+                        .iter()
+                        .fold(label.clone(), |all, part| join(&all, part));
                     if let Some((facet, deepest)) = grid.facet((share, op, target), &title) {
                         most = most.max(deepest as usize);
                         facets.push(facet);
@@ -216,22 +208,12 @@ impl Drawing {
             .flat_map(|facet| facet.cells.iter().flatten().copied());
         let base = facets.iter().filter_map(|facet| facet.base);
         let scale = Scale::of(shown.chain(base), value == "prob");
-        let single_head = grid.heads.first().filter(|_| !side_by_side).copied();
-        let names: Vec<&str> = components.iter().map(|c| name(*c)).collect();
-        let together: &[&str] = if together { &names } else { &[] };
-        let ops = grid.ops.iter().map(|op| op.as_deref()).collect();
-        let mut notes = notes(together, (grid.pairs, grid.several, most));
-        let recovery = grid.is_recovery();
-        if recovery && most > 1 {
-            notes.push(match grid.unweighted {
-                false => "a recovery over pairs is that of their mean values".to_owned(),
-                true => "a recovery over pairs is the mean of each pair's own: the table does not say what the clean \
-                         prompts' values were"
-                    .to_owned(),
-            });
+        let mut notes = notes(places, &plan, most);
+        if grid.is_recovery() && most > 1 {
+            notes.push(recovery_note(grid.unweighted));
         }
         Ok(HeatMap {
-            title: title(made, &ops, single_head),
+            title: title(made, places),
             notes,
             value: match &*value {
                 "prob" => "probability".to_owned(),
@@ -261,8 +243,23 @@ fn join(left: &str, right: &str) -> String {
     }
 }
 
+/// What a recovery over pairs is, where each pair's clean prompts are known or not.
+pub(super) fn recovery_note(unweighted: bool) -> String {
+    match unweighted {
+        false => "a recovery over pairs is that of their mean values",
+        true => {
+            "a recovery over pairs is the mean of each pair's own: the table does not say what the clean \
+             prompts' values were"
+        }
+    }
+    .to_owned()
+}
+
 /// What was done, in one or two lines.
-fn title(made: &Provenance, ops: &BTreeSet<Option<&str>>, head: Option<u32>) -> Vec<TitleLine> {
+pub(super) fn title(made: &Provenance, places: &CellPlaces) -> Vec<TitleLine> {
+    let ops: BTreeSet<_> = places.ops.iter().map(|op| op.as_deref()).collect();
+    let single = !places.side_by_side();
+    let head = places.heads.first().filter(|_| single).copied();
     let prompt = |text: &Option<String>, tokens: &[String], ids: &[u32]| match text {
         Some(text) => format!("“{}”", one_line(text)),
         None if tokens.is_empty() => {
@@ -305,15 +302,17 @@ fn title(made: &Provenance, ops: &BTreeSet<Option<&str>>, head: Option<u32>) -> 
 
 /// What the picture alone would not say: which components share a facet, of how many pairs they are, how many
 /// runs are missing, and how many values the fullest cell averages.
-fn notes(together: &[&str], (pairs, several_sites, most): (usize, usize, usize)) -> Vec<String> {
+pub(super) fn notes(places: &CellPlaces, plan: &FacetPlan, most: usize) -> Vec<String> {
     let mut notes = Vec::new();
-    if !together.is_empty() {
-        let short = together.iter().map(|name| match component_short(name) {
-            short if short == *name => (*name).to_owned(),
-            short => format!("{short} = {name}"),
+    if plan.together {
+        let together = plan.shares.iter().flatten();
+        let short = together.map(|component| match &*places.components[*component] {
+            name if component_short(name) == name => name.to_owned(),
+            name => format!("{} = {name}", component_short(name)),
         });
         notes.push(short.collect::<Vec<_>>().join(", "));
     }
+    let (pairs, several_sites) = (places.pairs, places.several);
     if pairs > 1 && most <= pairs {
         notes.push(format!(
             "each cell is the mean over the pairs that have it, up to {most}"

@@ -1,11 +1,12 @@
-//! Result tables in files, and heat maps of them.
+//! Result tables in files, and heat maps and pages of them.
 //!
 //! [`TableWriter`] and [`read`] know three formats, told apart by the file's ending; every format holds
 //! the same columns under the same names. A [`HeatMap`] is made of rows as they come ([`Drawing`]) or of a
-//! table, and then drawn on a terminal, as SVG or as PNG. Files appear whole or not at all
+//! table, and then drawn on a terminal, as SVG or as PNG; a [`Page`] likewise, for a browser. Files appear whole or not at all
 //! ([`crate::files::whole`]).
 
 mod arrays;
+mod canvas;
 mod circuit;
 pub mod colour;
 mod csv;
@@ -21,6 +22,7 @@ mod numbers;
 mod page;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod places;
 mod plot;
 #[cfg(feature = "png")]
 mod png;
@@ -44,7 +46,8 @@ pub use self::heatmap::{Drawing, HeatMap};
 pub(crate) use self::labels::one_line;
 pub use self::labels::{site_label, token_label};
 pub(crate) use self::numbers::plain;
-pub use self::plot::{PlotFormat, check_plot, plot};
+pub use self::page::{AttentionPrompt, CellPage, EdgePage, Page, attention_page, check_attention};
+pub use self::plot::{PictureFormat, PlotFormat, check_page, check_plot, plot, plot_table};
 pub use self::possible::check_possible;
 pub use self::safetensors::{Activations, check_activations};
 pub use self::scores::{agreement, share, write_scores};

@@ -1,17 +1,19 @@
-//! A heat map as a file: SVG or PNG by the file's ending.
+//! A result drawn into a file: a picture, SVG or PNG, or a page, by the file's ending.
 
 use std::path::Path;
 
 use super::heatmap::HeatMap;
+use super::page::Page;
 #[cfg(feature = "png")]
 use super::png;
 use super::scene::Scene;
 use super::{ReportError, ending, figure, svg};
 use crate::files::whole::WholeFile;
+use crate::results::table::Table;
 
-/// A format of plots.
+/// A format of pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlotFormat {
+pub enum PictureFormat {
     /// Scalable Vector Graphics.
     Svg,
     /// Portable Network Graphics (feature `png`).
@@ -19,31 +21,43 @@ pub enum PlotFormat {
     Png,
 }
 
+/// A format of plots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlotFormat {
+    /// A heat map.
+    Picture(PictureFormat),
+    /// A [`Page`](super::Page), HTML.
+    Page,
+}
+
 impl PlotFormat {
     /// The format that the ending of `path` names.
     ///
     /// # Errors
     ///
-    /// [`ReportError::UnknownFormat`] for any other ending than `.svg` and `.png`.
+    /// [`ReportError::UnknownFormat`] for any other ending than `.svg`, `.png` and `.html`.
     pub fn of(path: &Path) -> Result<Self, ReportError> {
         match ending(path).as_str() {
-            "svg" => Ok(Self::Svg),
+            "svg" => Ok(Self::Picture(PictureFormat::Svg)),
             #[cfg(feature = "png")]
-            "png" => Ok(Self::Png),
+            "png" => Ok(Self::Picture(PictureFormat::Png)),
             #[cfg(not(feature = "png"))]
             "png" => Err(ReportError::LeftOut {
                 path: path.to_owned(),
                 format: "PNG",
-                instead: ".svg",
+                instead: ".svg or .html",
             }),
+            "html" => Ok(Self::Page),
             _ => Err(ReportError::UnknownFormat {
                 path: path.to_owned(),
                 what: "plots",
-                endings: ".svg or .png",
+                endings: ".svg, .png or .html",
             }),
         }
     }
+}
 
+impl PictureFormat {
     /// The heat map as the bytes of a file; `path` is for messages.
     ///
     /// # Errors
@@ -57,10 +71,38 @@ impl PlotFormat {
     #[cfg_attr(not(feature = "png"), expect(unused_variables))]
     pub(super) fn paint(self, scene: &Scene, path: &Path) -> Result<Vec<u8>, ReportError> {
         Ok(match self {
-            PlotFormat::Svg => svg::document(scene).into_bytes(),
+            PictureFormat::Svg => svg::document(scene).into_bytes(),
             #[cfg(feature = "png")]
-            PlotFormat::Png => png::picture(scene, path)?,
+            PictureFormat::Png => png::picture(scene, path)?,
         })
+    }
+}
+
+/// Checks that a plot could be written to `path`, as far as that can be known: for the start of a long
+/// computation.
+///
+/// # Errors
+///
+/// As [`PlotFormat::of`] and [`WholeFile::create`].
+pub fn check_plot(path: &Path) -> Result<PlotFormat, ReportError> {
+    let format = PlotFormat::of(path)?;
+    WholeFile::create(path)?;
+    Ok(format)
+}
+
+/// The same of what only a page shows.
+///
+/// # Errors
+///
+/// As [`check_plot`]; [`ReportError::UnknownFormat`] for a picture.
+pub fn check_page(path: &Path) -> Result<(), ReportError> {
+    match ending(path).as_str() {
+        "html" => check_plot(path).map(drop),
+        _ => Err(ReportError::UnknownFormat {
+            path: path.to_owned(),
+            what: "pages",
+            endings: ".html",
+        }),
     }
 }
 
@@ -68,21 +110,35 @@ impl PlotFormat {
 ///
 /// # Errors
 ///
-/// As [`check_plot`]; [`ReportError::TooLarge`] for a picture that no PNG can hold;
-/// [`FileError::Write`](crate::files::error::FileError::Write) where the disk does not take it.
+/// As [`PlotFormat::of`], and for a page, which a heat map is not enough for; [`ReportError::TooLarge`] for a picture
+/// that no PNG can hold; [`FileError::Write`](crate::files::error::FileError::Write) where the disk does not take it.
 pub fn plot(map: &HeatMap, path: &Path) -> Result<(), ReportError> {
-    let bytes = PlotFormat::of(path)?.draw(map, path)?;
-    Ok(WholeFile::write(path, &bytes)?)
+    match PlotFormat::of(path)? {
+        PlotFormat::Picture(format) => Ok(WholeFile::write(path, &format.draw(map, path)?)?),
+        PlotFormat::Page => Err(ReportError::UnknownFormat {
+            path: path.to_owned(),
+            what: "heat maps",
+            endings: ".svg or .png",
+        }),
+    }
 }
 
-/// Checks that [`plot`] could write to `path`, as far as that can be known: for the start of a long
-/// computation.
+/// Draws a table into `path`, as a picture or a page by its ending: the column of this name, which a page opens
+/// with, or its own choice.
 ///
 /// # Errors
 ///
-/// As [`PlotFormat::of`] and [`WholeFile::create`].
-pub fn check_plot(path: &Path) -> Result<(), ReportError> {
-    PlotFormat::of(path)?;
-    WholeFile::create(path)?;
-    Ok(())
+/// As [`check_plot`], [`plot`], [`HeatMap::new`] and [`Page::new`].
+pub fn plot_table(table: &Table, value: Option<&str>, path: &Path) -> Result<(), ReportError> {
+    match check_plot(path)? {
+        PlotFormat::Picture(_) => plot(&HeatMap::new(table, value.unwrap_or("prob"))?, path),
+        PlotFormat::Page => {
+            let page = Page::new(table)?;
+            let page = match value {
+                Some(value) => page.showing(value)?,
+                None => page,
+            };
+            page.write(path)
+        }
+    }
 }

@@ -6,12 +6,12 @@
 
 use std::io::{self, Write};
 
+use super::canvas::{Canvas, Style, wrap};
 use super::colour::{Scale, ink_on};
 use super::depth::ColourDepth;
 use super::heatmap::{Facet, HeatMap};
 use super::labels::{shorten, width};
 use super::numbers::{CellSpelling, plain};
-use super::page::{Canvas, Style, wrap};
 
 /// The least width that is drawn for; a narrower terminal wraps lines.
 const LEAST: usize = 40;

@@ -86,7 +86,7 @@ fn commands_of_the_readme_run() {
     ];
     let is_command = |cell: &&str| known.contains(&cell.split(' ').next().unwrap());
     let table: Vec<&str> = cells.map(|(cell, _)| cell).filter(is_command).collect();
-    assert_eq!(table.len(), known.len() + 1, "{table:?}");
+    assert_eq!(table.len(), known.len() + 2, "{table:?}");
     commands.extend(table.into_iter().map(str::to_owned));
     for command in &commands {
         assert!(!command.contains('…'), "{command}");
@@ -104,9 +104,24 @@ fn commands_of_the_readme_run() {
         "patch.npz",
         "acts.safetensors",
         "map.svg",
+        "page.html",
         "saved.toml",
     ] {
         assert!(lab.path(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn commands_of_the_page_of_plots_run() {
+    let (_, commands, lab) = run("plots.md");
+    assert!(commands.len() >= 8, "{commands:?}");
+    for file in [
+        "results.html",
+        "edges.html",
+        "circuit.html",
+        "attention.html",
+    ] {
+        assert!(lab.read(file).starts_with("<!DOCTYPE html>"), "{file}");
     }
 }
 

@@ -255,8 +255,8 @@ fn outputs() {
         &["--out", "/dev/full"],
         &["/dev/full", ".csv, .jsonl or .parquet"],
     );
-    refused(&["--plot", "m.pdf"], &["m.pdf", ".svg or .png"]);
-    refused(&["--plot", "-"], &[".svg or .png"]);
+    refused(&["--plot", "m.pdf"], &["m.pdf", ".svg, .png or .html"]);
+    refused(&["--plot", "-"], &[".svg, .png or .html"]);
     std::fs::create_dir(lab.path("folder.csv")).unwrap();
     refused(&["--out", "folder.csv"], &["folder.csv: this is a folder"]);
     // its provenance would have a name too long, and so is refused before anything is computed
@@ -367,7 +367,7 @@ fn result_files() {
     );
     lab.refused(
         &["plot", "t.csv", "--out", "m.gif"],
-        &["m.gif", ".svg or .png"],
+        &["m.gif", ".svg, .png or .html"],
     );
     lab.refused(&["plot", "t.csv"], &["--out"]);
 }

@@ -34,6 +34,7 @@ mod metrics;
 mod models;
 mod ops;
 mod overrides;
+mod pages;
 mod path;
 mod places;
 mod position_names;

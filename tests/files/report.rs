@@ -5,5 +5,6 @@
 mod tables;
 
 mod files;
+mod pages;
 mod plots;
 mod text;

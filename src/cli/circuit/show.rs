@@ -19,7 +19,7 @@ pub struct Show {
     /// A circuit, as EAP-IG's JSON
     #[arg(value_name = "circuit.json")]
     circuit: PathBuf,
-    /// The drawing, layers upwards: .svg or .png by its ending
+    /// The drawing, layers upwards: .svg or .png by its ending; .html is a page of it
     #[arg(long, value_name = "F")]
     plot: Option<PathBuf>,
     /// Scores and which edges are kept as matrices, senders × receivers: .npz or .safetensors by its ending

@@ -172,7 +172,7 @@ fn what_cannot_be_plotted_is_an_error() {
         .to_string();
     assert_eq!(
         said,
-        "a.jpg: plots are told apart by the file name, which must end in .svg or .png"
+        "a.jpg: plots are told apart by the file name, which must end in .svg, .png or .html"
     );
 }
 

@@ -1,4 +1,4 @@
-//! A page of styled characters, and how it becomes lines: with escapes where there is colour, as
+//! A canvas of styled characters, and how it becomes lines: with escapes where there is colour, as
 //! plain text where there is none.
 
 use std::io::{self, Write};
@@ -70,7 +70,7 @@ impl Style {
     }
 }
 
-/// A page of styled characters. A character two columns wide is followed by `None`.
+/// Styled characters. A character two columns wide is followed by `None`.
 #[derive(Default, Clone)]
 pub(super) struct Canvas {
     lines: Vec<Vec<(Option<char>, Style)>>,
