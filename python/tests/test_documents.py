@@ -22,7 +22,7 @@ def test_the_page_prints_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8")
     code, said = blocks(page, "python"), blocks(page, "text")
-    assert len(code) == len(said) == 6
+    assert len(code) == len(said) == 7
     names: dict[str, object] = {}
     for one, expected in zip(code, said, strict=True):
         out = io.StringIO()
