@@ -119,7 +119,7 @@ struct LayerNormArgs {
 
 constexpr uint32_t OVERWRITE_THREADS = 128;  // of a block: a warp takes a row
 
-enum class Operator : uint32_t { SET, ZERO, ADD, SUBTRACT, SCALE, INTERPOLATE };
+enum class Operator : uint32_t { SET, FILL, ADD, SUBTRACT, SCALE, INTERPOLATE };
 
 enum class Operand : uint32_t { NOTHING, KEPT, CONSTANT };
 

@@ -15,8 +15,8 @@ DEVICE T overwritten(const Write &write, T b, T s) {
   switch (write.op) {
     case Operator::SET:
       return s;
-    case Operator::ZERO:
-      x = 0.0f;
+    case Operator::FILL:
+      x = write.scalar;
       break;
     case Operator::ADD:
       x = x + y;
@@ -37,7 +37,7 @@ DEVICE T overwritten(const Write &write, T b, T s) {
 
 // Whether the operator reads what stands there.
 DEVICE bool reads_standing(const Write &write) {
-  return write.op != Operator::SET && write.op != Operator::ZERO;
+  return write.op != Operator::SET && write.op != Operator::FILL;
 }
 
 // The numbers of a source, from its first on.

@@ -29,18 +29,36 @@ pub struct Vector {
 }
 
 impl Vector {
-    /// Reads `F.safetensors#tensor`, flattened to one row; a relative F is looked up in `folder`.
+    /// Reads `F.safetensors#tensor`, flattened to one row, or `F.safetensors#tensor*2.5`, so many times it; a relative F
+    /// is looked up in `folder`.
     ///
     /// # Errors
     ///
     /// [`VectorError`] where there is no such tensor, or one of other than finite floating-point numbers.
     pub fn read(text: &str, folder: &Path) -> Result<Self, VectorError> {
+        let (tensor, factor) = coefficient(text);
+        let mut values = read_tensor(tensor, folder)?;
+        if let Some(factor) = factor {
+            values.iter_mut().for_each(|x| *x *= factor);
+            if !factor.is_finite() || values.iter().any(|x| !x.is_finite()) {
+                return Err(VectorError::Coefficient {
+                    text: text.to_owned(),
+                });
+            }
+        }
         Ok(Self {
             label: text.to_owned(),
-            values: read_tensor(text, folder)?.into(),
+            values: values.into(),
             rows: 1,
         })
     }
+}
+
+/// A tensor's name, and the number that it is multiplied by.
+fn coefficient(text: &str) -> (&str, Option<f64>) {
+    let parts = text.rsplit_once('*');
+    let number = parts.and_then(|(tensor, number)| Some((tensor, number.trim().parse().ok()?)));
+    number.map_or((text, None), |(tensor, number)| (tensor, Some(number)))
 }
 
 /// Prompts over whose positions a mean activation is taken.
@@ -50,6 +68,18 @@ pub struct MeanOver {
     pub label: String,
     /// Token ids, one list a prompt.
     pub prompts: Arc<[Vec<u32>]>,
+    /// Whether each position has a mean of its own, over the prompts that are as long as the one that is patched.
+    pub by_position: bool,
+}
+
+impl MeanOver {
+    /// What tells its means from others.
+    pub fn key(&self) -> String {
+        match self.by_position {
+            true => format!("by position, {}", self.label),
+            false => self.label.clone(),
+        }
+    }
 }
 
 /// What a patch does to the value b that stands at its site.
@@ -64,9 +94,13 @@ pub enum Op {
     Collect,
     /// 0.
     Zero,
+    /// This number, wherever it stands.
+    Fill(f64),
+    /// −∞ in place of a score: the query does not see the key, and the softmax is of the keys that are left.
+    Knockout,
     /// A constant.
     Set(Vector),
-    /// The mean of the site's activation over all positions of the given prompts.
+    /// The mean of the site's activation over all positions of the given prompts, or position by position.
     Mean(MeanOver),
     /// b + s, or b plus a constant.
     Add(Option<Vector>),
@@ -111,7 +145,10 @@ impl Op {
             Op::Skip => "skip".into(),
             Op::Collect => "collect".into(),
             Op::Zero => "zero".into(),
+            Op::Fill(x) => format!("set={}", shortest(*x)),
+            Op::Knockout => "knockout".into(),
             Op::Set(v) => format!("set={}", v.label),
+            Op::Mean(m) if m.by_position => format!("mean-by-position={}", m.label),
             Op::Mean(m) => format!("mean={}", m.label),
             Op::Add(None) => "add".into(),
             Op::Add(Some(v)) => format!("add={}", v.label),
@@ -250,8 +287,11 @@ impl FromIterator<Patch> for Run {
 pub struct Run {
     /// Name for the result table.
     pub name: Option<String>,
-    /// Name of where it patches, if that goes by one which fits other prompts too: `end`, `subject.last`.
+    /// Name of where it patches, if that goes by one which fits other prompts too: `end`, `subject.last`; of a
+    /// query and the keys that it sees, `end<-subject`.
     pub position: Option<String>,
+    /// The layer under which it is filed, if it patches a window of them.
+    pub layer: Option<usize>,
     /// The prompt that is patched.
     pub prompt: Prompt,
     /// Whether the run is there for other runs to read: it is not read out and has no rows in the

@@ -62,9 +62,17 @@ class Op:
         return cls("collect", "collect", {"op": "collect"})
 
     @classmethod
+    def knockout(cls) -> Op:
+        """Of scores, −∞: the query does not see the key, and the softmax is of the others."""
+        return cls("knockout", "knockout", {"op": "knockout"})
+
+    @classmethod
     def set(cls, value: Any, *, label: str = "array") -> Op:
-        """A constant: one row of the site (of one head, where it has heads), or one row a position; an array, a
-        number that stands everywhere in a row of one, or ``"F.safetensors#tensor"``."""
+        """A constant: one row of the site (of one head, where it has heads), or one row a position, as an array or
+        ``"F.safetensors#tensor"``; or a number, which then stands everywhere."""
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            text = f"set={float(value)!r}"
+            return cls(text, text, {"op": "set", "value": repr(float(value))})
         return cls._constant("set", value, label)
 
     @classmethod
@@ -80,10 +88,12 @@ class Op:
         return cls._constant("subtract", value, label)
 
     @classmethod
-    def mean(cls, prompts: Sequence[Any], *, label: str = "prompts") -> Op:
-        """The mean of the site's activation over all positions of these prompts."""
+    def mean(cls, prompts: Sequence[Any], *, by_position: bool = False, label: str = "prompts") -> Op:
+        """The mean of the site's activation over all positions of these prompts, or, position by position, over those
+        that are as long as the one that is patched."""
+        kind = "mean-by-position" if by_position else "mean"
         words = [_words.prompt("mean's", one) for one in prompts]
-        return cls(f"mean={label}", None, {"op": "zero"}, {**_MADE, "kind": "mean", "label": label, "prompts": words})
+        return cls(f"{kind}={label}", None, {"op": "zero"}, {**_MADE, "kind": kind, "label": label, "prompts": words})
 
     @classmethod
     def scale(cls, factor: float) -> Op:
@@ -172,7 +182,7 @@ class Patch:
         layer: From 0; None for components outside the layers, and where the component's text has it.
         heads: From 0; all of them unless given, where the component has heads.
         positions: Numbers (negative ones from the end), ``"end"``, or words of the prompt; all unless given.
-        keys: Of scores and pattern, the keys to touch.
+        keys: Of scores and pattern, the keys to touch: numbers, ``"end"``, or words of the prompt.
         columns: Columns of the row, or coordinates of the basis.
         basis: ``"F.safetensors#name"`` of the basis in which the operator acts.
         error_term: Whether the row keeps what the basis does not hold of it.
@@ -227,9 +237,10 @@ class Patch:
         elif has_heads(self.component):
             word["heads"] = list(range(heads))
         word["positions"] = places(self.positions) if self.positions is not None else list(range(length))
-        for name in ("keys", "source_heads"):
-            if getattr(self, name) is not None:
-                word[name] = _words.numbers(name, getattr(self, name))
+        if self.keys is not None:
+            word["keys"] = places(self.keys)
+        if self.source_heads is not None:
+            word["source_heads"] = _words.numbers("source_heads", self.source_heads)
         if self.columns is not None:
             word["columns"] = self.columns if isinstance(self.columns, str) else _words.numbers("columns", self.columns)
         if self.source_positions is not None:

@@ -183,6 +183,8 @@ class Questions:
         layers: Any = "all",
         heads: Any = "all",
         positions: Any = "all",
+        keys: Any = None,
+        window: int = 1,
         columns: Any = "all",
         basis: str | None = None,
         error_term: bool = True,
@@ -211,7 +213,10 @@ class Questions:
             layers: ``"all"``, ``"0,4"``, ``"2-5"``, a number, a list, a range or a mask.
             heads: The same, or ``"together"``: one run patches them all.
             positions: The same, negative numbers from the end, or names: ``"end"``, ``"subject.last"``, a word.
-            columns: Columns of the row, or coordinates of the basis.
+            keys: Of scores and pattern, the keys: numbers, names such as ``"subject"``, or ``"all"``; one run each. Every
+                key that a query sees in one run unless given.
+            window: How many layers one run patches together, around the one that it is filed under.
+            columns: Columns of the row, or coordinates of the basis; ``"each"`` and ``"each:0-31"`` are one run a column.
             basis: ``"F.safetensors#name"`` of the basis in which the operator acts.
             error_term: Whether rows keep what an autoencoder or principal components do not hold of them.
             op: What is done: an ``Op``, or as the command line spells it.
@@ -237,10 +242,12 @@ class Questions:
             "base": base, "source": source, "targets": targets, "wrong_targets": wrong_targets, "data": data,
             "components": components, "preset": preset, "op": None if op == "interchange" else op,
             "layers": _typed(layers), "heads": _typed(heads), "positions": _typed(positions),
+            "keys": keys, "window": None if window == 1 else window,
         }  # fmt: skip
         word = self._sweep_word(
             base, source, targets=targets, wrong_targets=wrong_targets, data=data, components=components,
-            layers=layers, heads=heads, positions=positions, columns=columns, basis=basis, error_term=error_term, op=op, preset=preset,
+            layers=layers, heads=heads, positions=positions, keys=keys, window=window, columns=columns, basis=basis,
+            error_term=error_term, op=op, preset=preset,
             direction=direction, seed=seed, first_token=first_token, prepend_bos=prepend_bos, skip_bad=skip_bad,
             known=known,
         )  # fmt: skip
@@ -258,6 +265,8 @@ class Questions:
         layers: Any = "all",
         heads: Any = "all",
         positions: Any = "all",
+        keys: Any = None,
+        window: int = 1,
         columns: Any = "all",
         basis: str | None = None,
         error_term: bool = True,
@@ -277,6 +286,8 @@ class Questions:
             "layers": _words.span("layers", layers),
             "heads": _words.span("heads", heads),
             "positions": _words.span("positions", positions),
+            "keys": None if keys is None else _words.span("keys", keys),
+            "window": window,
             "columns": _words.span("columns", columns),
             "basis": basis,
             "no_error_term": not error_term,

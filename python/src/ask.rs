@@ -161,6 +161,8 @@ pub struct SweepWord {
     layers: String,
     heads: String,
     positions: String,
+    keys: Option<String>,
+    window: usize,
     columns: String,
     basis: Option<String>,
     no_error_term: bool,
@@ -186,15 +188,17 @@ impl SweepWord {
         let preset = preset
             .transpose()
             .map_err(|error| Error::Usage(error.to_string()))?;
+        let op = self.op.op(engine, self.seed, failure)?;
         let sites = match &preset {
             Some(preset) => {
                 let fits = preset.check(&self.heads, &self.positions);
                 fits.map_err(Error::Usage)?;
                 preset.sites()
             }
-            None => words::sites(&self.components)?,
+            None => words::sites(&self.components, Some(&op))?,
         };
         let (heads, heads_together) = words::heads(&self.heads)?;
+        let (columns, columns_apart) = words::columns(&self.columns)?;
         let basis = self.basis.map(|text| {
             let error_term = self.no_error_term.then_some(false);
             let read = BasisFiles::default().read(&text, Path::new(""), error_term);
@@ -202,6 +206,10 @@ impl SweepWord {
         });
         let sweep = Sweep {
             places: words::place("positions", &self.positions)?,
+            keys: self
+                .keys
+                .map(|keys| words::place("keys", &keys))
+                .transpose()?,
             preset,
             grid: Grid {
                 sites,
@@ -210,9 +218,11 @@ impl SweepWord {
                 positions: IndexRange::All,
                 heads_together,
                 positions_together: false,
-                columns: range("columns", &self.columns)?,
+                window: self.window,
+                columns,
+                columns_apart,
                 basis: basis.transpose()?,
-                op: self.op.op(engine, self.seed, failure)?,
+                op,
             },
         };
         engine.sweep(&sweep, self.prompts.pairs(engine)?)

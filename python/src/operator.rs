@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use headlight::ask::grid::OpText;
+use headlight::ask::operator::OpText;
 use headlight::function::Function;
 use headlight::patch::{MeanOver, Vector};
 use headlight::prompt::pair::PromptText;
@@ -95,12 +95,13 @@ impl MadeOp {
             ("set", _) => Op::Set(vector()),
             ("add", _) => Op::Add(Some(vector())),
             ("subtract", _) => Op::Subtract(Some(vector())),
-            ("mean", _) => {
+            ("mean" | "mean-by-position", _) => {
                 let ids = |word| PromptText::from(word).tokens(engine.model());
                 let prompts: Result<Vec<Vec<u32>>, _> = self.prompts.into_iter().map(ids).collect();
                 Op::Mean(MeanOver {
                     label: self.label,
                     prompts: prompts?.into(),
+                    by_position: self.kind == "mean-by-position",
                 })
             }
             ("noise", _) => Op::Noise {

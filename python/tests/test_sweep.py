@@ -278,3 +278,15 @@ def test_what_it_would_cost(model):
     # what prompts of one beginning say: later, patches turn out to write what stands there already
     assert plan.runs == result.n_runs == 100 and result.n_live <= plan.live < 100
     assert plan.operations >= result.operations > 0
+
+
+def test_a_knockout_is_the_command_lines(model):
+    blocked = model.sweep(targets=" Madrid", positions="end", keys="Spain", heads="together", window=2, op=hl.Op.knockout())
+    assert blocked["op"].tolist() == ["knockout"] * 5
+    assert blocked["position_name"].tolist() == ["end<-Spain"] * 5
+    assert blocked["layer"].tolist() == [0, 1, 2, 3, 4]
+    patch = hl.Patch("attention_scores", 1, positions="end", keys="Spain", op="knockout")
+    alone = model.patch("The capital of Spain is", patch, targets=" Madrid")
+    number = hl.Patch("attention_scores", 1, positions=4, keys=[3], op=hl.Op.set(float("-inf")))
+    assert alone["prob"][0] == model.patch("The capital of Spain is", number, targets=" Madrid")["prob"][0]
+    assert alone["prob"][0] != alone["base_prob"][0]

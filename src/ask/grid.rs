@@ -5,11 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::ask::window::window;
 use crate::basis::Basis;
 use crate::model::Config;
-use crate::patch::{FINITE, Op, Patch, Run, unusable};
+use crate::patch::{Op, Patch, Run};
 use crate::prompt::position::Spot;
-use crate::site::{Component, Site};
+use crate::site::{Component, Site, columns};
 
 /// Which of a range: `all`, `3`, `0,4`, `2-5`, or several of these with commas.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -73,7 +74,7 @@ pub enum GridError {
     },
     /// Not an operator.
     #[error(
-        "unknown operator `{text}`: use interchange, zero, add, subtract, collect, skip, set=F#tensor, add=F#tensor, mean=PROMPTS.txt, scale=x, interpolate=α or noise=level"
+        "unknown operator `{text}`: use interchange, zero, knockout, add, subtract, collect, skip, set=F#tensor, set=x, add=F#tensor, mean=PROMPTS.txt, mean-by-position=PROMPTS.txt, scale=x, interpolate=α or noise=level"
     )]
     Op {
         /// As given.
@@ -182,83 +183,6 @@ impl IndexRange {
     }
 }
 
-/// An operator as typed, before its file is read.
-#[derive(Debug, Clone, PartialEq)]
-pub enum OpText {
-    /// Complete.
-    Ready(Op),
-    /// `set=F#tensor`
-    Set(String),
-    /// `add=F#tensor`
-    Add(String),
-    /// `subtract=F#tensor`
-    Subtract(String),
-    /// `mean=PROMPTS.txt`
-    Mean(String),
-}
-
-impl OpText {
-    /// What it reads: `F#tensor`, or a file of prompts.
-    pub fn file(&self) -> Option<&str> {
-        match self {
-            Self::Ready(_) => None,
-            Self::Set(file) | Self::Add(file) | Self::Subtract(file) | Self::Mean(file) => {
-                Some(file)
-            }
-        }
-    }
-}
-
-impl FromStr for OpText {
-    type Err = GridError;
-
-    fn from_str(text: &str) -> Result<Self, GridError> {
-        let number = |op: &str, value: &str| {
-            let wrong = |needs| GridError::Number {
-                op: op.to_owned(),
-                needs,
-                text: value.to_owned(),
-            };
-            let number = value.parse().map_err(|_| wrong(FINITE))?;
-            match unusable(number, op == "noise") {
-                Some(needs) => Err(wrong(needs)),
-                None => Ok(number),
-            }
-        };
-        Ok(match text.split_once('=') {
-            None => match text {
-                "interchange" => OpText::Ready(Op::Interchange),
-                "zero" => OpText::Ready(Op::Zero),
-                "collect" => OpText::Ready(Op::Collect),
-                "skip" => OpText::Ready(Op::Skip),
-                "add" => OpText::Ready(Op::Add(None)),
-                "subtract" => OpText::Ready(Op::Subtract(None)),
-                _ => {
-                    return Err(GridError::Op {
-                        text: text.to_owned(),
-                    });
-                }
-            },
-            Some(("set", file)) => OpText::Set(file.to_owned()),
-            Some(("add", file)) => OpText::Add(file.to_owned()),
-            Some(("subtract", file)) => OpText::Subtract(file.to_owned()),
-            Some(("mean", file)) => OpText::Mean(file.to_owned()),
-            Some(("scale", x)) => OpText::Ready(Op::Scale(number("scale", x)?)),
-            Some(("interpolate", x)) => OpText::Ready(Op::Interpolate(number("interpolate", x)?)),
-            Some(("noise", x)) => OpText::Ready(Op::Noise {
-                level: number("noise", x)?,
-                seed: 0,
-                sample: 0,
-            }),
-            Some(_) => {
-                return Err(GridError::Op {
-                    text: text.to_owned(),
-                });
-            }
-        })
-    }
-}
-
 /// A sweep over one pair.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid {
@@ -274,8 +198,13 @@ pub struct Grid {
     pub heads_together: bool,
     /// One run patches all positions.
     pub positions_together: bool,
+    /// How many layers one run patches together, around the one that it is filed under
+    /// ([`window`]).
+    pub window: usize,
     /// Which columns of the row, or coordinates of the basis.
     pub columns: IndexRange,
+    /// Each of them in a run of its own.
+    pub columns_apart: bool,
     /// In which coordinates the operator acts.
     pub basis: Option<Arc<Basis>>,
     /// What is done.
@@ -292,7 +221,9 @@ impl Grid {
             positions: IndexRange::All,
             heads_together: false,
             positions_together: false,
+            window: 1,
             columns: IndexRange::All,
+            columns_apart: false,
             basis: None,
             op: Op::Interchange,
         }
@@ -352,9 +283,14 @@ impl Grid {
             } else {
                 vec![Vec::new()]
             };
+            let columns = self.columns_of(component, config)?;
             for layer in &layers {
                 for heads in &heads {
-                    for spot in spots {
+                    for (spot, columns) in spots
+                        .iter()
+                        .flat_map(|spot| columns.iter().map(move |columns| (spot, columns)))
+                    {
+                        let place = self.place(spot, columns.as_deref());
                         let patch = Patch::interchange(
                             component,
                             *layer,
@@ -363,20 +299,16 @@ impl Grid {
                         );
                         let patch = Patch {
                             source_positions: spot.source_positions.clone(),
-                            columns: match &self.columns {
-                                IndexRange::All => None,
-                                IndexRange::Some(columns) => Some(columns.clone()),
-                            },
+                            keys: spot.keys.clone(),
+                            columns: columns.clone(),
                             basis: self.basis.clone(),
                             ..patch.with_op(self.op.clone())
                         };
                         runs.push(Run {
-                            name: spot
-                                .name
-                                .as_ref()
-                                .map(|name| run_name(component, *layer, name)),
-                            position: spot.place_name().map(str::to_owned),
-                            patches: vec![patch],
+                            name: place.as_ref().map(|name| run_name(component, *layer, name)),
+                            position: place.filter(|name| name != Spot::ALL),
+                            layer: layer.filter(|_| self.window > 1),
+                            patches: self.in_window(patch, config),
                             ..Run::default()
                         });
                     }
@@ -384,6 +316,47 @@ impl Grid {
             }
         }
         Ok(runs)
+    }
+
+    /// The columns of each run: all of them, some together, or one after the other.
+    fn columns_of(
+        &self,
+        component: Component,
+        config: &Config,
+    ) -> Result<Vec<Option<Vec<usize>>>, GridError> {
+        if !self.columns_apart {
+            return Ok(vec![match &self.columns {
+                IndexRange::All => None,
+                IndexRange::Some(columns) => Some(columns.clone()),
+            }]);
+        }
+        let (count, what) = match &self.basis {
+            Some(basis) => (basis.coordinates(), "coordinate"),
+            None => (columns(component, config), "column"),
+        };
+        let each = self.columns.of(count, what)?.into_iter();
+        Ok(each.map(|column| Some(vec![column])).collect())
+    }
+
+    /// The name of a place, with the column where each has a run of its own: `end#17`.
+    fn place(&self, spot: &Spot, columns: Option<&[usize]>) -> Option<String> {
+        match columns {
+            Some([column]) if self.columns_apart => Some(format!("{}#{column}", spot.label())),
+            _ => spot.name.clone(),
+        }
+    }
+
+    /// A patch in every layer of its window.
+    fn in_window(&self, patch: Patch, config: &Config) -> Vec<Patch> {
+        match patch.layer {
+            Some(layer) if self.window > 1 => window(layer, self.window, config.layers)
+                .map(|layer| Patch {
+                    layer: Some(layer),
+                    ..patch.clone()
+                })
+                .collect(),
+            _ => vec![patch],
+        }
     }
 }
 

@@ -5,5 +5,7 @@
 
 pub mod experiment;
 pub mod grid;
+pub mod operator;
 pub mod preset;
 pub mod subspace;
+pub mod window;

@@ -290,6 +290,7 @@ fn run_of_key(run: &Run, key: usize) -> Run {
     Run {
         name: run.name.as_ref().map(|name| format!("{name},{key}")),
         position: run.position.clone(),
+        layer: run.layer,
         patches: patches.collect(),
         ..Run::default()
     }

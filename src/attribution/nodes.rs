@@ -244,6 +244,10 @@ fn can_be_estimated(edit: &Edit) -> Result<(), &'static str> {
     if edit.space != Space::Row {
         return Err("a patch in a basis, or by a function,");
     }
+    if edit.op == EditOp::Fill(f64::NEG_INFINITY) {
+        // the score's own gradient is finite, and what it would be multiplied by is not
+        return Err("a knockout");
+    }
     match &edit.value {
         Value::Mean { .. } => Err("a mean"),
         Value::Read(Read {
@@ -390,7 +394,7 @@ fn added(edit: &Edit, [base, source]: [usize; 2], rows: &CleanRows) -> Vec<f64> 
         let s = operand.get(i).copied().unwrap_or(0.0);
         match edit.op {
             EditOp::Set => s - b,
-            EditOp::Zero => -b,
+            EditOp::Fill(x) => x - b,
             EditOp::Add => s,
             EditOp::Subtract => -s,
             EditOp::Scale(x) => (x - 1.0) * b,

@@ -21,6 +21,7 @@
 //! [`Basis`] is the numbers; [`read`] takes them out of a file; [`crate::plan::writes`] says what is
 //! encoded for which operator, and backends encode and decode.
 
+mod folder;
 pub mod read;
 
 use std::fmt;
@@ -50,7 +51,7 @@ impl Numbers {
         Self { shape, values }
     }
 
-    fn transposed(&self) -> Vec<f64> {
+    pub(crate) fn transposed(&self) -> Vec<f64> {
         let [rows, columns] = self.shape;
         let at = |i: usize| self.values[i % rows * columns + i / rows];
         (0..rows * columns).map(at).collect()

@@ -1,4 +1,4 @@
-//! Bases out of safetensors files, named `F.safetensors#name`.
+//! Bases out of safetensors files, named `F.safetensors#name`, and out of autoencoders' folders ([`super::folder`]).
 //!
 //! The tensors of a basis `name` are `name.rotation`, `name.mask` and so on; `F.safetensors` alone has
 //! them at the top level. Which tensors there are says which form it is.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use safetensors::SafeTensors;
 
-use super::{Basis, BasisError, Numbers};
+use super::{Basis, BasisError, Numbers, folder};
 use crate::files::tensors::{VectorError, tensor_values};
 
 /// Why a named basis cannot be read.
@@ -45,6 +45,14 @@ pub enum ReadBasisError {
         /// What is wrong and what would be right.
         problem: String,
     },
+    /// A folder that is no autoencoder's, or one's that no basis is.
+    #[error("the autoencoder in {} {problem}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
     /// Its numbers do not fit each other.
     #[error(transparent)]
     Basis(#[from] BasisError),
@@ -76,7 +84,7 @@ pub struct BasisFiles {
 }
 
 impl BasisFiles {
-    /// Reads `F.safetensors#name`, or finds it; a relative F is looked up in `folder`. A basis whose rows would
+    /// Reads `F.safetensors#name`, or a folder with an autoencoder, or finds it; a relative F is looked up in `folder`. A basis whose rows would
     /// become their reconstructions keeps what it does not hold of them ([`Basis::with_error_term`]) unless
     /// `error_term` is false.
     ///
@@ -94,12 +102,17 @@ impl BasisFiles {
         if let Some(basis) = self.known.get(&key) {
             return Ok(basis.clone());
         }
-        let read = std::fs::read(&key.0);
-        let bytes = read.map_err(|error| VectorError::Read {
-            path: key.0.clone(),
-            error,
-        })?;
-        let basis = parse(&bytes, name, text, &key.0)?;
+        let basis = match key.0.is_dir() && name.is_empty() {
+            true => folder::read(&key.0, text)?,
+            false => {
+                let read = std::fs::read(&key.0);
+                let bytes = read.map_err(|error| VectorError::Read {
+                    path: key.0.clone(),
+                    error,
+                })?;
+                parse(&bytes, name, text, &key.0)?
+            }
+        };
         if error_term.is_some() && basis.is_linear() {
             return Err(ReadBasisError::Basis(BasisError {
                 label: text.to_owned(),

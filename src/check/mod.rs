@@ -5,6 +5,7 @@
 
 mod chain;
 mod error;
+mod knockout;
 mod patch;
 mod subspace;
 
@@ -88,7 +89,8 @@ pub fn check_run(run: &Run, runs: &[Run], pair: &Pair, config: &Config) -> Resul
             Op::Collect => chain::readable(patch, &run.patches, config, "collects"),
             _ => Ok(()),
         }
-    })
+    })?;
+    knockout::check(&run.patches)
 }
 
 /// The first value that stands a second time.

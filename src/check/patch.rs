@@ -4,8 +4,8 @@ use super::{CheckError, chain, check_pair, in_range, once, subspace};
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch, Run, unusable};
 use crate::prompt::pair::Pair;
-use crate::site::columns;
-use crate::text::shortest;
+use crate::site::{Stage, columns};
+use crate::text::{counted, shortest};
 
 /// Checks where a patch of a prompt of `length` tokens writes.
 pub(super) fn place(patch: &Patch, length: usize, config: &Config) -> Result<(), CheckError> {
@@ -146,10 +146,23 @@ pub(super) fn operand(
                  skip block_output, mlp_output or mlp_activation, or interchange",
             );
         }
+        Op::Knockout if patch.component.stage() != Stage::Scores => {
+            return shape(
+                "has no −∞: what is knocked out are scores, so that the softmax is of the other keys; give \
+                 attention_scores, or zero",
+            );
+        }
+        Op::Fill(x) => {
+            if let Some(needs) = unusable(*x, false) {
+                let x = shortest(*x);
+                return shape(&format!("is patched with {x}: give {needs}"));
+            }
+        }
         Op::Set(v) | Op::Add(Some(v)) | Op::Subtract(Some(v)) => {
             if patch.component.has_keys() {
                 return shape(
-                    "has rows of different lengths, so no constant fits it: use zero or scale",
+                    "has rows of different lengths, so no row of constants fits it: set a number (set=x), or use \
+                     zero or scale",
                 );
             }
             if v.rows != 1 && v.rows != patch.positions.len() {
@@ -203,6 +216,19 @@ pub(super) fn operand(
             }
             if over.prompts.is_empty() {
                 return shape("needs at least one prompt to take a mean over");
+            }
+            let mut lengths: Vec<usize> = over.prompts.iter().map(Vec::len).collect();
+            if over.by_position && !lengths.contains(&patched) {
+                lengths.sort_unstable();
+                lengths.dedup();
+                let lengths: Vec<String> = lengths.iter().map(usize::to_string).collect();
+                return shape(&format!(
+                    "is patched with means by position over `{}`, of whose prompts none has {} as the patched one has: \
+                     they have {}",
+                    over.label,
+                    counted(patched, "token"),
+                    lengths.join(", ")
+                ));
             }
         }
         Op::Scale(x) | Op::Interpolate(x) | Op::Noise { level: x, .. } => {

@@ -248,7 +248,7 @@ impl Nodes {
                     "--arrays holds what a --preset runs: give one".into(),
                 ));
             }
-            (None, None) => words::sites(&self.component)?,
+            (None, None) => words::sites(&self.component, None)?,
         };
         let (heads, heads_together) = words::heads(&self.heads)?;
         let places = words::place("positions", &self.positions)?;
@@ -265,12 +265,15 @@ impl Nodes {
                 positions: IndexRange::All,
                 heads_together,
                 positions_together: false,
+                window: 1,
                 columns: self.columns.clone(),
+                columns_apart: false,
                 basis: None,
                 op: Op::Interchange,
             },
             preset: self.preset,
             places,
+            keys: None,
         };
         let question = engine.sweep(&sweep, pairs)?;
         let also = Besides {

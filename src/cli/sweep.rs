@@ -15,7 +15,8 @@ use super::output::{Also, OutputFlags};
 use super::prompts::Prompts;
 use super::setup::Setup;
 use super::table_file::TableFile;
-use crate::ask::grid::{Grid, IndexRange, OpText};
+use crate::ask::grid::{Grid, IndexRange};
+use crate::ask::operator::OpText;
 use crate::ask::preset::Preset;
 use crate::basis::Basis;
 use crate::basis::read::BasisFiles;
@@ -60,13 +61,20 @@ pub struct SweepFlags {
         allow_negative_numbers = true
     )]
     positions: String,
-    /// interchange, zero, add, subtract, skip, collect, set=F#T, add=F#T, subtract=F#T, mean=FILE, scale=x,
-    /// interpolate=α, noise=level
+    /// Keys of attention_scores or attention_weight, by ranges or names as positions, or all: one run each; without
+    /// it a run touches every key that its queries see
+    #[arg(long, value_name = "RANGE|NAMES", allow_negative_numbers = true)]
+    keys: Option<String>,
+    /// Layers that one run patches together, around the one that it is filed under
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    window: usize,
+    /// interchange, zero, knockout, add, subtract, skip, collect, set=F#T, set=x, add=F#T, subtract=F#T (or F#T*2.5),
+    /// mean=FILE, mean-by-position=FILE, scale=x, interpolate=α, noise=level
     #[arg(long, default_value = "interchange", value_name = "OP")]
     op: OpText,
-    /// Columns of the row, or coordinates of the basis: all, 3, 0,4 or 0-31
-    #[arg(long, default_value = "all", value_name = "RANGE")]
-    columns: IndexRange,
+    /// Columns of the row, or coordinates of the basis: all, 3, 0,4 or 0-31, or one run each: each, each:0-31
+    #[arg(long, default_value = "all", value_name = "RANGE|each[:RANGE]")]
+    columns: String,
     /// The basis in which the operator acts: a rotation, mask, PCA or SAE in a safetensors file; the row's own numbers
     /// unless given
     #[arg(long, value_name = "F#NAME")]
@@ -106,6 +114,9 @@ impl SweepFlags {
         let sites = self.sites()?;
         let (heads, heads_together) = words::heads(&self.heads)?;
         let places = words::place("positions", &self.positions)?;
+        let keys = self.keys.as_deref().map(|keys| words::place("keys", keys));
+        let keys = keys.transpose()?;
+        let (columns, columns_apart) = words::columns(&self.columns)?;
         let rows = self.data.read()?;
         let setup = Setup::quiet(global)?;
         let engine = &setup.engine;
@@ -119,12 +130,15 @@ impl SweepFlags {
                 positions: IndexRange::All,
                 heads_together,
                 positions_together: false,
-                columns: self.columns.clone(),
+                window: self.window,
+                columns,
+                columns_apart,
                 basis: self.basis()?,
                 op: engine.op(&self.op, self.seed)?,
             },
             preset: self.preset,
             places,
+            keys,
         };
         let question = engine.sweep(&sweep, pairs)?;
         // a plan computes nothing
@@ -162,7 +176,11 @@ impl SweepFlags {
         if let Some(preset) = &self.preset {
             return Ok(preset.sites());
         }
-        words::sites(&self.component)
+        let op = match &self.op {
+            OpText::Ready(op) => Some(op),
+            _ => None,
+        };
+        words::sites(&self.component, op)
     }
 
     fn files(&self) -> Files {

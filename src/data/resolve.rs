@@ -37,6 +37,8 @@ pub struct Reading<'a> {
     /// Where every pair is patched; `None` is where its row says or, if it does not, everywhere.
     /// Numbers count the BOS.
     pub positions: Option<&'a [Position]>,
+    /// Which keys are touched, of scores and a pattern: one run each; nothing unless they are listed.
+    pub keys: Option<&'a [Position]>,
     /// Whether positions are needed in the source too.
     pub reads_source: bool,
 }
@@ -48,6 +50,8 @@ pub struct Resolved {
     pub pair: Pair,
     /// Where the pair is patched, one run each.
     pub spots: Vec<Spot>,
+    /// The keys that were asked for.
+    pub keys: Vec<Spot>,
 }
 
 /// One of a row's prompts: its tokens, how it is called in errors, and the field that it stands in.
@@ -81,6 +85,7 @@ impl<'a> Reading<'a> {
             wrong: &[],
             targets_optional: true,
             positions,
+            keys: None,
             reads_source,
         }
     }
@@ -113,7 +118,10 @@ impl<'a> Reading<'a> {
         }
         let pair = self.pair(example, &base, source.as_ref())?;
         let spots = self.spots(example, &base, source.as_ref(), &spans)?;
-        Ok(Resolved { pair, spots })
+        let key = |key| self.spot(example, None, (key, None), (&base, None), &spans);
+        let keys = self.keys.unwrap_or_default().iter().map(key);
+        let keys = keys.collect::<Result<_, _>>()?;
+        Ok(Resolved { pair, spots, keys })
     }
 
     fn side(
@@ -360,6 +368,7 @@ impl<'a> Reading<'a> {
             name,
             source_positions: (there != here).then_some(there),
             positions: here,
+            keys: None,
         })
     }
 }

@@ -86,6 +86,7 @@ impl Engine {
             wrong: &fallback.wrong,
             targets_optional: false,
             positions: None,
+            keys: None,
             reads_source: false,
         })
     }

@@ -137,6 +137,7 @@ impl Shared {
             let Run {
                 name,
                 position,
+                layer,
                 prompt,
                 step,
                 patches,
@@ -145,6 +146,9 @@ impl Shared {
                 "{name:?} {position:?} {prompt:?} {step} {}",
                 patches.len()
             ));
+            if let Some(layer) = layer {
+                hashed.say(format_args!("layer {layer}"));
+            }
             for patch in patches {
                 self.patch(patch, &mut hashed);
             }

@@ -18,6 +18,7 @@ mod pairs;
 mod question;
 mod spaces;
 mod speed;
+mod sweep;
 pub mod words;
 
 #[cfg(feature = "cuda")]
@@ -36,8 +37,9 @@ pub use self::data::{Fallback, RowOptions};
 pub use self::device::{Choice, DeviceWish};
 pub use self::logits::{EachLogits, LogitsOf};
 pub use self::pair::{PairBuilder, PatchBuilder};
-pub use self::pairs::{Pairs, Sweep, Where};
+pub use self::pairs::Pairs;
 pub use self::question::{ArrayAxes, Form, Question};
+pub use self::sweep::{Sweep, Where};
 use crate::backend::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device};

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::Engine;
 use crate::ask::experiment::mean_over;
-use crate::ask::grid::OpText;
+use crate::ask::operator::OpText;
 use crate::error::Error;
-use crate::patch::{Op, Vector};
+use crate::patch::{MeanOver, Op, Vector};
 
 impl Engine {
     /// An operator as `--op` spells it; a seed is one of noise. Files are looked up in the working folder.
@@ -32,6 +32,10 @@ impl Engine {
             OpText::Add(file) => Op::Add(Some(Vector::read(file, folder)?)),
             OpText::Subtract(file) => Op::Subtract(Some(Vector::read(file, folder)?)),
             OpText::Mean(file) => Op::Mean(mean_over(file, &self.model, folder)?),
+            OpText::MeanByPosition(file) => Op::Mean(MeanOver {
+                by_position: true,
+                ..mean_over(file, &self.model, folder)?
+            }),
         })
     }
 }

@@ -1,13 +1,12 @@
 //! What is asked of which pairs: one that was typed, or those of a data set.
 
-use std::collections::{HashMap, HashSet};
-use std::str::FromStr;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::data::overridden;
-use super::{Engine, Fallback, Form, Question, RowOptions};
-use crate::ask::grid::{Grid, GridError, IndexRange};
-use crate::ask::preset::{GridIndex, Preset, together};
+use super::{Engine, Fallback, Form, Question, RowOptions, Sweep, Where};
+use crate::ask::grid::{Grid, IndexRange};
+use crate::ask::preset::{GridIndex, together};
 use crate::check::{CheckError, check_pair, check_run};
 use crate::data::{self, Example, Examples, Reading, Resolved, RowError, SpanTokens};
 use crate::error::Error;
@@ -15,142 +14,11 @@ use crate::graph::edge::Edge;
 use crate::graph::extent::Extent;
 use crate::graph::patching;
 use crate::graph::path::Paths;
-use crate::patch::{Op, Run};
+use crate::patch::Run;
 use crate::prompt::pair::{Pair, PairRuns};
 use crate::prompt::position::{Position, Spot, one_place};
-use crate::site::Site;
 use crate::tracing::level::Level;
 use crate::tracing::runs::Tracing;
-
-/// Where a sweep patches, as typed.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Where {
-    /// At every position, or where a row says.
-    All,
-    /// At all of them in one run.
-    Together,
-    /// At these.
-    Listed(Vec<Position>),
-}
-
-impl FromStr for Where {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "all" => return Ok(Self::All),
-            "together" => return Ok(Self::Together),
-            _ => {}
-        }
-        let wrong = || {
-            format!(
-                "`{text}` is not a range: write all, 3, 0,4 or 2-5, or together, or names such as end, -1, subject.last or a word"
-            )
-        };
-        let mut list: Vec<Position> = Vec::new();
-        for part in text.split(',') {
-            let part = part.trim();
-            let of_numbers = part.starts_with(|c: char| c.is_ascii_digit())
-                && part.chars().all(|c| c.is_ascii_digit() || c == '-');
-            match part.parse::<IndexRange>() {
-                Ok(IndexRange::Some(numbers)) => {
-                    list.extend(numbers.iter().map(|n| Position::Number(n.cast_signed())));
-                }
-                Err(wrong @ (GridError::Backwards { .. } | GridError::Doubled { .. })) => {
-                    return Err(wrong.to_string());
-                }
-                _ if of_numbers || ["", "all", "together"].contains(&part) => return Err(wrong()),
-                _ => list.push(Position::named(part)),
-            }
-        }
-        let mut seen = HashSet::new();
-        match list.iter().find(|position| !seen.insert(*position)) {
-            Some(twice) => Err(GridError::Doubled {
-                text: text.to_owned(),
-                value: twice.to_string(),
-            }
-            .to_string()),
-            None => Ok(Self::Listed(list)),
-        }
-    }
-}
-
-impl Where {
-    /// The positions, if they are listed.
-    pub fn listed(&self) -> Option<&[Position]> {
-        match self {
-            Self::Listed(list) => Some(list),
-            _ => None,
-        }
-    }
-
-    /// As plain numbers, if they are.
-    fn numbers(&self) -> Option<IndexRange> {
-        match self {
-            Self::All | Self::Together => Some(IndexRange::All),
-            Self::Listed(list) => list
-                .iter()
-                .map(|position| match position {
-                    Position::Number(n) => usize::try_from(*n).ok(),
-                    Position::Named { .. } => None,
-                })
-                .collect::<Option<_>>()
-                .map(IndexRange::Some),
-        }
-    }
-}
-
-impl Sweep {
-    /// Interchanges at these sites, by the names that `--component` takes: one run a layer, head and position.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Component`] for a name that is none.
-    pub fn of(sites: &[&str]) -> Result<Self, Error> {
-        let sites: Result<Vec<Site>, _> = sites.iter().map(|name| name.parse()).collect();
-        Ok(Self {
-            grid: Grid::all(sites?),
-            preset: None,
-            places: Where::All,
-        })
-    }
-
-    /// A ready-made sweep.
-    pub fn preset(preset: Preset) -> Self {
-        Self {
-            grid: Grid::all(preset.sites()),
-            preset: Some(preset),
-            places: Where::All,
-        }
-    }
-
-    /// In these layers.
-    #[must_use]
-    pub fn layers(mut self, layers: IndexRange) -> Self {
-        self.grid.layers = layers;
-        self
-    }
-
-    /// At these heads.
-    #[must_use]
-    pub fn heads(mut self, heads: IndexRange) -> Self {
-        self.grid.heads = heads;
-        self
-    }
-
-    /// At these positions.
-    #[must_use]
-    pub fn positions(self, places: Where) -> Self {
-        Self { places, ..self }
-    }
-
-    /// With another operator.
-    #[must_use]
-    pub fn op(mut self, op: Op) -> Self {
-        self.grid.op = op;
-        self
-    }
-}
 
 /// Pairs, or the rows of a data set.
 pub enum Pairs {
@@ -170,17 +38,6 @@ impl From<Pair> for Pairs {
     fn from(pair: Pair) -> Self {
         Self::Listed(vec![pair])
     }
-}
-
-/// A sweep, or a preset.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sweep {
-    /// What is patched, and how.
-    pub grid: Grid,
-    /// A ready-made one, whose sites the grid has.
-    pub preset: Option<Preset>,
-    /// Where.
-    pub places: Where,
 }
 
 /// Where each run of a pair stands in a preset's array.
@@ -208,8 +65,10 @@ impl Engine {
     ///
     /// [`Error::Grid`], [`Error::Check`] and [`Error::Data`]: ranges, prompts and rows that do not fit.
     pub fn sweep(&self, sweep: &Sweep, pairs: impl Into<Pairs>) -> Result<Question<'_>, Error> {
+        sweep.check()?;
         let mut known = KnownRuns::new();
         let reads_source = sweep.grid.op.reads_source();
+        let keys = sweep.keys.as_ref().and_then(Where::listed);
         let all = match pairs.into() {
             Pairs::Rows(rows, options, fallback) => {
                 if sweep.places.listed().is_some() {
@@ -217,6 +76,7 @@ impl Engine {
                 }
                 let reading = Reading {
                     positions: sweep.places.listed(),
+                    keys,
                     reads_source,
                     ..self.reading(&options, &fallback)?
                 };
@@ -243,7 +103,11 @@ impl Engine {
                         }
                         None => self.spots(&pair, sweep.places.listed(), reads_source)?,
                     };
-                    let resolved = Resolved { pair, spots };
+                    let keys = match keys {
+                        None => Vec::new(),
+                        Some(_) => self.named_spots(("keys", keys), &pair, false)?,
+                    };
+                    let resolved = Resolved { pair, spots, keys };
                     Ok(self.cells(sweep, resolved, several, &mut known)??)
                 };
                 pairs.into_iter().map(one).collect::<Result<_, _>>()?
@@ -274,9 +138,19 @@ impl Engine {
         listed: Option<&[Position]>,
         reads_source: bool,
     ) -> Result<Vec<Spot>, Error> {
+        self.named_spots(("positions", listed), pair, reads_source)
+    }
+
+    /// What was listed under a flag, in a pair that was typed.
+    fn named_spots(
+        &self,
+        (flag, listed): (&str, Option<&[Position]>),
+        pair: &Pair,
+        reads_source: bool,
+    ) -> Result<Vec<Spot>, Error> {
         let reading = Reading::of_positions(&self.model, listed, reads_source);
         let example = Example::of_ids(pair.base.clone(), pair.source.clone());
-        let usage = |problem: &str| Error::Usage(format!("--positions: {problem}"));
+        let usage = |problem: &str| Error::Usage(format!("--{flag}: {problem}"));
         let resolved = reading.resolve(&example);
         let spots = resolved.map_err(|error| usage(&error.problem))?.spots;
         match listed.and_then(|listed| one_place(listed, &spots)) {
@@ -292,7 +166,7 @@ impl Engine {
     fn cells(
         &self,
         sweep: &Sweep,
-        Resolved { pair, spots }: Resolved,
+        Resolved { pair, spots, keys }: Resolved,
         several: bool,
         known: &mut KnownRuns,
     ) -> Result<Result<Cells, CheckError>, Error> {
@@ -300,15 +174,19 @@ impl Engine {
         if let Some(error) = misaligned(grid, &pair, &spots) {
             return Ok(Err(error));
         }
+        let spots = match sweep.places {
+            Where::Together => {
+                let mut all = together(&spots);
+                all.name = all.name.filter(|_| several || sweep.keys.is_some());
+                vec![all]
+            }
+            _ => spots,
+        };
+        let spots = sweep.seeing(spots, keys, pair.base.len());
         let labels: Vec<String> = spots.iter().map(Spot::label).collect();
         if !known.contains_key(&spots) {
             let (runs, places) = match &sweep.preset {
                 Some(preset) => preset.runs(grid, config, &spots)?,
-                None if sweep.places == Where::Together => {
-                    let mut all = together(&spots);
-                    all.name = all.name.filter(|_| several);
-                    (grid.runs_at(config, &[all])?, Vec::new())
-                }
                 None => (grid.runs_at(config, &spots)?, Vec::new()),
             };
             known.insert(spots.clone(), (runs.into(), places.into()));
@@ -398,7 +276,12 @@ impl Engine {
                     let spots = self.spots(&pair, from.listed(), reads_source)?;
                     let example = Example::of_ids(pair.base.clone(), pair.source.clone());
                     let reading = Reading::of_positions(&self.model, from.listed(), reads_source);
-                    let planned = plan(&reading, &example, Resolved { pair, spots });
+                    let resolved = Resolved {
+                        pair,
+                        spots,
+                        keys: Vec::new(),
+                    };
+                    let planned = plan(&reading, &example, resolved);
                     planned.map_err(|error| Error::Usage(error.problem))
                 };
                 pairs.into_iter().map(one).collect::<Result<Vec<_>, _>>()?
@@ -415,7 +298,7 @@ impl Engine {
         (from, to): (&Where, &Where),
         reading: &Reading<'_>,
         example: &Example,
-        Resolved { pair, spots }: Resolved,
+        Resolved { pair, spots, .. }: Resolved,
         known: &mut KnownPaths,
     ) -> Result<(PairRuns, Vec<Spot>), RowError> {
         let everywhere = from.listed().is_none() && example.positions.is_none();
@@ -487,7 +370,7 @@ impl Engine {
             }
         };
         let (mut pairs, mut subjects) = (Vec::new(), Vec::new());
-        for Resolved { pair, spots } in resolved {
+        for Resolved { pair, spots, .. } in resolved {
             let subject = spots.into_iter().next().map(|spot| spot.positions);
             subjects.push(subject.unwrap_or_default());
             pairs.push(pair);

@@ -4,7 +4,8 @@ use super::Where;
 use crate::ask::grid::{Grid, GridError, IndexRange};
 use crate::error::Error;
 use crate::graph::edge::NamedNodes;
-use crate::site::Site;
+use crate::patch::Op;
+use crate::site::{Component, Site};
 
 /// Nodes by name, each as typed.
 ///
@@ -19,14 +20,20 @@ pub fn named(flag: &str, names: &[String]) -> Result<NamedNodes, Error> {
     names.iter().map(pattern).collect()
 }
 
-/// Sites by their names; z and values of every head where none is named.
+/// Sites by their names; where none is named z and values of every head, or the scores that an operator knocks out.
 ///
 /// # Errors
 ///
 /// [`Error::Component`] for the first that is none.
-pub fn sites(names: &[String]) -> Result<Vec<Site>, Error> {
+pub fn sites(names: &[String], op: Option<&Op>) -> Result<Vec<Site>, Error> {
     if names.is_empty() {
-        return Ok(Grid::default_sites());
+        return Ok(match op {
+            Some(Op::Knockout) => vec![Site {
+                component: Component::AttentionScores,
+                layer: None,
+            }],
+            _ => Grid::default_sites(),
+        });
     }
     let parsed = names.iter().map(|name| name.trim().parse::<Site>());
     Ok(parsed.collect::<Result<_, _>>()?)
@@ -58,4 +65,23 @@ pub fn heads(text: &str) -> Result<(IndexRange, bool), Error> {
                 _ => Error::Usage(format!("--heads: {e}")),
             }),
     }
+}
+
+/// Columns, and whether each has a run of its own.
+///
+/// # Errors
+///
+/// [`Error::Usage`] for what is no range.
+pub fn columns(text: &str) -> Result<(IndexRange, bool), Error> {
+    let (range, apart) = match text.strip_prefix("each") {
+        Some("") => ("all", true),
+        Some(rest) => (rest.strip_prefix(':').unwrap_or(text), true),
+        None => (text, false),
+    };
+    let range = range.parse();
+    let range = range.map_err(|e| match e {
+        GridError::Span { .. } => Error::Usage(format!("--columns: {e}, or each, or each:0-31")),
+        _ => Error::Usage(format!("--columns: {e}")),
+    })?;
+    Ok((range, apart))
 }

@@ -1,19 +1,18 @@
 //! Clean runs: prompts without patches, from which activations are kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use super::ExecuteError;
 use super::passes::Passes;
 use crate::backend::{Backend, Readout, ReadoutSpec};
 use crate::forward::ActivationCache;
 use crate::model::Config;
-use crate::patch::Op;
+use crate::patch::{MeanOver, Op};
 use crate::plan::cache::{CacheLayout, PromptRows};
 use crate::plan::chunk::{Builder, Packed};
 use crate::plan::cone;
 use crate::plan::cost::Cost;
-use crate::plan::edit::Means;
+use crate::plan::edit::{MeanRows, Means};
 use crate::plan::patched_cache::PatchedCache;
 use crate::plan::positions::Positions;
 use crate::prompt::pair::PairRuns;
@@ -97,7 +96,8 @@ pub(super) fn means<B: Backend>(
     let config = backend.config();
     let mut means = Means::new();
     for MeanCache {
-        label,
+        key,
+        by_position,
         layout,
         weights,
     } in mean_caches(pairs, config)
@@ -112,24 +112,46 @@ pub(super) fn means<B: Backend>(
         let mut cache = ActivationCache::new(backend, layout);
         let none = vec![Vec::new(); weights.len()];
         clean(passes, &mut cache, &none)?;
-        let of = means.entry(label).or_default();
+        let of = means.entry(key).or_default();
         for &(stage, layer) in cache.layout.slots.keys() {
             let Some(matrix) = cache.get(stage, layer) else {
                 continue;
             };
             let width = cache.layout.width(stage, config);
             let values = backend.read(matrix)?;
-            let mut mean = vec![0.0; width];
-            let mut count = 0.0;
-            for (prompt, weight) in cache.layout.prompts.iter().zip(&weights) {
-                for row in prompt.offset..prompt.offset + prompt.ids.len() {
-                    count += weight;
-                    let row = &values[row * width..][..width];
-                    mean.iter_mut().zip(row).for_each(|(m, x)| *m += weight * x);
+            let prompts = cache.layout.prompts.iter().zip(&weights);
+            let mut sums: HashMap<usize, (f64, Vec<f64>)> = HashMap::new();
+            for (prompt, weight) in prompts {
+                let length = prompt.ids.len();
+                // all positions of all prompts have one sum, or those of each length one a position
+                let (key, rows) = if by_position {
+                    (length, length)
+                } else {
+                    (0, 1)
+                };
+                let (count, sum) = sums
+                    .entry(key)
+                    .or_insert_with(|| (0.0, vec![0.0; rows * width]));
+                for position in 0..length {
+                    let row = &values[(prompt.offset + position) * width..][..width];
+                    let sum = &mut sum[if by_position { position * width } else { 0 }..][..width];
+                    sum.iter_mut().zip(row).for_each(|(m, x)| *m += weight * x);
+                    *count += if by_position && position > 0 {
+                        0.0
+                    } else {
+                        *weight
+                    };
                 }
             }
-            mean.iter_mut().for_each(|m| *m /= count);
-            of.insert((stage, layer), mean);
+            let mut means = sums.into_iter().map(|(length, (count, mut sum))| {
+                sum.iter_mut().for_each(|m| *m /= count);
+                (length, sum)
+            });
+            let rows = match by_position {
+                true => MeanRows::ByPosition(means.collect()),
+                false => MeanRows::Whole(means.next().map_or(Vec::new(), |(_, mean)| mean)),
+            };
+            of.insert((stage, layer), rows);
         }
     }
     Ok(means)
@@ -137,8 +159,10 @@ pub(super) fn means<B: Backend>(
 
 /// The clean runs of one set of prompts over which means are taken.
 pub(super) struct MeanCache {
-    /// The text that names the prompts.
-    pub label: String,
+    /// What tells its means from others.
+    pub key: String,
+    /// Whether each position has a mean of its own.
+    pub by_position: bool,
     /// Every distinct prompt, and what is kept of it.
     pub layout: CacheLayout,
     /// How often each prompt counts.
@@ -146,25 +170,25 @@ pub(super) struct MeanCache {
 }
 
 pub(super) fn mean_caches(pairs: &[PairRuns], config: &Config) -> Vec<MeanCache> {
-    type Wanted = (Arc<[Vec<u32>]>, BTreeSet<(Stage, usize)>);
-    let mut wanted: BTreeMap<&str, Wanted> = BTreeMap::new();
+    type Wanted = (MeanOver, BTreeSet<(Stage, usize)>);
+    let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
     for patch in pairs
         .iter()
         .flat_map(|p| p.runs.iter())
         .flat_map(|r| &r.patches)
     {
         if let Op::Mean(over) = &patch.op {
-            let entry = wanted.entry(&over.label);
-            let (_, sites) = entry.or_insert_with(|| (over.prompts.clone(), BTreeSet::new()));
+            let entry = wanted.entry(over.key());
+            let (_, sites) = entry.or_insert_with(|| (over.clone(), BTreeSet::new()));
             let layer = layer_of(patch.component, patch.source_layer.or(patch.layer), config);
             sites.insert(kept(patch.component.stage(), layer));
         }
     }
-    let cache = |(label, (prompts, sites)): (&str, Wanted)| {
+    let cache = |(key, (over, sites)): (String, Wanted)| {
         let mut layout = CacheLayout::default();
         // equal prompts are run once and weighed
         let mut weights: Vec<f64> = Vec::new();
-        for ids in prompts.iter() {
+        for ids in over.prompts.iter() {
             let prompt = layout.prompt(ids, &Positions::none());
             weights.resize(layout.prompts.len(), 0.0);
             weights[prompt] += 1.0;
@@ -173,7 +197,8 @@ pub(super) fn mean_caches(pairs: &[PairRuns], config: &Config) -> Vec<MeanCache>
             .iter()
             .for_each(|(stage, layer)| layout.keep(*stage, *layer));
         MeanCache {
-            label: label.to_owned(),
+            key,
+            by_position: over.by_position,
             layout,
             weights,
         }

@@ -89,14 +89,12 @@ impl Questions {
     /// Looks up where the two sides of every question stand.
     pub fn new(kept: Kept<'_>, runs: &[Asked<'_>]) -> Self {
         let mut constants = Constants::default();
-        let longest = runs.iter().flat_map(|run| run.edits).map(|c| c.length);
-        let zeros = vec![0.0; longest.max().unwrap_or(0)];
         let edits = runs
             .iter()
             .flat_map(|run| run.edits.iter().map(move |edit| (run, edit)))
             .map(|(run, edit)| {
                 let there = there(edit, run, kept.layout)?;
-                let written = written(edit, run, kept, &zeros, &mut constants);
+                let written = written(edit, run, kept, &mut constants);
                 Some((written, there, edit.length))
             })
             .collect();
@@ -179,13 +177,7 @@ fn there(edit: &Edit, run: &Asked<'_>, layout: &CacheLayout) -> Option<At> {
 }
 
 /// What such an edit writes, or moves towards.
-fn written(
-    edit: &Edit,
-    run: &Asked<'_>,
-    kept: Kept<'_>,
-    zeros: &[f64],
-    constants: &mut Constants,
-) -> At {
+fn written(edit: &Edit, run: &Asked<'_>, kept: Kept<'_>, constants: &mut Constants) -> At {
     let layout = kept.layout;
     if let Some(values) = edit.numbers(kept.means) {
         return constants.push(edit.stage, values);
@@ -196,8 +188,14 @@ fn written(
             At::Kept { slot, row, column }
         }
         _ => {
-            debug_assert_eq!(edit.op, EditOp::Zero);
-            constants.push(edit.stage, &zeros[..edit.length])
+            let EditOp::Fill(number) = edit.op else {
+                debug_assert!(false, "{:?} reads nothing", edit.op);
+                return At::Constant {
+                    store: Store::of(edit.stage),
+                    column: 0,
+                };
+            };
+            constants.push(edit.stage, &vec![number; edit.length])
         }
     }
 }

@@ -41,6 +41,12 @@ pub enum VectorError {
         /// What it has, at most ten names.
         known: Vec<String>,
     },
+    /// A coefficient that is too much.
+    #[error("`{text}` is not finite: give a smaller coefficient")]
+    Coefficient {
+        /// As given.
+        text: String,
+    },
     /// Not a floating-point tensor, or one with numbers that are not finite.
     #[error("tensor `{name}` of {} {problem}", path.display())]
     Values {

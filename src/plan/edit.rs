@@ -35,11 +35,37 @@ pub enum Value {
         layer: usize,
         /// First column.
         column: usize,
+        /// Where means are position by position: how many tokens the patched prompt has, and which of them this is.
+        at: Option<(usize, usize)>,
     },
 }
 
-/// Mean activations: by the text that names the prompts, then by stage and layer, one row each.
-pub type Means = HashMap<String, HashMap<(Stage, usize), Vec<f64>>>;
+/// Mean activations: by the text that names the prompts, then by stage and layer.
+pub type Means = HashMap<String, HashMap<(Stage, usize), MeanRows>>;
+
+/// Means of one activation: a row over all positions, or for prompts of each length a row a position.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MeanRows {
+    /// Over all positions of all prompts.
+    Whole(Vec<f64>),
+    /// By the prompts' length, `[length, width]`.
+    ByPosition(HashMap<usize, Vec<f64>>),
+}
+
+impl MeanRows {
+    /// The row that stands for a place; of means over all positions the one that there is.
+    fn row(&self, at: Option<(usize, usize)>) -> &[f64] {
+        match (self, at) {
+            (Self::Whole(row), _) => row,
+            (Self::ByPosition(all), Some((length, position))) => {
+                let rows = &all[&length];
+                let width = rows.len() / length;
+                &rows[position * width..][..width]
+            }
+            (Self::ByPosition(_), None) => &[],
+        }
+    }
+}
 
 /// Where an activation is read, from one number of its row on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +89,8 @@ pub struct Read {
 pub enum EditOp {
     /// s
     Set,
-    /// 0
-    Zero,
+    /// This number.
+    Fill(f64),
     /// b + s
     Add,
     /// b − s
@@ -90,7 +116,7 @@ pub enum Space {
 impl EditOp {
     /// Whether the result does not depend on the value that stood there.
     pub fn replaces(self) -> bool {
-        matches!(self, EditOp::Set | EditOp::Zero)
+        matches!(self, EditOp::Set | EditOp::Fill(_))
     }
 }
 
@@ -139,8 +165,9 @@ impl Edit {
                 stage,
                 layer,
                 column,
+                at,
             } => {
-                let mean = &means[&over.label][&(*stage, *layer)];
+                let mean = means[&over.key()][&(*stage, *layer)].row(*at);
                 Some(&mean[*column..][..self.length])
             }
         }
@@ -169,7 +196,7 @@ pub fn edits(patches: &[Patch], ids: &[u32], config: &Config) -> Vec<Edit> {
     let prompt = OnceCell::new();
     let prompt = || *prompt.get_or_init(|| OfPrompt::of(ids));
     for patch in patches {
-        push(patch, &prompt, config, &mut edits);
+        push(patch, (&prompt, ids.len()), config, &mut edits);
     }
     edits.sort_by_key(|c| (c.layer, c.stage, c.position, c.head));
     edits
@@ -192,7 +219,12 @@ pub fn acts(patch: &Patch) -> bool {
     some && (!has_keys || patch.keys.as_ref().is_none_or(seen))
 }
 
-fn push(patch: &Patch, prompt: &dyn Fn() -> OfPrompt, config: &Config, edits: &mut Vec<Edit>) {
+fn push(
+    patch: &Patch,
+    (prompt, length_of_prompt): (&dyn Fn() -> OfPrompt, usize),
+    config: &Config,
+    edits: &mut Vec<Edit>,
+) {
     let component = patch.component;
     let stage = component.stage();
     let layer = layer_of(component, patch.layer, config);
@@ -211,7 +243,11 @@ fn push(patch: &Patch, prompt: &dyn Fn() -> OfPrompt, config: &Config, edits: &m
     let op = match patch.op {
         Op::Collect => return,
         Op::Interchange | Op::Skip | Op::Set(_) | Op::Mean(_) | Op::Interpolate(1.0) => EditOp::Set,
-        Op::Zero => EditOp::Zero,
+        Op::Zero => EditOp::Fill(0.0),
+        Op::Knockout => EditOp::Fill(f64::NEG_INFINITY),
+        // coordinates are moved towards constants of their own
+        Op::Fill(_) if patch.basis.is_some() => EditOp::Set,
+        Op::Fill(x) => EditOp::Fill(x),
         Op::Add(_) | Op::Noise { .. } | Op::Function(_) => EditOp::Add,
         Op::Subtract(_) => EditOp::Subtract,
         Op::Scale(x) => EditOp::Scale(x),
@@ -233,7 +269,12 @@ fn push(patch: &Patch, prompt: &dyn Fn() -> OfPrompt, config: &Config, edits: &m
             for (first, length) in stretches {
                 let column = start + first;
                 let value = match &patch.op {
-                    Op::Zero | Op::Scale(_) | Op::Collect => Value::None,
+                    Op::Fill(x) if let Space::Basis(basis, _) = &space => {
+                        Value::Constant(vec![*x; basis.coordinates()].into(), 0)
+                    }
+                    Op::Zero | Op::Fill(_) | Op::Knockout | Op::Scale(_) | Op::Collect => {
+                        Value::None
+                    }
                     Op::Function(function) if !function.reads_source() => Value::None,
                     Op::Function(_)
                     | Op::Interchange
@@ -268,6 +309,7 @@ fn push(patch: &Patch, prompt: &dyn Fn() -> OfPrompt, config: &Config, edits: &m
                         stage: kept_stage,
                         layer: kept_layer,
                         column: at(from_head) + first,
+                        at: over.by_position.then_some((length_of_prompt, position)),
                     },
                     Op::Noise {
                         level,

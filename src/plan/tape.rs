@@ -138,7 +138,7 @@ impl TapePlan {
         for (run, prompt) in runs.iter().zip(&plan.layout.prompts) {
             for edit in run.edits.iter().filter(|e| e.position < run.ids.len()) {
                 let factor = match edit.op {
-                    EditOp::Set | EditOp::Zero => 0.0,
+                    EditOp::Set | EditOp::Fill(_) => 0.0,
                     EditOp::Add | EditOp::Subtract => continue,
                     EditOp::Scale(x) => x,
                     EditOp::Interpolate(alpha) => 1.0 - alpha,

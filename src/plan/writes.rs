@@ -275,7 +275,8 @@ pub fn basis_steps(basis: &Basis, op: EditOp, with: BasisOperand, all: bool) -> 
                 Some(Encoded::Difference),
                 vec![(EditOp::Scale(alpha), StepOperand::None)],
             ),
-            (EditOp::Zero, _) => (Some(Encoded::Standing), vec![negative]),
+            // of the coordinates, 0 alone is filled in: other numbers are constants
+            (EditOp::Fill(_), _) => (Some(Encoded::Standing), vec![negative]),
             (EditOp::Scale(x), _) => (
                 Some(Encoded::Standing),
                 vec![(EditOp::Scale(x - 1.0), StepOperand::None)],
@@ -314,7 +315,7 @@ pub fn basis_steps(basis: &Basis, op: EditOp, with: BasisOperand, all: bool) -> 
     let (first, second, steps) = match (op, second) {
         // nothing is left of what stood
         (EditOp::Set, StepOperand::Encoded) if all => (Some(Encoded::Read), None, vec![]),
-        (EditOp::Set | EditOp::Zero, _) if all => (None, None, vec![(op, second)]),
+        (EditOp::Set | EditOp::Fill(_), _) if all => (None, None, vec![(op, second)]),
         (_, StepOperand::Encoded) => (
             Some(Encoded::Standing),
             Some(Encoded::Read),
@@ -382,7 +383,8 @@ impl BasisSteps {
             picked.map(move |stretch| overwrite(stretch, op, operand(stretch.0)))
         });
         let cleared = cleared.into_iter();
-        steps.chain(cleared.map(move |stretch| overwrite(stretch, EditOp::Zero, Operand::None)))
+        steps
+            .chain(cleared.map(move |stretch| overwrite(stretch, EditOp::Fill(0.0), Operand::None)))
     }
 }
 
@@ -403,7 +405,7 @@ mod tests {
             head: 0,
             column: 0,
             length: 1,
-            op: EditOp::Zero,
+            op: EditOp::Fill(0.0),
             operand: Operand::None,
         })
     }
@@ -412,7 +414,7 @@ mod tests {
         let write = BasisWrite {
             row,
             column,
-            op: EditOp::Zero,
+            op: EditOp::Fill(0.0),
             with: BasisOperand::None,
             picks: None,
         };

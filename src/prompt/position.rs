@@ -151,6 +151,8 @@ pub struct Spot {
     pub positions: Vec<usize>,
     /// Positions in the source prompt, one for each; `None` is the same.
     pub source_positions: Option<Vec<usize>>,
+    /// Of scores and a pattern, the keys that are touched there; `None` is every key that a query sees.
+    pub keys: Option<Vec<usize>>,
 }
 
 impl Spot {
@@ -160,6 +162,17 @@ impl Spot {
             name,
             positions,
             source_positions: None,
+            keys: None,
+        }
+    }
+
+    /// The same queries at these keys alone: `end<-subject`.
+    #[must_use]
+    pub fn seeing(&self, keys: &Self) -> Self {
+        Self {
+            name: Some(format!("{}<-{}", self.label(), keys.label())),
+            keys: Some(keys.positions.clone()),
+            ..self.clone()
         }
     }
 

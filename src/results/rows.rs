@@ -399,7 +399,10 @@ fn label(run: &Run, pair_runs: &PairRuns) -> Row {
     Row {
         name: run.name.as_deref().map(Text::from),
         component: agree(run, |p| Some(p.component.name())).map(Text::from),
-        layer: agree(run, |p| p.layer.map(|l| l as u32)),
+        layer: match run.layer {
+            Some(middle) => Some(middle as u32),
+            None => agree(run, |p| p.layer.map(|l| l as u32)),
+        },
         head: agree(run, |p| one(&p.heads)),
         position: agree(run, |p| one(&p.positions)),
         position_name: run.position.as_deref().map(Text::from),

@@ -3,7 +3,7 @@
 //!
 //! | concept | where |
 //! |---|---|
-//! | which layers are restored around one | [`window`] |
+//! | how many layers are restored together | [`window`] |
 //! | how strong the noise is | [`level`] |
 //! | runs, and what each restores | [`runs`] |
 //! | means and spreads over samples and pairs | [`averages`] |

@@ -5,7 +5,7 @@ use crate::patch::{Op, Origin, Patch, Prompt, Run};
 use crate::results::table::Row;
 use crate::site::{Component, Width};
 
-use super::window::window;
+use crate::ask::window::window;
 
 /// A component whose clean states are put back, and in how many layers at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

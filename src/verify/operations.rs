@@ -491,13 +491,14 @@ fn write(
 ) -> Write {
     let op = [
         EditOp::Set,
-        EditOp::Zero,
+        EditOp::Fill(0.0),
+        EditOp::Fill(-1.25),
         EditOp::Add,
         EditOp::Subtract,
         EditOp::Scale(1.5),
         EditOp::Interpolate(0.25),
-    ][inputs.below(6)];
-    let reads = !matches!(op, EditOp::Zero | EditOp::Scale(_));
+    ][inputs.below(7)];
+    let reads = !matches!(op, EditOp::Fill(_) | EditOp::Scale(_));
     Write {
         row,
         head,

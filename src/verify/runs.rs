@@ -48,6 +48,7 @@ pub fn runs<R: Backend, S: Backend>(
                 ..Pair::default()
             };
             let mean = MeanOver {
+                by_position: false,
                 label: format!("{length} tokens"),
                 prompts: [ids(), ids()].into(),
             };

@@ -63,7 +63,7 @@ fn commands_and_experiments_of_the_operators_page_run() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operators.md");
     let page = std::fs::read_to_string(page).unwrap();
     // the repository's own file
-    let lab = lab_with(&["bases.safetensors"]);
+    let lab = lab_with(&["bases.safetensors", "capitals.jsonl"]);
     assert!(std::fs::read(lab.path("bases.safetensors")).unwrap() == bases());
     let commands = page.lines().filter(|line| line.starts_with("headlight "));
     let commands: Vec<&str> = commands.collect();
@@ -81,7 +81,7 @@ fn commands_and_experiments_of_the_operators_page_run() {
     }
     let experiments = page.split("```toml\n").skip(1);
     let experiments: Vec<&str> = experiments.filter_map(|t| t.split("```").next()).collect();
-    assert_eq!(experiments.len(), 2);
+    assert_eq!(experiments.len(), 3);
     for text in experiments {
         lab.write("e.toml", text);
         let rows = lab.rows("run", &["e.toml"]);
@@ -252,4 +252,55 @@ fn an_autoencoder_changes_nothing_by_itself() {
     ];
     lab.refused(&refused, &["leave the error term out"]);
     lab.refused(&["sweep", "--no-error-term"], &["--basis"]);
+}
+
+#[test]
+fn each_column_and_each_latent_is_a_run_of_its_own() {
+    let lab = lab();
+    let names = |more: &[&str]| {
+        let mut names: Vec<String> = lab
+            .sweep(more)
+            .iter()
+            .map(|row| row.position_name.as_deref().unwrap().to_owned())
+            .collect();
+        names.dedup();
+        names
+    };
+    let at = [
+        "--component",
+        "hook_v",
+        "--layers",
+        "0",
+        "--heads",
+        "0",
+        "--positions",
+        "3",
+    ];
+    let all = names(&[&at[..], &["--columns", "each"]].concat());
+    let wanted: Vec<String> = (0..32).map(|column| format!("3#{column}")).collect();
+    assert_eq!(all, wanted);
+    assert_eq!(
+        names(&[&at[..], &["--columns", "each:30-31"]].concat()),
+        wanted[30..]
+    );
+    let latents = ["--columns", "each", "--basis", "bases.safetensors#das"];
+    assert_eq!(names(&[&at[..], &latents].concat()).len(), 4);
+    // one after the other is each by itself
+    let one = lab.sweep(&[&at[..], &["--columns", "31"]].concat());
+    let each = lab.sweep(&[&at[..], &["--columns", "each:30-31"]].concat());
+    assert_eq!(bits(&each[each.len() - one.len()..]), bits(&one));
+    lab.refused_after_device(
+        &[
+            "sweep",
+            "--component",
+            "head_value_output",
+            "--columns",
+            "each:32",
+        ],
+        &["column 32 is out of range: columns are 0 to 31"],
+    );
+    lab.refused(
+        &["sweep", "--columns", "eachx"],
+        &["--columns: `eachx` is not a range"],
+    );
 }

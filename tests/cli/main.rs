@@ -25,6 +25,7 @@ mod folders;
 #[path = "../common/gpt2.rs"]
 mod gpt2;
 mod interrupts;
+mod knockout;
 mod known;
 #[path = "../common/lab.rs"]
 mod lab;

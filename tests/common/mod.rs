@@ -12,6 +12,7 @@ pub mod laws;
 pub mod model;
 pub mod paths;
 pub mod reference;
+pub mod restated;
 pub mod runs;
 pub mod subspaces;
 

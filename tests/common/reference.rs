@@ -9,7 +9,7 @@ use headlight::patch::{Op, Patch, Prompt, Run};
 use headlight::plan::cache::{CacheLayout, CleanPrompt, PromptRows};
 use headlight::plan::chunk::{Builder, Packed};
 use headlight::plan::cone;
-use headlight::plan::edit::{Means, edits};
+use headlight::plan::edit::{MeanRows, Means, edits};
 use headlight::plan::patched_cache::PatchedCache;
 use headlight::plan::positions::Positions;
 use headlight::plan::tables::{Chunk, Reads, Ref};
@@ -283,7 +283,7 @@ impl<'a, B: Backend> Reference<'a, B> {
             }
         }
         mean.iter_mut().for_each(|m| *m /= count);
-        let of = means.entry(over.label.clone()).or_default();
-        of.insert((stage, layer), mean);
+        let of = means.entry(over.key()).or_default();
+        of.insert((stage, layer), MeanRows::Whole(mean));
     }
 }

@@ -114,6 +114,7 @@ pub enum Places {
 pub enum OpSpec {
     Interchange,
     Zero,
+    Fill(f64),
     Set(u64),
     Mean(u64),
     Add,
@@ -129,6 +130,7 @@ fn op() -> impl Strategy<Value = OpSpec> {
     prop_oneof![
         8 => Just(OpSpec::Interchange),
         1 => Just(OpSpec::Zero),
+        1 => prop_oneof![Just(0.75), Just(2.0)].prop_map(OpSpec::Fill),
         1 => any::<u64>().prop_map(OpSpec::Set),
         1 => any::<u64>().prop_map(OpSpec::Mean),
         1 => Just(OpSpec::Add),
@@ -268,6 +270,7 @@ impl PatchSpec {
             }
             OpSpec::Zero if component.stage() == Stage::LnFScale => Op::Scale(0.5), // not NaN alone
             OpSpec::Zero => Op::Zero,
+            OpSpec::Fill(x) => Op::Fill(x),
             OpSpec::Set(seed) if component.has_heads() && seed % 2 == 0 => {
                 Op::Set(vector(seed, config.width, positions.len()))
             }
@@ -285,6 +288,7 @@ impl PatchSpec {
                 Op::Mean(MeanOver {
                     label: format!("{prompts:?}"),
                     prompts: prompts.into(),
+                    by_position: false,
                 })
             }
             OpSpec::Add => Op::Add(None),

@@ -2,6 +2,8 @@
 //! what a plan draws and costs. On the CPU, and where an oracle is at hand on a GPU too, this machine's or
 //! the emulated one.
 
+#[cfg(feature = "cuda")]
+mod ablations;
 mod adjoints;
 mod attribution;
 mod bases;
@@ -16,10 +18,13 @@ mod emulator;
 mod gradients;
 mod instructions;
 mod invariants;
+#[cfg(feature = "cuda")]
+mod knockout;
 mod library;
 mod oracle;
 mod paths;
 mod plan;
+mod precision;
 mod presets;
 mod streams;
 mod stretches;

@@ -65,6 +65,7 @@ impl Case {
     fn sweep(&self, engine: &Engine, preset: Preset, metrics: &[Metric]) -> Vec<(String, Array)> {
         let sweep = Sweep {
             grid: Grid::all(preset.sites()),
+            keys: None,
             preset: Some(preset),
             places: Where::All,
         };

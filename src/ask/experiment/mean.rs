@@ -47,5 +47,6 @@ pub fn mean_over(file: &str, model: &Checkpoint, folder: &Path) -> Result<MeanOv
     Ok(MeanOver {
         label: file.to_owned(),
         prompts: prompts.into(),
+        by_position: false,
     })
 }

@@ -332,6 +332,7 @@ impl Experiment {
             runs.push(Run {
                 name: text.name.clone(),
                 position: text.position(),
+                layer: None,
                 prompt,
                 step: text.step || prompt != Prompt::Base,
                 patches,

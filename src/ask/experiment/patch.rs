@@ -9,6 +9,7 @@ use super::error::ExperimentError;
 use super::mean::{MeanError, ids_label, mean_over};
 use super::positions::PositionsText;
 use super::scope::Scope;
+use crate::ask::operator::filled;
 use crate::ask::subspace::{Columns, columns};
 use crate::basis::Basis;
 use crate::basis::read::BasisFiles;
@@ -17,6 +18,7 @@ use crate::model::Checkpoint;
 use crate::patch::{MeanOver, Op, Origin, Patch, Prompt, Run, Vector};
 use crate::prompt::pair::PairRuns;
 use crate::site::Site;
+use crate::text::shortest;
 
 /// A patch, as written; also how result tables spell a run's patches.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -36,9 +38,9 @@ pub struct PatchText {
     pub heads: Vec<usize>,
     /// Positions in the prompt that is patched.
     pub positions: PositionsText,
-    /// Keys, for scores and pattern.
+    /// Keys, for scores and pattern, by numbers or names as positions are.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub keys: Option<Vec<usize>>,
+    pub keys: Option<PositionsText>,
     /// Columns of the row, or coordinates of the basis, as a list or as ranges ...
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<Columns>,
@@ -73,8 +75,12 @@ pub struct PatchText {
     /// Positions that are read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_positions: Option<PositionsText>,
-    /// `F.safetensors#tensor` for set, add and subtract; a file of prompts for mean.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `F.safetensors#tensor` for set, add and subtract, or for set a number; a file of prompts for mean.
+    #[serde(
+        default,
+        deserialize_with = "text_or_number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub value: Option<String>,
     /// Factor of scale, α of interpolate.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,8 +109,11 @@ pub enum OpName {
     Collect,
     Skip,
     Zero,
+    Knockout,
     Set,
     Mean,
+    #[serde(rename = "mean-by-position")]
+    MeanByPosition,
     Add,
     Subtract,
     Scale,
@@ -116,6 +125,20 @@ pub enum OpName {
 fn site<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Site, D::Error> {
     let name = String::deserialize(deserializer)?;
     name.parse().map_err(serde::de::Error::custom)
+}
+
+/// A value as text, also where it stands as a number.
+fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Value {
+        Text(String),
+        Number(f64),
+    }
+    Ok(Option::deserialize(deserializer)?.map(|value| match value {
+        Value::Text(text) => text,
+        Value::Number(number) => shortest(number),
+    }))
 }
 
 fn site_name<S: Serializer>(site: &Site, serializer: S) -> Result<S::Ok, S::Error> {
@@ -146,14 +169,15 @@ impl PatchText {
             at: at.to_owned(),
             problem,
         };
+        let unread = |error| ExperimentError::Vector {
+            at: at.to_owned(),
+            error,
+        };
         let vector = || {
             let text = self.value.as_deref();
             text.map(|text| Vector::read(text, folder))
                 .transpose()
-                .map_err(|error| ExperimentError::Vector {
-                    at: at.to_owned(),
-                    error,
-                })
+                .map_err(unread)
         };
         let number = |value: Option<f64>, name: &str, op: &str| {
             value.ok_or_else(|| meaning(format!("`{op}` needs {name}")))
@@ -163,10 +187,15 @@ impl PatchText {
             OpName::Collect => Op::Collect,
             OpName::Skip => Op::Skip,
             OpName::Zero => Op::Zero,
+            OpName::Knockout => Op::Knockout,
             OpName::Set => {
-                Op::Set(vector()?.ok_or_else(|| {
-                    meaning("`set` needs value = \"F.safetensors#tensor\"".into())
-                })?)
+                let text = self.value.as_deref().ok_or_else(|| {
+                    meaning("`set` needs value = \"F.safetensors#tensor\", or a number".into())
+                })?;
+                match filled(text).map_err(|error| meaning(error.to_string()))? {
+                    Some(op) => op,
+                    None => Op::Set(Vector::read(text, folder).map_err(unread)?),
+                }
             }
             OpName::Add => Op::Add(vector()?),
             OpName::Subtract => Op::Subtract(vector()?),
@@ -178,6 +207,10 @@ impl PatchText {
                 sample: self.sample.unwrap_or(0),
             },
             OpName::Mean => Op::Mean(self.mean(model, folder, at)?),
+            OpName::MeanByPosition => Op::Mean(MeanOver {
+                by_position: true,
+                ..self.mean(model, folder, at)?
+            }),
             OpName::Function => {
                 let problem = "`function` is a closure of a program that uses the library: no file \
                                has one";
@@ -191,7 +224,8 @@ impl PatchText {
     /// Refuses what the operator has no use for.
     fn nothing_idle(&self, op: &Op) -> Result<(), String> {
         let reads = op.reads_source();
-        let (mean, noise) = (self.op == OpName::Mean, self.op == OpName::Noise);
+        let mean = matches!(self.op, OpName::Mean | OpName::MeanByPosition);
+        let noise = self.op == OpName::Noise;
         let alpha = matches!(self.op, OpName::Scale | OpName::Interpolate);
         let value = mean || matches!(self.op, OpName::Set | OpName::Add | OpName::Subtract);
         let given_and_used = [
@@ -300,6 +334,11 @@ impl PatchText {
             }
         };
         let positions = scope.positions(&self.positions, prompt, at)?;
+        let keys = self
+            .keys
+            .as_ref()
+            .map(|keys| scope.positions(keys, prompt, at));
+        let keys = keys.transpose()?;
         let read = op.reads_source().then_some(());
         let source_positions = match (read, &self.source_positions) {
             (None, _) => None,
@@ -326,7 +365,7 @@ impl PatchText {
             layer,
             heads: self.heads.clone(),
             positions: positions.clone(),
-            keys: self.keys.clone(),
+            keys: keys.clone(),
             columns: subspace.columns.clone(),
             basis: subspace.basis.clone(),
             op: op.clone(),
@@ -348,6 +387,7 @@ impl PatchText {
             (Some(ids), None) => Ok(MeanOver {
                 label: ids_label(ids),
                 prompts: ids.clone().into(),
+                by_position: false,
             }),
             (None, Some(file)) => mean_over(file, model, folder).map_err(|problem| match problem {
                 MeanError::Tokens(error) => ExperimentError::Tokens {
@@ -361,7 +401,7 @@ impl PatchText {
             }),
             _ => Err(ExperimentError::Meaning {
                 at: at.to_owned(),
-                problem: "`mean` needs either value = \"PROMPTS.txt\" or mean_ids".into(),
+                problem: "a mean needs either value = \"PROMPTS.txt\" or mean_ids".into(),
             }),
         }
     }
@@ -376,6 +416,11 @@ impl PatchText {
             Op::Collect => OpName::Collect,
             Op::Skip => OpName::Skip,
             Op::Zero => OpName::Zero,
+            Op::Knockout => OpName::Knockout,
+            Op::Fill(x) => {
+                value = Some(shortest(*x));
+                OpName::Set
+            }
             Op::Set(v) => {
                 value = Some(v.label.clone());
                 OpName::Set
@@ -385,7 +430,10 @@ impl PatchText {
                     true => mean_ids = Some(over.prompts.to_vec()),
                     false => value = Some(over.label.clone()),
                 }
-                OpName::Mean
+                match over.by_position {
+                    true => OpName::MeanByPosition,
+                    false => OpName::Mean,
+                }
             }
             Op::Add(v) => {
                 value = v.as_ref().map(|v: &Vector| v.label.clone());
@@ -425,7 +473,7 @@ impl PatchText {
             layers: Vec::new(),
             heads: patch.heads.clone(),
             positions: PositionsText::numbers(&patch.positions),
-            keys: patch.keys.clone(),
+            keys: patch.keys.as_deref().map(PositionsText::numbers),
             columns: patch.columns.as_deref().map(Columns::of),
             partitions: None,
             subspaces: None,

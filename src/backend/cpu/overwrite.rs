@@ -18,7 +18,7 @@ fn apply<T: Real>(op: EditOp, b: &mut [T], s: &[T]) {
         |b: &mut [T], f: &dyn Fn(T, T) -> T| b.iter_mut().zip(s).for_each(|(b, s)| *b = f(*b, *s));
     match op {
         EditOp::Set => b.copy_from_slice(s),
-        EditOp::Zero => b.fill(T::default()),
+        EditOp::Fill(x) => b.fill(T::from_f64(x)),
         EditOp::Add => pairs(b, &|b, s| b + s),
         EditOp::Subtract => pairs(b, &|b, s| b - s),
         EditOp::Scale(x) => {

@@ -36,7 +36,7 @@ impl From<&Write> for arguments::Write {
     fn from(write: &Write) -> Self {
         let (op, scalar) = match write.op {
             EditOp::Set => (Operator::Set, 0.0),
-            EditOp::Zero => (Operator::Zero, 0.0),
+            EditOp::Fill(x) => (Operator::Fill, x),
             EditOp::Add => (Operator::Add, 0.0),
             EditOp::Subtract => (Operator::Subtract, 0.0),
             EditOp::Scale(x) => (Operator::Scale, x),
