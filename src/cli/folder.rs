@@ -231,7 +231,14 @@ impl OpenRun {
             time: std::time::Duration::ZERO,
         };
         for (number, part) in self.parts().iter().enumerate() {
-            match self.folder.part(self.shard, number) {
+            let known = self.folder.part(self.shard, number);
+            let known = known.and_then(|known| {
+                let bytes = known
+                    .as_ref()
+                    .map(|_| self.folder.check_bytes(self.shard, number));
+                bytes.transpose().map(|_| known)
+            });
+            match known {
                 Ok(Some(known)) => {
                     progress.keep(true);
                     let path = self.folder.part_path(self.shard, number);

@@ -18,6 +18,8 @@
 //! Greater-Than have their own, which are turned into these.
 
 pub mod auto_circuit;
+#[cfg(feature = "parquet")]
+mod bounds;
 pub mod csv;
 mod error;
 mod facts;

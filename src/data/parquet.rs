@@ -1,5 +1,6 @@
 //! Data sets as Parquet: columns named after the fields of [`record`](super::record); lists are
-//! lists, spans structs or maps, and a null is a missing field.
+//! lists, spans structs or maps, and a null is a missing field. What a file says of its own bytes and values (checksums of
+//! pages, statistics of columns) must hold; one that says nothing is believed.
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -9,6 +10,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::Value;
 
+use super::bounds;
 use super::{DataError, Examples, Record, RowError};
 use crate::files::fence::fenced;
 
@@ -35,6 +37,7 @@ pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Examples, DataError> {
 
 fn parse_trusting(path: &Path, bytes: Vec<u8>) -> Result<Examples, ParquetError> {
     let file = SerializedFileReader::new(bytes::Bytes::from(bytes))?;
+    bounds::check(&file)?;
     let mut rows = Vec::new();
     for (index, row) in file.get_row_iter(None)?.enumerate() {
         let place = format!("row {index}");

@@ -139,11 +139,22 @@ impl RunFolder {
         Ok(Some(provenance))
     }
 
+    /// Refuses a part whose bytes are not those that were written; [`RunFolder::part`] reads its footer alone.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Damaged`].
+    pub fn check_bytes(&self, shard: usize, part: usize) -> Result<(), FolderError> {
+        let checked = report::check_bytes(&self.part_path(shard, part));
+        checked.map_err(FolderError::Damaged)
+    }
+
     /// What there is of a part that was stopped; whatever is not to be read is as if it were not there.
     pub fn open_part(&self, shard: usize, part: usize) -> Option<(PathBuf, Provenance)> {
         let of = &self.manifest.shards[shard][part];
         let path = self.open_path(shard, part);
         let (made, rows) = self.about(&path, of).ok()??;
+        report::check_bytes(&path).ok()?;
         (rows <= of.rows).then_some((path, made))
     }
 

@@ -30,6 +30,8 @@ mod possible;
 mod safetensors;
 mod scene;
 mod scores;
+#[cfg(feature = "parquet")]
+mod seal;
 mod strongest;
 mod svg;
 mod table;
@@ -53,8 +55,9 @@ pub use self::safetensors::{Activations, check_activations};
 pub use self::scores::{agreement, share, write_scores};
 pub use self::strongest::{Patched, write_strongest};
 pub use self::table::{
-    CsvStream, EachRows, TableFormat, TableWriter, check_summary, check_writable, meta_path, read,
-    read_about, read_rows, summary_path, write, write_averages, write_csv, write_summary,
+    CsvStream, EachRows, TableFormat, TableWriter, check_bytes, check_summary, check_writable,
+    meta_path, read, read_about, read_rows, summary_path, write, write_averages, write_csv,
+    write_summary,
 };
 pub use self::terminal::render;
 pub use self::topk::{Candidate, Told, TopkFormat, write_topk, write_topk_of_rows};

@@ -1,7 +1,8 @@
 //! Result tables as Parquet: typed columns, snappy, provenance in the file's own metadata.
 //!
 //! Column by column through the `parquet` crate's low-level interface: a table of two dozen flat
-//! columns does not need arrow, which would be most of the build.
+//! columns does not need arrow, which would be most of the build. A file of ours has a checksum over all of its
+//! bytes ([`super::seal`]), and is not read where these are others.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -22,6 +23,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::ReportError;
+use super::seal::{self, Sealed};
 use super::table::EachRows;
 use crate::files::error::FileError;
 use crate::files::fence::fenced;
@@ -41,7 +43,7 @@ pub(super) struct RowGroups<W: Write + Send> {
     rows: usize,
     /// What is written to, until the first row group says how its columns are best encoded.
     out: Option<W>,
-    file: Option<SerializedFileWriter<W>>,
+    file: Option<SerializedFileWriter<Sealed<W>>>,
 }
 
 impl<W: Write + Send> RowGroups<W> {
@@ -75,8 +77,11 @@ impl<W: Write + Send> RowGroups<W> {
             self.flush()?;
         }
         let mut file = self.opened()?;
+        file.flush()?;
+        file.inner_mut().hold();
         file.append_key_value_metadata(KeyValue::new(METADATA_KEY.to_owned(), provenance));
-        file.into_inner().map_err(io_error)
+        file.append_key_value_metadata(KeyValue::new(seal::KEY.to_owned(), seal::BLANK.to_owned()));
+        file.into_inner().map_err(io_error)?.finish()
     }
 
     /// Writes what waits as a row group.
@@ -92,7 +97,7 @@ impl<W: Write + Send> RowGroups<W> {
         Ok(())
     }
 
-    fn opened(&mut self) -> io::Result<SerializedFileWriter<W>> {
+    fn opened(&mut self) -> io::Result<SerializedFileWriter<Sealed<W>>> {
         if let Some(file) = self.file.take() {
             return Ok(file);
         }
@@ -109,6 +114,7 @@ impl<W: Write + Send> RowGroups<W> {
         let schema = schema(&self.columns).map_err(io_error)?;
         let out = self.out.take();
         let out = out.ok_or_else(|| io::Error::other("the file failed before"))?;
+        let out = Sealed::new(out);
         SerializedFileWriter::new(out, schema, Arc::new(properties.build())).map_err(io_error)
     }
 }
@@ -283,6 +289,17 @@ pub(super) fn footer(path: &Path) -> Result<(Table, u64), ReportError> {
     outcome.unwrap_or_else(|_| Err(panicked(path)))
 }
 
+/// Refuses a file of ours whose bytes are not those that were written.
+pub(super) fn check(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
+    match seal::holds(bytes) {
+        Some(false) => Err(ReportError::malformed(
+            path,
+            "its bytes are not those that were written (the checksum in it is another): write it again, or fetch it again",
+        )),
+        Some(true) | None => Ok(()),
+    }
+}
+
 fn panicked(path: &Path) -> ReportError {
     ReportError::malformed(path, "the Parquet file is damaged; write it again")
 }
@@ -333,6 +350,7 @@ fn read_trusting(
     bytes: Vec<u8>,
     each: &mut EachRows<'_>,
 ) -> Result<Table, ReportError> {
+    check(path, &bytes)?;
     let damaged = |error| damaged(path, error);
     let file = SerializedFileReader::new(Bytes::from(bytes)).map_err(damaged)?;
     let (header, table) = header(path, &file)?;

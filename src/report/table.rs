@@ -358,6 +358,23 @@ pub fn read_rows(path: &Path, each: &mut EachRows<'_>) -> Result<Table, ReportEr
     }
 }
 
+/// Refuses a result file whose bytes are not those that were written, as far as the file says which: Parquet of ours
+/// does.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn check_bytes(path: &Path) -> Result<(), ReportError> {
+    match TableFormat::of(path)? {
+        #[cfg(feature = "parquet")]
+        TableFormat::Parquet => {
+            let bytes = fs::read(path).map_err(FileError::read_of(path))?;
+            parquet::check(path, &bytes)
+        }
+        TableFormat::Csv | TableFormat::Jsonl => Ok(()),
+    }
+}
+
 /// What a result file says of itself: a table without rows, and how many it has. Of Parquet only the footer is read.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Files: what foreign ones may hold and how they are refused, and what ours hold.
 
 mod checkpoint;
+mod checksums;
 mod data;
 #[cfg(feature = "cuda")]
 #[path = "../emulator/mod.rs"]

@@ -2,7 +2,7 @@
 
 #![cfg(all(feature = "parquet", feature = "png"))]
 
-mod tables;
+pub mod tables;
 
 mod files;
 mod pages;

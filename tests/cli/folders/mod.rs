@@ -1,6 +1,7 @@
 //! `--out DIR/`: what is computed once is never computed again, whatever happens to the process, and ends up as the
 //! bytes of a run that nothing happened to.
 
+mod damage;
 mod kills;
 mod shards;
 mod signals;

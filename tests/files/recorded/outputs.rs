@@ -67,6 +67,8 @@ fn parquet(bytes: &[u8]) -> String {
     print_schema(&mut schema, meta.schema());
     let mut text = String::from_utf8(schema).unwrap();
     let beside = meta.key_value_metadata().into_iter().flatten();
+    // the checksum is of the bytes, in which the version and the program's path stand
+    let beside = beside.filter(|pair| pair.key != "headlight.crc32");
     let beside: BTreeMap<_, _> = beside.map(|pair| (&pair.key, &pair.value)).collect();
     for (key, value) in beside {
         let value = value.as_deref().unwrap_or_default();
