@@ -66,13 +66,15 @@ struct Share {
     return sum([](float x, float sum) { return sum + x; }) / float(width);
   }
 
-  // √(σ² + ε)
+  // √(σ² + ε), and no number where σ² is beyond f32: divided by infinity the row would be zeros, and go on as if nothing
+  // had happened.
   DEVICE float scale(float mean, float epsilon) const {
     float squares = sum([=](float x, float sum) {
       float centred = x - mean;
       return fmaf(centred, centred, sum);
     });
-    return sqrtf(squares / float(width) + epsilon);
+    float scale = sqrtf(squares / float(width) + epsilon);
+    return scale + (scale - scale);
   }
 };
 

@@ -474,6 +474,28 @@ proptest! {
     }
 }
 
+/// Each by itself, whatever models are drawn above.
+#[test]
+fn the_adjoint_of_every_activation_agrees_with_differences() {
+    let random = &mut Random(15);
+    for activation in [
+        "gelu_new",
+        "gelu",
+        "gelu_pytorch_tanh",
+        "relu",
+        "silu",
+        "quick_gelu",
+    ] {
+        let spec = crate::common::model::ModelSpec {
+            activation,
+            ..crate::common::model::shape(2, 8, 100, 20)
+        };
+        let model = spec.open();
+        assert_eq!(model.config.activation.name(), activation);
+        the_activation(&model, random);
+    }
+}
+
 /// Additions pass gradients on; an edit leaves its factor of them, and of nothing exactly nothing.
 #[test]
 fn edits_leave_their_factor() {

@@ -101,7 +101,8 @@ pub fn mean<T: Real>(x: &[T]) -> T {
 }
 
 /// sqrt(variance + ε) in two passes: subtracting the square of the mean from the mean of squares
-/// would cancel on GPT-2's outlier dimensions. Returns the mean with it.
+/// would cancel on GPT-2's outlier dimensions. Returns the mean with it. No number where the variance is beyond
+/// the type: divided by infinity the row would be zeros, and go on as if nothing had happened.
 #[inline(always)]
 pub fn scale<T: Real>(x: &[T], epsilon: T) -> (T, T) {
     let mean = mean(x);
@@ -109,10 +110,8 @@ pub fn scale<T: Real>(x: &[T], epsilon: T) -> (T, T) {
         let centred = x - mean;
         centred.mul_add(centred, acc)
     });
-    (
-        mean,
-        (squares / T::from_f64(x.len() as f64) + epsilon).sqrt(),
-    )
+    let scale = (squares / T::from_f64(x.len() as f64) + epsilon).sqrt();
+    (mean, scale + scale * T::default())
 }
 
 /// (x − mean) / scale, by one reciprocal.
