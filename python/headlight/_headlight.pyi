@@ -9,7 +9,7 @@ __all__ = ["Answered", "Cells", "Frame", "Graph", "Opened", "__version__", "comm
 
 __version__: str
 
-_Wishes = tuple[list[str], str]
+_Wishes = tuple[list[str], str, int]
 _Agreed = tuple[int, float | None, float | None]
 _Progress = Callable[[int, int, float], None] | None
 

@@ -48,6 +48,7 @@ class Questions:
         targets: Any = None,
         wrong_targets: Any = None,
         metrics: Metrics = (),
+        top_tokens: int = 0,
     ) -> Result:
         """One run: the base prompt with patches acting together, in the order given.
 
@@ -59,6 +60,7 @@ class Questions:
             targets: What is read out; the most probable token after either prompt unless given.
             wrong_targets: What metrics hold against them.
             metrics: Further columns.
+            top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
 
         Example:
             >>> import headlight as hl
@@ -96,7 +98,8 @@ class Questions:
                 made.append((0, number, op))
         call = _words.shown("Model.patch", {"base": base, "patches": each, "source": source, "targets": targets})
         return self._runs(
-            {"pair": [pair], "run": [{"patches": words}]}, made, metrics, _words.asked(None, None), False, call
+            {"pair": [pair], "run": [{"patches": words}]}, made, metrics, _words.asked(None, None), False, call,
+            top_tokens,
         )
 
     def run(
@@ -106,6 +109,7 @@ class Questions:
         data: Data | Any = None,
         direction: Literal["denoise", "noise"] = "denoise",
         metrics: Metrics = (),
+        top_tokens: int = 0,
         first_token: bool = False,
         prepend_bos: bool = False,
         skip_bad: bool = False,
@@ -119,6 +123,7 @@ class Questions:
             data: A data set whose rows are the pairs, for an experiment without any.
             direction: Of a data set, which prompt is patched.
             metrics: Further columns.
+            top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
             first_token: Let a target of several tokens count as its first.
             prepend_bos: Begin every prompt with the model's BOS token.
             skip_bad: Pass over malformed rows.
@@ -143,7 +148,7 @@ class Questions:
         if isinstance(experiment, str | os.PathLike):
             name = _words.path(experiment)
             word: dict[str, Any] = {"json": None, "path": name, "first_token": first_token, "prompts": rows, "made": []}
-            return self._ask(self._opened.runs, word, metrics, f"Model.run({name!r})", progress)
+            return self._ask(self._opened.runs, word, metrics, f"Model.run({name!r})", progress, top_tokens)
         made: list[tuple[int, int, dict[str, Any]]] = []
         written = dict(experiment)
         runs: list[Any] = []
@@ -161,15 +166,16 @@ class Questions:
             runs.append({**own, "patches": patches})
         written["run"] = runs
         call = _words.shown("Model.run", {"experiment": experiment})
-        return self._runs(written, made, metrics, rows, progress, call)
+        return self._runs(written, made, metrics, rows, progress, call, top_tokens)
 
     def _runs(
-        self, experiment: Any, made: Any, metrics: Metrics, rows: dict[str, Any], progress: ProgressWish, call: str
-    ) -> Result:
+        self, experiment: Any, made: Any, metrics: Metrics, rows: dict[str, Any], progress: ProgressWish, call: str,
+        top_tokens: int,
+    ) -> Result:  # fmt: skip
         text = json.dumps(experiment, default=_plain)
         first_token = rows["first_token"]
         word = {"json": text, "path": "experiment.json", "first_token": first_token, "prompts": rows, "made": made}
-        return self._ask(self._opened.runs, word, metrics, call, progress)
+        return self._ask(self._opened.runs, word, metrics, call, progress, top_tokens)
 
     def sweep(
         self,
@@ -192,6 +198,7 @@ class Questions:
         preset: Preset | str | None = None,
         direction: Literal["denoise", "noise"] = "denoise",
         metrics: Metrics = (),
+        top_tokens: int = 0,
         seed: int | None = None,
         first_token: bool = False,
         prepend_bos: bool = False,
@@ -223,6 +230,7 @@ class Questions:
             preset: A ready-made sweep by TransformerLens's name, instead of components.
             direction: Of a data set, whether the corrupted prompt is patched (``"denoise"``) or the clean one.
             metrics: Further columns, such as ``"logit_diff"`` and ``"recovery_logit_diff"``.
+            top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
             seed: Of noise.
             first_token: Let a target of several tokens count as its first.
             prepend_bos: Begin every prompt with the model's BOS token.
@@ -251,7 +259,7 @@ class Questions:
             direction=direction, seed=seed, first_token=first_token, prepend_bos=prepend_bos, skip_bad=skip_bad,
             known=known,
         )  # fmt: skip
-        result = self._ask(self._opened.sweep, word, metrics, _words.shown("Model.sweep", said), progress)
+        result = self._ask(self._opened.sweep, word, metrics, _words.shown("Model.sweep", said), progress, top_tokens)
         if out is not None:
             result.write(out)
         return result
@@ -304,7 +312,7 @@ class Questions:
             >>> hl.Model("demo").plan(components="head_value_output").runs
             100
         """
-        for name in ("metrics", "out", "progress"):
+        for name in ("metrics", "top_tokens", "out", "progress"):
             asked.pop(name, None)
         count, copied, clean, runs = self._opened.plan(self._sweep_word(base, source, **asked))
         return Plan(count, count - copied, clean + runs)
@@ -318,6 +326,7 @@ class Questions:
         receivers: str | Sequence[str] = "all",
         per_position: bool = False,
         metrics: Metrics = (),
+        top_tokens: int = 0,
         progress: ProgressWish = None,
         **prompts: Any,
     ) -> Result:
@@ -330,6 +339,7 @@ class Questions:
             receivers: What reads: the same, ``"logits"``, ``"q"``, ``"a9.h6.q"``.
             per_position: One run for each position, instead of all together.
             metrics: Further columns.
+            top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
             progress: As of ``sweep``.
             prompts: ``targets``, ``wrong_targets``, ``data``, ``direction``, ``first_token``, ``bos``,
                 ``skip_bad`` and ``known``, as of ``sweep``.
@@ -341,7 +351,7 @@ class Questions:
             "per_position": per_position,
         }
         said = {"base": base, "source": source, "senders": senders, "receivers": receivers}
-        return self._ask(self._opened.edges, word, metrics, _words.shown("Model.edges", said), progress)
+        return self._ask(self._opened.edges, word, metrics, _words.shown("Model.edges", said), progress, top_tokens)
 
     def attribute(
         self,
@@ -474,6 +484,7 @@ class Questions:
         positions: Any = "together",
         receiver_positions: Any = "all",
         metrics: Metrics = (),
+        top_tokens: int = 0,
         progress: ProgressWish = None,
         **prompts: Any,
     ) -> Result:
@@ -490,6 +501,7 @@ class Questions:
             positions: Where senders send.
             receiver_positions: Where receivers receive.
             metrics: Further columns.
+            top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
             progress: As of ``sweep``.
             prompts: As of ``edges``.
         """
@@ -506,7 +518,7 @@ class Questions:
             "receiver_positions": _words.span("receiver-positions", receiver_positions),
         }
         said = {"base": base, "source": source, "senders": senders, "receivers": receivers, "freeze": freeze}
-        return self._ask(self._opened.paths, word, metrics, _words.shown("Model.path", said), progress)
+        return self._ask(self._opened.paths, word, metrics, _words.shown("Model.path", said), progress, top_tokens)
 
     def trace(
         self,
@@ -519,6 +531,7 @@ class Questions:
         noise: str | float = "3s",
         seed: int = 0,
         metrics: Metrics = (),
+        top_tokens: int = 0,
         progress: ProgressWish = None,
         **prompts: Any,
     ) -> Result:
@@ -533,6 +546,7 @@ class Questions:
             noise: Standard deviation: a number, or ``"3s"``, three of the subjects' token embeddings.
             seed: Of the noise.
             metrics: Further columns; the first is what arrays and the picture hold.
+            top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
             progress: As of ``sweep``.
             prompts: As of ``edges``.
         """
@@ -546,7 +560,7 @@ class Questions:
             "seed": seed,
         }
         said = {"prompt": prompt, "subject": subject, "noise": noise, "samples": samples}
-        return self._ask(self._opened.trace, word, metrics, _words.shown("Model.trace", said), progress)
+        return self._ask(self._opened.trace, word, metrics, _words.shown("Model.trace", said), progress, top_tokens)
 
     def unfinished(self) -> Result | None:
         """The rows, in order, that a question had when it was interrupted last; they are handed out once."""
@@ -557,11 +571,15 @@ class Questions:
         """Stops what runs on this model, from another thread; whoever waits for it gets ``errors.Interrupted``."""
         self._opened.cancel()
 
-    def _ask(self, call: Any, word: Any, metrics: Metrics, command: str, progress: ProgressWish) -> Result:
+    def _ask(
+        self, call: Any, word: Any, metrics: Metrics, command: str, progress: ProgressWish, top_tokens: int = 0
+    ) -> Result:
+        if top_tokens < 0:
+            raise PlanError(f"top_tokens is {top_tokens}: it takes 0, for none, or more")
         self._ready()
         tell, close = _progress.callback(progress)
         try:
-            answered = call(word, (_words.names(metrics), command), tell)
+            answered = call(word, (_words.names(metrics), command, top_tokens), tell)
         finally:
             close()
         for note in answered.notes():

@@ -188,6 +188,27 @@ class Result(Table):
         score = np.where(np.isnan(score), -np.inf, score)
         return self.take(np.argsort(-score, kind="stable")[:n])
 
+    def top_tokens(self, pair: int = 0, run: int = 0) -> list[tuple[str, float]]:
+        """What the model says after a run: its most probable tokens, each with its probability, as many as the
+        question's ``top_tokens`` asked for. The whole of it, ids and logits too, stands in the column of that name.
+
+        Args:
+            pair: The pair's number, as the column ``pair`` has it.
+            run: The run's number in the pair, as the column ``run`` has it.
+
+        Example:
+            >>> import headlight as hl
+            >>> r = hl.Model("demo").sweep(components="head_value_output", layers=0, heads=0, positions=3, top_tokens=2)
+            >>> [token for token, p in r.top_tokens()]
+            [' Rome', ' Madrid']
+        """
+        if "top_tokens" not in self.columns:
+            raise PlanError("no tokens were asked for: give the question top_tokens, such as top_tokens=10")
+        rows = np.flatnonzero((self["pair"] == pair) & (self["run"] == run))
+        if len(rows) == 0:
+            raise PlanError(f"there is no run {run} of pair {pair}")
+        return [(one["token"], float(one["prob"])) for one in json.loads(self["top_tokens"][rows[0]])]
+
     def summary(self) -> Table | None:
         """Averages over pairs, with standard errors, where there are several pairs."""
         frame = self._answered.summary()

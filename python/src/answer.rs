@@ -120,6 +120,8 @@ impl Gather for Collected {
 pub struct Wishes {
     /// Metrics, as `--metric` spells them.
     pub metrics: Vec<String>,
+    /// How many of the most probable tokens after each run stand in its rows.
+    pub top_tokens: usize,
     /// Whether pairs without targets get some.
     pub targets: bool,
     /// Whether averages stand beside the table.
@@ -156,7 +158,7 @@ fn run(
     progress: &Progress,
 ) -> Result<Answered, Error> {
     let metrics: Result<Vec<Metric>, _> = wishes.metrics.iter().map(|m| m.parse()).collect();
-    let mut question = question.metrics(&metrics?)?;
+    let mut question = question.metrics(&metrics?)?.top_tokens(wishes.top_tokens);
     let doubts = engine.spaces(question.pairs.iter().map(|p| &p.pair));
     if wishes.targets {
         engine.default_targets(&mut question.pairs)?;

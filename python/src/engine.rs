@@ -97,12 +97,15 @@ impl Wish {
     }
 }
 
+/// Metrics, what the provenance calls the call, and how many of the most probable tokens after each run are wanted.
+type Wished = (Vec<String>, String, usize);
+
 impl Opened {
     fn answered(
         &self,
         py: Python<'_>,
         asked: Asked,
-        (metrics, command): (Vec<String>, String),
+        (metrics, command, top_tokens): Wished,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
         let watched = Watched {
@@ -116,6 +119,7 @@ impl Opened {
             let (question, targets, averages) = asked.question(engine, &failure)?;
             let wishes = Wishes {
                 metrics,
+                top_tokens,
                 targets,
                 averages,
                 command,
@@ -305,7 +309,8 @@ impl Opened {
         let nobody = Watched::nobody();
         let list = self.worker.ask(py, &nobody, move |engine| {
             let list = engine.topk(&ids, number)?;
-            let one = |c: headlight::report::Candidate| (c.id, engine.token(c.id), c.prob);
+            let one =
+                |c: headlight::results::candidate::Candidate| (c.id, engine.token(c.id), c.prob);
             Ok(list.into_iter().map(one).collect())
         })?;
         Ok(list)
@@ -356,7 +361,7 @@ impl Opened {
         &self,
         py: Python<'_>,
         word: SweepWord,
-        wishes: (Vec<String>, String),
+        wishes: Wished,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
         self.answered(py, Asked::Sweep(word.into()), wishes, progress)
@@ -366,7 +371,7 @@ impl Opened {
         &self,
         py: Python<'_>,
         word: RunsWord,
-        wishes: (Vec<String>, String),
+        wishes: Wished,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
         self.answered(py, Asked::Runs(word), wishes, progress)
@@ -376,7 +381,7 @@ impl Opened {
         &self,
         py: Python<'_>,
         word: EdgesWord,
-        wishes: (Vec<String>, String),
+        wishes: Wished,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
         self.answered(py, Asked::Edges(word), wishes, progress)
@@ -386,7 +391,7 @@ impl Opened {
         &self,
         py: Python<'_>,
         word: PathsWord,
-        wishes: (Vec<String>, String),
+        wishes: Wished,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
         self.answered(py, Asked::Paths(word), wishes, progress)
@@ -396,7 +401,7 @@ impl Opened {
         &self,
         py: Python<'_>,
         word: TraceWord,
-        wishes: (Vec<String>, String),
+        wishes: Wished,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
         self.answered(py, Asked::Trace(word), wishes, progress)

@@ -35,6 +35,7 @@ mod stopping;
 mod sweep;
 mod table_file;
 mod topk;
+mod tops;
 mod trace;
 mod verify;
 

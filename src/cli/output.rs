@@ -15,6 +15,7 @@ use super::plan;
 use super::progress::Progress;
 use super::setup::Setup;
 use super::table_file::{Seen, TableFile, write_done};
+use super::tops::Tops;
 use super::{Global, interrupt, note, print};
 use crate::engine::{Answer, Form, Question};
 use crate::error::Error;
@@ -52,6 +53,8 @@ pub struct Also<'a> {
     pub averages: bool,
     /// Whether pairs without targets get some.
     pub targets: bool,
+    /// Whether every run's most probable tokens are said, where they were asked for.
+    pub tops: bool,
     /// What stands under the heat map.
     pub notes: Vec<String>,
     /// Where a page of edges goes.
@@ -94,7 +97,9 @@ pub fn answer(
     also: Also<'_>,
 ) -> Result<ExitCode, Error> {
     let clock = Clock::loaded(&setup.engine);
-    let mut question = question.metrics(&file.metric)?;
+    let mut question = question
+        .metrics(&file.metric)?
+        .top_tokens(file.top_tokens());
     if let Some(collect) = also.collect {
         collect.check(&question.pairs)?;
         file.check_folder(&[("--collect", collect.collect.is_some())])?;
@@ -155,6 +160,8 @@ pub fn answer(
         .as_ref()
         .map(|(axes, path)| question.values(axes, path));
     let mut collected = also.collect.and_then(CollectFile::activations);
+    let mut tops =
+        (also.tops && question.top_tokens > 0).then(|| Tops::new(setup.engine.model(), several));
     let mut gather: Vec<&mut dyn Gather> = Vec::new();
     gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
     // of several pairs, the mean is what counts
@@ -164,6 +171,7 @@ pub fn answer(
     gather.extend(edges.iter_mut().map(|(g, _)| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(collected.iter_mut().map(|g| g as &mut dyn Gather));
+    gather.extend(tops.as_mut().map(|g| g as &mut dyn Gather));
     let done = passing.ask(setup, &question, gather)?;
 
     if let Some(averages) = &mut averages {
@@ -224,6 +232,9 @@ pub fn answer(
         if let (Some(picture), Some(map)) = (picture, &map) {
             writeln!(out)?;
             picture.render(map, file, out)?;
+        }
+        if let Some(tops) = &tops {
+            tops.write(out)?;
         }
         match picture {
             Some(_) if rows == 0 => return Ok(()),

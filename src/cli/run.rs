@@ -75,6 +75,7 @@ impl RunFile {
         let also = Also {
             collect: Some(&self.collect),
             averages: question.pairs.len() > 1,
+            tops: true,
             ..Also::default()
         };
         self.output.answer(&setup, question, also)

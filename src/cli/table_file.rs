@@ -19,7 +19,8 @@ use crate::folder::parts::RunFolder;
 use crate::model::Checkpoint;
 use crate::prompt::pair::PairRuns;
 use crate::report;
-use crate::report::{Candidate, TopkFormat, one_line, write_topk};
+use crate::report::{TopkFormat, one_line, write_topk};
+use crate::results::candidate::Candidate;
 use crate::results::metric::Metric;
 use crate::results::rows::{Gather, PairResult, RunResult};
 use crate::results::table::Provenance;
@@ -36,6 +37,9 @@ pub struct TableFile {
     /// one of these or prob, logprob, logit; none unless given
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub metric: Vec<Metric>,
+    /// The N most probable tokens after each run, in the column `top_tokens`; none unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
     #[command(flatten)]
     pub parts: FolderFlags,
     #[command(flatten)]
@@ -105,6 +109,11 @@ impl TableFile {
     /// How the result was made; the hash reads every weight, so only a file has it.
     pub fn provenance(&self, engine: &Engine, pairs: &[PairRuns]) -> Provenance {
         engine.provenance(pairs, self.out.is_some())
+    }
+
+    /// How many of the most probable tokens after each run are asked for.
+    pub fn top_tokens(&self) -> usize {
+        self.top.map_or(0, |top| top as usize)
     }
 
     /// Where text for people goes: past the table.

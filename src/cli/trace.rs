@@ -129,7 +129,9 @@ impl Trace {
         let subject = self.subject.as_deref().unwrap_or("subject");
         let question = engine.tracing(tracing, (self.noise, subject), pairs)?;
         let clock = Clock::loaded(engine);
-        let mut question = question.metrics(&self.table.metric)?;
+        let mut question = question
+            .metrics(&self.table.metric)?
+            .top_tokens(self.table.top_tokens());
         self.table
             .check_folder(&[("--arrays", self.arrays.is_some())])?;
         if let Some(format) = setup.plan {

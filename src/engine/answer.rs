@@ -116,10 +116,12 @@ impl Task for Answering<'_, '_> {
             pairs,
             metrics,
             form,
+            top_tokens,
             ..
         } = question;
         let reads = ReadoutOptions {
             top: SHOWN,
+            top_of_runs: *top_tokens,
             metrics,
         };
         let limits = reads.limits(engine.limits(memory));
@@ -131,6 +133,7 @@ impl Task for Answering<'_, '_> {
             let mut sink = RowSink::new(&engine.model, pairs, metrics)
                 .relabel(&relabel)
                 .named(named)
+                .top_tokens(*top_tokens > 0)
                 .from(first.pair, first.run);
             if told {
                 sink = sink.told();

@@ -296,6 +296,7 @@ impl Question<'_> {
         let metrics = [metric];
         let reads = ReadoutOptions {
             top: super::answer::SHOWN,
+            top_of_runs: 0,
             metrics: &metrics,
         };
         let without_runs = |of: &PairRuns| PairRuns {

@@ -316,6 +316,7 @@ impl Question<'_> {
         let metrics = [metric];
         let reads = ReadoutOptions {
             top: 0,
+            top_of_runs: 0,
             metrics: &metrics,
         };
         let clean = self.engine.outcome(&self.pairs, reads)?;
@@ -387,6 +388,7 @@ impl Question<'_> {
         let metrics = [metric];
         let reads = ReadoutOptions {
             top: super::answer::SHOWN,
+            top_of_runs: 0,
             metrics: &metrics,
         };
         let clean = self.engine.outcome(&self.pairs, reads)?;

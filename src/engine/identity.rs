@@ -172,6 +172,7 @@ impl Question<'_> {
             pairs: self.hash_of_pairs(),
             patches: self.hash_of_patches(),
             metrics: self.metrics.iter().map(Metric::to_string).collect(),
+            top_tokens: self.top_tokens,
         }
     }
 

@@ -49,7 +49,7 @@ use crate::execute::activations::{Activation, activations};
 use crate::execute::{ExecuteError, Limits, Outcome, Sink, execute};
 use crate::model::Checkpoint;
 use crate::prompt::pair::{Pair, PairRuns};
-use crate::report::Candidate;
+use crate::results::candidate::Candidate;
 use crate::results::metric::Metric;
 use crate::results::rows::{pairs_provenance, raw};
 use crate::results::table::Provenance;
@@ -490,6 +490,8 @@ impl Engine {
 pub struct ReadoutOptions<'a> {
     /// How many of the most probable tokens of each clean prompt.
     pub top: usize,
+    /// How many of each run.
+    pub top_of_runs: usize,
     /// What will be computed of them.
     pub metrics: &'a [Metric],
 }
@@ -497,12 +499,17 @@ pub struct ReadoutOptions<'a> {
 impl ReadoutOptions<'_> {
     /// So many tokens of each clean prompt.
     pub fn top(top: usize) -> Self {
-        Self { top, metrics: &[] }
+        Self {
+            top,
+            ..Self::default()
+        }
     }
 
     fn limits<'l>(&self, limits: Limits<'l>) -> Limits<'l> {
         Limits {
-            top: self.top,
+            // a run that no patch reaches says what its base does
+            top: self.top.max(self.top_of_runs),
+            top_of_runs: self.top_of_runs,
             ranks: self.metrics.iter().any(Metric::needs_ranks),
             kl: self.metrics.iter().any(Metric::needs_kl),
             ..limits

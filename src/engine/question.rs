@@ -35,6 +35,8 @@ pub struct Question<'e> {
     pub form: Form,
     /// A column each, unless every result has it.
     pub metrics: Vec<Metric>,
+    /// How many of the most probable tokens after each run stand in its rows; with none there is no column.
+    pub top_tokens: usize,
 }
 
 /// What stands behind runs, from which follows what their rows are filed under.
@@ -122,6 +124,7 @@ impl<'e> Question<'e> {
             pairs,
             form,
             metrics: Vec::new(),
+            top_tokens: 0,
         }
     }
 
@@ -148,6 +151,13 @@ impl<'e> Question<'e> {
         Ok(self)
     }
 
+    /// Adds a column of the most probable tokens after each run, so many of them: what the model says then.
+    #[must_use]
+    pub fn top_tokens(self, number: usize) -> Self {
+        let top_tokens = number.min(self.engine.model.config.vocab);
+        Self { top_tokens, ..self }
+    }
+
     /// The metrics that are no columns anyway, by their names.
     pub fn columns(&self) -> Vec<String> {
         let others = self.metrics.iter().filter(|m| !m.is_column());
@@ -155,11 +165,12 @@ impl<'e> Question<'e> {
     }
 
     /// The columns behind those that every table has, by their names: the data set's own ids, where it has some,
-    /// names of positions, where they go by any, and metrics.
+    /// names of positions, where they go by any, the most probable tokens, where they were asked for, and metrics.
     pub fn names(&self) -> Vec<String> {
         let rows = self.pairs.iter().filter_map(|p| p.pair.row.as_ref());
         let id = rows.filter_map(|row| row.id.as_ref()).next().is_some();
-        columns::with_texts(id, self.has_named_positions(), self.columns())
+        let there = [id, self.has_named_positions(), self.top_tokens > 0];
+        columns::with_texts(there, self.columns())
     }
 
     /// Whether some runs go by a name of where they patch.

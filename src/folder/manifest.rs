@@ -40,6 +40,14 @@ pub struct Identity {
     pub patches: String,
     /// Metrics, as asked for.
     pub metrics: Vec<String>,
+    /// How many of the most probable tokens after each run stand in its rows.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub top_tokens: usize,
+}
+
+/// Whether there are none: what an identity then does not say, as before there could be any.
+fn is_none(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Identity {
@@ -79,6 +87,10 @@ impl Identity {
             (self.pairs != other.pairs, "the pairs".to_owned()),
             (self.patches != other.patches, "the patches".to_owned()),
             (self.metrics != other.metrics, "the metrics".to_owned()),
+            (
+                self.top_tokens != other.top_tokens,
+                format!("--top ({}, now {})", other.top_tokens, self.top_tokens),
+            ),
         ];
         let differs = said.into_iter().filter(|(differs, _)| *differs);
         differs.map(|(_, said)| said).collect()

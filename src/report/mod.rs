@@ -60,7 +60,7 @@ pub use self::table::{
     write_summary,
 };
 pub use self::terminal::render;
-pub use self::topk::{Candidate, Told, TopkFormat, write_topk, write_topk_of_rows};
+pub use self::topk::{Told, TopkFormat, write_topk, write_topk_of_rows};
 
 /// The ending of a file name in lower case, without the dot.
 fn ending(path: &Path) -> String {

@@ -4,9 +4,13 @@ use std::io::{self, Write};
 
 use super::labels::{one_line, site_label, token_label, width};
 use super::numbers::plain;
+use crate::results::candidate::Candidate;
 use crate::results::metric::{Metric, Quantity};
 use crate::results::strongest::Strongest;
 use crate::text::counted;
+
+/// How many of the most probable tokens are told of a run in its line.
+const TOLD: usize = 3;
 
 /// What a row patches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +119,15 @@ pub fn write_strongest(
     if !several_pairs {
         for line in &mut lines {
             line.pop();
+        }
+    }
+    if places.iter().any(|place| place.row.top_tokens.is_some()) {
+        lines[0].push("top tokens".to_owned());
+        for (line, place) in lines[1..].iter_mut().zip(places) {
+            let all = place.row.top_tokens.as_deref().map(Candidate::of_column);
+            let all = all.unwrap_or_default().into_iter().take(TOLD);
+            let all: Vec<String> = all.map(|candidate| candidate.in_short()).collect();
+            line.push(all.join(", "));
         }
     }
     if !metric.is_of_target() {

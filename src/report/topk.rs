@@ -8,48 +8,9 @@ use std::io::{self, Write};
 use super::csv::io_error;
 use super::labels::{one_line, token_label, width};
 use super::numbers::plain;
-use crate::backend::Readout;
-use crate::model::Checkpoint;
 use crate::prompt::pair::DataRow;
+use crate::results::candidate::Candidate;
 use crate::results::columns::float_text;
-use crate::results::rows::raw;
-
-/// One token of the distribution.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Candidate {
-    /// The token's id.
-    pub id: u32,
-    /// The token, decoded raw; its id in brackets where there is no tokenizer.
-    pub token: String,
-    /// Its probability.
-    pub prob: f64,
-    /// Natural logarithm of the probability.
-    pub logprob: f64,
-    /// Its logit.
-    pub logit: f64,
-}
-
-impl Candidate {
-    /// A readout's most probable tokens.
-    pub fn all(model: &Checkpoint, read: &Readout) -> Vec<Self> {
-        let candidate = |(id, logit): &(u32, f64)| {
-            let logprob = read.log_probability(*logit);
-            Self {
-                id: *id,
-                token: raw(model, *id),
-                prob: logprob.exp(),
-                logprob,
-                logit: *logit,
-            }
-        };
-        read.top.iter().map(candidate).collect()
-    }
-
-    /// The token and its probability: `_Madrid 0.9843`.
-    pub fn in_short(&self) -> String {
-        format!("{} {}", token_label(&self.token), plain(self.prob))
-    }
-}
 
 /// How a distribution is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +27,11 @@ pub enum TopkFormat {
 const FIELDS: [&str; 5] = ["id", "token", "prob", "logprob", "logit"];
 
 impl Candidate {
+    /// The token and its probability: `_Madrid 0.9843`.
+    pub fn in_short(&self) -> String {
+        format!("{} {}", token_label(&self.token), plain(self.prob))
+    }
+
     fn fields(&self) -> [String; 5] {
         let [prob, logprob, logit] = [self.prob, self.logprob, self.logit].map(float_text);
         [
@@ -75,20 +41,6 @@ impl Candidate {
             logprob,
             logit,
         ]
-    }
-
-    fn json(&self) -> serde_json::Value {
-        let number = |value: f64| match serde_json::Number::from_f64(value) {
-            Some(number) => serde_json::Value::Number(number),
-            None => float_text(value).into(),
-        };
-        serde_json::json!({
-            "id": self.id,
-            "token": self.token,
-            "prob": number(self.prob),
-            "logprob": number(self.logprob),
-            "logit": number(self.logit),
-        })
     }
 
     fn line(&self, out: &mut dyn Write) -> io::Result<()> {

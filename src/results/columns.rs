@@ -205,12 +205,16 @@ pub const ID: &str = "id";
 /// The column behind that one which holds names of positions, where some go by one.
 pub const POSITION_NAME: &str = "position_name";
 
+/// The column behind those that holds what the model says after a run, where that was asked for: a JSON array of its
+/// most probable tokens, each as `headlight topk --format json` writes it.
+pub const TOP_TOKENS: &str = "top_tokens";
+
 /// The columns of text that stand behind the fixed ones, in this order, where a result has them.
-const TEXTS: [&str; 2] = [ID, POSITION_NAME];
+const TEXTS: [&str; 3] = [ID, POSITION_NAME, TOP_TOKENS];
 
 /// The names of columns behind the fixed ones: which of [`TEXTS`] stand there, then metrics.
-pub(crate) fn with_texts(id: bool, position: bool, metrics: Vec<String>) -> Vec<String> {
-    let there = TEXTS.iter().zip([id, position]).filter(|(_, there)| *there);
+pub(crate) fn with_texts(there: [bool; 3], metrics: Vec<String>) -> Vec<String> {
+    let there = TEXTS.iter().zip(there).filter(|(_, there)| *there);
     let texts = there.map(|(name, _)| (*name).to_owned());
     texts.chain(metrics).collect()
 }
@@ -225,8 +229,8 @@ pub(crate) fn metrics(names: &[String]) -> &[String] {
         })
 }
 
-/// All columns of a table, in file order: the fixed ones, then these, which are metrics and, before them, [`ID`]
-/// and [`POSITION_NAME`].
+/// All columns of a table, in file order: the fixed ones, then these, which are metrics and, before them, [`ID`],
+/// [`POSITION_NAME`] and [`TOP_TOKENS`].
 pub fn columns(names: &[String]) -> Vec<Column> {
     let fixed = FIXED.iter().map(Fixed::column);
     let others = names.iter().map(|name| {
@@ -243,15 +247,19 @@ pub fn columns(names: &[String]) -> Vec<Column> {
 /// The names of a table's columns behind the fixed ones.
 pub fn names(table: &Table) -> Vec<String> {
     let first = table.rows.first();
-    let id = first.is_some_and(|row| row.id.is_some());
-    let position = first.is_some_and(|row| row.position_name.is_some());
-    with_texts(id, position, table.metrics.clone())
+    let there = first.map_or([false; 3], |row| texts(row).map(|text| text.is_some()));
+    with_texts(there, table.metrics.clone())
+}
+
+/// A row's texts behind the fixed columns, in the order of [`TEXTS`].
+fn texts(row: &Row) -> [&Option<Text>; 3] {
+    [&row.id, &row.position_name, &row.top_tokens]
 }
 
 /// All cells of a row, in file order.
 pub fn cells(row: &Row) -> impl Iterator<Item = Cell<'_>> {
     let fixed = FIXED.iter().map(move |column| (column.get)(row));
-    let texts = [&row.id, &row.position_name].into_iter().flatten();
+    let texts = texts(row).into_iter().flatten();
     fixed
         .chain(texts.map(|text| Cell::Text(text)))
         .chain(row.metrics.iter().map(|&value| Cell::Float(value)))
@@ -272,6 +280,7 @@ pub(crate) fn set(row: &mut Row, (number, name): (usize, &str), cell: Cell<'_>) 
         (Some(column), cell) => (column.set)(row, cell),
         (None, Cell::Float(value)) => row.metrics.push(value),
         (None, Cell::Text(text)) if name == ID => row.id = Some(text.into()),
+        (None, Cell::Text(text)) if name == TOP_TOKENS => row.top_tokens = Some(text.into()),
         (None, Cell::Text(text)) => row.position_name = Some(text.into()),
         (None, _) => {}
     }

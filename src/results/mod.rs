@@ -2,6 +2,7 @@
 
 pub mod array;
 pub mod averages;
+pub mod candidate;
 pub mod clean;
 pub mod columns;
 pub mod metric;

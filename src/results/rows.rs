@@ -11,6 +11,7 @@ use crate::files::error::FileError;
 use crate::model::Checkpoint;
 use crate::patch::{Op, Patch, Run};
 use crate::prompt::pair::{Pair, PairRuns};
+use crate::results::candidate::Candidate;
 use crate::results::clean::CleanMetrics;
 use crate::results::metric::{Metric, RunReadouts};
 use crate::results::table::{PairProvenance, Row, Table, Text};
@@ -91,6 +92,8 @@ pub struct RowSink<'a> {
     first: (usize, usize),
     /// Whether every row says where it patches by name, be it an empty one.
     named: bool,
+    /// Whether every row says which tokens are the most probable after its run.
+    tops: bool,
     /// Whether the first pair has been announced before.
     told: bool,
     tokens: HashMap<u32, Text>,
@@ -133,6 +136,7 @@ impl<'a> RowSink<'a> {
             gather: Vec::new(),
             first: (0, 0),
             named: false,
+            tops: false,
             told: false,
             tokens: HashMap::new(),
             shared,
@@ -163,6 +167,12 @@ impl<'a> RowSink<'a> {
     #[must_use]
     pub fn named(self, named: bool) -> Self {
         Self { named, ..self }
+    }
+
+    /// Whether rows say which tokens are the most probable after their runs: those that were read.
+    #[must_use]
+    pub fn top_tokens(self, tops: bool) -> Self {
+        Self { tops, ..self }
     }
 
     /// The first pair has been announced before, though its runs are counted from the first.
@@ -243,6 +253,11 @@ impl<'a> RowSink<'a> {
         if self.named {
             label.position_name.get_or_insert_default();
         }
+        label.top_tokens = self.tops.then(|| {
+            let all = Candidate::all(self.model, readout);
+            let all: Vec<_> = all.iter().map(Candidate::json).collect();
+            serde_json::Value::from(all).to_string().into()
+        });
         label.id = prompts.row.as_ref().and_then(|row| row.id.clone());
         let read = RunReadouts {
             pair: prompts,

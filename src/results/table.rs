@@ -64,6 +64,9 @@ pub struct Row {
     pub patches: Text,
     /// The data set's own name of the pair, where it has names; empty where only other rows have one.
     pub id: Option<Text>,
+    /// The most probable next tokens after the run, where they were asked for: a JSON array of objects with the
+    /// fields of [`crate::results::candidate::Candidate`].
+    pub top_tokens: Option<Text>,
     /// Metric values, in the order of [`Table::metrics`].
     pub metrics: Vec<f64>,
 }

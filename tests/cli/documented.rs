@@ -3,7 +3,8 @@
 use crate::data::lab_with;
 use crate::lab::Lab;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
+    "experiment.toml",
     "capitals.jsonl",
     "capitals.csv",
     "eap_ig.csv",
@@ -183,6 +184,7 @@ fn commands_of_the_data_page_run() {
         "noise",
         "--bos",
         "--skip-bad",
+        "--top",
     ] {
         assert!(all.contains(word), "{word}");
     }

@@ -46,6 +46,7 @@ mod rows;
 mod run;
 mod split;
 mod sweep;
+mod top_tokens;
 mod topk;
 mod trace;
 mod trace_arrays;

@@ -24,6 +24,9 @@ use headlight::patch::Run;
 use headlight::prompt::pair::{Pair, PairRuns};
 use proptest::test_runner::Config;
 
+/// How many of the most probable tokens [`run`] reads.
+pub const TOP: usize = 3;
+
 pub const PLENTY: u64 = 1 << 32;
 
 /// So many cases of a property, or `PROPTEST_CASES`. Failures are reported with the seed's minimal
@@ -79,8 +82,8 @@ pub fn try_run<B: Backend>(
     let stop = AtomicBool::new(false);
     let limits = Limits {
         memory,
-        top: 3,
-        top_of_runs: 3,
+        top: TOP,
+        top_of_runs: TOP,
         ranks: true,
         kl: true,
         ..limits(&stop)

@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::common::{PLENTY, run};
+use crate::common::{PLENTY, TOP, run};
 use crate::emulator::gpu::gpu;
 use headlight::ask::experiment::{Experiment, PairText, PatchText, RunText};
 use headlight::backend::cpu::Cpu;
-use headlight::backend::{Backend, Precision};
+use headlight::backend::{Backend, Precision, Readout};
 use headlight::model::Checkpoint;
 use headlight::prompt::pair::PairRuns;
 use safetensors::SafeTensors;
@@ -77,13 +77,36 @@ fn agrees<B: Backend>(backend: &B, checkpoint: &Checkpoint, close: impl Fn(f64, 
         for pair in got.by_ref().take(case.base_ids.len()) {
             assert_eq!(pair.runs[0].len(), case.base_ids[0].len());
             for (position, readout) in pair.runs[0].iter().enumerate() {
-                for (got, want) in readout.logits.iter().zip(want.by_ref()) {
-                    let place = (&case.patch.component, position);
-                    assert!(close(*got, want), "{place:?}: {got}, not {want}");
+                let place = (&case.patch.component, position);
+                let want: Vec<f64> = want.by_ref().take(readout.logits.len()).collect();
+                for (got, want) in readout.logits.iter().zip(&want) {
+                    assert!(close(*got, *want), "{place:?}: {got}, not {want}");
                 }
+                says_the_same(readout, &want, &close);
             }
         }
         assert!(want.next().is_none());
+    }
+}
+
+/// What the model says after a patch: pyvene's most probable tokens, where rounding does not decide between two.
+fn says_the_same(readout: &Readout, want: &[f64], close: impl Fn(f64, f64) -> bool) {
+    let mut order: Vec<usize> = (0..want.len()).collect();
+    order.sort_by(|a, b| want[*b].total_cmp(&want[*a]).then(a.cmp(b)));
+    assert_eq!(readout.top.len(), TOP);
+    for (i, (id, logit)) in readout.top.iter().enumerate() {
+        let wanted = want[order[i]];
+        assert!(close(*logit, wanted), "{i}: {logit}, not {wanted}");
+        let others = order[..=TOP]
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != i);
+        let apart = others
+            .map(|(_, other)| (want[*other] - wanted).abs())
+            .fold(f64::MAX, f64::min);
+        if apart > 1e-4 {
+            assert_eq!(*id as usize, order[i]);
+        }
     }
 }
 

@@ -140,7 +140,13 @@ impl<'e, 'p, 's, B: Backend> Executor<'e, 'p, 's, B> {
         for (i, (p, r)) in running.runs.iter().enumerate() {
             self.delivery.pairs(first + p, first, self.clean)?;
             let pair = &self.planner.pairs[*p].pair;
-            // what no patch reached is the base's
+            // what no patch reached is the base's, of which more tokens may have been read
+            let top = self.planner.limits.top_of_runs;
+            let of_base = |base: &Readout, top: usize| {
+                let mut readout = base.clone();
+                readout.top.truncate(top);
+                readout
+            };
             let base = self.clean[*p].base.iter();
             let readouts: Vec<Readout> = pair
                 .readout_positions()
@@ -148,7 +154,7 @@ impl<'e, 'p, 's, B: Backend> Executor<'e, 'p, 's, B> {
                 .zip(base)
                 .map(|(position, base)| {
                     let own = read.next_if(|(row, _)| **row == (i, position));
-                    own.map_or_else(|| base.clone(), |(_, readout)| readout)
+                    own.map_or_else(|| of_base(base, top), |(_, readout)| readout)
                 })
                 .collect();
             self.delivery.run(first + p, *r, readouts)?;

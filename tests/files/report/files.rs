@@ -103,6 +103,7 @@ fn row(metrics: usize) -> impl Strategy<Value = Row> {
                 source_prob,
                 position_name: Some(patches.chars().skip(1).collect::<String>().into()),
                 id: Some(patches.chars().rev().collect::<String>().into()),
+                top_tokens: Some(patches.chars().step_by(2).collect::<String>().into()),
                 patches: patches.into(),
                 metrics,
             }
@@ -158,6 +159,9 @@ fn table() -> impl Strategy<Value = Table> {
             }
             if !names {
                 rows.iter_mut().for_each(|row| row.position_name = None);
+            }
+            if ids != names {
+                rows.iter_mut().for_each(|row| row.top_tokens = None);
             }
             Table {
                 metrics: ["kl", "logit, \"diff\"", "été"][..metrics]
