@@ -49,6 +49,9 @@ pub enum Error {
     /// A circuit's file.
     #[error(transparent)]
     CircuitFile(#[from] crate::circuit::json::CircuitFileError),
+    /// What a lens cannot read.
+    #[error(transparent)]
+    Lens(#[from] crate::lens::LensError),
     /// Paths that lead nowhere.
     #[error(transparent)]
     Path(#[from] crate::graph::path::PathError),

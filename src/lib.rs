@@ -80,6 +80,8 @@ pub mod function;
 #[doc(hidden)]
 pub mod graph;
 #[doc(hidden)]
+pub mod lens;
+#[doc(hidden)]
 pub mod model;
 #[doc(hidden)]
 pub mod patch;

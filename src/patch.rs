@@ -226,6 +226,8 @@ pub struct Patch {
     pub op: Op,
     /// Whose activations are read.
     pub origin: Origin,
+    /// Component that is read, whose rows are as wide; `None` is `component`.
+    pub source_component: Option<Component>,
     /// Layer that is read; `None` is `layer`.
     pub source_layer: Option<usize>,
     /// Heads that are read, one for each of `heads`; `None` is `heads`.
@@ -252,17 +254,18 @@ impl Patch {
             basis: None,
             op: Op::Interchange,
             origin: Origin::default(),
+            source_component: None,
             source_layer: None,
             source_heads: None,
             source_positions: None,
         }
     }
 
-    /// The component that the patch reads: its own, or what is skipped to.
+    /// The component that the patch reads: its own unless it names another, or what is skipped to.
     pub fn read_component(&self) -> Component {
         match self.op {
             Op::Skip => self.component.skipped().unwrap_or(self.component),
-            _ => self.component,
+            _ => self.source_component.unwrap_or(self.component),
         }
     }
 
@@ -294,6 +297,8 @@ pub struct Run {
     pub layer: Option<usize>,
     /// The prompt that is patched.
     pub prompt: Prompt,
+    /// Position that its rows are of, one of those that the pair reads out; `None` is the last of them.
+    pub at: Option<usize>,
     /// Whether the run is there for other runs to read: it is not read out and has no rows in the
     /// result table. A run of another prompt than the base must be.
     pub step: bool,

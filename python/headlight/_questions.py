@@ -98,7 +98,12 @@ class Questions:
                 made.append((0, number, op))
         call = _words.shown("Model.patch", {"base": base, "patches": each, "source": source, "targets": targets})
         return self._runs(
-            {"pair": [pair], "run": [{"patches": words}]}, made, metrics, _words.asked(None, None), False, call,
+            {"pair": [pair], "run": [{"patches": words}]},
+            made,
+            metrics,
+            _words.asked(None, None),
+            False,
+            call,
             top_tokens,
         )
 
@@ -204,6 +209,7 @@ class Questions:
         prepend_bos: bool = False,
         skip_bad: bool = False,
         known: bool = False,
+        at: int | str | None = None,
         out: str | os.PathLike[str] | None = None,
         progress: ProgressWish = None,
     ) -> Result:
@@ -236,6 +242,7 @@ class Questions:
             prepend_bos: Begin every prompt with the model's BOS token.
             skip_bad: Pass over malformed rows of a data set.
             known: Keep rows that the model answers rightly.
+            at: Where prompts are read out, by number or name, in each prompt by itself; the end unless given.
             out: Also write the table there.
             progress: A bar where somebody watches and it takes more than two seconds; True and False say always
                 and never, and a function is told a ``Progress``.
@@ -257,7 +264,7 @@ class Questions:
             layers=layers, heads=heads, positions=positions, keys=keys, window=window, columns=columns, basis=basis,
             error_term=error_term, op=op, preset=preset,
             direction=direction, seed=seed, first_token=first_token, prepend_bos=prepend_bos, skip_bad=skip_bad,
-            known=known,
+            known=known, at=at,
         )  # fmt: skip
         result = self._ask(self._opened.sweep, word, metrics, _words.shown("Model.sweep", said), progress, top_tokens)
         if out is not None:
@@ -561,6 +568,85 @@ class Questions:
         }
         said = {"prompt": prompt, "subject": subject, "noise": noise, "samples": samples}
         return self._ask(self._opened.trace, word, metrics, _words.shown("Model.trace", said), progress, top_tokens)
+
+    def lens(
+        self,
+        prompt: Any = None,
+        *,
+        components: Sequence[Component | str] | Component | str = ("block_input.0", "block_output"),
+        layers: Any = "all",
+        positions: Any = "end",
+        metrics: Metrics = ("prob", "rank"),
+        top_tokens: int = 5,
+        progress: ProgressWish = None,
+        **prompts: Any,
+    ) -> Result:
+        """The logit lens: residual streams read as if they were the last.
+
+        Args:
+            prompt: The prompt, or several.
+            components: Streams: ``block_input``, ``block_mid``, ``block_output``, each with a layer or of ``layers``.
+            layers: Of streams that name none.
+            positions: Where, each by itself: ``"end"``, ``"all"``, numbers or names.
+            metrics: Further columns.
+            top_tokens: How many of the most probable tokens of each stream are kept, for ``Result.top_tokens``.
+            progress: As of ``sweep``.
+            prompts: As of ``edges``.
+
+        Example:
+            >>> import headlight as hl
+            >>> r = hl.Model("demo").lens("The capital of Spain is", targets=" Madrid")
+            >>> r["name"].tolist()[-1], r["rank"].tolist()[-1]
+            ('block_output.4', 0.0)
+        """
+        word = self._lens_word(prompt, _words.names(components), layers, positions, None, prompts)
+        said = {"prompt": prompt, "components": components, "positions": positions}
+        return self._ask(self._opened.lens, word, metrics, _words.shown("Model.lens", said), progress, top_tokens)
+
+    def direct_logit_attribution(
+        self,
+        prompt: Any = None,
+        *,
+        by: Literal["layer", "component", "head"] = "head",
+        positions: Any = "end",
+        metrics: Metrics = (),
+        progress: ProgressWish = None,
+        **prompts: Any,
+    ) -> Result:
+        """What each part of the model adds to the targets' logits, with the final layer norm's scale held at the
+        run's own: the column ``logit``, and ``logit_diff`` where there are wrong targets. Parts sum to the logit.
+
+        Args:
+            prompt: The prompt, or several.
+            by: Which parts are told apart.
+            positions: Where, each by itself: ``"end"``, ``"all"``, numbers or names.
+            metrics: ``"logit"`` or ``"logit_diff"``; the latter where there are wrong targets unless given.
+            progress: As of ``sweep``.
+            prompts: As of ``edges``.
+
+        Example:
+            >>> import headlight as hl
+            >>> r = hl.Model("demo").direct_logit_attribution("The capital of Spain is", targets=" Madrid", by="component")
+            >>> r["name"].tolist()[:4]
+            ['embed', 'pos_embed', 'a0', 'm0']
+        """
+        word = self._lens_word(prompt, [], "all", positions, by, prompts)
+        said = {"prompt": prompt, "by": by, "positions": positions}
+        command = _words.shown("Model.direct_logit_attribution", said)
+        return self._ask(self._opened.lens, word, metrics, command, progress)
+
+    def _lens_word(
+        self, prompt: Any, components: Any, layers: Any, positions: Any, by: str | None, prompts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        if "at" in prompts:
+            raise PlanError("a lens is read where positions says: give that, or leave out at")
+        return {
+            "prompts": _words.asked(prompt, None, **prompts),
+            "components": components,
+            "layers": _words.span("layers", layers),
+            "positions": _words.span("positions", positions),
+            "by": by,
+        }
 
     def unfinished(self) -> Result | None:
         """The rows, in order, that a question had when it was interrupted last; they are handed out once."""

@@ -95,6 +95,7 @@ def asked(
     direction: str = "denoise",
     skip_bad: bool = False,
     known: bool = False,
+    at: int | str | None = None,
 ) -> dict[str, Any]:
     """Prompts with what is asked of them."""
     if direction not in ("denoise", "noise"):
@@ -109,6 +110,7 @@ def asked(
         "direction": direction,
         "skip_bad": skip_bad,
         "known": known,
+        "at": None if at is None else str(at),
     }
     if data is not None:
         if base is not None or source is not None:

@@ -163,7 +163,8 @@ fn run(
     if wishes.targets {
         engine.default_targets(&mut question.pairs)?;
     }
-    if matches!(question.form, Form::Preset { .. }) {
+    let of_parts = matches!(question.form, Form::Lens { by: Some(_), .. });
+    if of_parts && question.metrics.is_empty() || matches!(question.form, Form::Preset { .. }) {
         question.default_metric();
     }
     let metrics = question.metrics.clone();

@@ -17,8 +17,8 @@ use headlight::tracing::level::Level;
 use headlight::tracing::runs::Restored;
 use headlight::tracing::window::usual;
 use headlight::{
-    Engine, Error, Experiment, Extent, IndexRange, Pair, Pairs, Paths, Preset, Question, Run,
-    Sweep, Tracing,
+    Engine, Error, Experiment, Extent, IndexRange, Pair, Pairs, Paths, Position, Preset, Question,
+    Run, Sweep, Tracing,
 };
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -59,6 +59,7 @@ pub struct PromptsWord {
     direction: String,
     skip_bad: bool,
     known: bool,
+    at: Option<String>,
 }
 
 thread_local! {
@@ -92,10 +93,14 @@ impl PromptsWord {
             };
             return self.rows(fallback);
         }
+        let at = self.at.as_deref().map(Position::named);
         let finish = |pair: Pair| -> Result<Pair, Error> {
             let pair = engine.begin(pair, self.bos)?;
             check_pair(&pair, &engine.model().config)?;
-            Ok(pair)
+            match &at {
+                Some(at) => engine.read_at(pair, at),
+                None => Ok(pair),
+            }
         };
         if self.pairs.is_empty() {
             let pair = Pair {
@@ -141,6 +146,7 @@ impl PromptsWord {
             bos: self.bos,
             skip_bad: self.skip_bad,
             known: self.known,
+            at: self.at.as_deref().map(Position::named),
             note: |said| NOTES.with_borrow_mut(|notes| notes.push(said.to_owned())),
         };
         Ok(Pairs::Rows(rows, options, fallback))
@@ -422,6 +428,37 @@ impl TraceWord {
     }
 }
 
+/// A lens.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct LensWord {
+    prompts: PromptsWord,
+    components: Vec<String>,
+    layers: String,
+    positions: String,
+    by: Option<String>,
+}
+
+impl LensWord {
+    /// What streams say, or what parts add.
+    pub fn question<'e>(self, engine: &'e Engine) -> Result<Question<'e>, Error> {
+        let positions = words::place("positions", &self.positions)?;
+        let of_data = self.prompts.of_data();
+        if self.prompts.pairs.is_empty() && !of_data {
+            return Err(Error::Usage("give a prompt, --ids or --data".into()));
+        }
+        let pairs = self.prompts.pairs(engine)?;
+        match self.by.as_deref().map(str::parse).transpose() {
+            Ok(Some(by)) => engine.direct_logit_attribution(by, &positions, pairs),
+            Ok(None) => {
+                let sites = words::sites(&self.components, None)?;
+                engine.lens(&sites, &range("layers", &self.layers)?, &positions, pairs)
+            }
+            Err(error) => Err(Error::Usage(format!("--by: {error}"))),
+        }
+    }
+}
+
 /// What is asked.
 pub enum Asked {
     /// A sweep.
@@ -434,6 +471,8 @@ pub enum Asked {
     Paths(PathsWord),
     /// A tracing.
     Trace(TraceWord),
+    /// A lens.
+    Lens(LensWord),
 }
 
 impl Asked {
@@ -450,6 +489,7 @@ impl Asked {
             Self::Runs(_) => false,
             Self::Edges(edges) => edges.of_data(),
             Self::Paths(paths) => paths.of_data(),
+            Self::Lens(lens) => lens.prompts.of_data(),
             Self::Trace(_) => true,
         };
         let question = match self {
@@ -457,6 +497,7 @@ impl Asked {
             Self::Runs(runs) => runs.question(engine, failure)?,
             Self::Edges(edges) => edges.question(engine)?,
             Self::Paths(paths) => paths.question(engine)?,
+            Self::Lens(lens) => lens.question(engine)?,
             Self::Trace(trace) => trace.question(engine)?,
         };
         let several = question.pairs.len() > 1;

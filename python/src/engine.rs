@@ -16,7 +16,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
 
 use crate::answer::{Answered, MethodWord, Unfinished, Wishes, answer, attributed};
-use crate::ask::{Asked, EdgesWord, PathsWord, PromptsWord, RunsWord, SweepWord, TraceWord};
+use crate::ask::{
+    Asked, EdgesWord, LensWord, PathsWord, PromptsWord, RunsWord, SweepWord, TraceWord,
+};
 use crate::fault::{Fault, raise};
 use crate::graph::Graph;
 use crate::logits::{Cells, gather};
@@ -470,6 +472,16 @@ impl Opened {
             let search = found.search;
             Ok((Graph::new(found.circuit, config), search.tried, search.runs))
         })
+    }
+
+    fn lens(
+        &self,
+        py: Python<'_>,
+        word: LensWord,
+        wishes: Wished,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Answered> {
+        self.answered(py, Asked::Lens(word), wishes, progress)
     }
 
     /// Where positions by number or name stand in the base, and where they are read in the source, if elsewhere.

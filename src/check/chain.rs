@@ -84,7 +84,11 @@ pub(super) fn readable(
         Stage::BlockOutput => (kept_layer, kept_stage),
         own => (layer, own),
     };
-    let writes = |patch: &&Patch| place(patch) == between && patch.op != Op::Collect;
+    let writes = |patch: &&Patch| {
+        let (layer, _) = place(patch);
+        let mut stages = patch.component.written();
+        stages.any(|stage| (layer, stage) == between) && patch.op != Op::Collect
+    };
     match patches.iter().find(writes) {
         Some(patch) => Err(CheckError::Shape {
             site: read.component.name(),

@@ -51,6 +51,9 @@ pub fn check_pair(pair: &Pair, config: &Config) -> Result<(), CheckError> {
             },
         );
     }
+    let of_source = pair.source_readout.as_slice();
+    let length = pair.source.as_ref().map_or(0, Vec::len);
+    in_range("position", of_source, length, "the source's readout")?;
     in_range("position", &pair.readouts, pair.base.len(), "the readout")
 }
 
@@ -81,6 +84,16 @@ pub fn check_run(run: &Run, runs: &[Run], pair: &Pair, config: &Config) -> Resul
     if run.prompt != Prompt::Base && !run.step {
         let prompt = pair.prompt_name(run.prompt).to_owned();
         return Err(CheckError::NotABase { prompt });
+    }
+    if let Some(at) = run.at
+        && !pair.readout_positions().contains(&at)
+    {
+        return Err(CheckError::Shape {
+            site: "the readout",
+            problem: format!(
+                "is of position {at}, which the pair does not read out: give one that it does"
+            ),
+        });
     }
     run.patches.iter().try_for_each(|patch| {
         patch::place(patch, ids.len(), config)?;

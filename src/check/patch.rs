@@ -4,7 +4,7 @@ use super::{CheckError, chain, check_pair, in_range, once, subspace};
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch, Run, unusable};
 use crate::prompt::pair::Pair;
-use crate::site::{Stage, columns};
+use crate::site::{Component, Stage, columns};
 use crate::text::{counted, shortest};
 
 /// Checks where a patch of a prompt of `length` tokens writes.
@@ -103,6 +103,62 @@ fn keys(patch: &Patch, length: usize) -> Result<(), CheckError> {
     Ok(())
 }
 
+/// Checks that what is written is z · W_O of some z, which any other row of the residual stream's width need not be.
+fn through_z(patch: &Patch) -> Result<(), CheckError> {
+    let shape = |problem: String| {
+        let site = patch.component.name();
+        Err(CheckError::Shape { site, problem })
+    };
+    if patch.columns.is_some() || patch.basis.is_some() {
+        return shape(
+            "is patched through its head's z, whose columns are others: give no columns and no basis, or patch \
+             head_attention_value_output"
+                .into(),
+        );
+    }
+    match &patch.op {
+        Op::Fill(_)
+        | Op::Set(_)
+        | Op::Add(Some(_))
+        | Op::Subtract(Some(_))
+        | Op::Noise { .. }
+        | Op::Function(_) => {
+            shape(format!(
+                "is patched through its head's z, and `{}` writes what no z need give: add it to attention_output, \
+                 into which heads are summed",
+                patch.op.label()
+            ))
+        }
+        Op::Collect => shape(
+            "is collected as its head's z: collect head_attention_value_output, or export it with `headlight cache`"
+                .into(),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that another component than the patch's own can be read in its place.
+fn source_component(patch: &Patch, read: Component) -> Result<(), CheckError> {
+    let own = patch.component;
+    let shape = |problem: String| {
+        let site = own.name();
+        Err(CheckError::Shape { site, problem })
+    };
+    if !patch.op.reads_source() || patch.op == Op::Skip {
+        let op = patch.op.label();
+        return shape(format!(
+            "takes no source_component with `{op}`: leave it out"
+        ));
+    }
+    let form = |c: Component| (c.has_heads(), c.is_global(), c.has_keys(), c.width());
+    if form(read) != form(own) || own.has_keys() || read.is_made_of_z() != own.is_made_of_z() {
+        return shape(format!(
+            "cannot read {read} in its place: name a source_component whose rows are laid out in the same way"
+        ));
+    }
+    Ok(())
+}
+
 /// Checks what a patch of a prompt of `patched` tokens reads.
 pub(super) fn operand(
     patch: &Patch,
@@ -139,6 +195,12 @@ pub(super) fn operand(
             problem: problem.into(),
         })
     };
+    if let Some(read) = patch.source_component {
+        source_component(patch, read)?;
+    }
+    if patch.component.is_made_of_z() {
+        through_z(patch)?;
+    }
     match &patch.op {
         Op::Skip if patch.component.skipped().is_none() => {
             return shape(

@@ -23,7 +23,8 @@ use crate::site::{Component, Site};
 pub struct Cache {
     #[command(flatten)]
     prompt: OnePrompt,
-    /// Components, by pyvene's names or TransformerLens's hooks: `help` lists them
+    /// Components, by pyvene's names or TransformerLens's hooks (`help` lists them), and of every position `logits`
+    /// (positions × vocabulary) and `loss`, −ln p of the prompt's own next token
     #[arg(
         long,
         value_delimiter = ',',
@@ -56,11 +57,22 @@ impl Cache {
         plot.map(check_page).transpose()?;
         let files = Files::default().writes("--out", out);
         files.writes("--plot", plot).check(global)?;
-        let sites = self
-            .component
-            .iter()
-            .map(|name| name.trim().parse::<Site>())
+        let names = || self.component.iter().map(|name| name.trim());
+        let said: Vec<Said> = names().filter_map(Said::named).collect();
+        if let Some(twice) = (1..said.len()).find(|i| said[..*i].contains(&said[*i])) {
+            let name = said[twice].name();
+            return Err(Error::Usage(format!(
+                "{name} is named twice: name each component once"
+            )));
+        }
+        let sites = names()
+            .filter(|name| Said::named(name).is_none())
+            .map(str::parse::<Site>)
             .collect::<Result<Vec<_>, _>>()?;
+        if sites.is_empty() && self.layers != IndexRange::All {
+            let usage = "--layers applies to nothing here: logits and loss stand outside the layers; leave it out";
+            return Err(Error::Usage(usage.into()));
+        }
         let drawn = match (plot, &sites[..]) {
             (None, _) => None,
             (Some(path), [site]) => {
@@ -75,7 +87,11 @@ impl Cache {
         let setup = Setup::quiet(global)?;
         let (engine, config) = (&setup.engine, &setup.engine.model().config);
         let pairs = self.prompt.pairs(engine, global)?;
-        let by_layer = by_layer(&sites, &self.layers, config)?.into_iter();
+        let by_layer = match sites.is_empty() {
+            true => Vec::new(),
+            false => by_layer(&sites, &self.layers, config)?,
+        };
+        let by_layer = by_layer.into_iter();
         let sites = by_layer.flat_map(|(component, layers)| {
             layers.into_iter().map(move |layer| (component, layer))
         });
@@ -86,7 +102,15 @@ impl Cache {
         let mut patterns = Vec::new();
         for pair in &pairs {
             let row = pair.row.as_ref().map(|row| row.number);
-            let found = engine.cache(&pair.base, &sites)?;
+            let mut found = match sites.is_empty() {
+                true => Vec::new(),
+                false => engine.cache(&pair.base, &sites)?,
+            };
+            if !said.is_empty() {
+                let logits = engine.logits_everywhere(&pair.base)?;
+                let each = said.iter();
+                found.extend(each.map(|said| said.of(&logits, &pair.base, config.vocab)));
+            }
             if let Some(kept) = &mut kept {
                 for Activation {
                     name,
@@ -126,4 +150,55 @@ impl Cache {
         collect::write(engine, kept, ("ids", ids))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What a prompt's own logits say, which is no site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// Logits, of every position.
+    Logits,
+    /// −ln p of the prompt's own next token, of every position that has one.
+    Loss,
+}
+
+impl Said {
+    fn named(name: &str) -> Option<Self> {
+        [Self::Logits, Self::Loss]
+            .into_iter()
+            .find(|said| said.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Logits => "logits",
+            Self::Loss => "loss",
+        }
+    }
+
+    fn of(self, logits: &[f64], ids: &[u32], vocab: usize) -> Activation {
+        let (shape, values) = match self {
+            Self::Logits => (vec![ids.len(), vocab], logits.to_vec()),
+            Self::Loss => {
+                let rows = logits.chunks_exact(vocab).zip(&ids[1..]);
+                (
+                    vec![ids.len() - 1],
+                    rows.map(|(row, next)| loss(row, *next)).collect(),
+                )
+            }
+        };
+        Activation {
+            name: self.name().to_owned(),
+            shape,
+            values,
+        }
+    }
+}
+
+/// −ln p of a token, by the logits of all.
+fn loss(logits: &[f64], token: u32) -> f64 {
+    let most = logits
+        .iter()
+        .fold(f64::NEG_INFINITY, |most, x| most.max(*x));
+    let sum: f64 = logits.iter().map(|x| (x - most).exp()).sum();
+    sum.ln() + most - logits[token as usize]
 }

@@ -10,6 +10,7 @@ use crate::data;
 use crate::engine::{Engine, Fallback, Pairs, RowOptions};
 use crate::error::Error;
 use crate::prompt::pair::Pair;
+use crate::prompt::position::Position;
 
 /// Flags of data sets.
 #[derive(Debug, Args)]
@@ -78,11 +79,17 @@ impl DataFlags {
             wrong: answers.wrong(engine)?,
             first_token: answers.first_token,
         };
-        Ok(self.rows(rows, fallback, global))
+        Ok(self.rows(rows, fallback, answers.at(), global))
     }
 
     /// The same, with answers by their ids.
-    pub fn rows(&self, rows: data::Examples, fallback: Fallback, global: &Global) -> Pairs {
+    pub fn rows(
+        &self,
+        rows: data::Examples,
+        fallback: Fallback,
+        at: Option<Position>,
+        global: &Global,
+    ) -> Pairs {
         // to know what is known, it would have to be computed
         let planned = global.plan.is_some();
         let options = RowOptions {
@@ -91,6 +98,7 @@ impl DataFlags {
             bos: self.bos,
             skip_bad: self.skip_bad,
             known: self.known && !planned,
+            at,
             note: |said| note(format_args!("{said}")),
         };
         Pairs::Rows(rows, options, fallback)

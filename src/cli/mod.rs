@@ -17,6 +17,7 @@ mod folder;
 mod import;
 mod info;
 mod interrupt;
+mod lens;
 mod merge;
 mod output;
 mod path;
@@ -143,6 +144,8 @@ enum Command {
     Path(Box<path::Path>),
     /// Corrupt a subject with noise, and see which restored states bring the answer back
     Trace(Box<trace::Trace>),
+    /// Say what residual streams would say if they were the last, or what parts of the model add to a logit
+    Lens(Box<lens::LensFlags>),
     /// Run an experiment file (TOML or JSON)
     Run(Box<run::RunFile>),
     /// Say what a command would run, how much that is and how long it takes, and run nothing
@@ -171,7 +174,12 @@ enum Command {
 
 /// Lists that begin with a minus made their flag's: `--positions -2,-1` is what `--positions=-2,-1` is.
 fn join_lists(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    const FLAGS: [&str; 3] = ["--positions", "--receiver-positions", "--source-positions"];
+    const FLAGS: [&str; 4] = [
+        "--positions",
+        "--receiver-positions",
+        "--source-positions",
+        "--at",
+    ];
     let is_list = |text: &OsString| {
         let mut rest = text.to_str().unwrap_or_default().chars();
         rest.next() == Some('-') && rest.next().is_some_and(|c| c.is_ascii_digit())
@@ -197,6 +205,7 @@ impl Cli {
             Command::Edges(command) => Some(command.table()),
             Command::Path(command) => Some(command.table()),
             Command::Trace(command) => Some(command.table()),
+            Command::Lens(command) => Some(command.table()),
             Command::Run(command) => Some(command.table()),
             _ => None,
         }
@@ -225,6 +234,7 @@ impl Cli {
             Command::Circuit(command) => command.run(global),
             Command::Path(command) => command.run(global),
             Command::Trace(command) => command.run(global),
+            Command::Lens(command) => command.run(global),
             Command::Run(command) => command.run(global),
             Command::Import(command) => command.run(global),
             Command::Cache(command) => command.run(global),

@@ -10,6 +10,7 @@ use super::clock::{Clock, Timed};
 use super::collect::CollectFile;
 use super::files::Files;
 use super::folder::OpenRun;
+use super::lens::LensLines;
 use super::picture::Picture;
 use super::plan;
 use super::progress::Progress;
@@ -160,6 +161,7 @@ pub fn answer(
         .as_ref()
         .map(|(axes, path)| question.values(axes, path));
     let mut collected = also.collect.and_then(CollectFile::activations);
+    let mut lens = LensLines::of(&question, setup.engine.model());
     let mut tops =
         (also.tops && question.top_tokens > 0).then(|| Tops::new(setup.engine.model(), several));
     let mut gather: Vec<&mut dyn Gather> = Vec::new();
@@ -171,6 +173,7 @@ pub fn answer(
     gather.extend(edges.iter_mut().map(|(g, _)| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(collected.iter_mut().map(|g| g as &mut dyn Gather));
+    gather.extend(lens.as_mut().map(|g| g as &mut dyn Gather));
     gather.extend(tops.as_mut().map(|g| g as &mut dyn Gather));
     let done = passing.ask(setup, &question, gather)?;
 
@@ -221,6 +224,7 @@ pub fn answer(
         written.push(path.to_owned());
     }
     let map = map.map(|mut map| {
+        map.notes.extend(read_at(&question));
         map.notes.extend(also.notes);
         map
     });
@@ -236,6 +240,10 @@ pub fn answer(
         if let Some(tops) = &tops {
             tops.write(out)?;
         }
+        if let Some(lens) = &lens {
+            writeln!(out)?;
+            return lens.write(out);
+        }
         match picture {
             Some(_) if rows == 0 => return Ok(()),
             Some(_) => writeln!(out, "\nstrongest")?,
@@ -243,6 +251,20 @@ pub fn answer(
         }
         write_strongest(&strongest, patched, out)
     })
+}
+
+/// Where runs are read, if that is elsewhere than at their ends.
+fn read_at(question: &Question<'_>) -> Option<String> {
+    let mut at = question.pairs.iter().map(|of| &of.pair.readouts[..]);
+    if matches!(question.form, Form::Lens { .. }) {
+        return None;
+    }
+    let first = at.next()?;
+    match (first, at.all(|other| other == first)) {
+        ([], true) => None,
+        ([position], true) => Some(format!("read out at position {position}")),
+        _ => Some("read out at each pair's own position, and not at the end".to_owned()),
+    }
 }
 
 /// Refuses a plot of runs that have no place in one, before anything is computed.
@@ -289,6 +311,7 @@ impl Passing {
         Ok(Self {
             folder,
             progress: Some(progress),
+            seen: Seen::of(question),
             ..Self::of_rows(file, &question.names(), clock)?
         })
     }

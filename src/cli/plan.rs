@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::progress::duration;
 use super::setup::Setup;
 use super::table_file::TableFile;
-use super::{Command, edges, path, print, run, sweep, trace};
+use super::{Command, edges, lens, path, print, run, sweep, trace};
 use crate::engine::Question;
 use crate::error::Error;
 use crate::folder::cut::{Weighed, cut};
@@ -49,6 +49,8 @@ pub enum PlannedCommand {
     Path(Box<path::Path>),
     /// A causal tracing
     Trace(Box<trace::Trace>),
+    /// A lens
+    Lens(Box<lens::LensFlags>),
     /// An experiment file
     Run(Box<run::RunFile>),
 }
@@ -60,6 +62,7 @@ impl From<PlannedCommand> for Command {
             PlannedCommand::Edges(command) => Self::Edges(command),
             PlannedCommand::Path(command) => Self::Path(command),
             PlannedCommand::Trace(command) => Self::Trace(command),
+            PlannedCommand::Lens(command) => Self::Lens(command),
             PlannedCommand::Run(command) => Self::Run(command),
         }
     }

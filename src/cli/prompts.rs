@@ -11,6 +11,7 @@ use crate::data::Examples;
 use crate::engine::{Engine, Fallback, Pairs};
 use crate::error::Error;
 use crate::prompt::pair::Pair;
+use crate::prompt::position::Position;
 
 /// Flags of one prompt pair.
 #[derive(Debug, Args)]
@@ -100,6 +101,10 @@ pub struct Answers {
     /// Let a target of several tokens count as its first
     #[arg(long)]
     pub first_token: bool,
+    /// Where prompts are read out, by number or name (3, -2, subject.last, a word), in each prompt by itself; the end
+    /// unless given
+    #[arg(long, value_name = "POSITION", allow_negative_numbers = true)]
+    pub at: Option<String>,
 }
 
 impl Prompts {
@@ -132,7 +137,7 @@ impl Prompts {
         };
         let pair = data.begin(pair, engine)?;
         check_pair(&pair, &engine.model().config)?;
-        Ok(pair)
+        self.answers.read_at(pair, engine)
     }
 
     fn given(&self, engine: &Engine) -> Result<Option<Pair>, Error> {
@@ -164,7 +169,7 @@ impl OnePrompt {
     /// The prompt, or each that a data set's rows patch, as the base of a pair.
     pub fn pairs(&self, engine: &Engine, global: &Global) -> Result<Vec<Pair>, Error> {
         let pairs = match self.data.read()? {
-            Some(rows) => engine.plain(self.data.rows(rows, Fallback::default(), global))?,
+            Some(rows) => engine.plain(self.data.rows(rows, Fallback::default(), None, global))?,
             None => {
                 let base = tokens(engine, &self.prompt, &self.ids)?;
                 let usage = "give a prompt, --ids or --data";
@@ -184,6 +189,19 @@ impl OnePrompt {
 }
 
 impl Answers {
+    /// Where prompts are read out, if that was said.
+    pub fn at(&self) -> Option<Position> {
+        self.at.as_deref().map(Position::named)
+    }
+
+    /// A pair that was typed, read out where that was said.
+    pub fn read_at(&self, pair: Pair, engine: &Engine) -> Result<Pair, Error> {
+        match self.at() {
+            Some(at) => engine.read_at(pair, &at),
+            None => Ok(pair),
+        }
+    }
+
     /// Target ids, in the order `--targets`, `--target`, `--target-ids`.
     pub fn targets(&self, engine: &Engine) -> Result<Vec<u32>, Error> {
         let split = self.targets.iter().flat_map(|t| t.split(','));

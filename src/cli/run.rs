@@ -15,6 +15,7 @@ use super::table_file::TableFile;
 use crate::ask::experiment::Experiment;
 use crate::engine::{Engine, Fallback};
 use crate::error::Error;
+use crate::prompt::position::Position;
 
 /// Flags of `run`.
 #[derive(Debug, Args)]
@@ -24,6 +25,10 @@ pub struct RunFile {
     /// Let a target of several tokens count as its first
     #[arg(long)]
     first_token: bool,
+    /// Where prompts are read out, by number or name (3, -2, subject.last, a word), in each prompt by itself; the end
+    /// unless given
+    #[arg(long, value_name = "POSITION", allow_negative_numbers = true)]
+    at: Option<String>,
     #[command(flatten)]
     data: DataFlags,
     #[command(flatten)]
@@ -55,6 +60,7 @@ impl RunFile {
         let rows = self.data.read()?;
         let setup = Setup::quiet(global)?;
         let engine = &setup.engine;
+        let at = self.at.as_deref().map(Position::named);
         let pairs = match rows {
             Some(_) if !experiment.pairs.is_empty() => {
                 return Err(Error::Usage(
@@ -63,11 +69,17 @@ impl RunFile {
             }
             Some(rows) => {
                 let fallback = self.fallback(&experiment, engine)?;
-                engine.plain(self.data.rows(rows, fallback, global))?
+                engine.plain(self.data.rows(rows, fallback, at, global))?
             }
             None => {
                 let own = experiment.own_pairs(engine.model(), self.first_token)?;
-                let begun = own.into_iter().map(|pair| self.data.begin(pair, engine));
+                let begun = own.into_iter().map(|pair| {
+                    let pair = self.data.begin(pair, engine)?;
+                    match &at {
+                        Some(at) => engine.read_at(pair, at),
+                        None => Ok(pair),
+                    }
+                });
                 begun.collect::<Result<_, _>>()?
             }
         };

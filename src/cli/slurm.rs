@@ -56,7 +56,8 @@ impl SlurmCommand {
         };
         let Some(table) = cli.table() else {
             return usage(
-                "behind -- stands what is cut into shards: sweep, edges, path, trace or run".into(),
+                "behind -- stands what is cut into shards: sweep, edges, path, trace, lens or run"
+                    .into(),
             );
         };
         let Some(folder) = table.folder() else {

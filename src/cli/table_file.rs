@@ -11,7 +11,7 @@ use super::files::Files;
 use super::folder::FolderFlags;
 use super::progress::ProgressFlags;
 use crate::backend::Readout;
-use crate::engine::{Answer, Engine};
+use crate::engine::{Answer, Engine, Form, Question};
 use crate::error::Error;
 use crate::execute::PairReadouts;
 use crate::files::error::FileError;
@@ -152,6 +152,8 @@ pub struct Seen {
     pub rows: usize,
     lost: usize,
     clean: Vec<PairReadouts>,
+    /// Whether rows have no probabilities, so that nothing is lost where these are no numbers.
+    of_parts: bool,
 }
 
 impl Gather for Seen {
@@ -166,12 +168,20 @@ impl Gather for Seen {
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
         self.rows += result.rows.len();
         let lost = result.rows.iter().filter(|row| !row.logprob.is_finite());
-        self.lost += lost.count();
+        self.lost += if self.of_parts { 0 } else { lost.count() };
         Ok(())
     }
 }
 
 impl Seen {
+    /// Of a question.
+    pub fn of(question: &Question<'_>) -> Self {
+        Self {
+            of_parts: matches!(question.form, Form::Lens { by: Some(_), .. }),
+            ..Self::default()
+        }
+    }
+
     /// Both prompts' most probable tokens, as the reference tutorial prints them.
     pub fn write_prompts(
         &self,

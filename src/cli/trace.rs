@@ -252,7 +252,7 @@ impl Trace {
             wrong: self.answers.wrong(engine)?,
             ..Pair::default()
         };
-        self.data.begin(pair, engine)
+        self.answers.read_at(self.data.begin(pair, engine)?, engine)
     }
 
     /// The subject's tokens, which a picture stars.

@@ -41,6 +41,8 @@ pub struct Reading<'a> {
     pub keys: Option<&'a [Position]>,
     /// Whether positions are needed in the source too.
     pub reads_source: bool,
+    /// Where every pair is read out, in each of its prompts; `None` is the last position.
+    pub at: Option<&'a Position>,
 }
 
 /// A row of one model.
@@ -87,6 +89,7 @@ impl<'a> Reading<'a> {
             positions,
             keys: None,
             reads_source,
+            at: None,
         }
     }
 
@@ -116,7 +119,20 @@ impl<'a> Reading<'a> {
             (base.which, spans) = ("base", swapped(spans)?);
             source.iter_mut().for_each(|side| side.which = "source");
         }
-        let pair = self.pair(example, &base, source.as_ref())?;
+        let mut pair = self.pair(example, &base, source.as_ref())?;
+        if let Some(at) = self.at {
+            let spot = self.spot(example, None, (at, None), (&base, source.as_ref()), &spans)?;
+            let [here] = spot.positions[..] else {
+                let count = spot.positions.len();
+                let problem = format!(
+                    "{at} is {count} tokens, and one is read: give {at}.first or {at}.last"
+                );
+                return Err(error(example, None, problem));
+            };
+            pair.readouts = vec![here];
+            let there = spot.source_positions.map_or(here, |there| there[0]);
+            pair.source_readout = pair.source.is_some().then_some(there);
+        }
         let spots = self.spots(example, &base, source.as_ref(), &spans)?;
         let key = |key| self.spot(example, None, (key, None), (&base, None), &spans);
         let keys = self.keys.unwrap_or_default().iter().map(key);

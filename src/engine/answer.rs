@@ -5,11 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::lens::{Work, contribute};
 use super::{Form, Question, ReadoutOptions, Task};
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::execute::costs::{Costing, PairCost};
-use crate::execute::{Plan, execute};
+use crate::execute::{Plan, Sink, execute};
 use crate::files::error::FileError;
 use crate::folder::cut::{Cursor, RunRange};
 use crate::graph::patching;
@@ -128,7 +129,11 @@ impl Task for Answering<'_, '_> {
         let relabel = question.relabel();
         let named = question.has_named_positions();
         let (start, mut plan) = (Instant::now(), Plan::default());
-        let mut part = |first: Cursor, pairs: &[PairRuns], told: bool| -> Result<(), Error> {
+        let mut rows_of = |first: Cursor,
+                           pairs: &[PairRuns],
+                           told: bool,
+                           work: &mut Work<'_>|
+         -> Result<(), Error> {
             let mut count = Count(done);
             let mut sink = RowSink::new(&engine.model, pairs, metrics)
                 .relabel(&relabel)
@@ -142,11 +147,15 @@ impl Task for Answering<'_, '_> {
                 sink = sink.to(&mut **gather);
             }
             sink = sink.to(&mut count);
-            let executed = execute(backend, pairs, &limits, &mut sink);
+            let executed = work(&mut sink);
             // what broke the work off is said rather than that it was
             sink.finish()?;
             plan += executed?;
             Ok(())
+        };
+        let mut part = |first: Cursor, pairs: &[PairRuns], told: bool| -> Result<(), Error> {
+            let mut work = |sink: &mut dyn Sink| Ok(execute(backend, pairs, &limits, sink)?);
+            rows_of(first, pairs, told, &mut work)
         };
         let RunRange { start: from, end } = stretch;
         match form {
@@ -164,6 +173,19 @@ impl Task for Answering<'_, '_> {
                     let model = &engine.model;
                     patching::each_part(backend, model, pair, edges, range, &limits, &mut each)?;
                 }
+            }
+            Form::Lens { by: Some(by), .. } => {
+                let last = end.pair + usize::from(end.run > 0);
+                let some = |p: usize| in_pair(&(from..end), p, pairs[p].runs.len());
+                let mut part = |first: usize, pairs: &[PairRuns], work: &mut Work<'_>| {
+                    let told = first == from.pair && from.run > 0;
+                    rows_of(Cursor::new(first, 0), pairs, told, work)
+                };
+                let range = (
+                    from.pair..last.min(pairs.len()),
+                    &some as &dyn Fn(usize) -> _,
+                );
+                contribute(backend, question, *by, range, &limits, &mut part)?;
             }
             _ => {
                 // pairs of which some runs are left out stand by themselves, before and behind those that are whole

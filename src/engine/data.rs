@@ -7,6 +7,7 @@ use super::Engine;
 use crate::data::{DataError, Direction, Example, Examples, Reading, Resolved, RowError, with_bos};
 use crate::error::Error;
 use crate::prompt::pair::Pair;
+use crate::prompt::position::Position;
 
 /// How rows are taken.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct RowOptions {
     pub skip_bad: bool,
     /// Whether rows are kept only if a target is the model's most probable token after their clean prompt.
     pub known: bool,
+    /// Where every pair is read out, in each of its prompts; the last position unless said.
+    pub at: Option<Position>,
     /// Told in a sentence how many rows were passed over.
     pub note: fn(&str),
 }
@@ -74,7 +77,7 @@ impl Engine {
     /// [`Error::Usage`] where the model has no BOS and one is wanted.
     pub fn reading<'a>(
         &'a self,
-        options: &RowOptions,
+        options: &'a RowOptions,
         fallback: &'a Fallback,
     ) -> Result<Reading<'a>, Error> {
         Ok(Reading {
@@ -88,6 +91,7 @@ impl Engine {
             positions: None,
             keys: None,
             reads_source: false,
+            at: options.at.as_ref(),
         })
     }
 
@@ -212,6 +216,8 @@ struct Asked {
     /// Which of its prompts, as the row calls it.
     called: String,
     prompt: Vec<u32>,
+    /// Where it is read out; `None` is its last position.
+    at: Option<usize>,
     /// Right answers; a row without any has none that could be missed.
     targets: Vec<u32>,
 }
@@ -227,11 +233,13 @@ impl Asked {
         let corrupted = ["corrupted", "corrupt"].contains(&called("base"));
         let clean = corrupted || called("source") == "clean";
         let pair = &resolved.pair;
-        let (written, read) = match (direction, &pair.source) {
-            (Direction::Denoise, source) => (&pair.base, source.as_ref()),
-            (Direction::Noise, source) => (source.as_ref().unwrap_or(&pair.base), Some(&pair.base)),
+        let base = (&pair.base, pair.readouts.last().copied());
+        let source = pair.source.as_ref().map(|ids| (ids, pair.source_readout));
+        let (written, read) = match (direction, source) {
+            (Direction::Denoise, source) => (base, source),
+            (Direction::Noise, source) => (source.unwrap_or(base), Some(base)),
         };
-        let (called, prompt) = match read.filter(|_| clean) {
+        let (called, (prompt, at)) = match read.filter(|_| clean) {
             Some(read) => (called("source"), read),
             None => (called("base"), written),
         };
@@ -239,6 +247,7 @@ impl Asked {
             example: example.clone(),
             called: called.to_owned(),
             prompt: prompt.clone(),
+            at,
             targets: pair.targets.clone(),
         }
     }
@@ -247,7 +256,7 @@ impl Asked {
 impl Engine {
     /// What the model says to each row instead of a right answer; nothing where it gives one.
     fn otherwise(&self, asked: &[Asked]) -> Result<Vec<Option<RowError>>, Error> {
-        let tops = self.tops(asked.iter().map(|asked| &asked.prompt))?;
+        let tops = self.tops(asked.iter().map(|asked| (&asked.prompt, asked.at)))?;
         let otherwise = asked.iter().zip(tops).map(|(asked, top)| {
             let top = top?;
             let text = |id| format!("{:?}", self.token(id));

@@ -119,12 +119,17 @@ impl Shared {
             basis,
             op,
             origin,
+            source_component,
             source_layer,
             source_heads,
             source_positions,
         } = patch;
         let basis = basis.as_ref().map(|basis| self.basis(basis));
         let op = self.op(op);
+        // what is not said leaves the hash as it was before it could be
+        if let Some(component) = source_component {
+            hashed.say(format_args!("from {component:?}"));
+        }
         hashed.say(format_args!(
             "{component:?} {layer:?} {heads:?} {positions:?} {keys:?} {columns:?} {basis:?} {op} {origin:?} \
              {source_layer:?} {source_heads:?} {source_positions:?}"
@@ -139,9 +144,13 @@ impl Shared {
                 position,
                 layer,
                 prompt,
+                at,
                 step,
                 patches,
             } = run;
+            if let Some(at) = at {
+                hashed.say(format_args!("at {at}"));
+            }
             hashed.say(format_args!(
                 "{name:?} {position:?} {prompt:?} {step} {}",
                 patches.len()
@@ -192,6 +201,7 @@ impl Question<'_> {
             Form::Runs | Form::Preset { .. } => {}
             Form::Edges { edges, extent } => hashed.say(format_args!("{edges:?} {extent:?}")),
             Form::Paths { paths, spots } => hashed.say(format_args!("{paths:?} {spots:?}")),
+            Form::Lens { parts, by, .. } => hashed.say(format_args!("{parts:?} {by:?}")),
             Form::Tracing {
                 tracing,
                 subjects,

@@ -6,7 +6,7 @@ use super::{Engine, ReadoutOptions};
 use crate::backend::Readout;
 use crate::error::Error;
 use crate::execute::{PairReadouts, Plan, Sink};
-use crate::prompt::pair::PairRuns;
+use crate::prompt::pair::{Pair, PairRuns};
 
 /// Whose logits come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,30 @@ impl Engine {
             };
         }
         self.execute(&pairs, ReadoutOptions::default(), &mut Handing(each))
+    }
+}
+
+impl Engine {
+    /// A prompt's logits after every position, `[positions, vocabulary]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::execute`].
+    pub fn logits_everywhere(&self, ids: &[u32]) -> Result<Vec<f64>, Error> {
+        let pair = Pair {
+            base: ids.to_vec(),
+            ..Pair::default()
+        };
+        let runs = [].into();
+        let mut all = Vec::with_capacity(ids.len() * self.model().config.vocab);
+        self.logits(
+            vec![PairRuns { pair, runs }],
+            true,
+            &mut |_, _, _, logits| {
+                all.extend_from_slice(logits);
+            },
+        )?;
+        Ok(all)
     }
 }
 

@@ -11,6 +11,7 @@ mod data;
 mod device;
 mod experiments;
 mod identity;
+mod lens;
 mod logits;
 mod operator;
 mod pair;
@@ -44,11 +45,14 @@ use crate::backend::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, Precision};
+use crate::data::{Example, Reading};
 use crate::error::Error;
 use crate::execute::activations::{Activation, activations};
 use crate::execute::{ExecuteError, Limits, Outcome, Sink, execute};
+use crate::graph::contribution::of_head;
 use crate::model::Checkpoint;
 use crate::prompt::pair::{Pair, PairRuns};
+use crate::prompt::position::Position;
 use crate::results::candidate::Candidate;
 use crate::results::metric::Metric;
 use crate::results::rows::{pairs_provenance, raw};
@@ -406,7 +410,19 @@ impl Engine {
                 Ok(activations(backend, ids, sites, &engine.limits(memory))?)
             }
         }
-        self.on_device(Export(self, ids, sites))
+        let mut found = self.on_device(Export(self, ids, sites))?;
+        for (activation, (component, layer)) in found.iter_mut().zip(sites) {
+            if let (true, Some(layer)) = (component.is_made_of_z(), layer) {
+                let [heads, positions, d] = activation.shape[..] else {
+                    continue;
+                };
+                let z = activation.values.chunks_exact(positions * d).enumerate();
+                let each = z.flat_map(|(head, z)| of_head(&self.model, *layer, head, z));
+                activation.values = each.collect();
+                activation.shape = vec![heads, positions, self.model.config.width];
+            }
+        }
+        Ok(found)
     }
 
     /// How a result of some pairs is made; with the hash of the model, for which every weight is read, or
@@ -432,14 +448,15 @@ impl Engine {
         }
     }
 
-    /// The most probable token after each prompt.
+    /// The most probable token after a position of each prompt, the last one unless said.
     pub(crate) fn tops<'p>(
         &self,
-        prompts: impl Iterator<Item = &'p Vec<u32>>,
+        prompts: impl Iterator<Item = (&'p Vec<u32>, Option<usize>)>,
     ) -> Result<Vec<Option<u32>>, Error> {
-        let clean = |base: &Vec<u32>| PairRuns {
+        let clean = |(base, at): (&Vec<u32>, Option<usize>)| PairRuns {
             pair: Pair {
                 base: base.clone(),
+                readouts: at.into_iter().collect(),
                 ..Pair::default()
             },
             runs: [].into(),
@@ -453,6 +470,27 @@ impl Engine {
         Ok(top.collect())
     }
 
+    /// A pair that was typed, read out at a position by number or name instead of the last one, in each of its
+    /// prompts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where that is nowhere, or several tokens.
+    pub fn read_at(&self, pair: Pair, at: &Position) -> Result<Pair, Error> {
+        let reading = Reading {
+            at: Some(at),
+            ..Reading::of_positions(&self.model, Some(&[]), false)
+        };
+        let example = Example::of_ids(pair.base.clone(), pair.source.clone());
+        let resolved = reading.resolve(&example);
+        let found = resolved.map_err(|error| Error::Usage(format!("--at: {}", error.problem)))?;
+        Ok(Pair {
+            readouts: found.pair.readouts,
+            source_readout: found.pair.source_readout,
+            ..pair
+        })
+    }
+
     /// Gives pairs without targets the most probable token after either prompt.
     ///
     /// # Errors
@@ -464,9 +502,10 @@ impl Engine {
         if without.is_empty() {
             return Ok(());
         }
-        let prompts = without
-            .iter()
-            .flat_map(|pair| std::iter::once(&pair.base).chain(&pair.source));
+        let prompts = without.iter().flat_map(|pair| {
+            let source = pair.source.as_ref().map(|ids| (ids, pair.source_readout));
+            std::iter::once((&pair.base, pair.readouts.last().copied())).chain(source)
+        });
         let mut tops = self.tops(prompts)?.into_iter();
         for pair in &mut without {
             let count = 1 + usize::from(pair.source.is_some());

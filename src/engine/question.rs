@@ -14,6 +14,8 @@ use crate::graph::edge::{Edge, EdgeAxes};
 use crate::graph::extent::Extent;
 use crate::graph::patching;
 use crate::graph::path::{PathCell, Paths};
+use crate::lens::contributions::By;
+use crate::lens::{LensError, LensPart};
 use crate::prompt::pair::{DataRow, PairRuns};
 use crate::prompt::position::Spot;
 use crate::report::Patched;
@@ -67,6 +69,15 @@ pub enum Form {
         paths: Paths,
         /// Where each pair's senders send.
         spots: Vec<Vec<Spot>>,
+    },
+    /// Residual streams read as if they were the last, or what parts of the model add to logits.
+    Lens {
+        /// Streams or parts, outermost among a pair's runs.
+        parts: Vec<LensPart>,
+        /// Where each pair is read: names, where they go by any, and positions.
+        places: Vec<Vec<(Option<String>, usize)>>,
+        /// Which parts are told apart; streams are read where it is none.
+        by: Option<By>,
     },
     /// A tracing.
     Tracing {
@@ -137,8 +148,16 @@ impl<'e> Question<'e> {
     ///
     /// # Errors
     ///
-    /// [`Error::Metric`] where a pair lacks what one of them needs.
+    /// [`Error::Metric`] where a pair lacks what one of them needs; [`Error::Lens`] of what is added to logits, which
+    /// has no others.
     pub fn metrics(mut self, metrics: &[Metric]) -> Result<Self, Error> {
+        let only = [Quantity::Logit, Quantity::LogitDiff].map(Metric::plain);
+        if let Form::Lens { by: Some(_), .. } = self.form
+            && let Some(metric) = metrics.iter().find(|metric| !only.contains(metric))
+        {
+            let metric = metric.to_string();
+            return Err(LensError::NoMetric { metric }.into());
+        }
         self.metrics.extend(metrics);
         metric::check(&self.metrics, &self.pairs)?;
         // what a recovery is one of stands beside it: over pairs it is the means that are divided
@@ -205,13 +224,15 @@ impl<'e> Question<'e> {
     }
 
     /// What arrays hold where no metric is named: logit_diff if all pairs have wrong answers, else
-    /// the targets' probability.
+    /// the targets' probability (of what is added to logits, their logit).
     pub fn default_metric(&mut self) {
         if self.metrics.is_empty() {
             let differ = self.pairs.iter().all(|p| !p.pair.wrong.is_empty());
-            self.metrics.push(Metric::plain(match differ {
-                true => Quantity::LogitDiff,
-                false => Quantity::Prob,
+            let of_parts = matches!(self.form, Form::Lens { by: Some(_), .. });
+            self.metrics.push(Metric::plain(match (differ, of_parts) {
+                (true, _) => Quantity::LogitDiff,
+                (false, true) => Quantity::Logit,
+                (false, false) => Quantity::Prob,
             }));
         }
     }
@@ -219,7 +240,7 @@ impl<'e> Question<'e> {
     /// What a row patches.
     pub fn patched(&self) -> Patched {
         match &self.form {
-            Form::Runs | Form::Preset { .. } => Patched::Site,
+            Form::Runs | Form::Preset { .. } | Form::Lens { .. } => Patched::Site,
             Form::Edges { extent, .. } => match extent {
                 Extent::Whole => Patched::Edge,
                 Extent::PerPosition => Patched::EdgeAt,
@@ -265,6 +286,11 @@ impl<'e> Question<'e> {
                     Paths::relabel(cells[&spots.len()][run], spots, row);
                 })
             }
+            Form::Lens { parts, places, .. } => Box::new(move |pair, run, row| {
+                let places = &places[pair];
+                parts[run / places.len()].relabel(row);
+                row.position = Some(places[run % places.len()].1 as u32);
+            }),
             Form::Tracing { tracing, .. } => Box::new(move |pair, run, row| {
                 let cell = tracing.traced(config.layers, length(pair), run);
                 tracing.relabel(cell, row);
@@ -297,6 +323,16 @@ impl<'e> Question<'e> {
                 let positions = longest.filter(|_| *extent == Extent::PerPosition);
                 let axes = EdgeAxes::new(edges, positions);
                 ArrayAxes::of(axes.axes(), Some(axes))
+            }
+            Form::Lens { parts, places, .. } => {
+                let label = |(name, at): &(Option<String>, usize)| {
+                    name.clone().unwrap_or_else(|| at.to_string())
+                };
+                let labels = places.iter().map(|of| of.iter().map(label).collect());
+                let labels: Vec<Vec<String>> = labels.collect();
+                let names = parts.iter().map(|part| part.name.clone()).collect();
+                let positions = Axis::named("position", axis(&labels)?);
+                ArrayAxes::of(vec![Axis::named("part", names), positions], None)
             }
             Form::Paths { paths, spots } => {
                 let labels = |spots: &Vec<Spot>| spots.iter().map(Spot::label).collect();
@@ -364,6 +400,10 @@ impl<'e> Question<'e> {
                 let edge = extent.edge(edges, pairs[pair].pair.base.len(), run);
                 Some((axes.edges.as_ref()?.place(edge)?, 0))
             }),
+            Form::Lens { places, .. } => Box::new(move |pair, run| {
+                let here = places[pair].len();
+                Some((run / here * shape[1] + run % here, 0))
+            }),
             Form::Paths { paths, spots } => {
                 let cells = self.paths(paths, spots);
                 let labels = shape.get(2).copied().unwrap_or(1);
@@ -420,15 +460,16 @@ impl<'e> Question<'e> {
                 logits: vec![0.0; pair.answers().len()],
                 ..Readout::default()
             };
+            let all = || vec![nothing(); pair.readout_positions().len()];
             let clean = PairReadouts {
-                base: vec![nothing()],
+                base: all(),
                 source: None,
             };
             let mut flow = sink.pair(p, &clean);
             for (r, run) in runs.iter().enumerate().filter(|(_, run)| !run.step) {
                 let _: &crate::patch::Run = run;
                 if flow.is_continue() {
-                    flow = sink.run(p, r, vec![nothing()]);
+                    flow = sink.run(p, r, all());
                 }
             }
         }

@@ -107,7 +107,8 @@ pub struct Activation {
     pub values: Vec<f64>,
 }
 
-/// Runs a prompt clean and returns the activations of some sites, in the order given.
+/// Runs a prompt clean and returns the activations of some sites, in the order given; of what heads add to the
+/// residual stream the z that it is made of.
 ///
 /// # Errors
 ///
@@ -157,7 +158,11 @@ pub fn activations<B: Backend>(
             None => Vec::new(),
         };
         let name = layer.map_or(component.name().to_owned(), |l| format!("{component}.{l}"));
-        let width = columns(component, config);
+        // what heads add is made of z where the weights are
+        let width = match component.is_made_of_z() {
+            true => config.head_width(),
+            false => columns(component, config),
+        };
         let (shape, values) = match stage_heads(component) {
             Heads::None => (vec![n, width], values),
             Heads::Columns => {

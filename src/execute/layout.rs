@@ -76,7 +76,7 @@ pub(super) fn layout(
         if let Some(ids) = &pair.source {
             let last = match readouts.is_empty() {
                 true => Positions::none(),
-                false => std::iter::once(ids.len() - 1).collect(),
+                false => pair.source_position().into_iter().collect(),
             };
             let source = layout.prompt(ids, &last);
             place.add(Prompt::Source, source, &layout);

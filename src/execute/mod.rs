@@ -214,7 +214,8 @@ fn check_types<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Result<(), Execut
             };
             let differs = |patch: &&Patch| {
                 let [read, written] = stores(patch);
-                patch.op == Op::Skip && !backend.same_type(read, written)
+                let other = patch.op == Op::Skip || patch.source_component.is_some();
+                other && !backend.same_type(read, written)
             };
             if let Some(patch) = run.patches.iter().find(differs) {
                 return Err(ExecuteError::Check {
@@ -223,7 +224,7 @@ fn check_types<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Result<(), Execut
                     error: CheckError::Shape {
                         site: patch.component.name(),
                         problem: format!(
-                            "cannot be skipped to {} in 16-bit precision, which stores the two in \
+                            "cannot become {} in 16-bit precision, which stores the two in \
                              different types: use f32 or tf32",
                             patch.read_component()
                         ),

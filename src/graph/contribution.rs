@@ -162,20 +162,13 @@ impl Differences {
 
     /// The same at every position, `[positions, width]`.
     pub fn rows(&self, sender: Sender, model: &Checkpoint) -> Vec<f64> {
-        let width = model.config.width;
         match sender {
             Sender::Input => self.input.clone(),
             Sender::Mlp { layer } => self.mlp[layer].clone(),
             Sender::Head { layer, head } => {
-                let d = model.config.head_width();
-                let c_proj = model.layer(layer).c_proj.weight;
-                let rows = Tensor {
-                    shape: [d, width],
-                    data: c_proj.data.slice(head * d * width, d * width),
-                };
-                let stretch = self.length * d;
+                let stretch = self.length * model.config.head_width();
                 let z = &self.z[layer][head * stretch..][..stretch];
-                product(z, &rows.to_vec::<f64>(), d, width)
+                of_head(model, layer, head, z)
             }
         }
     }
@@ -208,21 +201,19 @@ pub fn contributions(
 /// A head's columns of z through its rows of c_proj, `[rows, width]`.
 pub fn projected(model: &Checkpoint, (layer, head): (usize, usize), z: &[f64]) -> Vec<f64> {
     let (width, d) = (model.config.width, model.config.head_width());
+    let own = z.chunks_exact(width).flat_map(|row| &row[head * d..][..d]);
+    of_head(model, layer, head, &own.copied().collect::<Vec<f64>>())
+}
+
+/// What a head adds to the residual stream, `[positions, width]`, of its z, `[positions, d]`.
+pub fn of_head(model: &Checkpoint, layer: usize, head: usize, z: &[f64]) -> Vec<f64> {
+    let (d, width) = (model.config.head_width(), model.config.width);
     let c_proj = model.layer(layer).c_proj.weight;
     let rows = Tensor {
         shape: [d, width],
         data: c_proj.data.slice(head * d * width, d * width),
     };
-    let weight: Vec<f64> = rows.to_vec();
-    let mut out = vec![0.0; z.len()];
-    out.par_chunks_exact_mut(width)
-        .zip(z.par_chunks_exact(width))
-        .for_each(|(out, z)| {
-            for (x, weight) in z[head * d..][..d].iter().zip(weight.chunks_exact(width)) {
-                out.iter_mut().zip(weight).for_each(|(o, w)| *o += x * w);
-            }
-        });
-    out
+    product(z, &rows.to_vec::<f64>(), d, width)
 }
 
 /// `[n, d]` · `[d, width]`; a row of zeros gives exactly zeros.

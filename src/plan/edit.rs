@@ -196,7 +196,9 @@ pub fn edits(patches: &[Patch], ids: &[u32], config: &Config) -> Vec<Edit> {
     let prompt = OnceCell::new();
     let prompt = || *prompt.get_or_init(|| OfPrompt::of(ids));
     for patch in patches {
-        push(patch, (&prompt, ids.len()), config, &mut edits);
+        for stage in patch.component.written() {
+            push(patch, stage, (&prompt, ids.len()), config, &mut edits);
+        }
     }
     edits.sort_by_key(|c| (c.layer, c.stage, c.position, c.head));
     edits
@@ -221,12 +223,12 @@ pub fn acts(patch: &Patch) -> bool {
 
 fn push(
     patch: &Patch,
+    stage: Stage,
     (prompt, length_of_prompt): (&dyn Fn() -> OfPrompt, usize),
     config: &Config,
     edits: &mut Vec<Edit>,
 ) {
     let component = patch.component;
-    let stage = component.stage();
     let layer = layer_of(component, patch.layer, config);
     let source_layer = layer_of(component, patch.source_layer.or(patch.layer), config);
     let heads: &[usize] = if component.has_heads() {
@@ -253,7 +255,11 @@ fn push(
         Op::Scale(x) => EditOp::Scale(x),
         Op::Interpolate(alpha) => EditOp::Interpolate(alpha),
     };
-    let width = columns(component, config);
+    // what a head adds is written as the z that it is made of
+    let width = match component.is_made_of_z() {
+        true => config.head_width(),
+        false => columns(component, config),
+    };
     let (space, runs) = space(patch, width);
     for (i, &position) in patch.positions.iter().enumerate() {
         let from_position = patch.source_positions.as_ref().map_or(position, |s| s[i]);

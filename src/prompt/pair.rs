@@ -49,6 +49,8 @@ pub struct Pair {
     pub wrong: Vec<u32>,
     /// Positions of the base that are read out, ascending; empty is the last one.
     pub readouts: Vec<usize>,
+    /// Position of the source that is read out beside them; `None` is the last one.
+    pub source_readout: Option<usize>,
     /// The row of a data set that it is.
     pub row: Option<DataRow>,
 }
@@ -114,6 +116,14 @@ impl Pair {
             ([], n) => vec![n.saturating_sub(1)],
             (positions, _) => positions.to_vec(),
         }
+    }
+}
+
+impl Pair {
+    /// The position of the source that is read out, where there is a source.
+    pub fn source_position(&self) -> Option<usize> {
+        let last = self.source.as_ref()?.len().saturating_sub(1);
+        Some(self.source_readout.unwrap_or(last))
     }
 }
 

@@ -111,7 +111,8 @@ struct Here<'a> {
     clean: PairReadouts,
     metrics: CleanMetrics,
     targets: Vec<Text>,
-    base_probs: Vec<f64>,
+    /// Of each position that is read out.
+    base_probs: Vec<Vec<f64>>,
     source_probs: Option<Vec<f64>>,
     /// One a target, over and over.
     rows: Vec<Row>,
@@ -243,10 +244,19 @@ impl<'a> RowSink<'a> {
     }
 
     fn read(&mut self, pair: usize, run: usize, readouts: &[Readout]) -> Option<()> {
-        let readout = readouts.last()?;
+        let of = &self.pairs[pair];
+        let positions = of.pair.readout_positions();
+        let read_at = |at: usize| positions.iter().position(|position| *position == at);
+        let index = match of.runs[run].at {
+            Some(at) => read_at(at)?,
+            None => readouts.len().checked_sub(1)?,
+        };
+        let readout = readouts.get(index)?;
         let mut label = self.label(pair, run);
         let mut here = self.here.take()?;
         let (prompts, clean) = (&here.of.pair, &here.clean);
+        let base = clean.base.get(index).or(clean.base.last())?;
+        let base_probs = here.base_probs.get(index).or(here.base_probs.last())?;
         let token = label.position.and_then(|p| prompts.base.get(p as usize));
         label.token = token.map(|id| self.token(*id));
         (label.pair, label.run) = (self.number(pair), (self.first.1 + run) as u32);
@@ -261,7 +271,7 @@ impl<'a> RowSink<'a> {
         label.id = prompts.row.as_ref().and_then(|row| row.id.clone());
         let read = RunReadouts {
             pair: prompts,
-            base: clean.base.last()?,
+            base,
             source: clean.source.as_ref(),
             run: readout,
         };
@@ -276,7 +286,7 @@ impl<'a> RowSink<'a> {
                 prob: logprob.exp(),
                 logprob,
                 logit: readout.logits[i],
-                base_prob: here.base_probs[i],
+                base_prob: base_probs[i],
                 source_prob: here.source_probs.as_ref().map(|probs| probs[i]),
                 metrics,
                 ..label.clone()
@@ -322,12 +332,14 @@ impl RowSink<'_> {
         let prob = |r: &Readout, i: usize| r.log_probability(r.logits[i]).exp();
         let targets = &of.pair.targets;
         let probs = |r: &Readout| (0..targets.len()).map(|i| prob(r, i)).collect();
-        self.here = clean.base.last().map(probs).map(|base_probs| Here {
+        let base_probs: Vec<Vec<f64>> = clean.base.iter().map(probs).collect();
+        let texts: Vec<Text> = targets.iter().map(|id| self.token(*id)).collect();
+        self.here = (!base_probs.is_empty()).then(|| Here {
             of,
-            targets: targets.iter().map(|id| self.token(*id)).collect(),
+            rows: vec![Row::default(); texts.len()],
+            targets: texts,
             base_probs,
             source_probs: clean.source.as_ref().map(probs),
-            rows: vec![Row::default(); targets.len()],
             metrics: CleanMetrics::of(self.asked, &of.pair, &clean),
             clean,
         });
@@ -385,6 +397,8 @@ pub fn pairs_provenance(model: &Checkpoint, pairs: &[PairRuns]) -> Vec<PairProve
         base_ids: pair.base.clone(),
         base_tokens: tokens(&pair.base),
         base_text: text(&pair.base),
+        readout: pair.readouts.last().copied(),
+        source_readout: pair.source_readout,
         source_ids: pair.source.clone(),
         source_tokens: pair.source.as_deref().map_or(Vec::new(), tokens),
         source_text: pair.source.as_deref().and_then(text),

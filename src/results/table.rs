@@ -124,6 +124,12 @@ pub struct PairProvenance {
     /// whole characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_text: Option<String>,
+    /// Position of the base that is read out, where that is not the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readout: Option<usize>,
+    /// Position of the source that is read out, where that is not the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_readout: Option<usize>,
     /// Token ids of the source prompt, where there is one.
     pub source_ids: Option<Vec<u32>>,
     /// Tokens of the source prompt, decoded raw; empty without a tokenizer or a source.

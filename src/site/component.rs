@@ -14,6 +14,7 @@ pub enum Component {
     Ln1Scale,
     Ln1Normalized,
     AttentionInput,
+    AttentionResidualInput,
     AttentionQueryInput,
     AttentionKeyInput,
     AttentionValueInput,
@@ -27,6 +28,7 @@ pub enum Component {
     AttentionWeight,
     AttentionValueOutput,
     HeadAttentionValueOutput,
+    HeadAttentionOutput,
     AttentionOutput,
     BlockMid,
     MlpResidualInput,
@@ -46,7 +48,7 @@ use Component as C;
 
 /// Component, canonical name, TransformerLens hook (within `blocks.L.` for layer components), and the
 /// short name on an axis, where upper case is all heads at once.
-pub(super) const NAMES: [(Component, &str, Option<&str>, &str); 32] = [
+pub(super) const NAMES: [(Component, &str, Option<&str>, &str); 34] = [
     (
         C::TokenEmbedding,
         "token_embedding",
@@ -78,6 +80,12 @@ pub(super) const NAMES: [(Component, &str, Option<&str>, &str); 32] = [
         "ln1",
     ),
     (C::AttentionInput, "attention_input", None, "attn_in"),
+    (
+        C::AttentionResidualInput,
+        "attention_residual_input",
+        Some("hook_attn_in"),
+        "attn_resid",
+    ),
     (
         C::AttentionQueryInput,
         "attention_query_input",
@@ -140,6 +148,12 @@ pub(super) const NAMES: [(Component, &str, Option<&str>, &str); 32] = [
         "head_attention_value_output",
         Some("attn.hook_z"),
         "ov",
+    ),
+    (
+        C::HeadAttentionOutput,
+        "head_attention_output",
+        Some("attn.hook_result"),
+        "result",
     ),
     (
         C::AttentionOutput,
@@ -231,7 +245,7 @@ impl Component {
             C::Ln1Scale => Stage::Ln1Scale,
             C::Ln1Normalized => Stage::Ln1Normalized,
             C::AttentionInput => Stage::AttentionInput,
-            C::AttentionQueryInput => Stage::QueryInput,
+            C::AttentionResidualInput | C::AttentionQueryInput => Stage::QueryInput,
             C::AttentionKeyInput => Stage::KeyInput,
             C::AttentionValueInput => Stage::ValueInput,
             C::QueryOutput | C::HeadQueryOutput => Stage::Query,
@@ -239,7 +253,9 @@ impl Component {
             C::ValueOutput | C::HeadValueOutput => Stage::Value,
             C::AttentionScores => Stage::Scores,
             C::AttentionWeight => Stage::Pattern,
-            C::AttentionValueOutput | C::HeadAttentionValueOutput => Stage::Z,
+            C::AttentionValueOutput | C::HeadAttentionValueOutput | C::HeadAttentionOutput => {
+                Stage::Z
+            }
             C::AttentionOutput => Stage::AttentionOutput,
             C::BlockMid => Stage::BlockMid,
             C::MlpResidualInput => Stage::MlpResidualInput,
@@ -272,7 +288,8 @@ impl Component {
     pub fn has_heads(self) -> bool {
         matches!(
             self,
-            C::AttentionQueryInput
+            C::AttentionResidualInput
+                | C::AttentionQueryInput
                 | C::AttentionKeyInput
                 | C::AttentionValueInput
                 | C::HeadQueryOutput
@@ -281,7 +298,23 @@ impl Component {
                 | C::AttentionScores
                 | C::AttentionWeight
                 | C::HeadAttentionValueOutput
+                | C::HeadAttentionOutput
         )
+    }
+
+    /// Every stage that a patch of it writes: its own and, of the residual stream that a head reads for all three,
+    /// those of its key and value too.
+    pub fn written(self) -> impl Iterator<Item = Stage> + Clone {
+        let others: &[Stage] = match self {
+            C::AttentionResidualInput => &[Stage::KeyInput, Stage::ValueInput],
+            _ => &[],
+        };
+        std::iter::once(self.stage()).chain(others.iter().copied())
+    }
+
+    /// Whether it is what a head's z makes of it, z · W_O: patched through z, of which it is a linear function.
+    pub fn is_made_of_z(self) -> bool {
+        self == C::HeadAttentionOutput
     }
 
     /// Numbers in one row (one row of one head where it has heads).

@@ -14,6 +14,9 @@ impl Component {
             C::Ln1Scale => "√(variance + ε) by which ln_1 divides",
             C::Ln1Normalized => "(x − mean) / scale of ln_1, before its weight and bias",
             C::AttentionInput => "output of ln_1, which queries, keys and values are made of",
+            C::AttentionResidualInput => {
+                "residual stream that a head alone reads, for query, key and value, before ln_1"
+            }
             C::AttentionQueryInput => {
                 "residual stream that a head's query alone reads, before ln_1"
             }
@@ -35,6 +38,9 @@ impl Component {
             }
             C::AttentionValueOutput => "z, the weighted sums of values, all heads side by side",
             C::HeadAttentionValueOutput => "z, a head's weighted sum of values",
+            C::HeadAttentionOutput => {
+                "what a head adds to the residual stream: its z times its rows of W_O"
+            }
             C::AttentionOutput => "what attention adds to the residual stream",
             C::BlockMid => "residual stream between attention and MLP",
             C::MlpResidualInput => "residual stream that the MLP alone reads, before ln_2",

@@ -142,19 +142,20 @@ fn patches(
     let is_scale = width == 1 && component.name().ends_with("_scale");
     // a scale is divided by, so it stays away from zero
     if !is_scale {
-        ops.extend([
-            Op::Zero,
-            Op::Subtract(None),
-            Op::Noise {
-                level: 0.5,
-                seed: 1,
-                sample: 0,
-            },
-        ]);
+        ops.extend([Op::Zero, Op::Subtract(None)]);
+    }
+    // what a head adds is patched through its z, which need not give what is written
+    let freely = !is_scale && !component.is_made_of_z();
+    if freely {
+        ops.push(Op::Noise {
+            level: 0.5,
+            seed: 1,
+            sample: 0,
+        });
     }
     if !component.has_keys() {
         ops.push(Op::Mean(mean.clone()));
-        if !is_scale {
+        if freely {
             ops.extend([Op::Set(vector.clone()), Op::Add(Some(vector))]);
         }
     }

@@ -81,6 +81,7 @@ fn commands_of_the_readme_run() {
         "trace",
         "run",
         "import",
+        "lens",
         "cache",
         "plot",
         "components",
@@ -195,6 +196,23 @@ fn commands_of_the_data_page_run() {
         assert!(page.contains(lab.read(name).trim_end()), "{name}");
     }
     assert!(page.contains(lab.read("facts.json").lines().nth(1).unwrap()));
+}
+
+#[test]
+fn commands_of_the_lens_page_run() {
+    let (page, commands, lab) = run("lens.md");
+    assert!(commands.len() >= 4, "{commands:?}");
+    prints(&page, &lab, &[&commands[0]]);
+    for file in [
+        "lens.csv",
+        "lens.png",
+        "lens.npz",
+        "heads.svg",
+        "parts.summary.csv",
+        "parts.npz",
+    ] {
+        assert!(lab.path(file).exists(), "{file}");
+    }
 }
 
 #[test]

@@ -41,6 +41,7 @@ mod places;
 mod position_names;
 mod prompts_of_data;
 mod published;
+mod readouts;
 mod recovery;
 mod rows;
 mod run;

@@ -110,7 +110,13 @@ fn no_ops<B: Backend>(
                     sample: 0,
                 },
             ] {
-                patches.push(there.clone().with_op(op));
+                // what no z need give is refused
+                if !(component.is_made_of_z() && matches!(op, Op::Noise { .. })) {
+                    patches.push(there.clone().with_op(op));
+                }
+            }
+            if component.is_made_of_z() {
+                continue;
             }
             let wide = columns(component, config);
             if !component.has_keys() && wide > 1 {

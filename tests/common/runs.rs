@@ -268,6 +268,16 @@ impl PatchSpec {
             {
                 Op::Zero
             }
+            // what no z need give is refused
+            OpSpec::Fill(_)
+            | OpSpec::Set(_)
+            | OpSpec::AddVector(_)
+            | OpSpec::SubtractVector(_)
+            | OpSpec::Noise(..)
+                if component.is_made_of_z() =>
+            {
+                Op::Interchange
+            }
             OpSpec::Zero if component.stage() == Stage::LnFScale => Op::Scale(0.5), // not NaN alone
             OpSpec::Zero => Op::Zero,
             OpSpec::Fill(x) => Op::Fill(x),
@@ -334,6 +344,7 @@ impl PatchSpec {
             basis: None,
             op,
             origin,
+            source_component: None,
             source_layer: layers.and_then(|n| self.source_layer.map(|l| l % n)),
             source_heads: self
                 .source_heads
@@ -348,7 +359,10 @@ impl PatchSpec {
             .keys
             .map(|keys| keys.into_iter().filter(|k| *k <= last).collect());
         let patch = Patch { keys, ..patch };
-        let patch = self.subspace.of(patch, columns, true);
+        let patch = match component.is_made_of_z() {
+            true => patch,
+            false => self.subspace.of(patch, columns, true),
+        };
         check_run(&run_of(vec![patch.clone()]), &[], pair, config).unwrap();
         patch
     }

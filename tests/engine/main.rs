@@ -16,10 +16,12 @@ mod edges;
 #[path = "../emulator/mod.rs"]
 mod emulator;
 mod gradients;
+mod heads;
 mod instructions;
 mod invariants;
 #[cfg(feature = "cuda")]
 mod knockout;
+mod lens;
 mod library;
 mod oracle;
 mod paths;

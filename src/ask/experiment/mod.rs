@@ -334,6 +334,7 @@ impl Experiment {
                 position: text.position(),
                 layer: None,
                 prompt,
+                at: None,
                 step: text.step || prompt != Prompt::Base,
                 patches,
             });
@@ -409,6 +410,7 @@ impl Experiment {
             targets,
             wrong: all(&text.wrong_targets, &text.wrong_target_ids)?,
             readouts: Vec::new(),
+            source_readout: None,
             row: None,
         })
     }

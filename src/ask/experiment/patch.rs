@@ -66,6 +66,9 @@ pub struct PatchText {
     /// The run whose activations are read instead: an earlier one of the same pair, by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_run: Option<String>,
+    /// Component that is read instead of the one that is written, with rows as wide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_component: Option<String>,
     /// Layer that is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_layer: Option<usize>,
@@ -237,6 +240,7 @@ impl PatchText {
             (self.mean_ids.is_some(), mean, "mean_ids"),
             (self.source.is_some(), reads, "source"),
             (self.source_run.is_some(), reads, "source_run"),
+            (self.source_component.is_some(), reads, "source_component"),
             (self.source_layer.is_some(), reads || mean, "source_layer"),
             (self.source_heads.is_some(), reads || mean, "source_heads"),
             (self.source_positions.is_some(), reads, "source_positions"),
@@ -333,6 +337,18 @@ impl PatchText {
                 return Err(meaning(problem.into()));
             }
         };
+        let named = |name: &String| {
+            let site: Site = name
+                .parse()
+                .map_err(|error| meaning(format!("source_component: {error}")))?;
+            match site.layer {
+                None => Ok(site.component),
+                Some(_) => Err(meaning(format!(
+                    "names a layer in its source_component `{name}`: give it as source_layer"
+                ))),
+            }
+        };
+        let source_component = self.source_component.as_ref().map(named).transpose()?;
         let positions = scope.positions(&self.positions, prompt, at)?;
         let keys = self
             .keys
@@ -370,6 +386,7 @@ impl PatchText {
             basis: subspace.basis.clone(),
             op: op.clone(),
             origin,
+            source_component,
             source_layer: self.source_layer,
             source_heads: self.source_heads.clone(),
             source_positions: source_positions.clone(),
@@ -491,6 +508,7 @@ impl PatchText {
                 Origin::Clean(_) => None,
                 Origin::Run(run) => Some(run_name(runs, run)),
             },
+            source_component: patch.source_component.map(|c| c.name().to_owned()),
             source_layer: patch.source_layer,
             source_heads: patch.source_heads.clone(),
             source_positions: patch

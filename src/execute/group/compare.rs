@@ -40,14 +40,14 @@ pub fn compare<B: Backend>(
         {
             continue;
         }
-        let (Some(source), Some(ids)) = (place.source(), &pair.source) else {
+        let (Some(source), Some(at)) = (place.source(), pair.source_position()) else {
             continue;
         };
         let Some(base_last) = pair.readout_positions().last().copied() else {
             continue;
         };
         let offset = |prompt: usize| cache.layout.prompts[prompt].offset;
-        chunk.read(Ref::cached(offset(source) + ids.len() - 1));
+        chunk.read(Ref::cached(offset(source) + at));
         of.push((p, Ref::cached(offset(place.base()) + base_last)));
     }
     of.iter().for_each(|(_, base)| chunk.compare(*base));

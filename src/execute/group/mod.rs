@@ -90,7 +90,7 @@ impl<'a, B: Backend> PairGroup<'a, B> {
                     ..readout.clone()
                 }
             };
-            let source_last = pair.pair.source.as_ref().map_or(0, |s| s.len() - 1);
+            let source_last = pair.pair.source_position().unwrap_or(0);
             let base: Vec<Readout> = readouts(&pair.pair, &pair.runs)
                 .iter()
                 .map(|p| wanted(place.base(), *p))

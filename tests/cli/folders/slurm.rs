@@ -108,7 +108,7 @@ fn commands_that_cannot_be_shards_are_refused() {
     let refused = |command: &[&'static str], needles: &[&str]| {
         lab.refused(&scripts("2", command), needles);
     };
-    refused(&["topk", "x"], &["sweep, edges, path, trace or run"]);
+    refused(&["topk", "x"], &["sweep, edges, path, trace, lens or run"]);
     refused(&["sweep"], &["--out DIR/"]);
     refused(&["sweep", "--out", "t.csv"], &["--out DIR/"]);
     refused(&["sweep", "--out", "d/", "--shard", "0/2"], &["--shard"]);

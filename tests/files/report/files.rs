@@ -138,6 +138,8 @@ fn provenance() -> impl Strategy<Value = Provenance> {
                         (quantity, CleanLevels { base, source })
                     })
                     .collect(),
+                readout: source_ids.as_ref().map(Vec::len),
+                source_readout: base_ids.first().map(|id| *id as usize),
                 base_ids,
                 source_tokens: base_tokens.clone(),
                 source_text: base_tokens.first().cloned(),
