@@ -90,6 +90,8 @@ pub mod plan;
 #[doc(hidden)]
 pub mod prompt;
 #[doc(hidden)]
+pub mod published;
+#[doc(hidden)]
 pub mod pyvene;
 #[doc(hidden)]
 pub mod report;

@@ -64,15 +64,18 @@ pub struct Cli {
     command: Command,
 }
 
+/// The model that is built in, and opened where none is named.
+const DEMO: &str = "demo";
+
 /// Flags that stand before or after the command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// A Hugging Face GPT-2 folder, a hub id such as openai-community/gpt2, or the built-in demo
     #[arg(
         long,
         global = true,
-        default_value = "demo",
+        default_value = DEMO,
         value_name = "DIR|HUB_ID|demo"
     )]
     model: String,

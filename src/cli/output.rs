@@ -298,6 +298,10 @@ impl Passing {
         (question, averages): (&Question<'_>, bool),
         clock: Clock,
     ) -> Result<Self, Error> {
+        // a file says which weights it is of; who waits at a terminal sees rows first
+        if file.out.is_some() {
+            setup.engine.model().hash_ahead();
+        }
         let costs = question.costs();
         let begin = |path| {
             let flags = &file.parts;

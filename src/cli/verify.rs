@@ -1,27 +1,41 @@
-//! `headlight verify`: every operation and whole runs against double precision.
+//! `headlight verify`: every operation and whole runs against double precision; or what others have published of
+//! a model.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::setup::Setup;
-use super::{Global, print};
+use super::{Global, note, print};
 use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, Precision};
 use crate::error::Error;
+use crate::published::{self, Compared, Figures};
+use crate::text::counted;
 use crate::verify::{Comparison, Gates, operations, runs};
 
 /// Flags of `verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
     /// Seed of the random inputs
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, conflicts_with = "published")]
     seed: u64,
+    /// Instead compute what others have published of this model, OpenAI's GPT-2 small or XL or the demo, and say
+    /// how far off it is
+    #[arg(long, value_name = "DIR|HUB_ID|demo")]
+    published: Option<String>,
+    /// The folder `data` of hannamw/EAP-IG-faithfulness, fetched by you: figures of its data sets are computed too
+    #[arg(long, value_name = "DIR", requires = "published")]
+    data_sets: Option<PathBuf>,
 }
 
 impl Verify {
     pub fn run(self, global: &Global) -> Result<ExitCode, Error> {
+        if let Some(model) = &self.published {
+            return self.published(model, global);
+        }
         let setup = Setup::new(global)?;
         let mut over = 0;
         // the CPU in single precision is checked whatever runs the rest
@@ -42,6 +56,50 @@ impl Verify {
             let all = self.compare(&reference, gpu, Gates::of(precision), &setup)?;
             let who = format!("{} {}", gpu.device().name, precision.name());
             over += report(&who, &setup, &all)?;
+        }
+        Ok(ExitCode::from(u8::from(over > 0)))
+    }
+
+    fn published(&self, model: &str, global: &Global) -> Result<ExitCode, Error> {
+        if global.model != super::DEMO && global.model != model {
+            return Err(Error::Usage(format!(
+                "--published {model} names the model, and --model {} another: give one of them",
+                global.model
+            )));
+        }
+        let global = Global {
+            model: model.to_owned(),
+            ..global.clone()
+        };
+        let setup = Setup::new(&global)?;
+        let figures = Figures::of(&setup.engine.model().config)?;
+        let bar = setup.bar(1, "{spinner} {pos} figures, {elapsed}: {msg}");
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let mut each = |line: &Compared| {
+            bar.inc(1);
+            bar.set_message(line.what.clone());
+        };
+        let folder = self.data_sets.as_deref();
+        let found = published::compare(&setup.engine, &figures, folder, &mut each)?;
+        bar.finish_and_clear();
+        let over = found.lines.iter().filter(|line| !line.passes()).count();
+        print(&mut std::io::stdout().lock(), |out| {
+            let engine = &setup.engine;
+            writeln!(
+                out,
+                "{} beside what is published of {}, {} on {}\n",
+                engine.model().name,
+                figures.model.name,
+                engine.precision().name(),
+                engine.device().name(),
+            )?;
+            write_lines(&found.lines, out)
+        })?;
+        if !found.left_out.is_empty() {
+            note(format_args!(
+                "left out: figures of {}, which are at github.com/hannamw/EAP-IG-faithfulness; --data-sets DIR names its folder data",
+                counted(found.left_out.len(), "data set"),
+            ));
         }
         Ok(ExitCode::from(u8::from(over > 0)))
     }
@@ -111,4 +169,43 @@ fn report(who: &str, setup: &Setup, all: &[Comparison]) -> Result<usize, Error> 
         writeln!(out, "\n{} comparisons, {over} over their gate\n", all.len())
     })?;
     Ok(over)
+}
+
+/// A line a figure, under the name of who published it.
+fn write_lines(lines: &[Compared], out: &mut dyn std::io::Write) -> std::io::Result<()> {
+    let wide = |of: &dyn Fn(&Compared) -> usize| lines.iter().map(of).max().unwrap_or(0);
+    let what = wide(&|line| line.what.chars().count() + 2).max("what".len());
+    writeln!(
+        out,
+        "{:what$}  numbers   published        here  {:>8}  {:>8}  verdict",
+        "what", "off", "gate"
+    )?;
+    let mut by = "";
+    for line in lines {
+        if line.by != by {
+            by = &line.by;
+            writeln!(out, "{by}")?;
+        }
+        let verdict = if line.passes() { "ok" } else { "OVER" };
+        writeln!(
+            out,
+            "  {:rest$}  {:>7}  {:>10.5}  {:>10.5}  {:>8.1e}  {:>8.1e}  {verdict}",
+            line.what,
+            line.count,
+            line.published,
+            line.here,
+            line.off(),
+            line.within,
+            rest = what - 2
+        )?;
+    }
+    let numbers: usize = lines.iter().map(|line| line.count).sum();
+    let over = lines.iter().filter(|line| !line.passes()).count();
+    writeln!(
+        out,
+        "\n{}, of which the worst of each line is shown; {} of {} over their gate",
+        counted(numbers, "number"),
+        over,
+        counted(lines.len(), "line")
+    )
 }

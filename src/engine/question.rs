@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::Engine;
+use super::{Engine, ReadoutOptions};
 use super::pairs::{Places, axis};
 use crate::ask::grid::Grid;
 use crate::ask::preset::{GridIndex, Preset, PresetAxis};
 use crate::backend::Readout;
 use crate::error::Error;
-use crate::execute::{PairReadouts, Sink};
+use crate::execute::{PairOutcome, PairReadouts, Sink};
 use crate::graph::edge::{Edge, EdgeAxes};
 use crate::graph::extent::Extent;
 use crate::graph::patching;
@@ -21,7 +21,7 @@ use crate::prompt::position::Spot;
 use crate::report::Patched;
 use crate::results::array::{Array, Arrays, Axis, CellOf, OverTargets, Quantified, Values};
 use crate::results::averages::Over;
-use crate::results::clean::Cleans;
+use crate::results::clean::{CleanLevels, CleanMetrics, Cleans};
 use crate::results::columns;
 use crate::results::metric::{self, Metric, Quantity};
 use crate::results::rows::{Gather, Relabel, RowSink};
@@ -430,6 +430,35 @@ impl<'e> Question<'e> {
             }),
         };
         Values::new(shape.clone(), quantities, pairs, axes.over, path, place)
+    }
+
+    /// A metric in the clean prompts of each pair, without a run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Metric`] where a pair lacks what the metric needs; as [`Engine::execute`].
+    pub fn clean(&self, metric: Metric) -> Result<Vec<CleanLevels>, Error> {
+        metric::check(&[metric], &self.pairs)?;
+        let without_runs = |of: &PairRuns| PairRuns {
+            pair: of.pair.clone(),
+            runs: [].into(),
+        };
+        let pairs: Vec<PairRuns> = self.pairs.iter().map(without_runs).collect();
+        let metrics = [metric];
+        let reads = ReadoutOptions {
+            top: 0,
+            metrics: &metrics,
+        };
+        let outcome = self.engine.outcome(&pairs, reads)?;
+        let of = |(of, read): (&PairRuns, &PairOutcome)| {
+            let clean = PairReadouts {
+                base: read.base.clone(),
+                source: read.source.clone(),
+            };
+            let all = CleanMetrics::of(&metrics, &of.pair, &clean);
+            all.get(metric.quantity).cloned().unwrap_or_default()
+        };
+        Ok(pairs.iter().zip(&outcome.pairs).map(of).collect())
     }
 
     /// Runs it, and keeps all rows.
