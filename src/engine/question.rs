@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Engine, ReadoutOptions};
 use super::pairs::{Places, axis};
+use super::{Engine, ReadoutOptions};
 use crate::ask::grid::Grid;
 use crate::ask::preset::{GridIndex, Preset, PresetAxis};
 use crate::backend::Readout;

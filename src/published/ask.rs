@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::layout::{Asked, HeadCell, Matrix, Published};
 use super::Line;
+use super::layout::{Asked, HeadCell, Matrix, Published};
 use crate::ask::experiment::Experiment;
 use crate::ask::grid::IndexRange;
 use crate::ask::preset::{Preset, UnknownPreset};
@@ -25,9 +25,12 @@ pub fn lines(engine: &Engine, figure: &Published) -> Result<Vec<Line>, Error> {
             let mut line = line();
             let mut pair = prompted(engine, prompt, *bos)?;
             for (token, _) in top {
-                pair.targets.push(engine.model().text()?.target(token, false)?);
+                pair.targets
+                    .push(engine.model().text()?.target(token, false)?);
             }
-            let found = engine.without_runs(pair)?.clean(Metric::plain(Quantity::Prob))?;
+            let found = engine
+                .without_runs(pair)?
+                .clean(Metric::plain(Quantity::Prob))?;
             let found = found.first().map_or(&[][..], |levels| &levels.base);
             let pairs = top.iter().zip(found);
             pairs.for_each(|((_, published), here)| line.add(*published, *here));
@@ -60,7 +63,9 @@ pub fn lines(engine: &Engine, figure: &Published) -> Result<Vec<Line>, Error> {
             let mut line = line();
             let nowhere = Path::new("published.json");
             let experiment = Experiment::from_json(&experiment.to_string(), nowhere)?;
-            let table = engine.experiment(&experiment, Path::new(""), false)?.table()?;
+            let table = engine
+                .experiment(&experiment, Path::new(""), false)?
+                .table()?;
             for (row, published) in table.rows.iter().zip(prob) {
                 line.add(*published, row.prob);
             }
@@ -134,7 +139,10 @@ fn heads(
         }
     }
     let mut unchanged = Line::new(
-        format!("{}: the first {shared} positions change nothing", line.compared.what),
+        format!(
+            "{}: the first {shared} positions change nothing",
+            line.compared.what
+        ),
         &line.compared.by,
         0.0,
     );

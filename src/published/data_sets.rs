@@ -40,7 +40,11 @@ pub fn lines(engine: &Engine, figure: &Published, file: &Path) -> Result<Vec<Lin
             let first = |list: &[f64]| list.first().copied().unwrap_or(f64::NAN);
             let mut all = Vec::new();
             for (which, published, here) in [
-                ("clean", clean, mean(&mut levels.iter().map(|of| first(&of.base)))),
+                (
+                    "clean",
+                    clean,
+                    mean(&mut levels.iter().map(|of| first(&of.base))),
+                ),
                 (
                     "corrupted",
                     corrupted,
@@ -81,7 +85,10 @@ pub fn lines(engine: &Engine, figure: &Published, file: &Path) -> Result<Vec<Lin
                 // edges of nearly one size may change places
                 let mut edges = line(what, 0.05 * asked.n as f64);
                 edges.add(asked.edges as f64, circuit.count() as f64);
-                let mut of_metric = line(format!("{}, {}: {metric}", figure.what, asked.n), figure.within);
+                let mut of_metric = line(
+                    format!("{}, {}: {metric}", figure.what, asked.n),
+                    figure.within,
+                );
                 of_metric.add(asked.value, value);
                 all.extend([edges, of_metric]);
             }

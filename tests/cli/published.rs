@@ -1,255 +1,239 @@
-//! Figures that others have published of OpenAI's GPT-2 small, where its weights are at hand; and
-//! the same of the demo model, always. See `tests/cli/published/README.md`.
+//! Figures that others have published of OpenAI's GPT-2 small, where its weights are at hand; and the same of the
+//! demo model, always. See `src/published/README.md`.
 
 use std::io::{Write as _, stderr};
 use std::path::Path;
 
-use crate::lab::Lab;
-use serde::Deserialize;
+use headlight::Engine;
+use headlight::published::{Comparisons, Figures, compare};
 use serde_json::{Value, json};
 
-/// Published figures are met to this, whatever the model.
-const WITHIN: f64 = 1e-4;
+use crate::lab::Lab;
+use crate::models::{self, SMALL};
 
-#[derive(Deserialize)]
-struct Figures {
-    tables: Vec<Top>,
-    sweep: Sweep,
-    parallel: Parallel,
-    arrays: Arrays,
+/// The demo's figures, as they are on disk.
+fn demo() -> Value {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/published/demo.json");
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
 
-/// The most probable tokens after a prompt.
-#[derive(Deserialize)]
-struct Top {
-    prompt: String,
-    top: Vec<(String, f64)>,
-}
-
-/// Head 0 of z and v, in every layer and position.
-#[derive(Deserialize)]
-struct Sweep {
-    base: String,
-    source: String,
-    targets: Vec<String>,
-    /// Tokens that both prompts begin with.
-    shared: u32,
-    cells: Vec<Cell>,
-    within: f64,
-}
-
-#[derive(Deserialize)]
-struct Cell {
-    component: String,
-    layer: u32,
-    position: u32,
-    prob: Vec<f64>,
-}
-
-/// block_output of layer 3: position 1 of one source and position 3 of another.
-#[derive(Deserialize)]
-struct Parallel {
-    base: String,
-    source: String,
-    language: String,
-    targets: Vec<String>,
-    prob: Vec<f64>,
-}
-
-/// Denoising over a data set, by presets.
-#[derive(Deserialize)]
-struct Arrays {
-    rows: Vec<Value>,
-    /// Logit difference of each clean prompt, to three decimals.
-    clean: Vec<f64>,
-    /// Mean logit difference of the corrupted prompts.
-    corrupted: f64,
-    matrices: Vec<Matrix>,
-}
-
-#[derive(Deserialize)]
-struct Matrix {
-    preset: String,
-    shape: Vec<usize>,
-    /// (x − corrupted) / (clean − corrupted) of mean logit differences.
-    values: Vec<f64>,
-}
-
-/// A published model's figures and its name or folder.
-struct Published {
-    model: String,
-    figures: Figures,
-}
-
-impl Published {
-    fn new(name: &str, model: String) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/published");
-        let text = std::fs::read(folder.join(name)).unwrap();
-        let figures = serde_json::from_slice(&text).unwrap();
-        Self { model, figures }
-    }
-
-    fn ok(&self, lab: &Lab, args: &[&str]) -> String {
-        lab.ok(&[&["--model", &self.model], args].concat()).out
-    }
-
-    fn tables(&self) {
-        let lab = Lab::new();
-        for Top { prompt, top } in &self.figures.tables {
-            let args = ["topk", prompt, "-n", "10", "--format", "json"];
-            let said: Vec<Value> = serde_json::from_str(&self.ok(&lab, &args)).unwrap();
-            assert_eq!(said.len(), top.len());
-            for (said, (token, prob)) in said.iter().zip(top) {
-                assert_eq!(said["token"].as_str(), Some(token.as_str()), "{prompt}");
-                near(said["prob"].as_f64().unwrap(), *prob, WITHIN, token);
-            }
-        }
-    }
-
-    fn sweep(&self) {
-        let lab = Lab::new();
-        let sweep = &self.figures.sweep;
-        let mut args = vec!["sweep", "--base", &sweep.base, "--source", &sweep.source];
-        args.extend(["--heads", "0", "--out", "t.csv"]);
-        for target in &sweep.targets {
-            args.extend(["--target", target]);
-        }
-        self.ok(&lab, &args);
-        let rows = lab.table("t.csv").rows;
-        let shared = rows.iter().filter(|r| r.position.unwrap() < sweep.shared);
-        for row in shared {
-            assert_eq!(row.prob.to_bits(), row.base_prob.to_bits(), "{row:?}");
-        }
-        for cell in &sweep.cells {
-            let found: Vec<f64> = rows
-                .iter()
-                .filter(|r| {
-                    r.component.as_deref() == Some(&*cell.component)
-                        && (r.layer, r.position) == (Some(cell.layer), Some(cell.position))
-                })
-                .map(|r| r.prob)
-                .collect();
-            assert_eq!(found.len(), cell.prob.len());
-            for (got, want) in found.iter().zip(&cell.prob) {
-                let at = format!("{}.{}@{}", cell.component, cell.layer, cell.position);
-                near(*got, *want, sweep.within, &at);
-            }
-        }
-    }
-
-    fn parallel(&self) {
-        let lab = Lab::new();
-        let p = &self.figures.parallel;
-        let patch = |position: usize, source: &str| json!({"component": "block_output", "layer": 3, "positions": [position], "source": source});
-        let experiment = json!({
-            "pair": [{"base": p.base, "source": p.source, "prompts": {"language": p.language}, "targets": p.targets}],
-            "run": [{"patches": [patch(1, "language"), patch(3, "source")]}],
-        });
-        lab.write("e.json", experiment.to_string());
-        self.ok(&lab, &["run", "e.json", "--out", "t.csv"]);
-        let rows = lab.table("t.csv").rows;
-        assert_eq!(rows.len(), p.prob.len());
-        for (row, want) in rows.iter().zip(&p.prob) {
-            near(row.prob, *want, WITHIN, &row.target);
-        }
-    }
-
-    fn arrays(&self) {
-        let lab = Lab::new();
-        let a = &self.figures.arrays;
-        let rows: Vec<String> = a.rows.iter().map(Value::to_string).collect();
-        lab.write("pairs.jsonl", rows.join("\n"));
-        for matrix in &a.matrices {
-            let args = [
-                "sweep",
-                "--data",
-                "pairs.jsonl",
-                "--bos",
-                "--preset",
-                &matrix.preset,
-            ];
-            let out = [
-                "--metric",
-                "logit_diff",
-                "--arrays",
-                "m.safetensors",
-                "--out",
-                "m.parquet",
-            ];
-            self.ok(&lab, &[&args[..], &out].concat());
-            let bytes = std::fs::read(lab.path("m.safetensors")).unwrap();
-            let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-            let (shape, found) = values(&file, "logit_diff");
-            assert_eq!(shape, matrix.shape, "{}", matrix.preset);
-            let (_, clean) = values(&file, "logit_diff_source");
-            let (_, corrupted) = values(&file, "logit_diff_base");
-            for (got, want) in clean.iter().zip(&a.clean) {
-                near(*got, *want, 5e-4 + WITHIN, "a clean prompt");
-            }
-            let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
-            let (clean, corrupted) = (mean(&clean), mean(&corrupted));
-            near(corrupted, a.corrupted, WITHIN, "the corrupted prompts");
-            for (i, (got, want)) in found.iter().zip(&matrix.values).enumerate() {
-                let recovered = (got - corrupted) / (clean - corrupted);
-                near(recovered, *want, WITHIN, &format!("{}, {i}", matrix.preset));
-            }
-        }
-    }
-
-    fn all(&self) {
-        self.tables();
-        self.sweep();
-        self.parallel();
-        self.arrays();
-    }
-}
-
-fn near(got: f64, want: f64, within: f64, what: &str) {
-    assert!(
-        (got - want).abs() <= within,
-        "{what}: {got}, published {want}"
-    );
-}
-
-fn values(file: &safetensors::SafeTensors<'_>, name: &str) -> (Vec<usize>, Vec<f64>) {
-    let tensor = file.tensor(name).unwrap();
-    let data = tensor.data();
-    let values = match tensor.dtype() {
-        safetensors::Dtype::F64 => data
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|b| f64::from_le_bytes(*b))
-            .collect(),
-        _ => data
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|b| f64::from(f32::from_le_bytes(*b)))
-            .collect(),
-    };
-    (tensor.shape().to_vec(), values)
+fn compared(figures: Value, folder: Option<&Path>) -> Comparisons {
+    let figures: Figures = serde_json::from_value(figures).unwrap();
+    let engine = Engine::open("demo").build().unwrap();
+    let mut passed = 0;
+    let found = compare(&engine, &figures, folder, &mut |_| passed += 1).unwrap();
+    assert_eq!(passed, found.lines.len());
+    found
 }
 
 #[test]
 fn figures_of_the_demo_model() {
-    Published::new("demo.json", "demo".into()).all();
+    let lab = Lab::new();
+    let said = lab.ok(&["verify", "--published", "demo"]);
+    assert!(!said.out.contains("OVER"), "{said:?}");
+    // ten tokens each of two prompts, 40 cells and what stands before them, and so on
+    for line in [
+        "      10  ",
+        "two sources in one run",
+        "denoising over pairs: attn_head_by_pos_every      ",
+    ] {
+        assert!(said.out.contains(line), "{line}: {said:?}");
+    }
+    assert!(
+        said.out.ends_with("; 0 of 10 lines over their gate\n"),
+        "{said:?}"
+    );
+    lab.ok(&["verify", "--published", "demo", "--precision", "f64"]);
+}
+
+/// Every number counts: each of them, changed, is seen.
+#[test]
+fn a_figure_that_is_off_is_over() {
+    let changes: [(&str, &dyn Fn(&mut Value), usize); 5] = [
+        ("top", &|f| f["top"][3][1] = json!(0.9), 1),
+        ("heads", &|f| f["cells"][7]["prob"][1] = json!(0.9), 1),
+        ("experiment", &|f| f["prob"][2] = json!(0.9), 1),
+        (
+            "presets",
+            &|f| f["matrices"][2]["values"][100] = json!(9.0),
+            1,
+        ),
+        ("presets", &|f| f["corrupted"] = json!(9.0), 1),
+    ];
+    for (ask, change, over) in changes {
+        let mut figures = demo();
+        let all = figures["figures"].as_array_mut().unwrap();
+        all.retain(|f| f["ask"] == ask);
+        change(&mut all[0]);
+        let found = compared(figures, None);
+        let wrong = found.lines.iter().filter(|line| !line.passes());
+        assert_eq!(wrong.count(), over, "{ask}: {found:?}");
+    }
+}
+
+#[test]
+fn a_continuation_is_told_from_another() {
+    let of = |tokens: Value| {
+        json!({"model": demo()["model"], "figures": [{
+            "what": "continuation", "by": "nobody", "within": 0, "ask": "continuation",
+            "prompt": "The capital of Spain is", "bos": false, "tokens": tokens,
+        }]})
+    };
+    let lines = |tokens| compared(of(tokens), None).lines;
+    assert!(lines(json!([" Madrid"]))[0].passes());
+    assert!(!lines(json!([" Rome"]))[0].passes());
+}
+
+/// Means over data sets and circuits chosen by them are what the other commands say they are.
+#[test]
+fn data_sets_are_read_where_they_are() {
+    let lab = Lab::new();
+    let engine = Engine::open("demo").build().unwrap();
+    let id = |text: &str| engine.model().text().unwrap().target(text, false).unwrap();
+    let row = |clean: &str, corrupted: &str, right: &str, wrong: &str| {
+        format!(
+            "The capital of {clean} is,The capital of {corrupted} is,{},{}\n",
+            id(right),
+            id(wrong)
+        )
+    };
+    let text = [
+        "clean,corrupted,correct_idx,incorrect_idx\n".to_owned(),
+        row("Spain", "Italy", " Madrid", " Rome"),
+        row("France", "Germany", " Paris", " Berlin"),
+    ]
+    .concat();
+    lab.write("d.csv", text);
+    let common = [
+        "--data",
+        "d.csv",
+        "--direction",
+        "noise",
+        "--bos",
+        "--metric",
+        "logit_diff",
+    ];
+    let edges = ["attribute", "edges", "--method", "eap", "--out", "s.csv"];
+    lab.ok(&[&edges[..], &common].concat());
+    lab.ok(&["circuit", "s.csv", "--greedy", "60", "--out", "c.json"]);
+    let said = lab.ok(&[
+        &["circuit", "evaluate", "c.json", "--out", "e.csv"][..],
+        &common,
+    ]
+    .concat());
+    let table = lab.table("e.csv");
+    let mean = |i: usize| table.rows.iter().map(|row| row.metrics[i]).sum::<f64>() / 2.0;
+    let kept = said.out.split(" of 761 edges").next().unwrap();
+    let kept: usize = kept.rsplit(' ').next().unwrap().parse().unwrap();
+    let figures = |change: f64| {
+        let common = json!({"by": "the other commands", "file": "d.csv", "metric": "logit_diff"});
+        let with = |more: Value| {
+            let mut all = common.clone();
+            let object = all.as_object_mut().unwrap();
+            object.extend(more.as_object().unwrap().clone());
+            all
+        };
+        json!({"model": demo()["model"], "figures": [
+            with(json!({"what": "means", "within": 1e-4, "ask": "data_set", "clean": mean(1) + change, "corrupted": mean(2) + change})),
+            with(json!({"what": "circuits", "within": 1e-4, "ask": "circuits", "method": "eap", "greedy": [{"n": 60, "edges": kept, "value": mean(0) + change}]})),
+        ]})
+    };
+    let found = compared(figures(0.0), Some(&lab.path("")));
+    assert_eq!(found.lines.len(), 4);
+    assert!(found.lines.iter().all(|line| line.passes()), "{found:?}");
+    let off = compared(figures(0.01), Some(&lab.path("")));
+    assert_eq!(off.lines.iter().filter(|line| !line.passes()).count(), 3);
+    // without the folder they are named
+    let without = compared(figures(0.0), None);
+    assert!(without.lines.is_empty());
+    assert_eq!(without.left_out, ["d.csv"]);
+}
+
+#[test]
+fn other_models_and_other_flags_are_refused() {
+    let lab = Lab::new();
+    let refused = |args: &[&str], needles: &[&str]| {
+        lab.refused(&[&["verify"], args].concat(), needles);
+    };
+    models::write(
+        &lab.path("small"),
+        &models::config(SMALL),
+        &models::file(&models::weights(SMALL, 0.1)),
+    );
+    refused(
+        &["--published", "small"],
+        &[
+            "OpenAI's GPT-2 small",
+            "2 layers of width 8",
+            "give one of them",
+        ],
+    );
+    refused(
+        &["--published", "demo", "--model", "small"],
+        &["--published demo names the model", "--model small"],
+    );
+    refused(
+        &["--published", "demo", "--seed", "1"],
+        &["--seed", "--published"],
+    );
+    refused(&["--data-sets", "d"], &["--published"]);
+}
+
+/// A model of the demo's shape that says something else: exit code 1.
+#[test]
+fn other_weights_are_over() {
+    let lab = Lab::new();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/demo");
+    std::fs::create_dir(lab.path("other")).unwrap();
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(demo.join(file), lab.path("other").join(file)).unwrap();
+    }
+    let mut bytes = std::fs::read(demo.join("model.safetensors")).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    // one weight more or less: the sign of some
+    let from = 8 + header + 200_000;
+    bytes[from..from + 20_000]
+        .iter_mut()
+        .skip(1)
+        .step_by(2)
+        .for_each(|b| *b ^= 0x80);
+    std::fs::write(lab.path("other/model.safetensors"), bytes).unwrap();
+    let said = lab.run(&["verify", "--published", "other"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("OVER"), "{said:?}");
 }
 
 #[test]
 fn published_figures_of_gpt2() {
+    let lab = Lab::new();
     match std::env::var("HEADLIGHT_GPT2") {
-        Ok(folder) => Published::new("gpt2.json", folder).all(),
+        Ok(folder) => {
+            let mut args = vec!["verify".to_owned(), "--published".to_owned(), folder];
+            if let Ok(data) = std::env::var("HEADLIGHT_EAP_IG") {
+                args.extend(["--data-sets".to_owned(), data]);
+            }
+            lab.ok(&args);
+        }
         Err(_) => {
             // at least its form is read, and is of GPT-2's shape
-            let Published { figures, .. } = Published::new("gpt2.json", String::new());
-            let shapes = figures
-                .arrays
-                .matrices
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/published/gpt2.json");
+            let text: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+            let _: Figures = serde_json::from_value(text.clone()).unwrap();
+            let presets = text["figures"]
+                .as_array()
+                .unwrap()
                 .iter()
-                .map(|m| (m.shape.iter().product(), m.values.len()));
-            shapes.for_each(|(shape, values): (usize, usize)| assert_eq!(shape, values));
-            assert_eq!(figures.arrays.rows.len(), figures.arrays.clean.len());
+                .find(|f| f["ask"] == "presets")
+                .unwrap();
+            for matrix in presets["matrices"].as_array().unwrap() {
+                let shape = matrix["shape"].as_array().unwrap().iter();
+                let size: u64 = shape.map(|n| n.as_u64().unwrap()).product();
+                assert_eq!(matrix["values"].as_array().unwrap().len() as u64, size);
+            }
+            assert_eq!(
+                presets["rows"].as_array().unwrap().len(),
+                presets["clean"].as_array().unwrap().len()
+            );
             // libtest captures what print macros write, not this
             let skipped = "published_figures_of_gpt2 skipped: HEADLIGHT_GPT2 names no folder with OpenAI's GPT-2 \
                            small; HEADLIGHT_GPT2=/path/to/gpt2 cargo test --test cli published runs it\n";
