@@ -7,6 +7,7 @@
     feature = "cuda",
     feature = "hub",
     feature = "parquet",
+    feature = "pdf",
     feature = "png"
 )))]
 
@@ -43,6 +44,8 @@ fn pictures_are_svg() {
     let lab = Lab::new();
     let needles = ["map.png", "no PNG", ".svg", REMEDY];
     lab.refused(&["sweep", "--plot", "map.png"], &needles);
+    let needles = ["map.pdf", "no PDF", ".svg", REMEDY];
+    lab.refused(&["sweep", "--plot", "map.pdf"], &needles);
 }
 
 #[test]

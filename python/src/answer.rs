@@ -11,7 +11,7 @@ use headlight::engine::{Answer, Attributed, Form};
 use headlight::execute::Plan;
 use headlight::execute::collect::Collection;
 use headlight::files::error::FileError;
-use headlight::report::{self, HeatMap, Page, PictureFormat, PlotFormat};
+use headlight::report::{self, DrawnValue, HeatMap, Page, PictureFormat, PlotFormat};
 use headlight::results::array::{Array, Arrays, Values};
 use headlight::results::averages::{Averages, Over};
 use headlight::results::clean::Cleans;
@@ -306,7 +306,11 @@ impl Answered {
     }
 
     fn map(&self, value: Option<&str>) -> Result<HeatMap, Error> {
-        let value = value.unwrap_or(&self.drawn);
+        let drawn = |text: &str| text.parse::<DrawnValue>().map_err(Error::Usage);
+        let value = &match value {
+            Some(value) => drawn(value)?,
+            None => DrawnValue::of(&self.drawn),
+        };
         Ok(match &self.means {
             Some(means) => {
                 let mut means = means.clone();

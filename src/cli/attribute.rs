@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::graph::edge::select;
 use crate::graph::extent::Extent;
 use crate::patch::Op;
-use crate::report::{self, CellPage, Drawing, ReportError, agreement, share, write_scores};
+use crate::report::{self, CellPage, ReportError, agreement, share, write_scores};
 use crate::results::array::{Quantified, Values};
 use crate::results::averages::Averages;
 use crate::results::metric::{Metric, Quantity};
@@ -236,6 +236,11 @@ impl Nodes {
             .reads("--data", self.data.data.as_deref())
             .writes("--plot", self.picture.plot.as_deref());
         self.picture.check()?;
+        if self.picture.look.value.change {
+            return Err(Error::Usage(
+                "--value change: a score is a change from the base already; leave it out".into(),
+            ));
+        }
         let table = self.method.check(files, global)?;
         let sites = match (&self.preset, &self.method.arrays) {
             (Some(preset), _) => {
@@ -378,7 +383,9 @@ fn attribute(
         .map(|_| MeanScores::of_column(averaged.unwrap_or(0)));
     let page = also.picture.and_then(Picture::page);
     let mut page = page.map(|path| (CellPage::new(&columns), path));
-    let drawing = also.picture.map(|_| Drawing::new(&columns, SCORE));
+    let drawing = also
+        .picture
+        .map(|picture| picture.drawing(&columns, Some(SCORE)));
     let mut drawing = drawing.transpose()?;
     let mut values = axes.as_ref().map(|(axes, path)| {
         let each = columns.iter().enumerate();
@@ -420,6 +427,8 @@ fn attribute(
         Err(ReportError::NothingToPlot(_) | ReportError::Crowded { .. }) if !plot => None,
         Err(error) => return Err(error.into()),
     };
+    let map = map.zip(also.picture);
+    let map = map.map(|(map, picture)| map.styled(&picture.look.style()));
     if let (Some(picture), Some(map)) = (also.picture, &map) {
         picture.write(map, &mut written)?;
     }

@@ -24,7 +24,7 @@ use crate::files::error::FileError;
 use crate::files::whole::is_plain;
 use crate::prompt::pair::PairRuns;
 use crate::report::{
-    self, CellPage, CsvStream, Drawing, EdgePage, HeatMap, ReportError, TableWriter,
+    self, CellPage, CsvStream, Drawing, DrawnValue, EdgePage, HeatMap, ReportError, TableWriter,
     write_strongest,
 };
 use crate::results::array::Values;
@@ -118,6 +118,13 @@ pub fn answer(
     if plot && !also.targets {
         check_plot(&question)?;
     }
+    if also.targets && (axes.is_some() || matches!(question.form, Form::Preset { .. })) {
+        question.default_metric();
+    }
+    if let Some(picture) = picture {
+        // a column that is none is named before anything is computed
+        drawing_of(picture, &question)?;
+    }
     if let Some(format) = setup.plan {
         return plan::write(setup, file, &question, format);
     }
@@ -125,9 +132,6 @@ pub fn answer(
     setup.doubt(question.pairs.iter().map(|p| &p.pair));
     if also.targets {
         setup.engine.default_targets(&mut question.pairs)?;
-        if axes.is_some() || matches!(question.form, Form::Preset { .. }) {
-            question.default_metric();
-        }
         if plot {
             check_plot(&question)?;
         }
@@ -138,8 +142,12 @@ pub fn answer(
     let whole = !file.parts.is_shard();
     let drawn_in = picture.filter(|_| whole);
     let columns = question.columns();
-    let first = question.metrics.first();
-    let drawn = first.map_or_else(|| "prob".to_owned(), ToString::to_string);
+    let first = question.metrics.first().map(ToString::to_string);
+    let drawn = match picture {
+        Some(picture) => picture.look.value.of_first(first.as_deref()),
+        None => DrawnValue::default().of_first(first.as_deref()),
+    };
+    let drawn = drawn.column(&columns).to_owned();
     let several = question.pairs.len() > 1;
     let mut strongest = Strongest::of(if picture.is_some() { 10 } else { 20 }, &question.metrics);
     passing.alone = axes.is_none()
@@ -149,7 +157,7 @@ pub fn answer(
     let averaged = summary || several || whole && passing.folder.is_some();
     let mut averages = averaged.then(|| Averages::new(question.over(), &question.metrics));
     let mut drawing = drawn_in
-        .map(|_| Drawing::new(&columns, &drawn))
+        .map(|picture| drawing_of(picture, &question))
         .transpose()?;
     let page = picture.and_then(Picture::page).filter(|_| whole);
     let mut cells = page.map(|path| (CellPage::new(&columns), path));
@@ -223,10 +231,10 @@ pub fn answer(
         page.write(path)?;
         written.push(path.to_owned());
     }
-    let map = map.map(|mut map| {
+    let map = map.zip(picture).map(|(mut map, picture)| {
         map.notes.extend(read_at(&question));
         map.notes.extend(also.notes);
-        map
+        map.styled(&picture.look.style())
     });
     if let (Some(picture), Some(map)) = (picture, &map) {
         picture.write(map, &mut written)?;
@@ -267,9 +275,15 @@ fn read_at(question: &Question<'_>) -> Option<String> {
     }
 }
 
+/// The heat map of a question's rows, in the making.
+fn drawing_of(picture: &Picture, question: &Question<'_>) -> Result<Drawing, Error> {
+    let first = question.metrics.first().map(ToString::to_string);
+    picture.drawing(&question.columns(), first.as_deref())
+}
+
 /// Refuses a plot of runs that have no place in one, before anything is computed.
 pub fn check_plot(question: &Question<'_>) -> Result<(), Error> {
-    let mut drawing = Drawing::new(&[], "prob")?;
+    let mut drawing = Drawing::new(&[], &DrawnValue::default())?;
     question.preview(&mut drawing);
     let _: HeatMap = drawing.finish(&Provenance::default())?;
     Ok(())

@@ -9,17 +9,79 @@ use super::setup::columns;
 use super::table_file::TableFile;
 use crate::error::Error;
 use crate::report;
-use crate::report::{ColourDepth, HeatMap, PlotFormat};
+use crate::report::colour::ColourMap;
+use crate::report::{
+    ColourDepth, Drawing, DrawnValue, FigureStyle, HeatMap, PlotFormat, ValueRange,
+};
 
 /// Flags of heat maps.
 #[derive(Debug, Args)]
 pub struct Picture {
-    /// Heat map, .svg or .png by its ending, or a page, .html, which shows it all
+    /// Heat map, .svg, .png or .pdf by its ending, or a page, .html, which shows it all
     #[arg(long, value_name = "F")]
     pub plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub look: Look,
     /// Colours in the terminal: as many as TERM and COLORTERM say, where it is one, or so many
     #[arg(long, value_enum, default_value = "auto")]
     colour: Colour,
+}
+
+/// What a heat map shows, and how.
+#[derive(Debug, Clone, Args)]
+pub struct Look {
+    /// What cells hold: metric (the first, else prob), change (what it is less in the base prompt), a column, or
+    /// change:COLUMN; a page opens with it
+    #[arg(long, default_value = "metric", value_name = "metric|change|COLUMN")]
+    pub value: DrawnValue,
+    /// A title instead of the prompts and what was patched
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// Values of the first and the last colour, as in -1,1
+    #[arg(
+        long,
+        value_name = "LOW,HIGH",
+        allow_negative_numbers = true,
+        allow_hyphen_values = true
+    )]
+    range: Option<ValueRange>,
+    /// Colours: viridis, rdbu, purples or greys; rdbu for changes, differences and recoveries, else viridis, unless
+    /// given
+    #[arg(long, value_name = "NAME")]
+    cmap: Option<ColourMap>,
+    /// How wide the picture is, in pixels (a PNG has two to each)
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(100..=20_000))]
+    width: Option<u16>,
+}
+
+impl Look {
+    /// How the figure looks.
+    pub fn style(&self) -> FigureStyle {
+        FigureStyle {
+            title: self.title.clone(),
+            range: self.range,
+            map: self.cmap,
+            width: self.width.map(f32::from),
+        }
+    }
+
+    /// Refuses what a page, which has switches of its own, has no use for.
+    pub fn check(&self, plot: Option<&Path>) -> Result<(), Error> {
+        let format = plot.and_then(|plot| PlotFormat::of(plot).ok());
+        let given = [
+            ("--value change", self.value.change),
+            ("--title", self.title.is_some()),
+            ("--range", self.range.is_some()),
+            ("--cmap", self.cmap.is_some()),
+            ("--width", self.width.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((flag, _)) if format == Some(PlotFormat::Page) => Err(Error::Usage(format!(
+                "{flag} is for pictures, and a page has switches of its own: leave it out, or name a .svg, .png or .pdf"
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -42,7 +104,12 @@ impl Picture {
     pub fn check(&self) -> Result<(), Error> {
         let plot = self.plot.as_deref();
         plot.map(report::check_plot).transpose()?;
-        Ok(())
+        self.look.check(plot)
+    }
+
+    /// A heat map in the making, of rows with these columns, of which the first is drawn unless another is named.
+    pub fn drawing(&self, columns: &[String], first: Option<&str>) -> Result<Drawing, Error> {
+        Ok(Drawing::new(columns, &self.look.value.of_first(first))?)
     }
 
     /// The page's file, if there is to be one.

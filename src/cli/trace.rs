@@ -21,7 +21,7 @@ use crate::engine::{Engine, Form, Pairs};
 use crate::error::Error;
 use crate::prompt::pair::Pair;
 use crate::report;
-use crate::report::{HeatMap, Page, Patched, plain, write_strongest};
+use crate::report::{DrawnValue, HeatMap, Page, Patched, plain, write_strongest};
 use crate::results::averages::Over;
 use crate::results::table::Table;
 use crate::site::Site;
@@ -169,10 +169,14 @@ impl Trace {
         };
         let metric = means.metric().to_string();
         let map = whole.then(|| -> Result<_, Error> {
-            let mut map = HeatMap::by_component(&drawn, &metric)?;
+            let value = self.picture.look.value.of_first(Some(&metric));
+            let mut map = HeatMap::by_component(&drawn, &value)?;
+            if let (true, Some(low)) = (value == DrawnValue::of(&metric), means.lowest()) {
+                map.begin_at(low);
+            }
             map.star(&self.starred(subjects));
             map.notes.extend(self.notes(tracing));
-            Ok(map)
+            Ok(map.styled(&self.picture.look.style()))
         });
         let map = map.transpose()?;
         let mut written = Vec::new();

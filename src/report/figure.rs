@@ -4,8 +4,8 @@
 //! would touch are turned, and where even that is too tight every second, fifth … one is written.
 
 use super::colour::{Rgb, ink_on};
-use super::heatmap::{Facet, HeatMap};
-use super::numbers::{CellSpelling, plain};
+use super::heatmap::{Facet, Group, HeatMap};
+use super::numbers::CellSpelling;
 use super::scene::{Anchor, Mark, Scene, cut, text_width, wrap};
 
 const INK: Rgb = [0x22, 0x22, 0x22];
@@ -29,6 +29,8 @@ const SMALL: f32 = 10.0;
 const TOKEN: f32 = 190.0;
 /// The angle of labels that do not fit level.
 const SLANT: f32 = -45.0;
+/// The narrowest column whose label fits when it stands upright.
+const UPRIGHT: f32 = 14.0;
 
 /// Up to this many cells, each says what it is when pointed at.
 const TIPS: usize = 6000;
@@ -38,10 +40,11 @@ pub(super) fn scene(map: &HeatMap) -> Scene {
     let sizes = Sizes::of(map);
     let mut scene = Scene::default();
 
-    let widest = map.facets.iter().map(|facet| sizes.facet_width(facet));
+    let widest = map.facets.iter().map(|facet| sizes.facet_width(facet, map));
     let widest = widest.fold(0.0, f32::max);
-    let per_row = map.per_row.clamp(1, map.facets.len().max(1));
-    let fit = (((PAGE + GUTTER) / (widest + GUTTER)) as usize).clamp(1, per_row);
+    let per_row = map.beside();
+    let page = map.width.unwrap_or(PAGE).max(NARROWEST) - 2.0 * MARGIN;
+    let fit = (((page + GUTTER) / (widest + GUTTER)) as usize).clamp(1, per_row);
     // Five that fit three abreast stand 3 + 2, four stand 2 + 2.
     let beside = per_row.div_ceil(per_row.div_ceil(fit));
     let grid = widest * beside as f32 + GUTTER * (beside - 1) as f32;
@@ -96,7 +99,13 @@ pub(super) fn scene(map: &HeatMap) -> Scene {
     }
     scene.width = (right + MARGIN).ceil();
     scene.height = (y + MARGIN).ceil();
-    scene
+    match map.width {
+        Some(width) => {
+            let factor = width / scene.width;
+            scene.scaled(factor)
+        }
+        None => scene,
+    }
 }
 
 /// The measures that all facets share.
@@ -110,8 +119,10 @@ struct Sizes {
     left: f32,
     /// Whether heads stand side by side in some facet.
     heads: bool,
-    /// Whether token labels are turned.
-    slanted: bool,
+    /// By how many degrees token labels are turned.
+    turn: f32,
+    /// Of how many positions one has its label written.
+    every: usize,
     tips: bool,
 }
 
@@ -126,6 +137,7 @@ impl Sizes {
             (false, ..=12) => 48.0,
             (false, ..=24) => 38.0,
             (false, ..=48) => 22.0,
+            (false, ..=96) => UPRIGHT,
             (true, ..=24) => 34.0,
             (true, ..=80) => 14.0,
             (_, ..=200) => 8.0,
@@ -137,7 +149,7 @@ impl Sizes {
             31..=64 => 13.0,
             _ => 9.0,
         };
-        let numbers = CellSpelling::of(map.scale.low, map.scale.high);
+        let numbers = map.spelling();
         let fits = |digits: usize| width - 6.0 >= digits as f32 * 6.4 && height >= 13.0;
         let digits = [numbers.wide, numbers.narrow]
             .into_iter()
@@ -158,19 +170,28 @@ impl Sizes {
                 left
             },
             heads,
-            slanted: false,
+            turn: 0.0,
+            every: 1,
             tips: facets().map(|facet| facet.cells.len()).sum::<usize>() <= TIPS,
         };
         let groups = || facets().flat_map(|facet| &facet.groups);
-        sizes.slanted = groups().any(|group| {
-            let room = group.columns.len() as f32 * width;
-            text_width(&group.label, LABEL) > room - 4.0
-        });
-        if sizes.slanted {
-            // A slanted label ends below its column and begins left of it.
+        let room = |group: &Group| group.columns.len() as f32 * width;
+        let level = groups().all(|group| text_width(&group.label, LABEL) <= room(group) - 4.0);
+        let narrowest = groups().map(room).fold(f32::INFINITY, f32::min);
+        if !level {
+            // slanted lines of text lie nearer to each other than their columns; upright ones as far apart
+            let slanted = narrowest * -SLANT.to_radians().sin() >= LABEL;
+            sizes.turn = if slanted { SLANT } else { -90.0 };
+            sizes.every = match narrowest {
+                room if room >= UPRIGHT => 1,
+                room => ((UPRIGHT / room).ceil() as usize).next_multiple_of(5),
+            };
+        }
+        if sizes.turn != 0.0 {
+            // A turned label ends below its column and begins left of it.
             for facet in facets() {
                 for (start, end, label) in sizes.spans(facet) {
-                    let reach = text_width(&token(label), LABEL) * SLANT.to_radians().cos();
+                    let reach = text_width(&token(label), LABEL) * sizes.turn.to_radians().cos();
                     sizes.left = sizes.left.max(reach - (start + end) / 2.0);
                 }
             }
@@ -203,8 +224,8 @@ impl Sizes {
         self.spans(facet).last().map_or(0.0, |span| span.1)
     }
 
-    fn facet_width(&self, facet: &Facet) -> f32 {
-        let heading = text_width(&facet.title, HEADING).max(clean_width(facet));
+    fn facet_width(&self, facet: &Facet, map: &HeatMap) -> f32 {
+        let heading = text_width(&facet.title, HEADING).max(clean_width(facet, map));
         self.left + self.grid_width(facet).max(heading.min(420.0))
     }
 }
@@ -218,14 +239,14 @@ fn token(label: &str) -> String {
 }
 
 /// The clean probabilities of a facet: name and value.
-fn clean(facet: &Facet) -> impl Iterator<Item = (String, f64)> {
+fn clean(facet: &Facet, map: &HeatMap) -> impl Iterator<Item = (String, f64)> {
     [("base", facet.base), ("source", facet.source)]
         .into_iter()
-        .filter_map(|(name, value)| value.map(|value| (format!("{name} {}", plain(value)), value)))
+        .filter_map(|(name, value)| Some((format!("{name} {}", map.say(value?)), value?)))
 }
 
-fn clean_width(facet: &Facet) -> f32 {
-    clean(facet)
+fn clean_width(facet: &Facet, map: &HeatMap) -> f32 {
+    clean(facet, map)
         .map(|(text, _)| text_width(&text, LABEL) + 36.0)
         .sum()
 }
@@ -260,7 +281,7 @@ fn draw_facet(
     if facet.base.is_some() || facet.source.is_some() {
         top += LABEL;
         let mut at = left;
-        for (text, value) in clean(facet) {
+        for (text, value) in clean(facet, map) {
             scene.text((at, top), LABEL, Anchor::Start, SOFT, &text);
             at += text_width(&text, LABEL) + 5.0;
             // A value beyond the scale has no colour of its own.
@@ -334,7 +355,7 @@ fn draw_cell(
         width: width - sizes.seam,
         height: height - sizes.seam,
         fill,
-        tip: tip.map(|tip| format!("{tip}: {}", plain(value))),
+        tip: tip.map(|tip| format!("{tip}: {}", map.say(value))),
     };
     // Touching cells of one colour are one rectangle: a large sweep is mostly unchanged cells.
     match scene.marks.last_mut() {
@@ -400,13 +421,19 @@ fn draw_axis(scene: &mut Scene, facet: &Facet, sizes: &Sizes, left: f32, bottom:
         }
         y += 3.0;
     }
-    if sizes.slanted {
+    if sizes.turn != 0.0 {
         let mut deepest: f32 = 0.0;
-        for &(start, end, label) in &spans {
+        // upright text hangs from the axis; slanted text starts a little right of its column
+        let shift = if sizes.turn == SLANT {
+            4.0
+        } else {
+            0.35 * LABEL
+        };
+        for &(start, end, label) in spans.iter().step_by(sizes.every) {
             let label = token(label);
-            let at = (left + (start + end) / 2.0 + 4.0, y + 8.0);
-            scene.turned(at, LABEL, Anchor::End, SLANT, INK, &label);
-            deepest = deepest.max(text_width(&label, LABEL) * -SLANT.to_radians().sin());
+            let at = (left + (start + end) / 2.0 + shift, y + 8.0);
+            scene.turned(at, LABEL, Anchor::End, sizes.turn, INK, &label);
+            deepest = deepest.max(text_width(&label, LABEL) * -sizes.turn.to_radians().sin());
         }
         return y + deepest + 14.0;
     }
@@ -486,6 +513,80 @@ fn number(value: f64, decimals: usize) -> String {
             text.trim_end_matches('0').trim_end_matches('.').to_owned()
         } else {
             text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::colour::{Scale, Sides};
+    use super::*;
+
+    /// One facet of so many positions, each with so many heads.
+    fn wide(positions: usize, heads: usize) -> HeatMap {
+        let group = |position: usize| Group {
+            label: "_Wednesday".into(),
+            position: u32::try_from(position).ok(),
+            columns: (0..heads).map(|head| head.to_string()).collect(),
+        };
+        HeatMap {
+            title: Vec::new(),
+            notes: Vec::new(),
+            value: "probability".into(),
+            whole: false,
+            scale: Scale::of([0.0, 1.0].into_iter(), Sides::FromZero),
+            width: None,
+            facets: vec![Facet {
+                title: "_Madrid".into(),
+                base: None,
+                source: None,
+                rows: vec!["v0".into()],
+                groups: (0..positions).map(group).collect(),
+                cells: vec![Some(0.5); positions * heads],
+            }],
+            per_row: 1,
+        }
+    }
+
+    /// Lines of text along an axis are as far apart as they are high.
+    #[test]
+    fn tokens_do_not_overprint() {
+        for (positions, heads) in [
+            (5, 1),
+            (15, 1),
+            (30, 1),
+            (64, 1),
+            (150, 1),
+            (64, 2),
+            (20, 12),
+        ] {
+            let scene = scene(&wide(positions, heads));
+            let labels = scene.marks.iter().filter_map(|mark| match mark {
+                Mark::Text {
+                    x,
+                    y,
+                    turn,
+                    size,
+                    text,
+                    ..
+                } if text == "_Wednesday" => Some((*x, *y, *turn, *size)),
+                _ => None,
+            });
+            let labels: Vec<(f32, f32, f32, f32)> = labels.collect();
+            assert!(labels.len() >= 5, "{positions} × {heads}");
+            for pair in labels.windows(2) {
+                let [(x, _, turn, size), (next, ..)] = pair else {
+                    continue;
+                };
+                let between = match *turn {
+                    0.0 => next - x - text_width("_Wednesday", *size) + size,
+                    turn => (next - x) * -turn.to_radians().sin(),
+                };
+                assert!(
+                    between >= *size,
+                    "{positions} × {heads}: {between} < {size}"
+                );
+            }
         }
     }
 }

@@ -76,6 +76,10 @@ type Of = (Option<usize>, usize, usize);
 /// The rows so far, as means. A pair's rows come together, and so do a run's.
 pub(super) struct CellMeans {
     shown: Shown,
+    /// Whether less what it is in the base prompt.
+    change: bool,
+    /// Whether some base prompt's is not known.
+    pub baseless: bool,
     /// Whether a value is one of the whole run, which needs one facet and not one a target: all are, of
     /// a metric.
     pub whole_run: bool,
@@ -93,11 +97,13 @@ pub(super) struct CellMeans {
 }
 
 impl CellMeans {
-    /// No rows yet, of tables with these metrics, of which `value` is shown.
-    pub fn new(metrics: &[String], value: &str) -> Result<Self, ReportError> {
+    /// No rows yet, of tables with these metrics, of which `value` is shown, or its `change` from the base.
+    pub fn new(metrics: &[String], (value, change): (&str, bool)) -> Result<Self, ReportError> {
         let shown = Shown::named(metrics, value)?;
         Ok(Self {
             shown,
+            change,
+            baseless: false,
             whole_run: matches!(shown, Shown::Metric(_)),
             first_value: 0,
             places: CellPlaces::default(),
@@ -119,7 +125,7 @@ impl CellMeans {
 
     /// Adds a row, whose pair's clean prompts have these levels of what is shown.
     pub fn add(&mut self, row: &Row, clean: &CleanMetrics) {
-        let value = self.shown.of(row);
+        let mut value = self.shown.of(row);
         let placed = self.places.add(row);
         if self.places.index == 0 {
             self.first_value = value.to_bits();
@@ -131,6 +137,12 @@ impl CellMeans {
             .map(|column| column.levels(row, self.places.index, clean));
         let levels = levels.filter(|levels| !levels.base.is_nan());
         let recovery = self.is_recovery();
+        if self.change && !recovery {
+            match levels {
+                Some(levels) => value -= levels.base,
+                None => self.baseless = true,
+            }
+        }
         self.unweighted |= recovery && levels.is_none();
         let add = |cell: &mut CellValues| {
             cell.values.add(value);
@@ -147,9 +159,16 @@ impl CellMeans {
             add(self.headless.entry((of, (layer, stand, None))).or_default());
         }
         // where a recovery begins and ends is known, whether or not this pair's base and source differ
-        let base = levels.map(|levels| if recovery { 0.0 } else { levels.base });
+        let from = if self.change { 1.0 } else { 0.0 };
+        let base = levels.map(|levels| match recovery {
+            true => 0.0,
+            false => levels.base - from * levels.base,
+        });
         let source = levels.filter(|levels| !levels.source.is_nan());
-        let source = source.map(|levels| if recovery { 1.0 } else { levels.source });
+        let source = source.map(|levels| match recovery {
+            true => 1.0,
+            false => levels.source - from * levels.base,
+        });
         let (component, op, target) = of;
         for of in [(Some(component), op, target), (None, op, target)] {
             let clean = self.clean.entry(of).or_default();

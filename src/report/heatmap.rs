@@ -6,19 +6,22 @@
 //! Several pairs, noise samples or sources of one cell are averaged, and the notes say so.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
 use super::ReportError;
-use super::colour::Scale;
+use super::colour::{ColourMap, Scale, Sides};
 use super::grid::CellMeans;
 use super::labels::{component_short, one_line};
+use super::numbers::{CellSpelling, plain};
 use super::places::{CellPlaces, FacetPlan};
+use super::style::{DrawnValue, FigureStyle};
 use crate::files::error::FileError;
 use crate::results::clean::CleanMetrics;
 use crate::results::rows::{Gather, RunResult};
 use crate::results::table::{Provenance, Row, Table};
 use crate::text::counted;
 
-/// Up to this many components share a facet when no heads stand side by side.
+/// Up to this many components share a facet when no heads stand side by side, of models of few layers.
 pub(super) const COMPONENTS_IN_A_FACET: usize = 3;
 
 /// A heat map of a result.
@@ -28,10 +31,14 @@ pub struct HeatMap {
     pub title: Vec<TitleLine>,
     /// What a reader has to know besides, one sentence an entry.
     pub notes: Vec<String>,
-    /// What a cell holds: `probability`, or a column's name.
+    /// What a cell holds: `probability`, or a column's name, or its change.
     pub value: String,
+    /// Whether values are whole numbers.
+    pub whole: bool,
     /// Colours, shared by all facets so that they compare.
     pub scale: Scale,
+    /// How wide a picture of it is, in pixels of CSS, where that is said.
+    pub width: Option<f32>,
     /// The grids, those of one component beside each other.
     pub facets: Vec<Facet>,
     /// How many facets belong side by side: the number of targets.
@@ -84,6 +91,13 @@ impl Facet {
         self.groups.iter().map(|group| group.columns.len()).sum()
     }
 
+    /// Whether all that it shows are whole numbers.
+    fn is_whole(&self) -> bool {
+        let clean = self.base.iter().chain(&self.source);
+        let mut all = self.cells.iter().flatten().chain(clean);
+        all.all(|value| value.fract() == 0.0)
+    }
+
     /// The cell of a row (0 lowest) and column.
     #[must_use]
     pub fn cell(&self, row: usize, column: usize) -> Option<f64> {
@@ -95,13 +109,13 @@ impl Facet {
 }
 
 impl HeatMap {
-    /// Builds the heat map of `value`: `prob`, `logprob`, `logit` or the name of a metric.
+    /// Builds the heat map of a column: `prob`, `logprob`, `logit` or the name of a metric; or of its change.
     ///
     /// # Errors
     ///
     /// [`ReportError::NoSuchValue`]; [`ReportError::NothingToPlot`] of a table without rows that have
     /// a place in a grid; [`ReportError::Crowded`] of one in which two runs of a pair have the same.
-    pub fn new(table: &Table, value: &str) -> Result<Self, ReportError> {
+    pub fn new(table: &Table, value: &DrawnValue) -> Result<Self, ReportError> {
         Self::build(table, value, COMPONENTS_IN_A_FACET)
     }
 
@@ -110,8 +124,60 @@ impl HeatMap {
     /// # Errors
     ///
     /// As [`HeatMap::new`].
-    pub fn by_component(table: &Table, value: &str) -> Result<Self, ReportError> {
+    pub fn by_component(table: &Table, value: &DrawnValue) -> Result<Self, ReportError> {
         Self::build(table, value, 1)
+    }
+
+    /// How many facets stand beside each other where there is room: those of one component, or, where each
+    /// has only one, all of them.
+    pub(super) fn beside(&self) -> usize {
+        let all = self.facets.len().max(1);
+        match self.per_row {
+            0 | 1 => all,
+            targets => targets.min(all),
+        }
+    }
+
+    /// How its cells spell their values.
+    pub(super) fn spelling(&self) -> CellSpelling {
+        let Scale { low, high, .. } = self.scale;
+        match self.whole {
+            true => CellSpelling::whole(low, high),
+            false => CellSpelling::of(low, high),
+        }
+    }
+
+    /// A value in running text.
+    pub(super) fn say(&self, value: f64) -> String {
+        match self.whole {
+            true => format!("{value:.0}"),
+            false => plain(value),
+        }
+    }
+
+    /// Lets colours that go from low to high begin at this value, as ROME's causal traces begin at what noise
+    /// alone leaves.
+    pub fn begin_at(&mut self, low: f64) {
+        if self.scale.map != ColourMap::RedBlue && low < self.scale.high {
+            self.scale.low = low;
+            self.notes
+                .push(format!("colours begin at {}", self.say(low)));
+        }
+    }
+
+    /// Drawn as somebody wants it.
+    #[must_use]
+    pub fn styled(mut self, style: &FigureStyle) -> Self {
+        if let Some(title) = &style.title {
+            let text = one_line(title);
+            self.title = vec![TitleLine { label: "", text }];
+        }
+        if let Some(range) = style.range {
+            (self.scale.low, self.scale.high) = (range.low, range.high);
+        }
+        self.scale.map = style.map.unwrap_or(self.scale.map);
+        self.width = style.width.or(self.width);
+        self
     }
 
     /// Marks positions whose labels are starred.
@@ -125,7 +191,7 @@ impl HeatMap {
         }
     }
 
-    fn build(table: &Table, value: &str, most_together: usize) -> Result<Self, ReportError> {
+    fn build(table: &Table, value: &DrawnValue, most_together: usize) -> Result<Self, ReportError> {
         let mut drawing = Drawing {
             most_together,
             ..Drawing::new(&table.metrics, value)?
@@ -153,21 +219,24 @@ pub(super) fn each_row(table: &Table, each: &mut dyn FnMut(&Row, &CleanMetrics))
 /// A heat map in the making: means of the rows so far.
 pub struct Drawing {
     value: String,
+    change: bool,
     most_together: usize,
     grid: CellMeans,
 }
 
 impl Drawing {
-    /// Nothing yet, of tables with these metrics. `value` is `prob`, `logprob`, `logit` or one of them.
+    /// Nothing yet, of tables with these metrics.
     ///
     /// # Errors
     ///
     /// [`ReportError::NoSuchValue`].
-    pub fn new(metrics: &[String], value: &str) -> Result<Self, ReportError> {
+    pub fn new(metrics: &[String], value: &DrawnValue) -> Result<Self, ReportError> {
+        let (value, change) = (value.column(metrics).to_owned(), value.change);
         Ok(Self {
-            value: value.to_owned(),
             most_together: COMPONENTS_IN_A_FACET,
-            grid: CellMeans::new(metrics, value)?,
+            grid: CellMeans::new(metrics, (&value, change))?,
+            value,
+            change,
         })
     }
 
@@ -179,11 +248,17 @@ impl Drawing {
     pub fn finish(self, made: &Provenance) -> Result<HeatMap, ReportError> {
         let Self {
             value,
+            change,
             most_together,
             grid,
         } = self;
         let places = &grid.places;
         places.check()?;
+        if change && grid.baseless {
+            return Err(ReportError::NothingToPlot(format!(
+                "the table does not say what {value} was in the base prompts, of which a change would be"
+            )));
+        }
         let plan = places.plan(most_together);
         let targets = grid.targets(&value);
 
@@ -207,7 +282,12 @@ impl Drawing {
             .iter()
             .flat_map(|facet| facet.cells.iter().flatten().copied());
         let base = facets.iter().filter_map(|facet| facet.base);
-        let scale = Scale::of(shown.chain(base), value == "prob");
+        let sides = match change {
+            true => Sides::Two,
+            false => Sides::of(&value),
+        };
+        let scale = Scale::of(shown.chain(base), sides);
+        let whole = value == "rank" && facets.iter().all(Facet::is_whole);
         let mut notes = notes(places, &plan, most);
         if grid.is_recovery() && most > 1 {
             notes.push(recovery_note(grid.unweighted));
@@ -215,12 +295,20 @@ impl Drawing {
         Ok(HeatMap {
             title: title(made, places),
             notes,
-            value: match &*value {
-                "prob" => "probability".to_owned(),
-                "logprob" => "log-probability".to_owned(),
-                _ => value,
+            value: {
+                let name = match &*value {
+                    "prob" => "probability",
+                    "logprob" => "log-probability",
+                    name => name,
+                };
+                match change {
+                    true => format!("change of {name} from the base"),
+                    false => name.to_owned(),
+                }
             },
+            whole,
             scale,
+            width: None,
             per_row: targets.len(),
             facets,
         })
@@ -286,7 +374,7 @@ pub(super) fn title(made: &Provenance, places: &CellPlaces) -> Vec<TitleLine> {
         ));
     }
     if !made.model.is_empty() {
-        facts.push(one_line(&made.model));
+        facts.push(one_line(model_name(&made.model)));
     }
     if let (1, Some(Some(op))) = (ops.len(), ops.first()) {
         facts.push(one_line(op));
@@ -298,6 +386,15 @@ pub(super) fn title(made: &Provenance, places: &CellPlaces) -> Vec<TitleLine> {
         line("", facts.join(" · "));
     }
     lines
+}
+
+/// A model's name: of a folder its last part, since where it lies is nobody's business.
+fn model_name(model: &str) -> &str {
+    let is_hub_id = model.split('/').count() == 2 && !model.starts_with(['.', '/', '~']);
+    match Path::new(model).file_name().and_then(|name| name.to_str()) {
+        Some(name) if !is_hub_id => name,
+        _ => model,
+    }
 }
 
 /// What the picture alone would not say: which components share a facet, of how many pairs they are, how many

@@ -23,6 +23,8 @@ mod numbers;
 mod page;
 #[cfg(feature = "parquet")]
 mod parquet;
+#[cfg(feature = "pdf")]
+mod pdf;
 mod places;
 mod plot;
 #[cfg(feature = "png")]
@@ -34,6 +36,7 @@ mod scores;
 #[cfg(feature = "parquet")]
 mod seal;
 mod strongest;
+mod style;
 mod svg;
 mod table;
 mod terminal;
@@ -56,6 +59,7 @@ pub use self::possible::check_possible;
 pub use self::safetensors::{Activations, check_activations};
 pub use self::scores::{agreement, share, write_scores};
 pub use self::strongest::{Patched, write_strongest};
+pub use self::style::{DrawnValue, FigureStyle, ValueRange};
 pub use self::table::{
     CsvStream, EachRows, TableFormat, TableWriter, check_bytes, check_summary, check_writable,
     meta_path, read, read_about, read_rows, summary_path, write, write_averages, write_csv,

@@ -13,6 +13,18 @@ pub(super) struct CellSpelling {
 }
 
 impl CellSpelling {
+    /// A spelling for whole numbers, such as ranks, between `low` and `high`.
+    pub(super) fn whole(low: f64, high: f64) -> Self {
+        let digits = |end: f64| format!("{end:.0}").len();
+        let width = digits(low).max(digits(high));
+        Self {
+            exponent: 0,
+            decimals: 0,
+            narrow: width,
+            wide: width,
+        }
+    }
+
     /// A spelling for values between `low` and `high`.
     pub(super) fn of(low: f64, high: f64) -> Self {
         let reach = low.abs().max(high.abs());
@@ -113,6 +125,13 @@ mod tests {
         assert_eq!(numbers.cell(-12.5, 5), "-12.5");
         assert_eq!(numbers.cell(-12.5, 3), "-12");
         assert_eq!(CellSpelling::of(-0.5, 0.5).cell(-0.0001, 5), ".000");
+    }
+
+    #[test]
+    fn ranks_are_whole() {
+        let numbers = CellSpelling::whole(0.0, 50_256.0);
+        assert_eq!((numbers.narrow, numbers.cell(3.0, 5)), (5, "3".into()));
+        assert_eq!(numbers.cell(50_256.0, 5), "50256");
     }
 
     #[test]

@@ -8,6 +8,9 @@ use super::heatmap::Group;
 use super::labels::{component_layered, component_rank, component_short, site_label, token_label};
 use crate::results::table::{Row, Text};
 
+/// The most rows of a facet that components share: two of GPT-2 small, as pyvene draws them.
+const SHARED_ROWS: usize = 24;
+
 /// The facet that a cell belongs to: a component, an operator and a target, by their indices.
 pub(super) type FacetOf = (usize, usize, usize);
 
@@ -42,6 +45,8 @@ pub(super) struct CellPlaces {
     pub components: Vec<Text>,
     pub ops: Vec<Option<Text>>,
     pub heads: BTreeSet<u32>,
+    /// Component and layer of the rows that there would be if all components shared a facet.
+    sites: BTreeSet<(usize, Option<u32>)>,
     /// Names of positions, in the order in which they came.
     names: Vec<Text>,
     /// The position and token of each place, as far as all pairs agree on them.
@@ -53,7 +58,7 @@ pub(super) struct CellPlaces {
 
 /// Which facets there are.
 pub(super) struct FacetPlan {
-    /// The components of each, in the order of a forward pass.
+    /// The components of each, in the order in which they were asked for.
     pub shares: Vec<Vec<usize>>,
     /// The operators, in the order of their names.
     pub ops: Vec<usize>,
@@ -164,6 +169,7 @@ impl CellPlaces {
                 .filter(|token| Some(token) == row.token.as_ref());
         }
         self.heads.extend(row.head);
+        self.sites.insert((component, row.layer));
         let of = (component, op, self.index);
         (of, (row.layer, stand, row.head))
     }
@@ -208,10 +214,10 @@ impl CellPlaces {
 
     /// Which facets there are, where so many components may share one if heads do not stand side by side.
     pub fn plan(&self, most_together: usize) -> FacetPlan {
-        let mut components: Vec<usize> = (0..self.components.len()).collect();
-        let name = |component: usize| &*self.components[component];
-        components.sort_by_key(|c| (component_rank(name(*c)), name(*c)));
-        let together = !self.side_by_side() && components.len() <= most_together;
+        // in the order in which they were asked for
+        let components: Vec<usize> = (0..self.components.len()).collect();
+        let few = components.len() <= most_together && self.sites.len() <= SHARED_ROWS;
+        let together = !self.side_by_side() && (components.len() == 1 || few);
         let mut ops: Vec<usize> = (0..self.ops.len()).collect();
         ops.sort_by_key(|op| &self.ops[*op]);
         let size = if together { components.len() } else { 1 };

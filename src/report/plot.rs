@@ -1,12 +1,15 @@
-//! A result drawn into a file: a picture, SVG or PNG, or a page, by the file's ending.
+//! A result drawn into a file: a picture, SVG, PNG or PDF, or a page, by the file's ending.
 
 use std::path::Path;
 
 use super::heatmap::HeatMap;
 use super::page::Page;
+#[cfg(feature = "pdf")]
+use super::pdf;
 #[cfg(feature = "png")]
 use super::png;
 use super::scene::Scene;
+use super::style::{DrawnValue, FigureStyle};
 use super::{ReportError, ending, figure, svg};
 use crate::files::whole::WholeFile;
 use crate::results::table::Table;
@@ -19,6 +22,9 @@ pub enum PictureFormat {
     /// Portable Network Graphics (feature `png`).
     #[cfg(feature = "png")]
     Png,
+    /// Portable Document Format, one page (feature `pdf`).
+    #[cfg(feature = "pdf")]
+    Pdf,
 }
 
 /// A format of plots.
@@ -35,7 +41,7 @@ impl PlotFormat {
     ///
     /// # Errors
     ///
-    /// [`ReportError::UnknownFormat`] for any other ending than `.svg`, `.png` and `.html`.
+    /// [`ReportError::UnknownFormat`] for any other ending than `.svg`, `.png`, `.pdf` and `.html`.
     pub fn of(path: &Path) -> Result<Self, ReportError> {
         match ending(path).as_str() {
             "svg" => Ok(Self::Picture(PictureFormat::Svg)),
@@ -47,11 +53,19 @@ impl PlotFormat {
                 format: "PNG",
                 instead: ".svg or .html",
             }),
+            #[cfg(feature = "pdf")]
+            "pdf" => Ok(Self::Picture(PictureFormat::Pdf)),
+            #[cfg(not(feature = "pdf"))]
+            "pdf" => Err(ReportError::LeftOut {
+                path: path.to_owned(),
+                format: "PDF",
+                instead: ".svg or .html",
+            }),
             "html" => Ok(Self::Page),
             _ => Err(ReportError::UnknownFormat {
                 path: path.to_owned(),
                 what: "plots",
-                endings: ".svg, .png or .html",
+                endings: ".svg, .png, .pdf or .html",
             }),
         }
     }
@@ -74,6 +88,8 @@ impl PictureFormat {
             PictureFormat::Svg => svg::document(scene).into_bytes(),
             #[cfg(feature = "png")]
             PictureFormat::Png => png::picture(scene, path)?,
+            #[cfg(feature = "pdf")]
+            PictureFormat::Pdf => pdf::document(scene),
         })
     }
 }
@@ -118,24 +134,28 @@ pub fn plot(map: &HeatMap, path: &Path) -> Result<(), ReportError> {
         PlotFormat::Page => Err(ReportError::UnknownFormat {
             path: path.to_owned(),
             what: "heat maps",
-            endings: ".svg or .png",
+            endings: ".svg, .png or .pdf",
         }),
     }
 }
 
-/// Draws a table into `path`, as a picture or a page by its ending: the column of this name, which a page opens
-/// with, or its own choice.
+/// Draws a table into `path`, as a picture of this look, or as a page, by its ending; a page opens with the column
+/// that is drawn.
 ///
 /// # Errors
 ///
 /// As [`check_plot`], [`plot`], [`HeatMap::new`] and [`Page::new`].
-pub fn plot_table(table: &Table, value: Option<&str>, path: &Path) -> Result<(), ReportError> {
+pub fn plot_table(
+    table: &Table,
+    (value, style): (&DrawnValue, &FigureStyle),
+    path: &Path,
+) -> Result<(), ReportError> {
     match check_plot(path)? {
-        PlotFormat::Picture(_) => plot(&HeatMap::new(table, value.unwrap_or("prob"))?, path),
+        PlotFormat::Picture(_) => plot(&HeatMap::new(table, value)?.styled(style), path),
         PlotFormat::Page => {
             let page = Page::new(table)?;
-            let page = match value {
-                Some(value) => page.showing(value)?,
+            let page = match &value.column {
+                Some(column) => page.showing(column)?,
                 None => page,
             };
             page.write(path)

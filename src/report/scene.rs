@@ -92,6 +92,29 @@ impl Scene {
         }
     }
 
+    /// The same, larger or smaller by a factor.
+    pub(super) fn scaled(mut self, by: f32) -> Self {
+        self.width *= by;
+        self.height *= by;
+        for mark in &mut self.marks {
+            let lengths: &mut [&mut f32] = match mark {
+                Mark::Rect {
+                    x,
+                    y,
+                    width,
+                    height,
+                    ..
+                } => &mut [x, y, width, height],
+                Mark::Line {
+                    from, to, width, ..
+                } => &mut [&mut from.0, &mut from.1, &mut to.0, &mut to.1, width],
+                Mark::Text { x, y, size, .. } => &mut [x, y, size],
+            };
+            lengths.iter_mut().for_each(|length| **length *= by);
+        }
+        self
+    }
+
     /// Adds a filled rectangle.
     pub(super) fn rect(&mut self, x: f32, y: f32, width: f32, height: f32, fill: Rgb) {
         self.marks.push(Mark::Rect {

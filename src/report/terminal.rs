@@ -35,7 +35,7 @@ pub fn render(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let columns = columns.max(LEAST);
-    let numbers = CellSpelling::of(map.scale.low, map.scale.high);
+    let numbers = map.spelling();
     for line in &map.title {
         let line = match line.label {
             "" => line.text.clone(),
@@ -49,8 +49,7 @@ pub fn render(
     let cells = Cells::choose(map, &numbers, columns);
     legend(map, &numbers, &cells, columns, depth).write(out, depth)?;
 
-    let per_row = map.per_row.max(1);
-    for facets in map.facets.chunks(per_row) {
+    for facets in map.facets.chunks(map.beside()) {
         let mut beside: Vec<Canvas> = Vec::new();
         for facet in facets {
             for (index, part) in cells.panels(facet, columns).iter().enumerate() {
@@ -115,7 +114,7 @@ impl Cells {
             // A heading alone on its line may be cut; it is no reason to narrow the cells.
             let widths = map.facets.iter().map(|facet| match beside {
                 1 => cells.panel_width(facet),
-                _ => cells.panel_width(facet).max(heading_width(facet)),
+                _ => cells.panel_width(facet).max(heading_width(facet, map)),
             });
             widths.max().unwrap_or(0)
         };
@@ -128,7 +127,7 @@ impl Cells {
             .unwrap_or(0);
         let (narrow, wide) = (numbers.narrow + 1, numbers.wide + 1);
         let roomy = token.clamp(wide, wide.max(11));
-        let beside = map.per_row.clamp(1, map.facets.len().max(1));
+        let beside = map.beside();
 
         // Side by side with numbers if at all possible, then one below the other with numbers,
         // then without.
@@ -187,18 +186,18 @@ impl Cells {
 }
 
 /// The width of what stands above the grid.
-fn heading_width(facet: &Facet) -> usize {
-    let clean = clean(facet)
+fn heading_width(facet: &Facet, map: &HeatMap) -> usize {
+    let clean = clean(facet, map)
         .map(|(text, _)| width(&text) + 4)
         .sum::<usize>();
     width(&facet.title).max(clean.saturating_sub(2))
 }
 
 /// The clean probabilities of a facet, as text and value.
-fn clean(facet: &Facet) -> impl Iterator<Item = (String, f64)> {
+fn clean(facet: &Facet, map: &HeatMap) -> impl Iterator<Item = (String, f64)> {
     [("base", facet.base), ("source", facet.source)]
         .into_iter()
-        .filter_map(|(name, value)| value.map(|value| (format!("{name} {} ", plain(value)), value)))
+        .filter_map(|(name, value)| Some((format!("{name} {} ", map.say(value?)), value?)))
 }
 
 /// Draws some columns of a facet, given as (group, column in it).
@@ -216,7 +215,7 @@ fn panel(
     let mut height = 1;
     if facet.base.is_some() || facet.source.is_some() {
         let mut x = 0;
-        for (text, value) in clean(facet) {
+        for (text, value) in clean(facet, map) {
             canvas.text(x, height, &text, Style::DIM);
             x += width(&text);
             // A value beyond the scale has no colour of its own.
@@ -440,7 +439,7 @@ fn legend(
         ColourDepth::Indexed | ColourDepth::Full => false,
     };
     if plainly {
-        let (low, high) = (plain(low), plain(high));
+        let (low, high) = (map.say(low), map.say(high));
         let text = if cells.numbered {
             format!(
                 "cells: {}{factor}, from {low} to {high}{missing}",
@@ -463,7 +462,7 @@ fn legend(
         }
         return canvas;
     }
-    let (left, right) = (format!("{} ", plain(low)), format!(" {}", plain(high)));
+    let (left, right) = (format!("{} ", map.say(low)), format!(" {}", map.say(high)));
     line(0, 0, &left);
     let bar = 24;
     line(0, width(&left) + bar, &right);

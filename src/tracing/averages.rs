@@ -160,6 +160,14 @@ impl<'a> TraceMeans<'a> {
         self.corrupted(self.index, 0)
     }
 
+    /// The least that noise alone leaves of what is drawn, of any target.
+    pub fn lowest(&self) -> Option<f64> {
+        let all = self.averages.rows().iter().filter(|a| is_corrupted(a));
+        all.map(|a| self.moments(a).mean())
+            .filter(|x| x.is_finite())
+            .min_by(f64::total_cmp)
+    }
+
     /// The clean prompts' probability of the target of this index, the mean over prompts.
     pub fn clean(&self, index: u32) -> f64 {
         self.clean

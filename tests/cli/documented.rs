@@ -85,8 +85,14 @@ fn commands_of_the_readme_run() {
         "cache",
         "plot",
         "components",
+        "verify --published",
     ];
-    let is_command = |cell: &&str| known.contains(&cell.split(' ').next().unwrap());
+    let is_command = |cell: &&str| {
+        known.iter().any(|known| {
+            let rest = cell.strip_prefix(known);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        })
+    };
     let table: Vec<&str> = cells.map(|(cell, _)| cell).filter(is_command).collect();
     assert_eq!(table.len(), known.len() + 2, "{table:?}");
     commands.extend(table.into_iter().map(str::to_owned));
@@ -142,6 +148,23 @@ fn commands_of_the_edges_page_run() {
             "{example}"
         );
     }
+}
+
+#[test]
+fn commands_of_the_pictures_page_run() {
+    let (_, commands, lab) = run("pictures.md");
+    assert!(commands.len() >= 7, "{commands:?}");
+    let starts = |file: &str, with: &[u8]| {
+        let bytes = std::fs::read(lab.path(file)).unwrap();
+        assert!(bytes.starts_with(with), "{file}");
+    };
+    starts("head0.pdf", b"%PDF");
+    starts("change.png", b"\x89PNG");
+    starts("diff.svg", b"<svg ");
+    starts("small.png", b"\x89PNG");
+    // what is drawn is said
+    assert!(lab.read("change.svg").contains("change of probability"));
+    assert!(lab.read("trace.svg").contains("colours begin at "));
 }
 
 #[test]

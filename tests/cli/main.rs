@@ -37,6 +37,7 @@ mod ops;
 mod overrides;
 mod pages;
 mod path;
+mod pictures;
 mod places;
 mod position_names;
 mod prompts_of_data;

@@ -4,10 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use headlight::report;
-use headlight::report::{HeatMap, ReportError};
+use headlight::report::colour::ColourMap;
+use headlight::report::{FigureStyle, HeatMap, ReportError, ValueRange};
 use headlight::results::table::Table;
 
-use super::tables::{ALL_HEADS, FIVE_TARGETS, LONG_TOKENS, OV, REFERENCE, Sweep, V, XL, toy};
+use super::tables::{
+    ALL_HEADS, FIVE_TARGETS, LONG_TOKENS, OV, REFERENCE, SIXTY_FOUR, Sweep, V, XL, toy,
+};
 
 fn together() -> Table {
     Sweep {
@@ -26,7 +29,15 @@ fn many_components() -> Table {
     .table()
 }
 
-/// Draws every shape in both formats. `HEADLIGHT_PLOTS=DIR cargo test` keeps them to be looked at.
+fn three_components() -> Table {
+    Sweep {
+        components: &["mlp_output", V, OV],
+        ..REFERENCE
+    }
+    .table()
+}
+
+/// Draws every shape in all formats. `HEADLIGHT_PLOTS=DIR cargo test` keeps them to be looked at.
 #[test]
 fn every_shape_is_drawn() {
     let scratch = tempfile::tempdir().unwrap();
@@ -43,9 +54,11 @@ fn every_shape_is_drawn() {
         ("many-components", many_components(), "prob"),
         ("logit-difference", REFERENCE.table(), "logit_diff"),
         ("log-probability", REFERENCE.table(), "logprob"),
+        ("three-components", three_components(), "prob"),
+        ("sixty-four", SIXTY_FOUR.table(), "prob"),
     ];
     for (name, table, value) in shapes {
-        let map = HeatMap::new(&table, value).unwrap();
+        let map = HeatMap::new(&table, &value.into()).unwrap();
         let svg = folder.join(format!("{name}.svg"));
         let png = folder.join(format!("{name}.png"));
         report::plot(&map, &svg).unwrap();
@@ -57,6 +70,13 @@ fn every_shape_is_drawn() {
         );
         assert!(!svg.contains("NaN"), "{name}");
         assert!(fs::read(png).unwrap().starts_with(b"\x89PNG"), "{name}");
+        let pdf = folder.join(format!("{name}.pdf"));
+        report::plot(&map, &pdf).unwrap();
+        let pdf = fs::read(pdf).unwrap();
+        assert!(
+            pdf.starts_with(b"%PDF") && pdf.trim_ascii_end().ends_with(b"%%EOF"),
+            "{name}"
+        );
     }
 }
 
@@ -67,18 +87,18 @@ fn files_plot_like_their_tables() {
     let kept = std::env::var_os("HEADLIGHT_PLOTS");
     let folder = kept.as_deref().map_or(scratch.path(), Path::new);
     let table = ALL_HEADS.table();
-    let map = HeatMap::new(&table, "prob").unwrap();
+    let map = HeatMap::new(&table, &"prob".into()).unwrap();
     for ending in ["csv", "jsonl", "parquet"] {
         let path = folder.join(format!("all-heads.{ending}"));
         report::write(&table, &path).unwrap();
         let back = report::read(&path).unwrap();
-        assert_eq!(HeatMap::new(&back, "prob").unwrap(), map);
+        assert_eq!(HeatMap::new(&back, &"prob".into()).unwrap(), map);
     }
 }
 
 #[test]
 fn the_reference_job_is_one_facet_a_target() {
-    let map = HeatMap::new(&REFERENCE.table(), "prob").unwrap();
+    let map = HeatMap::new(&REFERENCE.table(), &"prob".into()).unwrap();
     let titles = map.facets.iter().map(|facet| facet.title.as_str());
     assert_eq!(titles.collect::<Vec<_>>(), ["_Madrid", "_Rome"]);
     let facet = &map.facets[0];
@@ -95,7 +115,7 @@ fn the_reference_job_is_one_facet_a_target() {
 
 #[test]
 fn many_heads_stand_side_by_side_in_each_position() {
-    let map = HeatMap::new(&ALL_HEADS.table(), "prob").unwrap();
+    let map = HeatMap::new(&ALL_HEADS.table(), &"prob".into()).unwrap();
     assert_eq!(map.facets.len(), 4);
     assert_eq!(map.per_row, 2);
     let facet = &map.facets[0];
@@ -109,7 +129,7 @@ fn many_heads_stand_side_by_side_in_each_position() {
 
 #[test]
 fn cells_that_were_not_run_are_missing() {
-    let map = HeatMap::new(&toy(), "prob").unwrap();
+    let map = HeatMap::new(&toy(), &"prob".into()).unwrap();
     let missing = map.facets.iter().flat_map(|facet| &facet.cells);
     assert_eq!(missing.filter(|cell| cell.is_none()).count(), 2 * 23);
 }
@@ -121,7 +141,7 @@ fn pairs_are_averaged_and_the_picture_says_so() {
         ..REFERENCE
     }
     .table();
-    let map = HeatMap::new(&table, "prob").unwrap();
+    let map = HeatMap::new(&table, &"prob".into()).unwrap();
     assert!(
         map.notes.iter().any(|note| note.contains("mean")),
         "{:?}",
@@ -130,7 +150,7 @@ fn pairs_are_averaged_and_the_picture_says_so() {
     let of_pair = |pair| {
         let mut table = table.clone();
         table.rows.retain(|row| row.pair == pair);
-        HeatMap::new(&table, "prob").unwrap().facets[0]
+        HeatMap::new(&table, &"prob".into()).unwrap().facets[0]
             .cell(23, 4)
             .unwrap()
     };
@@ -140,10 +160,10 @@ fn pairs_are_averaged_and_the_picture_says_so() {
 
 #[test]
 fn a_metric_of_the_run_is_drawn_once() {
-    let map = HeatMap::new(&REFERENCE.table(), "logit_diff").unwrap();
+    let map = HeatMap::new(&REFERENCE.table(), &"logit_diff".into()).unwrap();
     assert_eq!(map.facets.len(), 1);
-    assert!(map.scale.diverging);
-    let said = HeatMap::new(&REFERENCE.table(), "recovery")
+    assert_eq!(map.scale.map, ColourMap::RedBlue);
+    let said = HeatMap::new(&REFERENCE.table(), &"recovery".into())
         .unwrap_err()
         .to_string();
     assert_eq!(
@@ -152,10 +172,124 @@ fn a_metric_of_the_run_is_drawn_once() {
     );
 }
 
+/// 36 rows of three components in turn are nothing to read: each has a grid of its own, in the order in which
+/// they were asked for.
+#[test]
+fn components_of_many_layers_have_facets_of_their_own() {
+    let map = HeatMap::new(&three_components(), &"logit_diff".into()).unwrap();
+    let titles = map.facets.iter().map(|facet| facet.title.as_str());
+    assert_eq!(
+        titles.collect::<Vec<_>>(),
+        [
+            "logit_diff · m (mlp_output)",
+            "logit_diff · v (head_value_output)",
+            "logit_diff · ov (head_attention_value_output)"
+        ]
+    );
+    assert!(map.facets.iter().all(|facet| facet.rows.len() == 12));
+    // and stand side by side as long as the page is wide enough for them
+    let width = |style: FigureStyle| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.svg");
+        report::plot(&map.clone().styled(&style), &path).unwrap();
+        let svg = fs::read_to_string(path).unwrap();
+        let number = |name: &str| -> f64 {
+            let (_, rest) = svg.split_once(&format!("{name}=\"")).unwrap();
+            rest.split('"').next().unwrap().parse().unwrap()
+        };
+        (number("width"), number("height"))
+    };
+    let (wide, low) = width(FigureStyle::default());
+    assert!(wide > low, "{wide} × {low}");
+    let narrow = FigureStyle {
+        width: Some(500.0),
+        ..FigureStyle::default()
+    };
+    let (thin, high) = width(narrow);
+    assert_eq!(thin, 500.0);
+    assert!(high > 2.0 * thin, "{thin} × {high}");
+}
+
+#[test]
+fn a_change_is_what_a_cell_is_less_the_base() {
+    let table = REFERENCE.table();
+    let plain = HeatMap::new(&table, &"prob".into()).unwrap();
+    let change = HeatMap::new(&table, &"change:prob".parse().unwrap()).unwrap();
+    assert_eq!(change.value, "change of probability from the base");
+    assert_eq!(change.scale.map, ColourMap::RedBlue);
+    assert_eq!(change.scale.low, -change.scale.high);
+    for (plain, change) in plain.facets.iter().zip(&change.facets) {
+        let base = plain.base.unwrap();
+        assert_eq!(change.base, Some(0.0));
+        assert!((change.source.unwrap() - (plain.source.unwrap() - base)).abs() < 1e-12);
+        for (plain, change) in plain.cells.iter().zip(&change.cells) {
+            assert!((change.unwrap() - (plain.unwrap() - base)).abs() < 1e-12);
+        }
+    }
+    // of a metric whose base is not in the table nothing is a change
+    let said = HeatMap::new(&table, &"change:kl".parse().unwrap()).unwrap_err();
+    assert!(
+        said.to_string()
+            .contains("does not say what kl was in the base"),
+        "{said}"
+    );
+}
+
+#[test]
+fn figures_are_drawn_as_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.svg");
+    let mut table = REFERENCE.table();
+    table.provenance.model = "/home/somebody/secret place/gpt2".into();
+    let map = HeatMap::new(&table, &"prob".into()).unwrap();
+    let svg = |map: &HeatMap| {
+        report::plot(map, &path).unwrap();
+        fs::read_to_string(&path).unwrap()
+    };
+    let plain = svg(&map);
+    assert!(plain.contains("gpt2") && !plain.contains("somebody"));
+    table.provenance.model = "openai-community/gpt2".into();
+    let hub = HeatMap::new(&table, &"prob".into()).unwrap();
+    assert!(svg(&hub).contains("openai-community/gpt2"));
+    let style = FigureStyle {
+        title: Some("Where Spain is".into()),
+        range: Some(ValueRange {
+            low: -1.0,
+            high: 3.0,
+        }),
+        map: Some(ColourMap::Greys),
+        width: Some(640.0),
+    };
+    let styled = map.styled(&style);
+    assert_eq!((styled.scale.low, styled.scale.high), (-1.0, 3.0));
+    let text = svg(&styled);
+    assert!(text.contains("Where Spain is") && !text.contains("capital of Spain is"));
+    assert!(text.contains("width=\"640\""));
+}
+
+#[test]
+fn ranks_are_whole_numbers() {
+    let mut table = REFERENCE.table();
+    table.metrics = vec!["rank".into()];
+    for (i, row) in table.rows.iter_mut().enumerate() {
+        row.metrics = vec![(i % 900) as f64];
+    }
+    let map = HeatMap::new(&table, &"rank".into()).unwrap();
+    assert!(map.whole);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.svg");
+    report::plot(&map, &path).unwrap();
+    let svg = fs::read_to_string(path).unwrap();
+    assert!(svg.contains(">17<") && !svg.contains(">17.0<"));
+    // a mean of ranks is none
+    table.rows[3].metrics = vec![1.5];
+    assert!(!HeatMap::new(&table, &"rank".into()).unwrap().whole);
+}
+
 #[test]
 fn what_cannot_be_plotted_is_an_error() {
     assert!(matches!(
-        HeatMap::new(&Table::default(), "prob"),
+        HeatMap::new(&Table::default(), &"prob".into()),
         Err(ReportError::NothingToPlot(_))
     ));
     let mut table = REFERENCE.table();
@@ -163,16 +297,16 @@ fn what_cannot_be_plotted_is_an_error() {
         row.component = None;
     }
     assert!(matches!(
-        HeatMap::new(&table, "prob"),
+        HeatMap::new(&table, &"prob".into()),
         Err(ReportError::NothingToPlot(_))
     ));
-    let map = HeatMap::new(&REFERENCE.table(), "prob").unwrap();
+    let map = HeatMap::new(&REFERENCE.table(), &"prob".into()).unwrap();
     let said = report::plot(&map, Path::new("a.jpg"))
         .unwrap_err()
         .to_string();
     assert_eq!(
         said,
-        "a.jpg: plots are told apart by the file name, which must end in .svg, .png or .html"
+        "a.jpg: plots are told apart by the file name, which must end in .svg, .png, .pdf or .html"
     );
 }
 
@@ -180,7 +314,7 @@ fn what_cannot_be_plotted_is_an_error() {
 fn markup_in_tokens_stays_text() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.svg");
-    let map = HeatMap::new(&LONG_TOKENS.table(), "prob").unwrap();
+    let map = HeatMap::new(&LONG_TOKENS.table(), &"prob".into()).unwrap();
     report::plot(&map, &path).unwrap();
     let svg = fs::read_to_string(path).unwrap();
     assert!(svg.contains("&lt;&amp;&gt;"));

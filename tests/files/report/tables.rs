@@ -134,6 +134,15 @@ pub const ALL_HEADS: Sweep = Sweep {
     ..REFERENCE
 };
 
+/// A prompt as long as the demo model takes.
+pub const SIXTY_FOUR: Sweep = Sweep {
+    base: &[" Wednesday"; 64],
+    source: &[" Thursday"; 64],
+    components: &[V],
+    targets: &[(14708, " Madrid", 0.105, 0.012)],
+    ..REFERENCE
+};
+
 /// GPT-2 XL's shape on a prompt of twenty tokens.
 pub const XL: Sweep = Sweep {
     base: &[
