@@ -9,9 +9,9 @@ use crate::attribution::{Attribution, Method, Rule};
 use crate::circuit::Circuit;
 use crate::circuit::evaluate::Ablation;
 use crate::circuit::scores::MeanScores;
-use crate::circuit::select::Selection;
+use crate::circuit::select::{Selection, Worth};
 use crate::data::{self, Direction};
-use crate::engine::{Engine, Fallback, Pairs};
+use crate::engine::{Engine, Fallback, Pairs, ScoreColumns};
 use crate::error::Error;
 use crate::graph::edge::edges;
 use crate::graph::extent::Extent;
@@ -108,11 +108,11 @@ fn chosen(
     let config = &engine.model().config;
     let question = engine.edges(edges(config), Extent::Whole, pairs)?;
     let mut means = MeanScores::of_column(0);
-    question.attribute(attribution, None, &mut [&mut means])?;
+    question.attribute(attribution, ScoreColumns::default(), &mut [&mut means])?;
     let scores = means.of_edges(config);
     let of = |asked: &GreedyCircuit| {
         let mut circuit = Circuit::new(config, &scores);
-        circuit.choose(Selection::Greedy(asked.n));
+        circuit.choose(Selection::Greedy(asked.n), Worth::Size);
         (asked.n.to_string(), circuit)
     };
     Ok(greedy.iter().map(of).collect())

@@ -82,17 +82,16 @@ impl FromStr for ValueRange {
     }
 }
 
-impl From<&str> for DrawnValue {
+impl DrawnValue {
     /// A column as it is.
-    fn from(column: &str) -> Self {
+    #[must_use]
+    pub fn of(column: &str) -> Self {
         Self {
             column: Some(column.to_owned()),
             change: false,
         }
     }
-}
 
-impl DrawnValue {
     /// The same of this column, if there is one, where none is named.
     #[must_use]
     pub fn of_first(&self, column: Option<&str>) -> Self {

@@ -49,7 +49,7 @@ fn columns_are_what_was_asked_for() {
             "p.svg",
         ]);
         let table = lab.table("t.parquet");
-        let map = HeatMap::new(&table, &metric.into()).unwrap();
+        let map = HeatMap::new(&table, &DrawnValue::of(metric)).unwrap();
         assert_eq!(map.facets.len(), 1);
         let found: Vec<(String, f64)> = columns(&map)
             .into_iter()
@@ -151,7 +151,7 @@ fn every_kind_of_result_has_the_names() {
             ["subject.last", "end", "subject.last", "end"],
             "{file}"
         );
-        let map = HeatMap::new(&table, &"logit_diff".into()).unwrap();
+        let map = HeatMap::new(&table, &DrawnValue::of("logit_diff")).unwrap();
         let names: Vec<&str> = columns(&map).iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["subject.last", "end"], "{file}");
     }
@@ -182,7 +182,7 @@ fn every_kind_of_result_has_the_names() {
         .map(|row| row.position_name.as_deref().unwrap())
         .collect();
     assert_eq!(names, ["end", "", "end", ""]);
-    let map = HeatMap::new(&table, &"prob".into()).unwrap();
+    let map = HeatMap::new(&table, &DrawnValue::of("prob")).unwrap();
     assert_eq!(map.facets[0].groups.len(), 2);
     // and what has none says nothing of them
     lab.ok(&["sweep", "--layers", "0", "--out", "n.csv"]);

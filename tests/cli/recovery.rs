@@ -122,7 +122,7 @@ fn a_recovery_of_several_pairs_is_that_of_their_means() {
         ]);
         assert!(lab.read("p.svg") == lab.read("q.svg"), "{pairs} pairs");
         let table = lab.table("t.parquet");
-        let map = HeatMap::new(&table, &"recovery_logit".into()).unwrap();
+        let map = HeatMap::new(&table, &DrawnValue::of("recovery_logit")).unwrap();
         let mut drawn: Vec<f64> = map
             .facets
             .iter()

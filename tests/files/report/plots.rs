@@ -58,7 +58,7 @@ fn every_shape_is_drawn() {
         ("sixty-four", SIXTY_FOUR.table(), "prob"),
     ];
     for (name, table, value) in shapes {
-        let map = HeatMap::new(&table, &value.into()).unwrap();
+        let map = HeatMap::new(&table, &DrawnValue::of(value)).unwrap();
         let svg = folder.join(format!("{name}.svg"));
         let png = folder.join(format!("{name}.png"));
         report::plot(&map, &svg).unwrap();
@@ -87,18 +87,18 @@ fn files_plot_like_their_tables() {
     let kept = std::env::var_os("HEADLIGHT_PLOTS");
     let folder = kept.as_deref().map_or(scratch.path(), Path::new);
     let table = ALL_HEADS.table();
-    let map = HeatMap::new(&table, &"prob".into()).unwrap();
+    let map = HeatMap::new(&table, &DrawnValue::of("prob")).unwrap();
     for ending in ["csv", "jsonl", "parquet"] {
         let path = folder.join(format!("all-heads.{ending}"));
         report::write(&table, &path).unwrap();
         let back = report::read(&path).unwrap();
-        assert_eq!(HeatMap::new(&back, &"prob".into()).unwrap(), map);
+        assert_eq!(HeatMap::new(&back, &DrawnValue::of("prob")).unwrap(), map);
     }
 }
 
 #[test]
 fn the_reference_job_is_one_facet_a_target() {
-    let map = HeatMap::new(&REFERENCE.table(), &"prob".into()).unwrap();
+    let map = HeatMap::new(&REFERENCE.table(), &DrawnValue::of("prob")).unwrap();
     let titles = map.facets.iter().map(|facet| facet.title.as_str());
     assert_eq!(titles.collect::<Vec<_>>(), ["_Madrid", "_Rome"]);
     let facet = &map.facets[0];
@@ -115,7 +115,7 @@ fn the_reference_job_is_one_facet_a_target() {
 
 #[test]
 fn many_heads_stand_side_by_side_in_each_position() {
-    let map = HeatMap::new(&ALL_HEADS.table(), &"prob".into()).unwrap();
+    let map = HeatMap::new(&ALL_HEADS.table(), &DrawnValue::of("prob")).unwrap();
     assert_eq!(map.facets.len(), 4);
     assert_eq!(map.per_row, 2);
     let facet = &map.facets[0];
@@ -129,7 +129,7 @@ fn many_heads_stand_side_by_side_in_each_position() {
 
 #[test]
 fn cells_that_were_not_run_are_missing() {
-    let map = HeatMap::new(&toy(), &"prob".into()).unwrap();
+    let map = HeatMap::new(&toy(), &DrawnValue::of("prob")).unwrap();
     let missing = map.facets.iter().flat_map(|facet| &facet.cells);
     assert_eq!(missing.filter(|cell| cell.is_none()).count(), 2 * 23);
 }
@@ -141,7 +141,7 @@ fn pairs_are_averaged_and_the_picture_says_so() {
         ..REFERENCE
     }
     .table();
-    let map = HeatMap::new(&table, &"prob".into()).unwrap();
+    let map = HeatMap::new(&table, &DrawnValue::of("prob")).unwrap();
     assert!(
         map.notes.iter().any(|note| note.contains("mean")),
         "{:?}",
@@ -150,7 +150,7 @@ fn pairs_are_averaged_and_the_picture_says_so() {
     let of_pair = |pair| {
         let mut table = table.clone();
         table.rows.retain(|row| row.pair == pair);
-        HeatMap::new(&table, &"prob".into()).unwrap().facets[0]
+        HeatMap::new(&table, &DrawnValue::of("prob")).unwrap().facets[0]
             .cell(23, 4)
             .unwrap()
     };
@@ -160,10 +160,10 @@ fn pairs_are_averaged_and_the_picture_says_so() {
 
 #[test]
 fn a_metric_of_the_run_is_drawn_once() {
-    let map = HeatMap::new(&REFERENCE.table(), &"logit_diff".into()).unwrap();
+    let map = HeatMap::new(&REFERENCE.table(), &DrawnValue::of("logit_diff")).unwrap();
     assert_eq!(map.facets.len(), 1);
     assert_eq!(map.scale.map, ColourMap::RedBlue);
-    let said = HeatMap::new(&REFERENCE.table(), &"recovery".into())
+    let said = HeatMap::new(&REFERENCE.table(), &DrawnValue::of("recovery"))
         .unwrap_err()
         .to_string();
     assert_eq!(
@@ -176,7 +176,7 @@ fn a_metric_of_the_run_is_drawn_once() {
 /// they were asked for.
 #[test]
 fn components_of_many_layers_have_facets_of_their_own() {
-    let map = HeatMap::new(&three_components(), &"logit_diff".into()).unwrap();
+    let map = HeatMap::new(&three_components(), &DrawnValue::of("logit_diff")).unwrap();
     let titles = map.facets.iter().map(|facet| facet.title.as_str());
     assert_eq!(
         titles.collect::<Vec<_>>(),
@@ -213,7 +213,7 @@ fn components_of_many_layers_have_facets_of_their_own() {
 #[test]
 fn a_change_is_what_a_cell_is_less_the_base() {
     let table = REFERENCE.table();
-    let plain = HeatMap::new(&table, &"prob".into()).unwrap();
+    let plain = HeatMap::new(&table, &DrawnValue::of("prob")).unwrap();
     let change = HeatMap::new(&table, &"change:prob".parse().unwrap()).unwrap();
     assert_eq!(change.value, "change of probability from the base");
     assert_eq!(change.scale.map, ColourMap::RedBlue);
@@ -241,7 +241,7 @@ fn figures_are_drawn_as_asked() {
     let path = folder.path().join("a.svg");
     let mut table = REFERENCE.table();
     table.provenance.model = "/home/somebody/secret place/gpt2".into();
-    let map = HeatMap::new(&table, &"prob".into()).unwrap();
+    let map = HeatMap::new(&table, &DrawnValue::of("prob")).unwrap();
     let svg = |map: &HeatMap| {
         report::plot(map, &path).unwrap();
         fs::read_to_string(&path).unwrap()
@@ -249,7 +249,7 @@ fn figures_are_drawn_as_asked() {
     let plain = svg(&map);
     assert!(plain.contains("gpt2") && !plain.contains("somebody"));
     table.provenance.model = "openai-community/gpt2".into();
-    let hub = HeatMap::new(&table, &"prob".into()).unwrap();
+    let hub = HeatMap::new(&table, &DrawnValue::of("prob")).unwrap();
     assert!(svg(&hub).contains("openai-community/gpt2"));
     let style = FigureStyle {
         title: Some("Where Spain is".into()),
@@ -274,7 +274,7 @@ fn ranks_are_whole_numbers() {
     for (i, row) in table.rows.iter_mut().enumerate() {
         row.metrics = vec![(i % 900) as f64];
     }
-    let map = HeatMap::new(&table, &"rank".into()).unwrap();
+    let map = HeatMap::new(&table, &DrawnValue::of("rank")).unwrap();
     assert!(map.whole);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.svg");
@@ -283,13 +283,13 @@ fn ranks_are_whole_numbers() {
     assert!(svg.contains(">17<") && !svg.contains(">17.0<"));
     // a mean of ranks is none
     table.rows[3].metrics = vec![1.5];
-    assert!(!HeatMap::new(&table, &"rank".into()).unwrap().whole);
+    assert!(!HeatMap::new(&table, &DrawnValue::of("rank")).unwrap().whole);
 }
 
 #[test]
 fn what_cannot_be_plotted_is_an_error() {
     assert!(matches!(
-        HeatMap::new(&Table::default(), &"prob".into()),
+        HeatMap::new(&Table::default(), &DrawnValue::of("prob")),
         Err(ReportError::NothingToPlot(_))
     ));
     let mut table = REFERENCE.table();
@@ -297,10 +297,10 @@ fn what_cannot_be_plotted_is_an_error() {
         row.component = None;
     }
     assert!(matches!(
-        HeatMap::new(&table, &"prob".into()),
+        HeatMap::new(&table, &DrawnValue::of("prob")),
         Err(ReportError::NothingToPlot(_))
     ));
-    let map = HeatMap::new(&REFERENCE.table(), &"prob".into()).unwrap();
+    let map = HeatMap::new(&REFERENCE.table(), &DrawnValue::of("prob")).unwrap();
     let said = report::plot(&map, Path::new("a.jpg"))
         .unwrap_err()
         .to_string();
@@ -314,7 +314,7 @@ fn what_cannot_be_plotted_is_an_error() {
 fn markup_in_tokens_stays_text() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.svg");
-    let map = HeatMap::new(&LONG_TOKENS.table(), &"prob".into()).unwrap();
+    let map = HeatMap::new(&LONG_TOKENS.table(), &DrawnValue::of("prob")).unwrap();
     report::plot(&map, &path).unwrap();
     let svg = fs::read_to_string(path).unwrap();
     assert!(svg.contains("&lt;&amp;&gt;"));

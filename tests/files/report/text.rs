@@ -10,7 +10,7 @@ use headlight::results::table::Table;
 use super::tables::{ALL_HEADS, FIVE_TARGETS, LONG_TOKENS, REFERENCE, Sweep, XL, toy};
 
 fn text(table: &Table, columns: usize, depth: ColourDepth) -> String {
-    let map = HeatMap::new(table, &"prob".into()).unwrap();
+    let map = HeatMap::new(table, &DrawnValue::of("prob")).unwrap();
     drawn(&map, columns, depth)
 }
 
@@ -143,7 +143,7 @@ fn zero_has_a_mark_among_digits_of_signed_values() {
     for (i, row) in table.rows.iter_mut().enumerate() {
         row.metrics = vec![[-2.0, -0.01, 0.0, 0.05, 1.0][i % 5]];
     }
-    let map = HeatMap::new(&table, &"logit_diff".into()).unwrap();
+    let map = HeatMap::new(&table, &DrawnValue::of("logit_diff")).unwrap();
     let cells = |depth| {
         let text = drawn(&map, 80, depth);
         let grid = text.lines().skip_while(|line| !line.starts_with("cells: "));
