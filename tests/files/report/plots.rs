@@ -150,7 +150,9 @@ fn pairs_are_averaged_and_the_picture_says_so() {
     let of_pair = |pair| {
         let mut table = table.clone();
         table.rows.retain(|row| row.pair == pair);
-        HeatMap::new(&table, &DrawnValue::of("prob")).unwrap().facets[0]
+        HeatMap::new(&table, &DrawnValue::of("prob"))
+            .unwrap()
+            .facets[0]
             .cell(23, 4)
             .unwrap()
     };
