@@ -447,6 +447,7 @@ impl<'e> Question<'e> {
         let metrics = [metric];
         let reads = ReadoutOptions {
             top: 0,
+            top_of_runs: 0,
             metrics: &metrics,
         };
         let outcome = self.engine.outcome(&pairs, reads)?;

@@ -220,6 +220,7 @@ pub fn options(path: &Path, direction: Direction, bos: bool) -> RowOptions {
         bos,
         skip_bad: false,
         known: false,
+        at: None,
         note: |_| (),
     }
 }

@@ -505,7 +505,7 @@ fn ticks(low: f64, high: f64) -> Vec<(f64, String)> {
 fn number(value: f64, decimals: usize) -> String {
     if value == 0.0 {
         "0".to_owned()
-    } else if decimals > 3 || value.abs() >= 1e6 {
+    } else if value.abs() >= 1e6 || decimals > 6 || decimals > 3 && value.abs() < 1e-3 {
         format!("{value:.1e}")
     } else {
         let text = format!("{value:.decimals$}");

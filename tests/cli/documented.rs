@@ -131,6 +131,17 @@ fn commands_of_the_page_of_plots_run() {
     ] {
         assert!(lab.read(file).starts_with("<!DOCTYPE html>"), "{file}");
     }
+    let starts = |file: &str, with: &[u8]| {
+        let bytes = std::fs::read(lab.path(file)).unwrap();
+        assert!(bytes.starts_with(with), "{file}");
+    };
+    starts("head0.pdf", b"%PDF");
+    starts("change.png", b"\x89PNG");
+    starts("diff.svg", b"<svg ");
+    starts("small.png", b"\x89PNG");
+    // what is drawn is said
+    assert!(lab.read("change.svg").contains("change of probability"));
+    assert!(lab.read("trace.svg").contains("colours begin at "));
 }
 
 #[test]
@@ -148,23 +159,6 @@ fn commands_of_the_edges_page_run() {
             "{example}"
         );
     }
-}
-
-#[test]
-fn commands_of_the_pictures_page_run() {
-    let (_, commands, lab) = run("pictures.md");
-    assert!(commands.len() >= 7, "{commands:?}");
-    let starts = |file: &str, with: &[u8]| {
-        let bytes = std::fs::read(lab.path(file)).unwrap();
-        assert!(bytes.starts_with(with), "{file}");
-    };
-    starts("head0.pdf", b"%PDF");
-    starts("change.png", b"\x89PNG");
-    starts("diff.svg", b"<svg ");
-    starts("small.png", b"\x89PNG");
-    // what is drawn is said
-    assert!(lab.read("change.svg").contains("change of probability"));
-    assert!(lab.read("trace.svg").contains("colours begin at "));
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn a_file_is_drawn_as_its_sweep_was() {
         "prob",
         "change:prob",
         "rank",
-        "change:logit",
+        "change:logprob",
     ]
     .iter()
     .enumerate()

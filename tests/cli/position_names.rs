@@ -1,6 +1,6 @@
 //! Positions that go by a name are drawn, filed and averaged under it, wherever it stands in each prompt.
 
-use headlight::report::HeatMap;
+use headlight::report::{DrawnValue, HeatMap};
 use headlight::results::table::Row;
 
 use crate::lab::Lab;

@@ -1,7 +1,7 @@
 //! A recovery over pairs is that of their means, in summaries, arrays and pictures; the mean of the pairs' own
 //! stands beside it.
 
-use headlight::report::HeatMap;
+use headlight::report::{DrawnValue, HeatMap};
 use headlight::results::metric::Quantity;
 
 use crate::lab::Lab;

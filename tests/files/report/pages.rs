@@ -3,7 +3,7 @@
 use std::fs;
 
 use headlight::report;
-use headlight::report::{HeatMap, Page, ReportError};
+use headlight::report::{DrawnValue, FigureStyle, HeatMap, Page, ReportError};
 use headlight::results::table::{Row, Table};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -187,7 +187,7 @@ fn a_page_shows_what_the_picture_shows() {
     for table in [three.table(), mixed.table(), XL.table()] {
         let page = Opened::of(&table);
         for value in ["prob", "logit_diff", "logit"] {
-            let map = HeatMap::new(&table, value).unwrap();
+            let map = HeatMap::new(&table, &DrawnValue::of(value)).unwrap();
             let facets = page.about["facets"].as_array().unwrap();
             let mut drawn = map.facets.iter();
             for facet in facets {
@@ -369,7 +369,7 @@ fn what_cannot_be_a_page_is_refused() {
         said.contains("kl, logit_diff, prob, logprob, logit"),
         "{said}"
     );
-    let map = HeatMap::new(&REFERENCE.table(), "prob").unwrap();
+    let map = HeatMap::new(&REFERENCE.table(), &DrawnValue::of("prob")).unwrap();
     let said = report::plot(&map, "a.html".as_ref()).unwrap_err();
     assert!(said.to_string().contains(".svg or .png"), "{said}");
 }
@@ -386,7 +386,8 @@ fn pages_are_written_whole() {
         ("xl", XL.table()),
     ] {
         let path = folder.join(format!("{name}.html"));
-        report::plot_table(&table, Some("logit_diff"), &path).unwrap();
+        let look = (&DrawnValue::of("logit_diff"), &FigureStyle::default());
+        report::plot_table(&table, look, &path).unwrap();
         let html = fs::read_to_string(path).unwrap();
         assert!(html.starts_with("<!DOCTYPE html>") && html.ends_with("</html>\n"));
         assert!(html.len() < 12 << 20, "{name}: {}", html.len());

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use headlight::report;
 use headlight::report::colour::ColourMap;
-use headlight::report::{FigureStyle, HeatMap, ReportError, ValueRange};
+use headlight::report::{DrawnValue, FigureStyle, HeatMap, ReportError, ValueRange};
 use headlight::results::table::Table;
 
 use super::tables::{

@@ -1,7 +1,7 @@
 //! The text forms, as people see them.
 
 use headlight::report;
-use headlight::report::{ColourDepth, HeatMap, TopkFormat};
+use headlight::report::{ColourDepth, DrawnValue, HeatMap, TopkFormat};
 use headlight::results::candidate::Candidate;
 use headlight::results::recovery::Levels;
 use headlight::results::strongest::{Strong, Strongest};
