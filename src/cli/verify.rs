@@ -71,8 +71,9 @@ impl Verify {
             model: model.to_owned(),
             ..global.clone()
         };
-        let setup = Setup::new(&global)?;
+        let setup = Setup::quiet(&global)?;
         let figures = Figures::of(&setup.engine.model().config)?;
+        setup.announce();
         let bar = setup.bar(1, "{spinner} {pos} figures, {elapsed}: {msg}");
         bar.enable_steady_tick(Duration::from_millis(100));
         let mut each = |line: &Compared| {

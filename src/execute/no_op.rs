@@ -34,23 +34,42 @@ enum At {
 struct Constants {
     residual: Vec<f64>,
     branch: Vec<f64>,
-    /// Where a stretch of memory went: whether it is the residual's, its address and its length.
-    known: HashMap<(bool, usize, usize), usize>,
+    /// Where they went: whether they are the residual's, and which they are.
+    known: HashMap<(bool, ConstantKey), usize>,
+}
+
+/// What tells values of edits apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum ConstantKey {
+    /// Address and length of memory that outlives the questions.
+    Values(usize, usize),
+    /// The bits of a number, and how often it stands.
+    Fill(u64, usize),
 }
 
 impl Constants {
     /// The place of some values, which stay where they are as long as this lives.
     fn push(&mut self, stage: Stage, values: &[f64]) -> At {
+        let key = ConstantKey::Values(values.as_ptr().addr(), values.len());
+        self.place(stage, key, values.iter().copied())
+    }
+
+    /// The place of a number that stands so often.
+    fn fill(&mut self, stage: Stage, number: f64, length: usize) -> At {
+        let key = ConstantKey::Fill(number.to_bits(), length);
+        self.place(stage, key, std::iter::repeat_n(number, length))
+    }
+
+    fn place(&mut self, stage: Stage, key: ConstantKey, values: impl Iterator<Item = f64>) -> At {
         let residual = matches!(Store::of(stage), Store::Residual | Store::Keys);
         let (store, all) = if residual {
             (Store::Residual, &mut self.residual)
         } else {
             (Store::Branch, &mut self.branch)
         };
-        let place = (residual, values.as_ptr().addr(), values.len());
-        let column = *self.known.entry(place).or_insert_with(|| {
+        let column = *self.known.entry((residual, key)).or_insert_with(|| {
             let column = all.len();
-            all.extend_from_slice(values);
+            all.extend(values);
             column
         });
         At::Constant { store, column }
@@ -195,7 +214,7 @@ fn written(edit: &Edit, run: &Asked<'_>, kept: Kept<'_>, constants: &mut Constan
                     column: 0,
                 };
             };
-            constants.push(edit.stage, &vec![number; edit.length])
+            constants.fill(edit.stage, number, edit.length)
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Line;
-use super::layout::{Asked, HeadCell, Matrix, Published};
+use super::layout::{HeadCell, Inquiry, Published, PublishedArray};
 use crate::ask::experiment::Experiment;
 use crate::ask::grid::IndexRange;
 use crate::ask::preset::{Preset, UnknownPreset};
@@ -20,8 +20,8 @@ use crate::results::table::Table;
 /// The lines of a figure.
 pub fn lines(engine: &Engine, figure: &Published) -> Result<Vec<Line>, Error> {
     let line = || Line::new(figure.what.clone(), &figure.by, figure.within);
-    match &figure.asked {
-        Asked::Top { prompt, bos, top } => {
+    match &figure.inquiry {
+        Inquiry::Top { prompt, bos, top } => {
             let mut line = line();
             let mut pair = prompted(engine, prompt, *bos)?;
             for (token, _) in top {
@@ -36,7 +36,7 @@ pub fn lines(engine: &Engine, figure: &Published) -> Result<Vec<Line>, Error> {
             pairs.for_each(|((_, published), here)| line.add(*published, *here));
             Ok(vec![line])
         }
-        Asked::Continuation {
+        Inquiry::Continuation {
             prompt,
             bos,
             tokens,
@@ -52,14 +52,14 @@ pub fn lines(engine: &Engine, figure: &Published) -> Result<Vec<Line>, Error> {
             }
             Ok(vec![line])
         }
-        Asked::Heads {
+        Inquiry::Heads {
             base,
             source,
             targets,
             shared,
             cells,
         } => heads(engine, (base, source, targets), *shared, cells, line()),
-        Asked::Experiment { experiment, prob } => {
+        Inquiry::Experiment { experiment, prob } => {
             let mut line = line();
             let nowhere = Path::new("published.json");
             let experiment = Experiment::from_json(&experiment.to_string(), nowhere)?;
@@ -71,7 +71,7 @@ pub fn lines(engine: &Engine, figure: &Published) -> Result<Vec<Line>, Error> {
             }
             Ok(vec![line])
         }
-        Asked::Presets {
+        Inquiry::Presets {
             bos,
             rows,
             clean,
@@ -102,7 +102,7 @@ pub fn lines(engine: &Engine, figure: &Published) -> Result<Vec<Line>, Error> {
             Ok(lines)
         }
         // of these there is a file
-        Asked::DataSet { .. } | Asked::Circuits { .. } => Ok(Vec::new()),
+        Inquiry::DataSet { .. } | Inquiry::Circuits { .. } => Ok(Vec::new()),
     }
 }
 
@@ -178,7 +178,12 @@ impl Denoised {
         })
     }
 
-    fn matrix(&self, engine: &Engine, matrix: &Matrix, mut line: Line) -> Result<Line, Error> {
+    fn matrix(
+        &self,
+        engine: &Engine,
+        matrix: &PublishedArray,
+        mut line: Line,
+    ) -> Result<Line, Error> {
         let preset: Preset = matrix
             .preset
             .parse()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Line;
 use super::ask::options;
-use super::layout::{Asked, GreedyCircuit, Published};
+use super::layout::{GreedyCircuit, Inquiry, Published};
 use crate::attribution::{Attribution, Method, Rule};
 use crate::circuit::Circuit;
 use crate::circuit::evaluate::Ablation;
@@ -26,8 +26,8 @@ pub fn lines(engine: &Engine, figure: &Published, file: &Path) -> Result<Vec<Lin
         Ok(Pairs::Rows(data::read(file)?, options, Fallback::default()))
     };
     let line = |what: String, within: f64| Line::new(what, &figure.by, within);
-    match &figure.asked {
-        Asked::DataSet {
+    match &figure.inquiry {
+        Inquiry::DataSet {
             metric,
             clean,
             corrupted,
@@ -58,7 +58,7 @@ pub fn lines(engine: &Engine, figure: &Published, file: &Path) -> Result<Vec<Lin
             }
             Ok(all)
         }
-        Asked::Circuits {
+        Inquiry::Circuits {
             metric,
             method,
             steps,

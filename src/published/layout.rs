@@ -38,7 +38,7 @@ pub struct Published {
     pub within: f64,
     /// The question.
     #[serde(flatten)]
-    pub asked: Asked,
+    pub inquiry: Inquiry,
 }
 
 /// What was asked.
@@ -46,7 +46,7 @@ pub struct Published {
 #[serde(tag = "ask", rename_all = "snake_case")]
 #[non_exhaustive]
 #[allow(missing_docs)] // of the fields that say what they are
-pub enum Asked {
+pub enum Inquiry {
     /// Probabilities of the next token.
     Top {
         prompt: String,
@@ -81,7 +81,7 @@ pub enum Asked {
         clean_within: f64,
         /// Mean logit difference of the corrupted prompts.
         corrupted: f64,
-        matrices: Vec<Matrix>,
+        matrices: Vec<PublishedArray>,
     },
     /// The mean of a metric over a data set.
     DataSet {
@@ -102,7 +102,7 @@ pub enum Asked {
     },
 }
 
-/// A cell of [`Asked::Heads`].
+/// A cell of [`Inquiry::Heads`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // the names say it
@@ -114,10 +114,10 @@ pub struct HeadCell {
     pub prob: Vec<f64>,
 }
 
-/// An array of [`Asked::Presets`].
+/// An array of [`Inquiry::Presets`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Matrix {
+pub struct PublishedArray {
     /// Which preset.
     pub preset: String,
     /// Its array's shape.
@@ -126,7 +126,7 @@ pub struct Matrix {
     pub values: Vec<f64>,
 }
 
-/// One of [`Asked::Circuits`].
+/// One of [`Inquiry::Circuits`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GreedyCircuit {
@@ -147,8 +147,8 @@ impl Subject {
 impl Published {
     /// The data set that it is of.
     pub fn file(&self) -> Option<&str> {
-        match &self.asked {
-            Asked::DataSet { file, .. } | Asked::Circuits { file, .. } => Some(file),
+        match &self.inquiry {
+            Inquiry::DataSet { file, .. } | Inquiry::Circuits { file, .. } => Some(file),
             _ => None,
         }
     }

@@ -11,7 +11,7 @@ mod layout;
 
 use std::path::Path;
 
-pub use self::layout::{Asked, Figures, Published, Subject};
+pub use self::layout::{Figures, Inquiry, Published, Subject};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::model::Config;

@@ -450,7 +450,7 @@ fn what_makes_no_sense_is_refused() {
         &["--component", "hook_z", "--arrays", "a.npz"],
         &["--arrays holds what a --preset runs"],
     );
-    nodes(&["--plot", "a.jpg"], &[".svg, .png or .html"]);
+    nodes(&["--plot", "a.jpg"], &[".svg, .png, .pdf or .html"]);
     edges(&["--arrays", "a.csv"], &[".npz or .safetensors"]);
     edges(&["--arrays", "t.csv"], &["t.csv"]);
     edges(

@@ -31,7 +31,7 @@ fn run(page: &str) -> (String, Vec<String>, Lab) {
 }
 
 /// A line as a shell splits it, with double quotes alone.
-fn words(line: &str) -> Vec<String> {
+pub fn words(line: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for (i, part) in line.split('"').enumerate() {
         match i % 2 {

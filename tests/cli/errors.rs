@@ -255,8 +255,11 @@ fn outputs() {
         &["--out", "/dev/full"],
         &["/dev/full", ".csv, .jsonl or .parquet"],
     );
-    refused(&["--plot", "m.pdf"], &["m.pdf", ".svg, .png or .html"]);
-    refused(&["--plot", "-"], &[".svg, .png or .html"]);
+    refused(
+        &["--plot", "m.bmp"],
+        &["m.bmp", ".svg, .png, .pdf or .html"],
+    );
+    refused(&["--plot", "-"], &[".svg, .png, .pdf or .html"]);
     std::fs::create_dir(lab.path("folder.csv")).unwrap();
     refused(&["--out", "folder.csv"], &["folder.csv: this is a folder"]);
     // its provenance would have a name too long, and so is refused before anything is computed
@@ -367,7 +370,7 @@ fn result_files() {
     );
     lab.refused(
         &["plot", "t.csv", "--out", "m.gif"],
-        &["m.gif", ".svg, .png or .html"],
+        &["m.gif", ".svg, .png, .pdf or .html"],
     );
     lab.refused(&["plot", "t.csv"], &["--out"]);
 }

@@ -238,8 +238,11 @@ fn operands_that_do_not_fit_are_refused() {
             needles,
         );
     };
-    refused("nonsense", &["`nonsense`", "interchange, zero, add"]);
-    refused("", &["interchange, zero, add"]);
+    refused(
+        "nonsense",
+        &["`nonsense`", "interchange, zero, knockout, add"],
+    );
+    refused("", &["interchange, zero, knockout, add"]);
     refused("Zero", &["`Zero`", "zero"]);
     refused("zero=1", &["`zero=1`"]);
     refused("set", &["`set`", "set=F#tensor"]);

@@ -69,6 +69,6 @@ fn looks_that_make_no_sense_are_refused() {
     refused(&["--value", "logit_dif"], &["logit_dif"]);
     lab.refused(
         &["plot", "t.csv", "--out", "a.gif"],
-        &["a.gif", ".svg, .png or .pdf"],
+        &["a.gif", ".svg, .png, .pdf or .html"],
     );
 }

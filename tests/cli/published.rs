@@ -49,16 +49,17 @@ fn figures_of_the_demo_model() {
 /// Every number counts: each of them, changed, is seen.
 #[test]
 fn a_figure_that_is_off_is_over() {
-    let changes: [(&str, &dyn Fn(&mut Value), usize); 5] = [
-        ("top", &|f| f["top"][3][1] = json!(0.9), 1),
-        ("heads", &|f| f["cells"][7]["prob"][1] = json!(0.9), 1),
-        ("experiment", &|f| f["prob"][2] = json!(0.9), 1),
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change, usize); 5] = [
+        ("top", |f| f["top"][3][1] = json!(0.9), 1),
+        ("heads", |f| f["cells"][7]["prob"][1] = json!(0.9), 1),
+        ("experiment", |f| f["prob"][2] = json!(0.9), 1),
         (
             "presets",
-            &|f| f["matrices"][2]["values"][100] = json!(9.0),
+            |f| f["matrices"][2]["values"][100] = json!(9.0),
             1,
         ),
-        ("presets", &|f| f["corrupted"] = json!(9.0), 1),
+        ("presets", |f| f["corrupted"] = json!(9.0), 1),
     ];
     for (ask, change, over) in changes {
         let mut figures = demo();

@@ -73,7 +73,7 @@ fn what_heads_add_sums_to_what_attention_adds() {
             let c_proj = model.layer(layer).c_proj;
             let bias: Vec<f64> = c_proj.bias.to_vec();
             for p in 0..n {
-                for column in 0..width {
+                for (column, bias) in bias.iter().enumerate() {
                     let of = |head: usize| result.values[(head * n + p) * width + column];
                     let by_hand = |head: usize| -> f64 {
                         let row = &z.values[(head * n + p) * d..][..d];
@@ -84,7 +84,7 @@ fn what_heads_add_sums_to_what_attention_adds() {
                     for head in 0..config.heads {
                         assert!((of(head) - by_hand(head)).abs() < 1e-12);
                     }
-                    let sum = (0..config.heads).map(of).sum::<f64>() + bias[column];
+                    let sum = (0..config.heads).map(of).sum::<f64>() + bias;
                     let want = attention.values[p * width + column];
                     assert!(
                         (sum - want).abs() < 1e-10,
@@ -120,7 +120,8 @@ fn a_result_that_is_written_adds_its_difference() {
         );
         run_of(vec![patch.with_op(op)])
     };
-    let adding = |added: &dyn Fn(&[f64], &[f64]) -> Vec<f64>| {
+    type Adding<'a> = &'a dyn Fn(&[f64], &[f64]) -> Vec<f64>;
+    let adding = |added: Adding<'_>| {
         let mut sum = vec![0.0; config.width];
         for head in &heads {
             let each = added(&row(&base, *head), &row(&source, *head));

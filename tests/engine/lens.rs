@@ -62,7 +62,7 @@ impl Final {
             weight: model.ln_f().weight.to_vec(),
             bias: model.ln_f().bias.to_vec(),
             unembedding: vocab.map(|t| model.unembedding().row(t).to_vec()).collect(),
-            epsilon: model.config.layer_norm_epsilon.into(),
+            epsilon: model.config.layer_norm_epsilon,
         }
     }
 
@@ -224,12 +224,12 @@ fn recorded_parts(
                 let z = row(&format!("attention_value_output.{l}"));
                 for h in 0..config.heads {
                     let mut result = vec![0.0; width];
-                    for i in h * d..(h + 1) * d {
+                    for (i, z) in z.iter().enumerate().skip(h * d).take(d) {
                         let weights: Vec<f64> = c_proj.weight.row(i).to_vec();
                         result
                             .iter_mut()
                             .zip(weights)
-                            .for_each(|(r, w)| *r += z[i] * w);
+                            .for_each(|(r, w)| *r += z * w);
                     }
                     all.push((format!("a{l}.h{h}"), result));
                 }
