@@ -1,4 +1,4 @@
-//! Bases out of safetensors files, named `F.safetensors#name`, and out of autoencoders' folders ([`super::folder`]).
+//! Bases out of safetensors files, named `F.safetensors#name`, and out of autoencoders' folders (`basis/folder.rs`).
 //!
 //! The tensors of a basis `name` are `name.rotation`, `name.mask` and so on; `F.safetensors` alone has
 //! them at the top level. Which tensors there are says which form it is.

@@ -371,7 +371,7 @@ fn what_cannot_be_a_page_is_refused() {
     );
     let map = HeatMap::new(&REFERENCE.table(), &DrawnValue::of("prob")).unwrap();
     let said = report::plot(&map, "a.html".as_ref()).unwrap_err();
-    assert!(said.to_string().contains(".svg or .png"), "{said}");
+    assert!(said.to_string().contains(".svg, .png or .pdf"), "{said}");
 }
 
 /// `HEADLIGHT_PLOTS=DIR cargo test` keeps pages to be looked at.

@@ -119,7 +119,8 @@ fn many_heads_stand_side_by_side_in_each_position() {
     assert_eq!(map.facets.len(), 4);
     assert_eq!(map.per_row, 2);
     let facet = &map.facets[0];
-    assert_eq!(facet.title, "_Madrid · v (head_value_output)");
+    // in the order in which they were asked for
+    assert_eq!(facet.title, "_Madrid · ov (head_attention_value_output)");
     assert_eq!(
         (facet.rows.len(), facet.groups.len(), facet.width()),
         (12, 5, 60)
@@ -183,7 +184,7 @@ fn components_of_many_layers_have_facets_of_their_own() {
     assert_eq!(
         titles.collect::<Vec<_>>(),
         [
-            "logit_diff · m (mlp_output)",
+            "logit_diff · mlp (mlp_output)",
             "logit_diff · v (head_value_output)",
             "logit_diff · ov (head_attention_value_output)"
         ]
