@@ -281,7 +281,9 @@ def test_what_it_would_cost(model):
 
 
 def test_a_knockout_is_the_command_lines(model):
-    blocked = model.sweep(targets=" Madrid", positions="end", keys="Spain", heads="together", window=2, op=hl.Op.knockout())
+    blocked = model.sweep(
+        targets=" Madrid", positions="end", keys="Spain", heads="together", window=2, op=hl.Op.knockout()
+    )
     assert blocked["op"].tolist() == ["knockout"] * 5
     assert blocked["position_name"].tolist() == ["end<-Spain"] * 5
     assert blocked["layer"].tolist() == [0, 1, 2, 3, 4]
