@@ -292,5 +292,5 @@ fn operands_that_do_not_fit_are_refused() {
         "--op",
         "set=v.safetensors#ramp",
     ];
-    lab.refused(&scores, &["attention_scores", "no constant fits"]);
+    lab.refused(&scores, &["attention_scores", "no row of constants fits"]);
 }
