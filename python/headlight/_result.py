@@ -200,7 +200,7 @@ class Result(Table):
             >>> import headlight as hl
             >>> r = hl.Model("demo").sweep(components="head_value_output", layers=0, heads=0, positions=3, top_tokens=2)
             >>> [token for token, p in r.top_tokens()]
-            [' Rome', ' Madrid']
+            [' Rome', ' Bratislava']
         """
         if "top_tokens" not in self.columns:
             raise PlanError("no tokens were asked for: give the question top_tokens, such as top_tokens=10")
