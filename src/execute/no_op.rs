@@ -240,3 +240,26 @@ pub(super) fn same_by_tokens(edit: &Edit, pair: &Pair, prompt: Prompt) -> bool {
     let same_tokens = || read.position < common_prefix(ids(prompt), ids(origin));
     edit.op == EditOp::Set && edit.is_undone_by_equality() && same_place && same_tokens()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is filled in stands in no memory of its own, so that the next number may have the last one's address.
+    #[test]
+    fn each_number_has_a_place_of_its_own() {
+        let mut constants = Constants::default();
+        let mut place = |number: f64, length: usize| {
+            let At::Constant { column, .. } = constants.fill(Stage::MlpInput, number, length)
+            else {
+                panic!("a constant is kept nowhere else");
+            };
+            column
+        };
+        let [first, second, again] = [0.75, -1.5, 0.75].map(|number| place(number, 2));
+        assert_eq!((first, second, again), (0, 2, 0));
+        assert_eq!(place(0.75, 3), 4);
+        let all = [constants.residual, constants.branch].concat();
+        assert_eq!(all, [0.75, 0.75, -1.5, -1.5, 0.75, 0.75, 0.75]);
+    }
+}
