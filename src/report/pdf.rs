@@ -11,7 +11,7 @@ use pdf_writer::{Content, Finish, Name, Pdf, Rect, Ref, Str};
 use ttf_parser::OutlineBuilder;
 
 use super::colour::Rgb;
-use super::scene::{Anchor, Mark, Scene, face, glyph, text_width};
+use super::scene::{Mark, Scene, face, glyph};
 
 /// Points of PDF to a pixel of CSS.
 const POINTS: f32 = 0.75;
@@ -122,11 +122,7 @@ fn draw(content: &mut Content, mark: &Mark, fonts: &Fonts) {
             colour,
             text,
         } => {
-            let back = match anchor {
-                Anchor::Start => 0.0,
-                Anchor::Middle => text_width(text, *size) / 2.0,
-                Anchor::End => text_width(text, *size),
-            };
+            let back = anchor.before(text, *size);
             let [r, g, b] = ink(*colour);
             content.set_fill_rgb(r, g, b).begin_text();
             let (sin, cos) = turn.to_radians().sin_cos();

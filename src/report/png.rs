@@ -7,7 +7,7 @@ use ttf_parser::OutlineBuilder;
 
 use super::ReportError;
 use super::colour::Rgb;
-use super::scene::{Anchor, Mark, Scene, advance, face, glyph, text_width};
+use super::scene::{Mark, Scene, advance, face, glyph};
 use crate::files::error::FileError;
 
 /// The longest side of a picture, in pixels.
@@ -82,11 +82,7 @@ fn paint(pixmap: &mut Pixmap, mark: &Mark, scale: Transform) {
             colour,
             text,
         } => {
-            let back = match anchor {
-                Anchor::Start => 0.0,
-                Anchor::Middle => text_width(text, *size) / 2.0,
-                Anchor::End => text_width(text, *size),
-            };
+            let back = anchor.before(text, *size);
             let em = size / f32::from(face().units_per_em());
             let mut outline = Outline {
                 path: PathBuilder::new(),

@@ -17,6 +17,17 @@ pub(super) enum Anchor {
     End,
 }
 
+impl Anchor {
+    /// How far before its position a text of a size begins.
+    pub(super) fn before(self, text: &str, size: f32) -> f32 {
+        match self {
+            Self::Start => 0.0,
+            Self::Middle => text_width(text, size) / 2.0,
+            Self::End => text_width(text, size),
+        }
+    }
+}
+
 /// One thing to draw. Lengths are in CSS pixels.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Mark {
