@@ -17,6 +17,8 @@ pub(super) enum Anchor {
     End,
 }
 
+// an SVG says where its text is anchored; formats that cannot are given where it begins
+#[cfg(any(feature = "pdf", feature = "png"))]
 impl Anchor {
     /// How far before its position a text of a size begins.
     pub(super) fn before(self, text: &str, size: f32) -> f32 {
