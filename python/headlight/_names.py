@@ -79,6 +79,7 @@ Metric: TypeAlias = Literal[
     "kl",
     "top1",
     "entropy",
+    "loss",
     "recovery_prob",
     "recovery_logprob",
     "recovery_logit",
@@ -88,6 +89,7 @@ Metric: TypeAlias = Literal[
     "recovery_kl",
     "recovery_top1",
     "recovery_entropy",
+    "recovery_loss",
 ]
 
 

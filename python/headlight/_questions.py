@@ -116,6 +116,7 @@ class Questions:
         metrics: Metrics = (),
         top_tokens: int = 0,
         first_token: bool = False,
+        joint: bool = False,
         prepend_bos: bool = False,
         skip_bad: bool = False,
         known: bool = False,
@@ -130,6 +131,7 @@ class Questions:
             metrics: Further columns.
             top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
             first_token: Let a target of several tokens count as its first.
+            joint: Let a target of several tokens count whole: the probability of all, each after those before it.
             prepend_bos: Begin every prompt with the model's BOS token.
             skip_bad: Pass over malformed rows.
             known: Keep rows that the model answers rightly.
@@ -147,12 +149,13 @@ class Questions:
             ['country']
         """
         rows = _words.asked(
-            None, None, data=data, first_token=first_token, bos=prepend_bos, direction=direction, skip_bad=skip_bad,
-            known=known,
+            None, None, data=data, first_token=first_token, joint=joint, bos=prepend_bos, direction=direction,
+            skip_bad=skip_bad, known=known,
         )  # fmt: skip
         if isinstance(experiment, str | os.PathLike):
             name = _words.path(experiment)
-            word: dict[str, Any] = {"json": None, "path": name, "first_token": first_token, "prompts": rows, "made": []}
+            several = {"first_token": first_token, "joint": joint}
+            word: dict[str, Any] = {"json": None, "path": name, **several, "prompts": rows, "made": []}
             return self._ask(self._opened.runs, word, metrics, f"Model.run({name!r})", progress, top_tokens)
         made: list[tuple[int, int, dict[str, Any]]] = []
         written = dict(experiment)
@@ -178,8 +181,8 @@ class Questions:
         top_tokens: int,
     ) -> Result:  # fmt: skip
         text = json.dumps(experiment, default=_plain)
-        first_token = rows["first_token"]
-        word = {"json": text, "path": "experiment.json", "first_token": first_token, "prompts": rows, "made": made}
+        several = {name: rows[name] for name in ("first_token", "joint")}
+        word = {"json": text, "path": "experiment.json", **several, "prompts": rows, "made": made}
         return self._ask(self._opened.runs, word, metrics, call, progress, top_tokens)
 
     def sweep(
@@ -206,6 +209,7 @@ class Questions:
         top_tokens: int = 0,
         seed: int | None = None,
         first_token: bool = False,
+        joint: bool = False,
         prepend_bos: bool = False,
         skip_bad: bool = False,
         known: bool = False,
@@ -239,6 +243,7 @@ class Questions:
             top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
             seed: Of noise.
             first_token: Let a target of several tokens count as its first.
+            joint: Let a target of several tokens count whole: the probability of all, each after those before it.
             prepend_bos: Begin every prompt with the model's BOS token.
             skip_bad: Pass over malformed rows of a data set.
             known: Keep rows that the model answers rightly.
@@ -263,7 +268,8 @@ class Questions:
             base, source, targets=targets, wrong_targets=wrong_targets, data=data, components=components,
             layers=layers, heads=heads, positions=positions, keys=keys, window=window, columns=columns, basis=basis,
             error_term=error_term, op=op, preset=preset,
-            direction=direction, seed=seed, first_token=first_token, prepend_bos=prepend_bos, skip_bad=skip_bad,
+            direction=direction, seed=seed, first_token=first_token, joint=joint, prepend_bos=prepend_bos,
+            skip_bad=skip_bad,
             known=known, at=at,
         )  # fmt: skip
         result = self._ask(self._opened.sweep, word, metrics, _words.shown("Model.sweep", said), progress, top_tokens)
@@ -348,7 +354,7 @@ class Questions:
             metrics: Further columns.
             top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
             progress: As of ``sweep``.
-            prompts: ``targets``, ``wrong_targets``, ``data``, ``direction``, ``first_token``, ``bos``,
+            prompts: ``targets``, ``wrong_targets``, ``data``, ``direction``, ``first_token``, ``joint``, ``bos``,
                 ``skip_bad`` and ``known``, as of ``sweep``.
         """
         word = {

@@ -11,6 +11,7 @@ use headlight::data::{self, Direction};
 use headlight::engine::{Fallback, RowOptions, words};
 use headlight::graph::edge::{select, senders};
 use headlight::graph::path::{Freeze, Receivers, receivers};
+use headlight::model::SeveralTokens;
 use headlight::prompt::pair::PromptText;
 use headlight::site::Site;
 use headlight::tracing::level::Level;
@@ -55,6 +56,7 @@ pub struct PromptsWord {
     targets: Vec<AnswerWord>,
     wrong: Vec<AnswerWord>,
     first_token: bool,
+    joint: bool,
     bos: bool,
     direction: String,
     skip_bad: bool,
@@ -72,24 +74,42 @@ pub fn notes() -> Vec<String> {
     NOTES.take()
 }
 
-fn answers(words: &[AnswerWord], first_token: bool, engine: &Engine) -> Result<Vec<u32>, Error> {
-    let id = |word: &AnswerWord| match word {
-        AnswerWord::Id(id) => Ok(*id),
-        AnswerWord::Text(text) => Ok(engine.model().text()?.target(text, first_token)?),
+/// Answers, each by its tokens.
+fn answers(
+    words: &[AnswerWord],
+    several: SeveralTokens,
+    engine: &Engine,
+) -> Result<Vec<Vec<u32>>, Error> {
+    let tokens = |word: &AnswerWord| match word {
+        AnswerWord::Id(id) => Ok(vec![*id]),
+        AnswerWord::Text(text) => Ok(engine.model().text()?.answer(text, several)?),
     };
-    words.iter().map(id).collect()
+    words.iter().map(tokens).collect()
+}
+
+/// What an answer of several tokens counts as.
+fn several(first_token: bool, joint: bool) -> Result<SeveralTokens, Error> {
+    match (first_token, joint) {
+        (false, false) => Ok(SeveralTokens::Refused),
+        (true, false) => Ok(SeveralTokens::First),
+        (false, true) => Ok(SeveralTokens::Joint),
+        (true, true) => Err(Error::Usage(
+            "an answer counts as its first token or whole: give first_token or joint".into(),
+        )),
+    }
 }
 
 impl PromptsWord {
     /// The pairs, or the demo's where there are none.
     pub fn pairs(self, engine: &Engine) -> Result<Pairs, Error> {
-        let targets = answers(&self.targets, self.first_token, engine)?;
-        let wrong = answers(&self.wrong, self.first_token, engine)?;
+        let several = several(self.first_token, self.joint)?;
+        let targets = answers(&self.targets, several, engine)?;
+        let wrong = answers(&self.wrong, several, engine)?;
         if self.data.is_some() {
             let fallback = Fallback {
                 targets,
                 wrong,
-                first_token: self.first_token,
+                several,
             };
             return self.rows(fallback);
         }
@@ -103,26 +123,22 @@ impl PromptsWord {
             }
         };
         if self.pairs.is_empty() {
-            let pair = Pair {
-                targets,
-                wrong,
-                ..engine.reference()?
-            };
+            let pair = engine.reference()?.answered(&targets, &wrong);
             return Ok(Pairs::Listed(vec![finish(pair)?]));
         }
         let ids = |word: PromptWord| PromptText::from(word).tokens(engine.model());
         let one = |pair: PairWord| -> Result<Pair, Error> {
-            let own = |words: &[AnswerWord], all: &[u32]| match words {
+            let own = |words: &[AnswerWord], all: &[Vec<u32>]| match words {
                 [] => Ok(all.to_vec()),
-                _ => answers(words, self.first_token, engine),
+                _ => answers(words, several, engine),
             };
-            finish(Pair {
-                targets: own(&pair.targets, &targets)?,
-                wrong: own(&pair.wrong, &wrong)?,
+            let (right, wrong) = (own(&pair.targets, &targets)?, own(&pair.wrong, &wrong)?);
+            let prompts = Pair {
                 base: ids(pair.base)?,
                 source: pair.source.map(ids).transpose()?,
                 ..Pair::default()
-            })
+            };
+            finish(prompts.answered(&right, &wrong))
         };
         let pairs: Result<Vec<Pair>, Error> = self.pairs.into_iter().map(one).collect();
         Ok(Pairs::Listed(pairs?))
@@ -247,6 +263,7 @@ pub struct RunsWord {
     json: Option<String>,
     path: PathBuf,
     first_token: bool,
+    joint: bool,
     /// A data set of which its runs are.
     prompts: PromptsWord,
     made: Vec<(usize, usize, MadeOp)>,
@@ -265,8 +282,9 @@ impl RunsWord {
         };
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let model = engine.model();
+        let several = several(self.first_token, self.joint)?;
         let pairs = if !self.prompts.of_data() {
-            let own = experiment.own_pairs(model, self.first_token)?;
+            let own = experiment.own_pairs(model, several)?;
             let begun = own.into_iter().map(|p| engine.begin(p, self.prompts.bos));
             begun.collect::<Result<_, _>>()?
         } else if !experiment.pairs.is_empty() {
@@ -275,9 +293,9 @@ impl RunsWord {
             ));
         } else {
             let fallback = Fallback {
-                targets: experiment.targets(model, self.first_token)?,
+                targets: experiment.targets(model, several)?,
                 wrong: Vec::new(),
-                first_token: self.first_token,
+                several,
             };
             engine.plain(self.prompts.rows(fallback)?)?
         };

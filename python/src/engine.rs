@@ -280,7 +280,7 @@ impl Opened {
 
     /// A text that is one token.
     fn target(&self, py: Python<'_>, text: &str) -> PyResult<u32> {
-        self.text(py, |tokenizer| tokenizer.target(text, false))
+        self.text(py, |tokenizer| tokenizer.target(text))
     }
 
     /// Tokens together as text.

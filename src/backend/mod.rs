@@ -244,9 +244,21 @@ pub struct Readout {
     pub ranks: Vec<u32>,
     /// The most probable ids with their logits, most probable first, ties by lower id.
     pub top: Vec<(u32, f64)>,
+    /// Natural logarithms of the probabilities of whole answers, in the order asked, where one is of several tokens. No
+    /// backend knows of these and of `loss`: they are made of other readouts of the same run.
+    pub joint: Vec<f64>,
+    /// Mean −ln p of the prompt's own tokens up to here, each after those before it, in nats, if it was asked for.
+    pub loss: Option<f64>,
 }
 
 impl Readout {
+    /// Natural logarithm of the probability of the answer of this index; not a number where there is none.
+    pub fn log_probability_of(&self, answer: usize) -> f64 {
+        let first = |logit: &f64| self.log_probability(*logit);
+        let joint = self.joint.get(answer).copied();
+        joint.unwrap_or_else(|| self.logits.get(answer).map_or(f64::NAN, first))
+    }
+
     /// Natural logarithm of a logit's probability.
     pub fn log_probability(&self, logit: f64) -> f64 {
         logit - self.log_sum_exp

@@ -22,6 +22,25 @@ pub enum CheckError {
         /// Positions of the model.
         context: usize,
     },
+    /// An answer that reaches beyond the model's positions.
+    #[error(
+        "an answer of {answer} tokens after the {which} prompt's {tokens} is more than the model's context of {context}"
+    )]
+    NoRoomForAnswer {
+        /// `base` or `source`.
+        which: String,
+        /// Tokens in the prompt.
+        tokens: usize,
+        /// Tokens of the longest answer.
+        answer: usize,
+        /// Positions of the model.
+        context: usize,
+    },
+    /// An answer of several tokens that would go on inside a prompt.
+    #[error(
+        "an answer of several tokens is read at the end of a prompt: leave out --at, or give answers of one token"
+    )]
+    AnswerElsewhere,
     /// A token id that the model does not have.
     #[error("token id {id} is not in the vocabulary: ids are 0 to {}", vocab - 1)]
     TokenId {

@@ -9,7 +9,7 @@ mod knockout;
 mod patch;
 mod subspace;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 pub use self::error::CheckError;
 use crate::model::Config;
@@ -41,20 +41,52 @@ pub fn check_pair(pair: &Pair, config: &Config) -> Result<(), CheckError> {
         }
         check_ids(ids, config)?;
     }
-    let answers = pair.answers();
-    check_ids(&answers, config)?;
-    if let Some(&id) = repeated(&answers) {
-        return Err(
-            match pair.wrong.contains(&id) && pair.targets.contains(&id) {
-                true => CheckError::RightAndWrong { id },
-                false => CheckError::TargetTwice { id },
-            },
-        );
-    }
+    check_answers(pair, config)?;
     let of_source = pair.source_readout.as_slice();
     let length = pair.source.as_ref().map_or(0, Vec::len);
     in_range("position", of_source, length, "the source's readout")?;
     in_range("position", &pair.readouts, pair.base.len(), "the readout")
+}
+
+fn check_answers(pair: &Pair, config: &Config) -> Result<(), CheckError> {
+    let ids = pair.answers();
+    check_ids(&ids, config)?;
+    let answers: Vec<Vec<u32>> = (0..ids.len()).map(|i| pair.answer_tokens(i)).collect();
+    let mut seen = HashMap::with_capacity(answers.len());
+    for (i, answer) in answers.iter().enumerate() {
+        check_ids(answer, config)?;
+        if let Some(before) = seen.insert(answer, i) {
+            let (id, right) = (answer[0], pair.targets.len());
+            return Err(match before < right && right <= i {
+                true => CheckError::RightAndWrong { id },
+                false => CheckError::TargetTwice { id },
+            });
+        }
+    }
+    if pair.further_tokens.is_empty() {
+        return Ok(());
+    }
+    let longest = answers.iter().map(Vec::len).max().unwrap_or(1);
+    for prompt in [Prompt::Base, Prompt::Source] {
+        let Some(ids) = pair.ids(prompt) else {
+            continue;
+        };
+        // the last token of an answer is read and not run
+        if ids.len() + longest - 1 > config.context {
+            return Err(CheckError::NoRoomForAnswer {
+                which: pair.prompt_name(prompt).to_owned(),
+                tokens: ids.len(),
+                answer: longest,
+                context: config.context,
+            });
+        }
+    }
+    let end = |readouts: &[usize], length: usize| readouts.iter().all(|at| at + 1 == length);
+    let source = pair.source.as_ref().map_or(0, Vec::len);
+    if !end(&pair.readouts, pair.base.len()) || !end(pair.source_readout.as_slice(), source) {
+        return Err(CheckError::AnswerElsewhere);
+    }
+    Ok(())
 }
 
 fn check_ids(ids: &[u32], config: &Config) -> Result<(), CheckError> {

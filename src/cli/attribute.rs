@@ -236,7 +236,7 @@ impl Nodes {
             .reads("--data", self.data.data.as_deref())
             .writes("--plot", self.picture.plot.as_deref());
         self.picture.check()?;
-        if self.picture.look.value.change {
+        if self.picture.look.value().change {
             return Err(Error::Usage(
                 "--value change: a score is a change from the base already; leave it out".into(),
             ));

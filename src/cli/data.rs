@@ -74,11 +74,7 @@ impl DataFlags {
         engine: &Engine,
         global: &Global,
     ) -> Result<Pairs, Error> {
-        let fallback = Fallback {
-            targets: answers.targets(engine)?,
-            wrong: answers.wrong(engine)?,
-            first_token: answers.first_token,
-        };
+        let fallback = answers.fallback(engine)?;
         Ok(self.rows(rows, fallback, answers.at(), global))
     }
 

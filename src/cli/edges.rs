@@ -9,6 +9,7 @@ use super::Global;
 use super::data::DataFlags;
 use super::files::Files;
 use super::output::{Also, answer};
+use super::picture::Look;
 use super::prompts::Prompts;
 use super::setup::Setup;
 use super::table_file::TableFile;
@@ -16,7 +17,7 @@ use crate::engine::words::named;
 use crate::error::Error;
 use crate::graph::edge::{NamedNodes, select};
 use crate::graph::extent::Extent;
-use crate::report;
+use crate::report::{self, PlotFormat};
 
 /// Which edges, by what they join.
 #[derive(Debug, Args)]
@@ -66,9 +67,11 @@ pub struct Edges {
     /// The results as matrices, senders × receivers (× positions): .npz or .safetensors by its ending
     #[arg(long, value_name = "F")]
     arrays: Option<PathBuf>,
-    /// The graph of the edges as a page: .html
-    #[arg(long, value_name = "F.html")]
+    /// Effects as a matrix, senders × receivers, .svg, .png or .pdf by its ending; or the graph as a page, .html
+    #[arg(long, value_name = "F")]
     plot: Option<PathBuf>,
+    #[command(flatten)]
+    look: Look,
 }
 
 impl Edges {
@@ -82,8 +85,13 @@ impl Edges {
             report::check_arrays(arrays)?;
         }
         if let Some(plot) = &self.plot {
-            report::check_page(plot)?;
+            let format = report::check_plot(plot)?;
+            if self.per_position && format != PlotFormat::Page {
+                let usage = "--plot: a matrix has no place for positions: name a page, .html, or leave out --per-position";
+                return Err(Error::Usage(usage.into()));
+            }
         }
+        self.look.check(self.plot.as_deref())?;
         let shard = self.table.parts.is_shard();
         self.table
             .check_folder(&[("--plot", shard && self.plot.is_some())])?;
@@ -108,7 +116,7 @@ impl Edges {
             arrays: self.arrays.as_deref(),
             averages: of_data,
             targets: true,
-            page: self.plot.as_deref(),
+            edges: self.plot.as_deref().map(|plot| (plot, &self.look)),
             ..Also::default()
         };
         answer(&setup, &self.table, None, question, also)

@@ -145,8 +145,11 @@ impl Pyvene {
             check_pair(&pair, &engine.model().config)?;
         }
         pair.source = sources.first().map(|s| s.ids.clone());
-        pair.targets = self.answers.targets(engine)?;
-        pair.wrong = self.answers.wrong(engine)?;
+        pair = self.answers.answered(pair, engine)?;
+        if !pair.further_tokens.is_empty() {
+            let usage = "--joint: the file that is written names answers by their ids, each of one token: leave it out";
+            return Err(Error::Usage(usage.into()));
+        }
         check_pair(&pair, &engine.model().config)?;
         let located = self.located(engine, &configuration, &steps, &base, &sources)?;
         let file = beside

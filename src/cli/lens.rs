@@ -136,10 +136,9 @@ impl LensFlags {
                     base.ok_or_else(|| Error::Usage("give a prompt, --ids or --data".into()))?;
                 let pair = Pair {
                     base,
-                    targets: self.answers.targets(engine)?,
-                    wrong: self.answers.wrong(engine)?,
                     ..Pair::default()
                 };
+                let pair = self.answers.answered(pair, engine)?;
                 Pairs::Listed(vec![self.data.begin(pair, engine)?])
             }
         };

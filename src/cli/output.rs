@@ -11,7 +11,7 @@ use super::collect::CollectFile;
 use super::files::Files;
 use super::folder::OpenRun;
 use super::lens::LensLines;
-use super::picture::Picture;
+use super::picture::{Look, Picture};
 use super::plan;
 use super::progress::Progress;
 use super::setup::Setup;
@@ -24,8 +24,8 @@ use crate::files::error::FileError;
 use crate::files::whole::is_plain;
 use crate::prompt::pair::PairRuns;
 use crate::report::{
-    self, CellPage, CsvStream, Drawing, DrawnValue, EdgePage, HeatMap, ReportError, TableWriter,
-    write_strongest,
+    self, CellPage, CsvStream, Drawing, DrawnValue, EdgeMatrix, EdgePage, HeatMap, ReportError,
+    TableWriter, write_strongest,
 };
 use crate::results::array::Values;
 use crate::results::averages::Averages;
@@ -58,8 +58,8 @@ pub struct Also<'a> {
     pub tops: bool,
     /// What stands under the heat map.
     pub notes: Vec<String>,
-    /// Where a page of edges goes.
-    pub page: Option<&'a Path>,
+    /// Where a picture or a page of edges goes, and how it looks.
+    pub edges: Option<(&'a Path, &'a Look)>,
 }
 
 impl OutputFlags {
@@ -105,7 +105,8 @@ pub fn answer(
         collect.check(&question.pairs)?;
         file.check_folder(&[("--collect", collect.collect.is_some())])?;
     }
-    file.check_folder(&[("--arrays", also.arrays.is_some())])?;
+    // of a shard they would be holes
+    file.check_folder(&[("--arrays", file.parts.is_shard() && also.arrays.is_some())])?;
     let summary = also.averages && file.path().is_some();
     if let Some(path) = file.path().filter(|_| summary) {
         report::check_summary(path)?;
@@ -144,8 +145,11 @@ pub fn answer(
     let columns = question.columns();
     let first = question.metrics.first().map(ToString::to_string);
     let drawn = match picture {
-        Some(picture) => picture.look.value.of_first(first.as_deref()),
-        None => DrawnValue::default().of_first(first.as_deref()),
+        Some(picture) => picture.look.value().of_first(first.as_deref()),
+        None => {
+            let value = also.edges.map(|(_, look)| look.value());
+            value.unwrap_or_default().of_first(first.as_deref())
+        }
     };
     let drawn = drawn.column(&columns).to_owned();
     let several = question.pairs.len() > 1;
@@ -153,7 +157,7 @@ pub fn answer(
     passing.alone = axes.is_none()
         && also.collect.is_none_or(|c| c.collect.is_none())
         && !plot
-        && also.page.is_none();
+        && also.edges.is_none();
     let averaged = summary || several || whole && passing.folder.is_some();
     let mut averages = averaged.then(|| Averages::new(question.over(), &question.metrics));
     let mut drawing = drawn_in
@@ -161,10 +165,14 @@ pub fn answer(
         .transpose()?;
     let page = picture.and_then(Picture::page).filter(|_| whole);
     let mut cells = page.map(|path| (CellPage::new(&columns), path));
-    let mut edges = also
-        .page
-        .filter(|_| whole)
-        .map(|path| (EdgePage::new(&columns), path));
+    let edges = also.edges.filter(|_| whole);
+    let (mut graph, mut matrix) = match edges {
+        Some((path, look)) if !look.is_page(path) => {
+            let value = look.value_of_edges(&columns).of_first(first.as_deref());
+            (None, Some((EdgeMatrix::new(&columns, &value)?, path, look)))
+        }
+        edges => (edges.map(|(path, _)| (EdgePage::new(&columns), path)), None),
+    };
     let mut values = axes
         .as_ref()
         .map(|(axes, path)| question.values(axes, path));
@@ -178,7 +186,8 @@ pub fn answer(
     gather.extend((!several).then_some(&mut strongest as &mut dyn Gather));
     gather.extend(drawing.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(cells.iter_mut().map(|(g, _)| g as &mut dyn Gather));
-    gather.extend(edges.iter_mut().map(|(g, _)| g as &mut dyn Gather));
+    gather.extend(graph.iter_mut().map(|(g, _)| g as &mut dyn Gather));
+    gather.extend(matrix.iter_mut().map(|(g, ..)| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(collected.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(lens.as_mut().map(|g| g as &mut dyn Gather));
@@ -223,12 +232,18 @@ pub fn answer(
     written.extend(arrays);
     let pages = [
         cells.map(|(page, path)| (page.finish(&made), path)),
-        edges.map(|(page, path)| (page.finish(&made), path)),
+        graph.map(|(page, path)| (page.finish(&made), path)),
     ];
     for (page, path) in pages.into_iter().flatten() {
         let mut page = page?.showing(&drawn)?;
         also.notes.iter().for_each(|note| page.note(note.clone()));
         page.write(path)?;
+        written.push(path.to_owned());
+    }
+    if let Some((matrix, path, look)) = matrix {
+        let mut map = matrix.finish(&made)?;
+        map.notes.extend(read_at(&question));
+        report::plot(&map.styled(&look.style()), path)?;
         written.push(path.to_owned());
     }
     let map = map.zip(picture).map(|(mut map, picture)| {

@@ -13,6 +13,7 @@ use crate::report::colour::ColourMap;
 use crate::report::{
     ColourDepth, Drawing, DrawnValue, FigureStyle, HeatMap, PlotFormat, ValueRange,
 };
+use crate::results::metric::Metric;
 
 /// Flags of heat maps.
 #[derive(Debug, Args)]
@@ -30,10 +31,10 @@ pub struct Picture {
 /// What a heat map shows, and how.
 #[derive(Debug, Clone, Args)]
 pub struct Look {
-    /// What cells hold: metric (the first, else prob), change (what it is less in the base prompt), a column, or
-    /// change:COLUMN; a page opens with it
-    #[arg(long, default_value = "metric", value_name = "metric|change|COLUMN")]
-    pub value: DrawnValue,
+    /// What cells hold: metric (the first, else prob; unless given), change (what it is less in the base prompt; of edges
+    /// unless given), a column, or change:COLUMN; a page opens with it
+    #[arg(long, value_name = "metric|change|COLUMN")]
+    value: Option<DrawnValue>,
     /// A title instead of the prompts and what was patched
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
@@ -55,6 +56,27 @@ pub struct Look {
 }
 
 impl Look {
+    /// What is shown.
+    pub fn value(&self) -> DrawnValue {
+        self.value.clone().unwrap_or_default()
+    }
+
+    /// What is shown of edges, of tables with these metrics: their effect unless it was said. A recovery and an
+    /// estimate are effects as they stand.
+    pub fn value_of_edges(&self, metrics: &[String]) -> DrawnValue {
+        let first = DrawnValue::default();
+        let level = first.column(metrics).parse::<Metric>();
+        self.value.clone().unwrap_or(DrawnValue {
+            column: None,
+            change: level.is_ok_and(|metric| !metric.recovery),
+        })
+    }
+
+    /// Whether what a file is to hold is a page.
+    pub fn is_page(&self, plot: &Path) -> bool {
+        PlotFormat::of(plot).is_ok_and(|format| format == PlotFormat::Page)
+    }
+
     /// How the figure looks.
     pub fn style(&self) -> FigureStyle {
         FigureStyle {
@@ -69,7 +91,7 @@ impl Look {
     pub fn check(&self, plot: Option<&Path>) -> Result<(), Error> {
         let format = plot.and_then(|plot| PlotFormat::of(plot).ok());
         let given = [
-            ("--value change", self.value.change),
+            ("--value change", self.value().change),
             ("--title", self.title.is_some()),
             ("--range", self.range.is_some()),
             ("--cmap", self.cmap.is_some()),
@@ -109,7 +131,7 @@ impl Picture {
 
     /// A heat map in the making, of rows with these columns, of which the first is drawn unless another is named.
     pub fn drawing(&self, columns: &[String], first: Option<&str>) -> Result<Drawing, Error> {
-        Ok(Drawing::new(columns, &self.look.value.of_first(first))?)
+        Ok(Drawing::new(columns, &self.look.value().of_first(first))?)
     }
 
     /// The page's file, if there is to be one.

@@ -28,7 +28,11 @@ impl Plot {
         self.look.check(Some(&self.out))?;
         let table = report::read(&self.file)?;
         report::check_possible(&table, &self.file)?;
-        let look = (&self.look.value, &self.look.style());
+        let value = match report::are_whole_edges(&table) {
+            true => self.look.value_of_edges(&table.metrics),
+            false => self.look.value(),
+        };
+        let look = (&value, &self.look.style());
         report::plot_table(&table, look, &self.out)?;
         note(format_args!("wrote {}", self.out.display()));
         Ok(ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ use crate::check::check_pair;
 use crate::data::Examples;
 use crate::engine::{Engine, Fallback, Pairs};
 use crate::error::Error;
+use crate::model::SeveralTokens;
 use crate::prompt::pair::Pair;
 use crate::prompt::position::Position;
 
@@ -66,6 +67,28 @@ pub struct OnePrompt {
     data: DataFlags,
 }
 
+/// Flags of answers that are more than one token.
+#[derive(Debug, Args)]
+pub struct Several {
+    /// Let a target of several tokens count as its first
+    #[arg(long)]
+    first_token: bool,
+    /// Let a target of several tokens count whole: the probability of all of them, each after those before it
+    #[arg(long, conflicts_with = "first_token")]
+    joint: bool,
+}
+
+impl Several {
+    /// What they say of such answers.
+    pub fn tokens(&self) -> SeveralTokens {
+        match (self.first_token, self.joint) {
+            (true, _) => SeveralTokens::First,
+            (_, true) => SeveralTokens::Joint,
+            _ => SeveralTokens::Refused,
+        }
+    }
+}
+
 /// Flags of what is read of a run.
 #[derive(Debug, Args)]
 pub struct Answers {
@@ -98,9 +121,8 @@ pub struct Answers {
         allow_negative_numbers = true
     )]
     wrong_target_ids: Vec<u32>,
-    /// Let a target of several tokens count as its first
-    #[arg(long)]
-    pub first_token: bool,
+    #[command(flatten)]
+    pub several: Several,
     /// Where prompts are read out, by number or name (3, -2, subject.last, a word), in each prompt by itself; the end
     /// unless given
     #[arg(long, value_name = "POSITION", allow_negative_numbers = true)]
@@ -128,11 +150,7 @@ impl Prompts {
             Some(pair) => pair,
             None => {
                 let reference = engine.reference()?;
-                Pair {
-                    targets: self.answers.targets(engine)?,
-                    wrong: self.answers.wrong(engine)?,
-                    ..reference
-                }
+                self.answers.answered(reference, engine)?
             }
         };
         let pair = data.begin(pair, engine)?;
@@ -150,13 +168,12 @@ impl Prompts {
             }
             return Ok(None);
         };
-        Ok(Some(Pair {
+        let pair = Pair {
             base,
             source,
-            targets: self.answers.targets(engine)?,
-            wrong: self.answers.wrong(engine)?,
             ..Pair::default()
-        }))
+        };
+        Ok(Some(self.answers.answered(pair, engine)?))
     }
 }
 
@@ -202,23 +219,30 @@ impl Answers {
         }
     }
 
-    /// Target ids, in the order `--targets`, `--target`, `--target-ids`.
-    pub fn targets(&self, engine: &Engine) -> Result<Vec<u32>, Error> {
-        let split = self.targets.iter().flat_map(|t| t.split(','));
-        let texts = split.chain(self.target.iter().map(String::as_str));
-        let mut targets = Vec::new();
-        for text in texts {
-            targets.push(engine.model().text()?.target(text, self.first_token)?);
-        }
-        targets.extend(&self.target_ids);
-        Ok(targets)
+    /// A pair with these answers.
+    pub fn answered(&self, pair: Pair, engine: &Engine) -> Result<Pair, Error> {
+        let Fallback { targets, wrong, .. } = self.fallback(engine)?;
+        Ok(pair.answered(&targets, &wrong))
     }
 
-    /// Ids of the wrong targets, in the order `--wrong-target`, `--wrong-target-ids`.
-    pub fn wrong(&self, engine: &Engine) -> Result<Vec<u32>, Error> {
-        let id = |text: &String| Ok(engine.model().text()?.target(text, self.first_token)?);
-        let texts: Result<Vec<u32>, Error> = self.wrong_target.iter().map(id).collect();
-        Ok([texts?, self.wrong_target_ids.clone()].concat())
+    /// The answers, for rows that have none of their own: targets in the order `--targets`, `--target`,
+    /// `--target-ids`, wrong ones in the order `--wrong-target`, `--wrong-target-ids`.
+    pub fn fallback(&self, engine: &Engine) -> Result<Fallback, Error> {
+        let several = self.several.tokens();
+        let of_text = |text: &str| Ok(engine.model().text()?.answer(text, several)?);
+        let of_id = |id: &u32| Ok(vec![*id]);
+        let split = self.targets.iter().flat_map(|t| t.split(','));
+        let targets = split.chain(self.target.iter().map(String::as_str));
+        let targets = targets
+            .map(of_text)
+            .chain(self.target_ids.iter().map(of_id));
+        let wrong = self.wrong_target.iter().map(|text| of_text(text));
+        let wrong = wrong.chain(self.wrong_target_ids.iter().map(of_id));
+        Ok(Fallback {
+            targets: targets.collect::<Result<_, Error>>()?,
+            wrong: wrong.collect::<Result<_, Error>>()?,
+            several,
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use super::collect::CollectFile;
 use super::data::DataFlags;
 use super::files::{Files, before_name};
 use super::output::{Also, OutputFlags};
+use super::prompts::Several;
 use super::setup::Setup;
 use super::table_file::TableFile;
 use crate::ask::experiment::Experiment;
@@ -22,9 +23,8 @@ use crate::prompt::position::Position;
 pub struct RunFile {
     /// The experiment, .toml or .json
     file: PathBuf,
-    /// Let a target of several tokens count as its first
-    #[arg(long)]
-    first_token: bool,
+    #[command(flatten)]
+    several: Several,
     /// Where prompts are read out, by number or name (3, -2, subject.last, a word), in each prompt by itself; the end
     /// unless given
     #[arg(long, value_name = "POSITION", allow_negative_numbers = true)]
@@ -72,7 +72,7 @@ impl RunFile {
                 engine.plain(self.data.rows(rows, fallback, at, global))?
             }
             None => {
-                let own = experiment.own_pairs(engine.model(), self.first_token)?;
+                let own = experiment.own_pairs(engine.model(), self.several.tokens())?;
                 let begun = own.into_iter().map(|pair| {
                     let pair = self.data.begin(pair, engine)?;
                     match &at {
@@ -96,9 +96,9 @@ impl RunFile {
     /// The experiment's targets are those of rows that have none.
     fn fallback(&self, experiment: &Experiment, engine: &Engine) -> Result<Fallback, Error> {
         Ok(Fallback {
-            targets: experiment.targets(engine.model(), self.first_token)?,
+            targets: experiment.targets(engine.model(), self.several.tokens())?,
             wrong: Vec::new(),
-            first_token: self.first_token,
+            several: self.several.tokens(),
         })
     }
 }

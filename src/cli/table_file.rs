@@ -33,7 +33,7 @@ pub struct TableFile {
     /// of parts, which can be stopped and gone on with; none unless given
     #[arg(long, value_name = "F|DIR/")]
     pub out: Option<PathBuf>,
-    /// Metrics, each a column: rank, logit_diff, prob_diff, kl, top1, entropy, or recovery_ before
+    /// Metrics, each a column: rank, logit_diff, prob_diff, kl, top1, entropy, loss, or recovery_ before
     /// one of these or prob, logprob, logit; none unless given
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub metric: Vec<Metric>,

@@ -169,7 +169,7 @@ impl Trace {
         };
         let metric = means.metric().to_string();
         let map = whole.then(|| -> Result<_, Error> {
-            let value = self.picture.look.value.of_first(Some(&metric));
+            let value = self.picture.look.value().of_first(Some(&metric));
             let mut map = HeatMap::by_component(&drawn, &value)?;
             if let (true, Some(low)) = (value == DrawnValue::of(&metric), means.lowest()) {
                 map.begin_at(low);
@@ -252,10 +252,9 @@ impl Trace {
         }
         let pair = Pair {
             base,
-            targets: self.answers.targets(engine)?,
-            wrong: self.answers.wrong(engine)?,
             ..Pair::default()
         };
+        let pair = self.answers.answered(pair, engine)?;
         self.answers.read_at(self.data.begin(pair, engine)?, engine)
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Example, RowError, Span, SpanTokens, Token};
 use crate::check::{CheckError, check_pair};
-use crate::model::{Checkpoint, ModelError};
+use crate::model::{Checkpoint, ModelError, SeveralTokens};
 use crate::prompt::pair::{DataRow, Pair, PromptText};
 use crate::prompt::position::{Position, PositionError, Spot, Words, WordsError, one_place};
 
@@ -26,12 +26,12 @@ pub struct Reading<'a> {
     pub direction: Direction,
     /// A token to begin every prompt with. Positions that a row counts move on by one.
     pub bos: Option<u32>,
-    /// Whether a target of several tokens counts as its first.
-    pub first_token: bool,
-    /// Targets of rows that have none of their own.
-    pub targets: &'a [u32],
+    /// What a target of several tokens counts as.
+    pub several: SeveralTokens,
+    /// Targets of rows that have none of their own, each by its tokens.
+    pub targets: &'a [Vec<u32>],
     /// Wrong answers of rows that have none of their own.
-    pub wrong: &'a [u32],
+    pub wrong: &'a [Vec<u32>],
     /// Whether rows without targets are taken as they are.
     pub targets_optional: bool,
     /// Where every pair is patched; `None` is where its row says or, if it does not, everywhere.
@@ -82,7 +82,7 @@ impl<'a> Reading<'a> {
             model,
             direction: Direction::Denoise,
             bos: None,
-            first_token: false,
+            several: SeveralTokens::Refused,
             targets: &[],
             wrong: &[],
             targets_optional: true,
@@ -169,18 +169,16 @@ impl<'a> Reading<'a> {
         source: Option<&Side>,
     ) -> Result<Pair, RowError> {
         let token = |field: &str, token: &Token| match token {
-            Token::Id(id) => Ok(*id),
+            Token::Id(id) => Ok(vec![*id]),
             Token::Text(text) => {
-                let id = self
-                    .model
-                    .text()
-                    .and_then(|t| t.target(text, self.first_token));
-                id.map_err(|e: ModelError| {
+                let tokenizer = self.model.text();
+                let tokens = tokenizer.and_then(|t| t.answer(text, self.several));
+                tokens.map_err(|e: ModelError| {
                     error(example, Some(example.called(field)), e.to_string())
                 })
             }
         };
-        let all = |field: &str, tokens: &[Token]| -> Result<Vec<u32>, RowError> {
+        let all = |field: &str, tokens: &[Token]| -> Result<Vec<Vec<u32>>, RowError> {
             tokens.iter().map(|t| token(field, t)).collect()
         };
         let mut targets = all("targets", &example.targets)?;
@@ -198,14 +196,13 @@ impl<'a> Reading<'a> {
         let pair = Pair {
             base: base.ids.clone(),
             source: source.map(|side| side.ids.clone()),
-            targets,
-            wrong,
             row: example.row.map(|number| DataRow {
                 number,
                 id: example.id.as_deref().map(Into::into),
             }),
             ..Pair::default()
-        };
+        }
+        .answered(&targets, &wrong);
         check_pair(&pair, &self.model.config).map_err(|e| {
             let field = match &e {
                 CheckError::EmptyPrompt { which } | CheckError::PromptTooLong { which, .. } => {

@@ -16,6 +16,7 @@ use crate::folder::cut::{Cursor, RunRange};
 use crate::graph::patching;
 use crate::patch::{Origin, Run};
 use crate::prompt::pair::PairRuns;
+use crate::results::metric::Metric;
 use crate::results::rows::{Gather, RowSink, RunResult};
 
 /// What was executed, and how long it took.
@@ -72,7 +73,7 @@ impl Question<'_> {
     /// `Model.plan` add it up.
     pub fn costs(&self) -> Vec<PairCost> {
         let config = &self.engine().model.config;
-        let mut costing = Costing::new(config);
+        let mut costing = Costing::new(config, self.metrics.iter().any(Metric::needs_loss));
         let cost = |of: &PairRuns| match &self.form {
             Form::Edges { edges, extent } => {
                 let runs = patching::outlines((edges, *extent), &of.pair, config);

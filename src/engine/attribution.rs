@@ -131,7 +131,12 @@ trait AdjointTask {
 }
 
 impl Engine {
-    fn has_adjoints(&self) -> Result<(), AttributionError> {
+    /// Whether its device computes gradients.
+    ///
+    /// # Errors
+    ///
+    /// [`AttributionError::NoAdjoints`].
+    pub fn has_adjoints(&self) -> Result<(), AttributionError> {
         match self.device {
             super::Choice::Cpu(_) => Ok(()),
             #[cfg(feature = "cuda")]
@@ -243,7 +248,7 @@ impl Question<'_> {
         if metric.needs_ranks() {
             return Err(AttributionError::NoGradient { metric }.into());
         }
-        crate::results::metric::check(&[metric], &self.pairs)?;
+        self.check_of_one_row(metric, "an attribution")?;
         attribution.check()?;
         match &self.form {
             Form::Edges { .. } => {
@@ -431,7 +436,7 @@ fn unread(pair: &Pair) -> Readout {
         kl: f64::NAN,
         logits: vec![f64::NAN; answers],
         ranks: vec![0; answers],
-        top: Vec::new(),
+        ..Readout::default()
     }
 }
 

@@ -312,7 +312,7 @@ impl Question<'_> {
         tell: &dyn Fn(usize),
     ) -> Result<Searched, Error> {
         Searched::check(threshold)?;
-        crate::results::metric::check(&[metric], &self.pairs)?;
+        self.check_of_one_row(metric, "a circuit")?;
         let metrics = [metric];
         let reads = ReadoutOptions {
             top: 0,
@@ -378,7 +378,7 @@ impl Question<'_> {
         ablation: Ablation,
         gather: &mut [&mut dyn Gather],
     ) -> Result<Evaluated, Error> {
-        crate::results::metric::check(&[metric], &self.pairs)?;
+        self.check_of_one_row(metric, "a circuit")?;
         let config = &self.engine.model.config;
         let mut whole = Circuit::new(config, &HashMap::new());
         let nothing = whole.clone();

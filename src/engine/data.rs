@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::Engine;
 use crate::data::{DataError, Direction, Example, Examples, Reading, Resolved, RowError, with_bos};
 use crate::error::Error;
+use crate::model::SeveralTokens;
 use crate::prompt::pair::Pair;
 use crate::prompt::position::Position;
 
@@ -31,12 +32,12 @@ pub struct RowOptions {
 /// Answers of rows that have none of their own.
 #[derive(Debug, Clone, Default)]
 pub struct Fallback {
-    /// Targets.
-    pub targets: Vec<u32>,
+    /// Targets, each by its tokens.
+    pub targets: Vec<Vec<u32>>,
     /// Wrong targets.
-    pub wrong: Vec<u32>,
-    /// Whether a target of several tokens counts as its first.
-    pub first_token: bool,
+    pub wrong: Vec<Vec<u32>>,
+    /// What a target of several tokens counts as.
+    pub several: SeveralTokens,
 }
 
 impl Engine {
@@ -84,7 +85,7 @@ impl Engine {
             model: &self.model,
             direction: options.direction,
             bos: self.bos(options.bos)?,
-            first_token: fallback.first_token,
+            several: fallback.several,
             targets: &fallback.targets,
             wrong: &fallback.wrong,
             targets_optional: false,

@@ -8,6 +8,7 @@ use crate::check::CheckError;
 use crate::data::{Example, Reading, Resolved};
 use crate::error::Error;
 use crate::execute;
+use crate::model::SeveralTokens;
 use crate::prompt::pair::Pair;
 
 impl Engine {
@@ -21,9 +22,9 @@ impl Engine {
         &self,
         experiment: &Experiment,
         folder: &Path,
-        first_token: bool,
+        several: SeveralTokens,
     ) -> Result<Question<'_>, Error> {
-        let pairs = experiment.own_pairs(&self.model, first_token)?;
+        let pairs = experiment.own_pairs(&self.model, several)?;
         self.experiment_of(experiment, folder, pairs)
     }
 

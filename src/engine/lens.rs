@@ -119,7 +119,9 @@ impl Engine {
             }
         };
         let (pairs, places) = found.into_iter().unzip();
-        Ok(Question::new(self, pairs, Form::Lens { parts, places, by }))
+        let question = Question::new(self, pairs, Form::Lens { parts, places, by });
+        question.single_tokens("a lens")?;
+        Ok(question)
     }
 }
 
@@ -243,8 +245,7 @@ impl Sink for Adding<'_> {
                 entropy: f64::NAN,
                 kl: f64::NAN,
                 logits: of_answers.iter().map(|of| of[run / positions]).collect(),
-                ranks: Vec::new(),
-                top: Vec::new(),
+                ..Readout::default()
             };
             self.count += 1;
             self.to.run(pair, run, vec![readout; positions])?;

@@ -551,6 +551,7 @@ impl ReadoutOptions<'_> {
             top_of_runs: self.top_of_runs,
             ranks: self.metrics.iter().any(Metric::needs_ranks),
             kl: self.metrics.iter().any(Metric::needs_kl),
+            loss: self.metrics.iter().any(Metric::needs_loss),
             ..limits
         }
     }

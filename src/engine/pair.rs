@@ -69,7 +69,7 @@ impl PairBuilder<'_> {
     ///
     /// [`Error::Model`] for text that the tokenizer has no single token for.
     pub fn target(mut self, text: &str) -> Result<Self, Error> {
-        let id = self.engine.model.text()?.target(text, false)?;
+        let id = self.engine.model.text()?.target(text)?;
         self.pair.targets.push(id);
         Ok(self)
     }
@@ -80,7 +80,7 @@ impl PairBuilder<'_> {
     ///
     /// As [`PairBuilder::target`].
     pub fn wrong(mut self, text: &str) -> Result<Self, Error> {
-        let id = self.engine.model.text()?.target(text, false)?;
+        let id = self.engine.model.text()?.target(text)?;
         self.pair.wrong.push(id);
         Ok(self)
     }

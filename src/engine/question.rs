@@ -24,6 +24,7 @@ use crate::results::averages::Over;
 use crate::results::clean::{CleanLevels, CleanMetrics, Cleans};
 use crate::results::columns;
 use crate::results::metric::{self, Metric, Quantity};
+use crate::results::recovery::LevelColumn;
 use crate::results::rows::{Gather, Relabel, RowSink};
 use crate::results::table::{Row, Table};
 use crate::tracing::runs::Tracing;
@@ -88,6 +89,16 @@ pub enum Form {
         /// Whether the prompts are those of a data set.
         of_data: bool,
     },
+}
+
+/// Refuses a metric that is not of one row of logits.
+fn of_one_row(metric: Metric, what: &str) -> Result<(), Error> {
+    match metric.needs_loss() {
+        false => Ok(()),
+        true => Err(Error::Usage(format!(
+            "{metric} is of a whole prompt, and {what} reads one row of logits: name another metric"
+        ))),
+    }
 }
 
 /// Axes of arrays, and what stands along them.
@@ -158,6 +169,11 @@ impl<'e> Question<'e> {
             let metric = metric.to_string();
             return Err(LensError::NoMetric { metric }.into());
         }
+        if let Form::Lens { .. } = self.form {
+            metrics
+                .iter()
+                .try_for_each(|metric| of_one_row(*metric, "a lens"))?;
+        }
         self.metrics.extend(metrics);
         metric::check(&self.metrics, &self.pairs)?;
         // what a recovery is one of stands beside it: over pairs it is the means that are divided
@@ -168,6 +184,27 @@ impl<'e> Question<'e> {
             }
         }
         Ok(self)
+    }
+
+    /// Refuses answers of several tokens.
+    pub(super) fn single_tokens(&self, what: &str) -> Result<(), Error> {
+        let several = self
+            .pairs
+            .iter()
+            .position(|p| !p.pair.further_tokens.is_empty());
+        several.map_or(Ok(()), |pair| {
+            Err(Error::Usage(format!(
+                "{what} reads one row of logits, but pair {pair} has an answer of several tokens: give single tokens, or \
+                 let the first count"
+            )))
+        })
+    }
+
+    /// Refuses a metric that is not of one row of logits, or that the pairs have not.
+    pub(super) fn check_of_one_row(&self, metric: Metric, what: &str) -> Result<(), Error> {
+        of_one_row(metric, what)?;
+        self.single_tokens(what)?;
+        Ok(metric::check(&[metric], &self.pairs)?)
     }
 
     /// Adds a column of the most probable tokens after each run, so many of them: what the model says then.
@@ -223,13 +260,15 @@ impl<'e> Question<'e> {
         arrays
     }
 
-    /// What arrays hold where no metric is named: logit_diff if all pairs have wrong answers, else
-    /// the targets' probability (of what is added to logits, their logit).
+    /// What arrays hold where no metric is named: logit_diff if all pairs have wrong answers (prob_diff where some are of
+    /// several tokens), else the targets' probability (of what is added to logits, their logit).
     pub fn default_metric(&mut self) {
         if self.metrics.is_empty() {
             let differ = self.pairs.iter().all(|p| !p.pair.wrong.is_empty());
+            let joint = self.pairs.iter().any(|p| !p.pair.further_tokens.is_empty());
             let of_parts = matches!(self.form, Form::Lens { by: Some(_), .. });
             self.metrics.push(Metric::plain(match (differ, of_parts) {
+                (true, _) if joint => Quantity::ProbDiff,
                 (true, _) => Quantity::LogitDiff,
                 (false, true) => Quantity::Logit,
                 (false, false) => Quantity::Prob,
@@ -381,9 +420,10 @@ impl<'e> Question<'e> {
 
     /// Values of its metrics along axes, which are filled as runs pass and will be written to `path`.
     pub fn values<'a>(&'a self, axes: &'a ArrayAxes, path: &'a Path) -> Values<'a> {
+        let columns = self.columns();
         let metrics = self.metrics.iter();
-        let metrics = metrics.map(|metric| Quantified::Metric(*metric)).collect();
-        self.values_of(metrics, axes, path)
+        let metrics = metrics.filter_map(|metric| LevelColumn::of(*metric, &columns));
+        self.values_of(metrics.map(Quantified::Metric).collect(), axes, path)
     }
 
     /// The same of other quantities than its metrics.

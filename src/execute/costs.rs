@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::continuation::Continued;
 use super::layout::{Known, layout};
 use super::levels::steps;
 use super::no_op::same_by_tokens;
@@ -37,14 +38,17 @@ type Shape = (usize, usize, usize, Option<usize>, usize, Vec<usize>);
 /// Counts what pairs take, and remembers it by their shapes.
 pub struct Costing<'a> {
     config: &'a Config,
+    /// Whether losses are asked for.
+    loss: bool,
     known: HashMap<Shape, PairCost>,
 }
 
 impl<'a> Costing<'a> {
-    /// Nothing is known yet of this model's runs.
-    pub fn new(config: &'a Config) -> Self {
+    /// Nothing is known yet of this model's runs; `loss` is whether the loss of prompts is asked for.
+    pub fn new(config: &'a Config, loss: bool) -> Self {
         Self {
             config,
+            loss,
             known: HashMap::new(),
         }
     }
@@ -52,6 +56,31 @@ impl<'a> Costing<'a> {
     /// What a pair takes. The runs of equal `key` must be the same; a key is where they stand, or anything else
     /// that tells them apart.
     pub fn pair(&mut self, pair: &PairRuns, key: usize) -> PairCost {
+        match Continued::of(std::slice::from_ref(pair), self.loss) {
+            None => self.one(pair, key),
+            Some(continued) => {
+                let all: Vec<PairCost> = continued.pairs.iter().map(|p| self.one(p, key)).collect();
+                let runs = pair.runs.len();
+                let mut flops = vec![0; runs];
+                for part in all.iter().filter(|part| part.flops.len() == runs) {
+                    flops
+                        .iter_mut()
+                        .zip(&*part.flops)
+                        .for_each(|(sum, f)| *sum += f);
+                }
+                // the pair's own stands last
+                let own = all.last().cloned();
+                PairCost {
+                    clean: all.iter().map(|part| part.clean).sum(),
+                    flops: flops.into(),
+                    read_out: own.as_ref().map_or([].into(), |own| own.read_out.clone()),
+                    copied: own.map_or(0, |own| own.copied),
+                }
+            }
+        }
+    }
+
+    fn one(&mut self, pair: &PairRuns, key: usize) -> PairCost {
         let prompts = &pair.pair;
         if !prompts.prompts.is_empty() {
             return self.count(pair);
@@ -140,7 +169,7 @@ impl Drawn {
         readouts: &Positions,
         config: &Config,
     ) -> (u64, bool) {
-        let edits = edits(&run.patches, &pair.base, config);
+        let edits = edits(&run.patches, pair.prompt_ids(Prompt::Base), config);
         let wanted = Wanted::new();
         let count = || {
             let cone = draw(&edits, (pair, run.prompt), (readouts, &wanted), config);

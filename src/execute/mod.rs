@@ -10,6 +10,7 @@
 pub mod activations;
 mod clean;
 pub mod collect;
+mod continuation;
 pub mod costs;
 pub mod gradient;
 mod group;
@@ -25,6 +26,7 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 
 use self::clean::{MeanCache, mean_caches};
+use self::continuation::Continued;
 use self::group::PairGroup;
 use self::layout::{Known, layout};
 use self::levels::steps;
@@ -86,8 +88,16 @@ pub fn check(pairs: &[PairRuns], config: &Config) -> Result<(), ExecuteError> {
 }
 
 /// The upper bound that can be stated before anything runs: a patch counts as dead only where base
-/// and source have the same tokens so far. Clean runs of equal prompts are counted once a group.
+/// and source have the same tokens so far. Clean runs of equal prompts are counted once a group. Nothing is
+/// asked beyond the pairs' answers: what a loss takes is in [`costs`].
 pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
+    match Continued::of(pairs, false) {
+        Some(continued) => bound(backend, &continued.pairs),
+        None => bound(backend, pairs),
+    }
+}
+
+fn bound<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
     let config = backend.config();
     let mut plan = Plan::default();
     let (layout, places) = layout(pairs, config, &mut Known::new());
@@ -114,8 +124,7 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
             })
         };
         let cost = |run: &Run| {
-            let ids = pair.ids(run.prompt).unwrap_or_default();
-            let edits = edits(&run.patches, ids, config);
+            let edits = edits(&run.patches, pair.prompt_ids(run.prompt), config);
             let cone = drawn(&edits, run.prompt, &place.readouts, &Wanted::new());
             (
                 Cost::of(&cone, &edits, config).flops,
@@ -135,8 +144,7 @@ pub fn plan<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
         let runs = runs.par_iter().filter(|run| !run.step);
         for (f, copied) in runs.map(cost).collect::<Vec<_>>() {
             plan.runs += f;
-            plan.copied += copied;
-            plan.count += 1;
+            plan.add(copied > 0, pair);
         }
     }
     plan
@@ -157,6 +165,22 @@ pub fn execute<B: Backend>(
 ) -> Result<Plan, ExecuteError> {
     check(pairs, backend.config())?;
     check_types(backend, pairs)?;
+    match Continued::of(pairs, limits.loss) {
+        Some(continued) => {
+            let mut sink = continued.sink(pairs, sink);
+            run(backend, &continued.pairs, limits, &mut sink)
+        }
+        None => run(backend, pairs, limits, sink),
+    }
+}
+
+/// Runs pairs as they stand.
+fn run<B: Backend>(
+    backend: &B,
+    pairs: &[PairRuns],
+    limits: &Limits<'_>,
+    sink: &mut dyn Sink,
+) -> Result<Plan, ExecuteError> {
     let shapes = Shapes::default();
     let mut passes = Passes::new(backend, limits, &shapes);
     let mut delivery = Delivery::new(sink);

@@ -10,6 +10,7 @@ use crate::backend::{DeviceError, Readout};
 use crate::check::CheckError;
 use crate::forward::ForwardError;
 use crate::plan::cost::Flops;
+use crate::prompt::pair::Pair;
 
 /// What can go wrong between a question and its readouts.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,8 @@ pub struct Limits<'a> {
     pub ranks: bool,
     /// Whether each run's distribution is compared with its base's.
     pub kl: bool,
+    /// Whether the loss of each prompt's own tokens is read, of clean prompts and of runs.
+    pub loss: bool,
     /// Set to stop between two layers.
     pub stop: &'a AtomicBool,
     /// Grows by the time that the device is waited for, in nanoseconds.
@@ -97,6 +100,7 @@ impl Limits<'static> {
             top_of_runs: 0,
             ranks: false,
             kl: false,
+            loss: false,
             stop: &NEVER,
             computing: &UNSEEN,
         }
@@ -155,6 +159,14 @@ impl std::ops::AddAssign for Plan {
 }
 
 impl Plan {
+    /// Counts a run of a pair, and whether it is the base's; the same run aside is none.
+    pub(super) fn add(&mut self, copied: bool, pair: &Pair) {
+        if !pair.continuation.aside {
+            self.count += 1;
+            self.copied += usize::from(copied);
+        }
+    }
+
     /// Operations of everything.
     pub fn flops(&self) -> u64 {
         self.clean.total() + self.runs.total() + self.compared + self.again

@@ -343,7 +343,7 @@ pub enum ModelError {
     },
     /// A target that is not one token.
     #[error(
-        "target `{target}` is {}: {}give one token, or say that a target's first token counts (`--first-token`)",
+        "target `{target}` is {}: {}give one token, or say that its first counts (`--first-token`) or all together (`--joint`)",
         list_tokens(tokens),
         list_meant(target, meant)
     )]

@@ -26,5 +26,5 @@ pub(crate) use hash::hex;
 pub use hub::Hub;
 pub use shards::{ForeignBytes, ForeignTensor};
 pub use tensor::{Data, Tensor};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{SeveralTokens, Tokenizer};
 pub use weights::{Conv1D, Layer, LayerNorm};

@@ -1,5 +1,6 @@
 //! Prompt pairs, and the questions asked of their next-token distribution.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -35,7 +36,7 @@ impl PromptText {
 }
 
 /// A base prompt and, where operators read one, a source prompt, as token ids.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Pair {
     /// The prompt that is patched. Never padded; no BOS is added.
     pub base: Vec<u32>,
@@ -47,12 +48,47 @@ pub struct Pair {
     pub targets: Vec<u32>,
     /// Wrong answers, which metrics hold against the targets. They have no rows of their own.
     pub wrong: Vec<u32>,
+    /// Of each of [`Pair::answers`], the tokens behind its first, which are read as one with it; empty where all answers
+    /// are single tokens.
+    pub further_tokens: Vec<Vec<u32>>,
     /// Positions of the base that are read out, ascending; empty is the last one.
     pub readouts: Vec<usize>,
     /// Position of the source that is read out beside them; `None` is the last one.
     pub source_readout: Option<usize>,
     /// The row of a data set that it is.
     pub row: Option<DataRow>,
+    /// How the base goes on behind its prompt while an answer of several tokens is read; nothing in a pair that is asked.
+    #[doc(hidden)]
+    pub continuation: Continuation,
+}
+
+// What few pairs have is not said of others: a folder's identity is a hash of this text.
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut pair = f.debug_struct("Pair");
+        pair.field("base", &self.base)
+            .field("source", &self.source)
+            .field("prompts", &self.prompts)
+            .field("targets", &self.targets)
+            .field("wrong", &self.wrong);
+        if !self.further_tokens.is_empty() {
+            pair.field("further_tokens", &self.further_tokens);
+        }
+        pair.field("readouts", &self.readouts)
+            .field("source_readout", &self.source_readout)
+            .field("row", &self.row)
+            .finish()
+    }
+}
+
+/// Tokens behind a prompt that stand in its pair's base.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Continuation {
+    /// How many: those that an answer begins with.
+    pub tokens: usize,
+    /// Whether the same pair is asked elsewhere, and this is only to read what follows.
+    pub aside: bool,
 }
 
 /// Which row of its data set a pair is, whatever rows were passed over.
@@ -78,7 +114,7 @@ impl Pair {
         targets: &[&str],
     ) -> Result<Self, ModelError> {
         let text = model.text()?;
-        let target = |target: &&str| text.target(target, false);
+        let target = |target: &&str| text.target(target);
         Ok(Self {
             base: text.encode(base)?,
             source: Some(text.encode(source)?),
@@ -105,9 +141,53 @@ impl Pair {
         }
     }
 
-    /// Tokens that are read out, targets first.
+    /// Tokens that are read out, targets first; of an answer of several, the first.
     pub fn answers(&self) -> Vec<u32> {
         [&self.targets[..], &self.wrong].concat()
+    }
+
+    /// The same pair with answers, each given by its tokens.
+    #[must_use]
+    pub fn answered(self, targets: &[Vec<u32>], wrong: &[Vec<u32>]) -> Self {
+        let first = |of: &[Vec<u32>]| of.iter().filter_map(|a| a.first().copied()).collect();
+        let answers = || targets.iter().chain(wrong).filter(|a| !a.is_empty());
+        let further_tokens = match answers().any(|answer| answer.len() > 1) {
+            true => answers().map(|answer| answer[1..].to_vec()).collect(),
+            false => Vec::new(),
+        };
+        Self {
+            targets: first(targets),
+            wrong: first(wrong),
+            further_tokens,
+            ..self
+        }
+    }
+
+    /// All tokens of the answer of this index among [`Pair::answers`]; none where there is none.
+    pub fn answer_tokens(&self, index: usize) -> Vec<u32> {
+        let wrong = index.checked_sub(self.targets.len());
+        let first = match wrong {
+            None => self.targets.get(index),
+            Some(wrong) => self.wrong.get(wrong),
+        };
+        let further = self.further_tokens.get(index).into_iter().flatten();
+        first.into_iter().chain(further).copied().collect()
+    }
+
+    /// Whether an answer, by its index among [`Pair::answers`], is of several tokens.
+    pub fn is_of_several_tokens(&self, index: usize) -> bool {
+        self.further_tokens
+            .get(index)
+            .is_some_and(|further| !further.is_empty())
+    }
+
+    /// The tokens of a prompt without what is read behind it.
+    pub(crate) fn prompt_ids(&self, prompt: Prompt) -> &[u32] {
+        let ids = self.ids(prompt).unwrap_or_default();
+        match prompt {
+            Prompt::Base => &ids[..ids.len() - self.continuation.tokens],
+            _ => ids,
+        }
     }
 
     /// The positions that are read out.
@@ -131,9 +211,7 @@ impl PairRuns {
     /// The tokens of the prompt that a run patches.
     pub fn patched(&self, run: usize) -> &[u32] {
         let prompt = self.runs.get(run).map(|run| run.prompt);
-        self.pair
-            .ids(prompt.unwrap_or_default())
-            .unwrap_or_default()
+        self.pair.prompt_ids(prompt.unwrap_or_default())
     }
 }
 

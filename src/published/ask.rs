@@ -5,17 +5,20 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Line;
-use super::layout::{HeadCell, Inquiry, Published, PublishedArray};
+use super::layout::{HeadCell, Inquiry, Published, PublishedArray, ReadStream};
 use crate::ask::experiment::Experiment;
 use crate::ask::grid::IndexRange;
 use crate::ask::preset::{Preset, UnknownPreset};
 use crate::data::{self, Direction};
-use crate::engine::{Engine, Fallback, Form, Pairs, Question, RowOptions, Sweep};
+use crate::engine::{Engine, Fallback, Form, Pairs, Question, RowOptions, Sweep, Where};
 use crate::error::Error;
+use crate::model::SeveralTokens;
 use crate::prompt::pair::Pair;
+use crate::prompt::position::Position;
 use crate::results::metric::{Metric, Quantity};
 use crate::results::moments::Mean;
 use crate::results::table::Table;
+use crate::site::{Component, Site};
 
 /// The lines of a figure.
 pub fn lines(engine: &Engine, figure: &Published) -> Result<Vec<Line>, Error> {
@@ -25,8 +28,7 @@ pub fn lines(engine: &Engine, figure: &Published) -> Result<Vec<Line>, Error> {
             let mut line = line();
             let mut pair = prompted(engine, prompt, *bos)?;
             for (token, _) in top {
-                pair.targets
-                    .push(engine.model().text()?.target(token, false)?);
+                pair.targets.push(engine.model().text()?.target(token)?);
             }
             let found = engine
                 .without_runs(pair)?
@@ -44,13 +46,21 @@ pub fn lines(engine: &Engine, figure: &Published) -> Result<Vec<Line>, Error> {
             let mut line = line();
             let mut pair = prompted(engine, prompt, *bos)?;
             for token in tokens {
-                let token = engine.model().text()?.target(token, false)?;
+                let token = engine.model().text()?.target(token)?;
                 let top = engine.topk(&pair.base, 1)?;
                 let here = top.first().is_some_and(|top| top.id == token);
                 line.add(1.0, f64::from(u8::from(here)));
                 pair.base.push(token);
             }
             Ok(vec![line])
+        }
+        Inquiry::Lens {
+            prompt,
+            bos,
+            streams,
+        } => {
+            let pair = prompted(engine, prompt, *bos)?;
+            Ok(vec![lens(engine, pair, streams, line())?])
         }
         Inquiry::Heads {
             base,
@@ -64,7 +74,7 @@ pub fn lines(engine: &Engine, figure: &Published) -> Result<Vec<Line>, Error> {
             let nowhere = Path::new("published.json");
             let experiment = Experiment::from_json(&experiment.to_string(), nowhere)?;
             let table = engine
-                .experiment(&experiment, Path::new(""), false)?
+                .experiment(&experiment, Path::new(""), SeveralTokens::Refused)?
                 .table()?;
             for (row, published) in table.rows.iter().zip(prob) {
                 line.add(*published, row.prob);
@@ -113,6 +123,46 @@ fn prompted(engine: &Engine, prompt: &str, bos: bool) -> Result<Pair, Error> {
         ..Pair::default()
     };
     engine.begin(pair, bos)
+}
+
+fn lens(
+    engine: &Engine,
+    mut pair: Pair,
+    streams: &[ReadStream],
+    mut line: Line,
+) -> Result<Line, Error> {
+    let tokens = streams.iter().flat_map(|stream| &stream.top);
+    for (token, _) in tokens {
+        let token = engine.model().text()?.target(token)?;
+        if !pair.targets.contains(&token) {
+            pair.targets.push(token);
+        }
+    }
+    let mut positions: Vec<u32> = streams.iter().map(|stream| stream.position).collect();
+    positions.sort_unstable();
+    positions.dedup();
+    let positions = positions.iter().map(|at| Position::Number(*at as isize));
+    let sites = [Site {
+        component: Component::BlockOutput,
+        layer: None,
+    }];
+    let question = engine.lens(
+        &sites,
+        &IndexRange::All,
+        &Where::Listed(positions.collect()),
+        pair,
+    )?;
+    let table = question.table()?;
+    for stream in streams {
+        let place = (Some(stream.layer), Some(stream.position));
+        for (token, published) in &stream.top {
+            let id = engine.model().text()?.target(token)?;
+            let mut rows = table.rows.iter();
+            let row = rows.find(|row| (row.layer, row.position) == place && row.target_id == id);
+            line.add(*published, row.map_or(f64::NAN, |row| row.prob));
+        }
+    }
+    Ok(line)
 }
 
 fn heads(

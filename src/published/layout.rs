@@ -59,6 +59,12 @@ pub enum Inquiry {
         bos: bool,
         tokens: Vec<String>,
     },
+    /// The logit lens: probabilities of the next token after residual streams behind layers.
+    Lens {
+        prompt: String,
+        bos: bool,
+        streams: Vec<ReadStream>,
+    },
     /// Interchanges of head 0 of z and v, in every layer and position.
     Heads {
         base: String,
@@ -100,6 +106,17 @@ pub enum Inquiry {
         steps: Option<usize>,
         greedy: Vec<GreedyCircuit>,
     },
+}
+
+/// A residual stream of [`Inquiry::Lens`]: `block_output` of a layer, at a position, the BOS counted.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the names say it
+pub struct ReadStream {
+    pub layer: u32,
+    pub position: u32,
+    /// Tokens with their probabilities.
+    pub top: Vec<(String, f64)>,
 }
 
 /// A cell of [`Inquiry::Heads`].

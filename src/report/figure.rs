@@ -176,7 +176,10 @@ impl Sizes {
         };
         let groups = || facets().flat_map(|facet| &facet.groups);
         let room = |group: &Group| group.columns.len() as f32 * width;
-        let level = groups().all(|group| text_width(&group.label, LABEL) <= room(group) - 4.0);
+        // a single column among heads has room beside it
+        let single = |group: &Group| heads && group.columns.len() == 1;
+        let level = groups()
+            .all(|group| single(group) || text_width(&group.label, LABEL) <= room(group) - 4.0);
         let narrowest = groups().map(room).fold(f32::INFINITY, f32::min);
         if !level {
             // slanted lines of text lie nearer to each other than their columns; upright ones as far apart
@@ -471,7 +474,7 @@ fn colour_bar(scene: &mut Scene, map: &HeatMap, name: &str, y: f32) -> f32 {
     if cells().any(Option::is_none) {
         let x = left + length + 30.0;
         empty(scene, x, y, 18.0, height, 1.0);
-        scene.text((x + 24.0, y + 10.5), LABEL, Anchor::Start, INK, "not run");
+        scene.text((x + 24.0, y + 10.5), LABEL, Anchor::Start, INK, map.empty);
     }
     y + height + 16.0
 }
@@ -534,6 +537,7 @@ mod tests {
             notes: Vec::new(),
             value: "probability".into(),
             whole: false,
+            empty: "not run",
             scale: Scale::of([0.0, 1.0].into_iter(), Sides::FromZero),
             width: None,
             facets: vec![Facet {

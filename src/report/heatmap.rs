@@ -10,8 +10,10 @@ use std::path::Path;
 
 use super::ReportError;
 use super::colour::{ColourMap, Scale, Sides};
+use super::edge_names::are_whole_edges;
 use super::grid::CellMeans;
 use super::labels::{component_short, one_line};
+use super::matrix::EdgeMatrix;
 use super::numbers::{CellSpelling, plain};
 use super::places::{CellPlaces, FacetPlan};
 use super::style::{DrawnValue, FigureStyle};
@@ -35,6 +37,8 @@ pub struct HeatMap {
     pub value: String,
     /// Whether values are whole numbers.
     pub whole: bool,
+    /// What a cell is where nothing stands in it.
+    pub empty: &'static str,
     /// Colours, shared by all facets so that they compare.
     pub scale: Scale,
     /// How wide a picture of it is, in pixels of CSS, where that is said.
@@ -109,13 +113,18 @@ impl Facet {
 }
 
 impl HeatMap {
-    /// Builds the heat map of a column: `prob`, `logprob`, `logit` or the name of a metric; or of its change.
+    /// The heat map of a result, of edges their matrix, with a column in its cells: `prob`, `logprob`, `logit` or the name of a metric; or of its change.
     ///
     /// # Errors
     ///
     /// [`ReportError::NoSuchValue`]; [`ReportError::NothingToPlot`] of a table without rows that have
     /// a place in a grid; [`ReportError::Crowded`] of one in which two runs of a pair have the same.
     pub fn new(table: &Table, value: &DrawnValue) -> Result<Self, ReportError> {
+        if are_whole_edges(table) {
+            let mut matrix = EdgeMatrix::new(&table.metrics, value)?;
+            each_row(table, &mut |row, clean| matrix.add(row, clean));
+            return matrix.finish(&table.provenance);
+        }
         Self::build(table, value, COMPONENTS_IN_A_FACET)
     }
 
@@ -254,7 +263,7 @@ impl Drawing {
         } = self;
         let places = &grid.places;
         places.check()?;
-        if change && grid.baseless {
+        if change && grid.measure.baseless {
             return Err(ReportError::NothingToPlot(format!(
                 "the table does not say what {value} was in the base prompts, of which a change would be"
             )));
@@ -289,24 +298,15 @@ impl Drawing {
         let scale = Scale::of(shown.chain(base), sides);
         let whole = value == "rank" && facets.iter().all(Facet::is_whole);
         let mut notes = notes(places, &plan, most);
-        if grid.is_recovery() && most > 1 {
-            notes.push(recovery_note(grid.unweighted));
+        if grid.measure.is_recovery() && most > 1 {
+            notes.push(recovery_note(grid.measure.unweighted));
         }
         Ok(HeatMap {
             title: title(made, places),
             notes,
-            value: {
-                let name = match &*value {
-                    "prob" => "probability",
-                    "logprob" => "log-probability",
-                    name => name,
-                };
-                match change {
-                    true => format!("change of {name} from the base"),
-                    false => name.to_owned(),
-                }
-            },
+            value: value_name(&value, change),
             whole,
+            empty: "not run",
             scale,
             width: None,
             per_row: targets.len(),
@@ -320,6 +320,19 @@ impl Gather for Drawing {
         let rows = result.rows.iter();
         rows.for_each(|row| self.grid.add(row, result.clean));
         Ok(())
+    }
+}
+
+/// What a cell holds, in words.
+pub(super) fn value_name(column: &str, change: bool) -> String {
+    let name = match column {
+        "prob" => "probability",
+        "logprob" => "log-probability",
+        name => name,
+    };
+    match change {
+        true => format!("change of {name} from the base"),
+        false => name.to_owned(),
     }
 }
 
@@ -418,6 +431,14 @@ pub(super) fn notes(places: &CellPlaces, plan: &FacetPlan, most: usize) -> Vec<S
         notes.push(format!(
             "each cell is the mean of up to {most} runs (pairs, noise samples or sources)"
         ));
+    }
+    match &places.siteless[..] {
+        [] => {}
+        [one] => notes.push(format!("not drawn, since it stands at no site: {one}")),
+        [first, .., last] => notes.push(format!(
+            "not drawn, since they stand at no site: {} parts, {first} to {last}",
+            places.siteless.len()
+        )),
     }
     match several_sites {
         0 => {}

@@ -40,6 +40,8 @@ pub(super) struct CellPlaces {
     pub pairs: usize,
     /// Runs that patch several sites.
     pub several: usize,
+    /// Names of runs that patch nothing and stand for no site, such as biases.
+    pub siteless: Vec<Text>,
     /// The targets of each index; nothing where pairs have their own.
     targets: Vec<Option<(u32, Text)>>,
     pub components: Vec<Text>,
@@ -108,7 +110,12 @@ impl CellPlaces {
                 Some(self.place(row, component))
             }
             _ => {
-                self.several += usize::from(self.index == 0);
+                match &row.name {
+                    Some(name) if &*row.patches == "[]" => {
+                        place(&mut self.siteless, name);
+                    }
+                    _ => self.several += usize::from(self.index == 0),
+                }
                 None
             }
         }

@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::files::error::FileError;
 use crate::files::spool::Spool;
 use crate::prompt::pair::PairRuns;
-use crate::results::metric::{Metric, RunReadouts};
+use crate::results::metric::Metric;
 use crate::results::moments::Mean;
-use crate::results::recovery::{LevelMeans, Levels};
-use crate::results::rows::{Gather, PairResult, RunResult};
+use crate::results::recovery::{LevelColumn, LevelMeans, Levels};
+use crate::results::rows::{Gather, RunResult};
 
 /// An array, the last axis the fastest. A shape of no axes is a single value.
 #[derive(Debug)]
@@ -136,10 +136,10 @@ pub enum OverTargets {
 pub type CellOf<'a> = dyn Fn(usize, usize) -> Option<(usize, usize)> + 'a;
 
 /// What of a run stands at its place.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Quantified {
-    /// A metric of its readouts.
-    Metric(Metric),
+    /// A metric, by the column that has its quantity.
+    Metric(LevelColumn),
     /// What stands in its rows, one for each of this metric's values: the column's name, and its index among the
     /// metrics of a row. Clean prompts have none.
     Column(String, usize, Metric),
@@ -148,7 +148,7 @@ pub enum Quantified {
 impl Quantified {
     fn name(&self) -> String {
         match self {
-            Self::Metric(metric) => metric.to_string(),
+            Self::Metric(column) => column.metric.to_string(),
             Self::Column(name, ..) => name.clone(),
         }
     }
@@ -156,19 +156,23 @@ impl Quantified {
     /// Whose values a run has.
     fn metric(&self) -> Metric {
         match self {
-            Self::Metric(metric) | Self::Column(_, _, metric) => *metric,
+            Self::Metric(column) => column.metric,
+            Self::Column(_, _, metric) => *metric,
         }
     }
 
     /// Whether it is a recovery, which is divided anew over pairs.
     fn is_recovery(&self) -> bool {
-        matches!(self, Self::Metric(metric) if metric.recovery)
+        matches!(self, Self::Metric(column) if column.metric.recovery)
     }
 
     /// The values of a run: one, or one a target.
     fn of_run(&self, over: OverTargets, result: &RunResult<'_>) -> Vec<f64> {
         match self {
-            Self::Metric(metric) => of_metric(over, *metric, &result.read),
+            Self::Metric(column) => {
+                let levels = levels_of(column, result);
+                of_targets(over, levels.into_iter().map(|l| column.metric.at(l)))
+            }
             Self::Column(_, index, metric) => {
                 let rows = &result.rows[..metric.values(result.read.pair).min(result.rows.len())];
                 let values = rows.iter().map(|row| row.metrics[*index]);
@@ -181,14 +185,55 @@ impl Quantified {
     }
 }
 
-/// A metric's values of a run: one, or one a target.
-fn of_metric(over: OverTargets, metric: Metric, read: &RunReadouts<'_>) -> Vec<f64> {
+/// A metric's levels in a run, of each of its values. They stand in its rows, so that rows that were written before and are
+/// read again give the same arrays.
+fn levels_of(column: &LevelColumn, result: &RunResult<'_>) -> Vec<Levels> {
+    let rows = result
+        .rows
+        .iter()
+        .take(column.metric.values(result.read.pair));
+    let levels = rows.enumerate();
+    levels
+        .map(|(i, row)| column.levels(row, i, result.clean))
+        .collect()
+}
+
+/// Values of the targets, or their mean alone.
+fn of_targets(over: OverTargets, values: impl Iterator<Item = f64>) -> Vec<f64> {
     match over {
-        OverTargets::Together => vec![metric.of_run(read)],
-        OverTargets::Apart => (0..metric.values(read.pair))
-            .map(|i| metric.of(read, i))
-            .collect(),
+        OverTargets::Together => {
+            let (sum, count) = values.fold((0.0, 0.0), |(sum, count), x| (sum + x, count + 1.0));
+            vec![sum / count]
+        }
+        OverTargets::Apart => values.collect(),
     }
+}
+
+/// A metric's values in a pair's clean prompts, the base and, where there is one, the source.
+fn of_clean(over: OverTargets, metric: Metric, result: &RunResult<'_>) -> (Vec<f64>, Vec<f64>) {
+    let pair = result.read.pair;
+    let nothing = (f64::NAN, f64::NAN);
+    let levels = (0..metric.values(pair)).map(|i| {
+        let (base, source) = result.clean.target(metric.quantity, i).unwrap_or(nothing);
+        Levels {
+            run: base,
+            base,
+            source,
+        }
+    });
+    let levels: Vec<Levels> = levels.collect();
+    let base = levels.iter().map(|l| metric.at(*l));
+    let source = levels.iter().map(|l| {
+        metric.at(Levels {
+            run: l.source,
+            ..*l
+        })
+    });
+    let source = match pair.source.is_some() {
+        true => of_targets(over, source),
+        false => Vec::new(),
+    };
+    (of_targets(over, base), source)
 }
 
 /// The values of some metrics at places along axes, filled as runs pass. A pair's own stand in memory until
@@ -199,6 +244,8 @@ pub struct Values<'a> {
     place: Box<CellOf<'a>>,
     of: Vec<AtPlaces>,
     path: &'a Path,
+    /// The pair whose runs come.
+    pair: Option<usize>,
 }
 
 /// One metric at every place.
@@ -256,6 +303,7 @@ impl<'a> Values<'a> {
             place,
             of: quantities.into_iter().map(of).collect(),
             path,
+            pair: None,
         }
     }
 
@@ -323,33 +371,19 @@ impl<'a> Values<'a> {
         }
         Ok(())
     }
-}
 
-impl Gather for Values<'_> {
-    fn pair(&mut self, result: &PairResult<'_>) -> Result<(), FileError> {
+    /// A pair begins with this run.
+    fn open(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
         self.close()?;
+        self.pair = Some(result.pair);
         let (over, size) = (self.over, self.shape.iter().product());
-        let Some(base) = result.clean.base.last() else {
-            return Ok(());
-        };
-        let source = result.clean.source.as_ref();
         for of in &mut self.of {
             let metric = of.what.metric();
-            let values = |run| {
-                let read = RunReadouts {
-                    pair: result.pair,
-                    base,
-                    source,
-                    run,
-                };
-                of_metric(over, metric, &read)
-            };
             let one = |values: Vec<f64>| match over {
                 OverTargets::Apart => values.into_iter().collect::<Mean>().get(),
                 OverTargets::Together => values.first().copied().unwrap_or(f64::NAN),
             };
-            let base = values(base);
-            let source = source.map_or(Vec::new(), values);
+            let (base, source) = of_clean(over, metric, result);
             of.here = vec![vec![f64::NAN; size]; base.len()];
             let nothing = Levels {
                 run: f64::NAN,
@@ -363,17 +397,23 @@ impl Gather for Values<'_> {
         }
         Ok(())
     }
+}
 
+impl Gather for Values<'_> {
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
+        if self.pair != Some(result.pair) {
+            self.open(result)?;
+        }
         let Some((at, masked)) = (self.place)(result.pair, result.run) else {
             return Ok(());
         };
         for of in &mut self.of {
-            if let Some(here) = of.levels_here.get_mut(at..=at + masked) {
+            if let (Quantified::Metric(column), Some(here)) =
+                (&of.what, of.levels_here.get_mut(at..=at + masked))
+            {
                 let mut targets = LevelMeans::default();
-                let metric = of.what.metric();
-                (0..metric.values(result.read.pair))
-                    .for_each(|i| targets.add(metric.levels(&result.read, i)));
+                let each = levels_of(column, result);
+                each.into_iter().for_each(|levels| targets.add(levels));
                 let levels = targets.means();
                 here.fill(Levels {
                     run: levels.base,

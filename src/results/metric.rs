@@ -9,11 +9,14 @@
 //! | `kl` | KL(base‖run) | nats |
 //! | `top1` | 1 if the most probable token is a target, else 0 | – |
 //! | `entropy` | −Σ p ln p | nats |
+//! | `loss` | mean of −ln p of the prompt's own tokens, each after those before it, up to that position | nats |
 //! | `recovery_…` | (x − base) / (source − base) of any of these: 0 as in the base, 1 as in the source | – |
 //!
 //! Of a recovery whose base and source do not differ there is no value: it is NaN, or infinite. Over pairs it is
 //! that of the means, see [`crate::results::recovery`].
-//! All are computed from one readout; no logits are stored.
+//! All but `loss` are computed from one readout; no logits are stored. Of an answer of several tokens `prob` and `logprob`
+//! are those of the whole (chain rule), which `prob_diff` adds up; it has no logit and no rank. `kl` and `entropy` stay those of the
+//! distribution at the prompt's end.
 
 use std::fmt;
 use std::str::FromStr;
@@ -36,11 +39,12 @@ pub enum Quantity {
     Kl,
     Top1,
     Entropy,
+    Loss,
 }
 
 use Quantity as Q;
 
-const NAMES: [(Quantity, &str); 9] = [
+const NAMES: [(Quantity, &str); 10] = [
     (Q::Prob, "prob"),
     (Q::Logprob, "logprob"),
     (Q::Logit, "logit"),
@@ -50,6 +54,7 @@ const NAMES: [(Quantity, &str); 9] = [
     (Q::Kl, "kl"),
     (Q::Top1, "top1"),
     (Q::Entropy, "entropy"),
+    (Q::Loss, "loss"),
 ];
 
 /// A column of a result: a quantity, or how far it has gone from the base's to the source's.
@@ -67,7 +72,7 @@ pub struct Metric {
 pub enum MetricError {
     /// No metric.
     #[error(
-        "unknown metric `{name}`: use prob, logprob, logit, rank, logit_diff, prob_diff, kl, top1, entropy, or recovery_ before one of them, as in recovery_logit_diff"
+        "unknown metric `{name}`: use prob, logprob, logit, rank, logit_diff, prob_diff, kl, top1, entropy, loss, or recovery_ before one of them, as in recovery_logit_diff"
     )]
     Unknown {
         /// As given.
@@ -84,6 +89,16 @@ pub enum MetricError {
         "{metric} needs wrong answers, but pair {pair} has none: give wrong_targets in the data set, or --wrong-target"
     )]
     NoWrong {
+        /// The metric.
+        metric: Metric,
+        /// Index of the pair.
+        pair: usize,
+    },
+    /// A quantity of tokens where answers are of several.
+    #[error(
+        "{metric} is of single tokens, but pair {pair} has an answer of several: name prob, logprob or prob_diff, or have its first token count"
+    )]
+    SeveralTokens {
         /// The metric.
         metric: Metric,
         /// Index of the pair.
@@ -117,7 +132,7 @@ impl Quantity {
     fn of(self, pair: &Pair, readout: &Readout, target: usize) -> f64 {
         let right = pair.targets.len();
         let logit = |i: usize| readout.logits.get(i).copied().unwrap_or(f64::NAN);
-        let prob = |i: usize| readout.log_probability(logit(i)).exp();
+        let prob = |i: usize| readout.log_probability_of(i).exp();
         let rank = |i: usize| {
             readout
                 .ranks
@@ -127,7 +142,7 @@ impl Quantity {
         let wrong = right..right + pair.wrong.len();
         match self {
             Q::Prob => prob(target),
-            Q::Logprob => readout.log_probability(logit(target)),
+            Q::Logprob => readout.log_probability_of(target),
             Q::Logit => logit(target),
             Q::Rank => rank(target),
             Q::LogitDiff => mean((0..right).map(logit)) - mean(wrong.map(logit)),
@@ -138,16 +153,14 @@ impl Quantity {
             Q::Kl => readout.kl,
             Q::Top1 => f64::from((0..right).any(|i| rank(i) == 0.0)),
             Q::Entropy => readout.entropy,
+            Q::Loss => readout.loss.unwrap_or(f64::NAN),
         }
     }
 
     /// Its gradient by the logits of one distribution; `target` is the row's target, by its index. Of a rank
     /// there is none.
     fn gradient(self, pair: &Pair, readout: &Readout, target: usize) -> Option<LogitWeights> {
-        let prob = |i: usize| {
-            let logit = readout.logits.get(i).copied().unwrap_or(f64::NAN);
-            readout.log_probability(logit).exp()
-        };
+        let prob = |i: usize| readout.log_probability_of(i).exp();
         let one = |count: f64, spread: f64| {
             let id = pair.targets.get(target)?;
             Some(LogitWeights {
@@ -163,7 +176,7 @@ impl Quantity {
             signed.collect()
         };
         match self {
-            Q::Rank | Q::Top1 => None,
+            Q::Rank | Q::Top1 | Q::Loss => None,
             Q::Logit => one(1.0, 0.0),
             Q::Logprob => one(1.0, -1.0),
             Q::Prob => one(prob(target), -prob(target)),
@@ -213,7 +226,7 @@ impl Metric {
             Q::Prob | Q::Top1 => [0.0, 1.0],
             Q::ProbDiff => [-1.0, 1.0],
             Q::Logprob => [f64::NEG_INFINITY, 0.0],
-            Q::Kl => [0.0, f64::INFINITY],
+            Q::Kl | Q::Loss => [0.0, f64::INFINITY],
             Q::Rank | Q::Entropy => [0.0, f64::MAX],
             Q::Logit | Q::LogitDiff => [f64::MIN, f64::MAX],
         }
@@ -290,6 +303,11 @@ impl Metric {
         matches!(self.quantity, Q::Rank | Q::Top1)
     }
 
+    /// Whether it needs the loss of the prompt's own tokens.
+    pub fn needs_loss(&self) -> bool {
+        self.quantity == Q::Loss
+    }
+
     /// Whether it needs the distribution compared with the base's.
     pub fn needs_kl(&self) -> bool {
         self.quantity == Q::Kl
@@ -311,6 +329,13 @@ pub fn check(metrics: &[Metric], pairs: &[PairRuns]) -> Result<(), MetricError> 
             let differs = matches!(metric.quantity, Q::LogitDiff | Q::ProbDiff);
             if differs && pair.wrong.is_empty() {
                 return Err(MetricError::NoWrong {
+                    metric,
+                    pair: index,
+                });
+            }
+            let of_tokens = matches!(metric.quantity, Q::Logit | Q::LogitDiff | Q::Rank | Q::Top1);
+            if of_tokens && !pair.further_tokens.is_empty() {
+                return Err(MetricError::SeveralTokens {
                     metric,
                     pair: index,
                 });
@@ -380,7 +405,8 @@ mod tests {
                 .map(|id| logits[*id as usize])
                 .collect(),
             ranks: pair.answers().iter().map(rank).collect(),
-            top: Vec::new(),
+            loss: Some(1.0 + logits[0]),
+            ..Readout::default()
         }
     }
 
@@ -422,6 +448,7 @@ mod tests {
             ("kl", kl, kl),
             ("top1", 1.0, 1.0),
             ("entropy", entropy, entropy),
+            ("loss", 1.0 + 0.4f64.ln(), 1.0 + 0.4f64.ln()),
             ("recovery_prob", 1.0, (0.75 + 1.0) / 2.0),
             ("recovery_prob_diff", 0.7 / 0.8, 0.7 / 0.8),
             ("recovery_top1", 1.0, 1.0),

@@ -279,7 +279,7 @@ impl<'a> RowSink<'a> {
             let mut metrics = std::mem::take(&mut row.metrics);
             metrics.clear();
             metrics.extend(self.metrics.iter().map(|m| m.of(&read, i)));
-            let logprob = readout.log_probability(readout.logits[i]);
+            let logprob = readout.log_probability_of(i);
             *row = Row {
                 target: here.targets[i].clone(),
                 target_id: prompts.targets[i],
@@ -329,11 +329,22 @@ impl RowSink<'_> {
         if pair > 0 || !self.told {
             self.each(|gather| gather.pair(&result))?;
         }
-        let prob = |r: &Readout, i: usize| r.log_probability(r.logits[i]).exp();
+        let prob = |r: &Readout, i: usize| r.log_probability_of(i).exp();
         let targets = &of.pair.targets;
         let probs = |r: &Readout| (0..targets.len()).map(|i| prob(r, i)).collect();
         let base_probs: Vec<Vec<f64>> = clean.base.iter().map(probs).collect();
-        let texts: Vec<Text> = targets.iter().map(|id| self.token(*id)).collect();
+        let answer = |i: usize| match of.pair.is_of_several_tokens(i) {
+            false => self.token(targets[i]),
+            true => {
+                let tokens = of.pair.answer_tokens(i);
+                tokens
+                    .iter()
+                    .map(|id| raw(self.model, *id))
+                    .collect::<String>()
+                    .into()
+            }
+        };
+        let texts: Vec<Text> = (0..targets.len()).map(answer).collect();
         self.here = (!base_probs.is_empty()).then(|| Here {
             of,
             rows: vec![Row::default(); texts.len()],

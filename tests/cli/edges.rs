@@ -103,11 +103,7 @@ fn without_prompts_every_edge_of_the_demo_is_patched() {
         strongest.contains("761 runs in ") && strongest.contains("GFLOP/s"),
         "{strongest}"
     );
-    // a result like any other, but senders have no place in a grid of receivers
-    lab.refused(
-        &["plot", "t.parquet", "--out", "t.svg"],
-        &["`a0.h0->m0` and `a0.h1->m0` share a cell"],
-    );
+    // a result like any other
     lab.ok(&["edges", "--senders", "input", "--out", "one.csv"]);
     lab.ok(&["plot", "one.csv", "--out", "t.svg"]);
 }
@@ -403,6 +399,18 @@ fn each_position_is_a_run_a_row_and_a_place_in_the_arrays() {
     lab.ok(&one);
     lab.ok(&["plot", "m0.csv", "--out", "one.svg"]);
     assert!(lab.read("one.svg").contains("_Spain"));
+    // several senders have no place in a grid of receivers and positions
+    let two = [
+        "edges",
+        "--senders",
+        "mlps",
+        "--per-position",
+        "--out",
+        "mlps.csv",
+    ];
+    lab.ok(&two);
+    let plot = ["plot", "mlps.csv", "--out", "two.svg"];
+    lab.refused(&plot, &["share a cell"]);
     // safetensors hold positions beside the rest
     let file = [&nodes[..], &["--per-position", "--arrays", "a.safetensors"]].concat();
     lab.ok(&[&["edges"], &file[..]].concat());

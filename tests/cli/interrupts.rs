@@ -26,10 +26,27 @@ fn said(child: &mut Child) -> String {
     said
 }
 
+/// The command as a terminal starts it, whatever the tests' own parent ignores.
+fn heard(command: &Command) -> Command {
+    let mut heard = Command::new("env");
+    heard
+        .arg("--default-signal=HUP,INT,TERM")
+        .arg(command.get_program());
+    heard.args(command.get_args());
+    heard.current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => heard.env(name, value),
+            None => heard.env_remove(name),
+        };
+    }
+    heard
+}
+
 /// Asks a command to end after a while: how long it took, if it was not over by then. It leaves nothing.
 fn end_after(lab: &Lab, args: &[&str], signal: &str, wait: Duration) -> Option<Duration> {
     let before = lab.files();
-    let mut child = spawn(lab.command(args));
+    let mut child = spawn(heard(&lab.command(args)));
     std::thread::sleep(wait);
     if child.try_wait().unwrap().is_some() {
         return None;
@@ -56,50 +73,88 @@ fn end_after(lab: &Lab, args: &[&str], signal: &str, wait: Duration) -> Option<D
     Some(took)
 }
 
+/// How many moments of each command are tried; `HEADLIGHT_MOMENTS=100` for a thorough look.
+fn moments() -> u64 {
+    let asked = std::env::var("HEADLIGHT_MOMENTS").ok();
+    asked.and_then(|n| n.parse().ok()).unwrap_or(2)
+}
+
 /// Reading, resolving, planning, running, writing: whatever a command is at. Once there is a handler, that is: what
 /// comes sooner ends the process as it ends any.
 #[test]
-fn every_phase_ends_within_300_ms() {
+fn every_command_ends_within_300_ms_in_every_phase() {
     let lab = Lab::new();
     lab.write("d.jsonl", format!("{ROW}\n").repeat(20_000));
-    let mut times = Vec::new();
-    let commands: [&[&str]; 4] = [
-        &["sweep", "--data", "d.jsonl", "--out", "q.csv"],
-        &[
-            "sweep",
-            "--data",
-            "d.jsonl",
-            "--known",
-            "--out",
-            "q.parquet",
-            "--metric",
-            "kl",
-        ],
-        &[
-            "edges",
-            "--data",
-            "d.jsonl",
-            "--senders",
-            "m0",
-            "--receivers",
-            "logits",
-            "--out",
-            "q.csv",
-        ],
-        &["verify"],
+    lab.write(
+        "e.toml",
+        "[[run]]\n[[run.patches]]\ncomponent = \"mlp_output\"\nlayer = 0\npositions = [\"end\"]\n",
+    );
+    lab.write(
+        "p.txt",
+        "The capital of Spain is\nThe capital of Italy is\n",
+    );
+    lab.write("few.jsonl", format!("{ROW}\n").repeat(300));
+    lab.ok(&["attribute", "edges", "--out", "scores.csv"]);
+    lab.ok(&["circuit", "scores.csv", "--top-n", "40", "--out", "c.json"]);
+    lab.ok(&[
+        "sweep",
+        "--data",
+        "few.jsonl",
+        "--preset",
+        "every-head-by-position",
+        "--out",
+        "big.csv",
+    ]);
+    let commands = [
+        "sweep --data d.jsonl --out q.csv",
+        "sweep --data d.jsonl --known --out q.parquet --metric kl",
+        "sweep --data d.jsonl --component mlp_output --op mean=p.txt --metric loss --out q.jsonl",
+        "edges --data d.jsonl --senders m0 --receivers logits --out q.csv",
+        "path --data d.jsonl --senders a0.h0 --receivers logits --out q.csv",
+        "trace --data d.jsonl --positions Spain --samples 2 --noise 0.1 --out q.csv",
+        "run e.toml --data d.jsonl --out q.csv",
+        "lens --data d.jsonl --out q.csv",
+        "lens --data d.jsonl --by head --out q.csv",
+        "cache --data d.jsonl --component block_output --out q.safetensors",
+        "topk --data d.jsonl --format csv",
+        "attribute nodes --data d.jsonl --out q.csv",
+        "attribute edges --data d.jsonl --method eap-ig-inputs --out q.csv",
+        "circuit evaluate c.json --data d.jsonl --out q.csv",
+        "circuit acdc --data few.jsonl --threshold 0.01 --out q.json",
+        "circuit curve scores.csv --data few.jsonl --out q.csv",
+        "plot big.csv --out q.html",
+        "plan sweep --data d.jsonl --metric kl",
+        "verify",
+        "bench",
     ];
-    for (i, args) in commands.into_iter().enumerate() {
-        for wait in [100, 250, 400, 700, 1100, 1800] {
-            let wait = Duration::from_millis(wait + 37 * i as u64);
-            times.extend(end_after(&lab, args, "-INT", wait));
+    let mut times = Vec::new();
+    // splitmix, so that a failure comes again
+    let mut state = 0x5eed_u64;
+    let mut random = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)) >> 11
+    };
+    for command in commands {
+        let args: Vec<&str> = command.split(' ').collect();
+        let mut seen = 0;
+        for moment in 0..moments() {
+            // early ones too, of commands that are soon done
+            let wait = 100 + random() % if moment % 2 == 0 { 500 } else { 2000 };
+            let took = end_after(&lab, &args, "-INT", Duration::from_millis(wait));
+            seen += usize::from(took.is_some());
+            times.extend(took.map(|took| (took, command)));
         }
+        eprintln!("{seen} of {} moments of {command}", moments());
     }
-    assert!(times.len() > 15, "{times:?}");
+    assert!(times.len() as u64 > 10 * moments(), "{times:?}");
     times.sort();
+    eprintln!("slowest: {:?}", &times[times.len().saturating_sub(10)..]);
     // of a machine that does other things too, half: the rest may wait for a core
-    let median = times[times.len() / 2];
+    let (median, _) = times[times.len() / 2];
     assert!(median < Duration::from_millis(300), "{times:?}");
-    assert!(times.last() < Some(&Duration::from_secs(3)), "{times:?}");
+    let (longest, of) = times[times.len() - 1];
+    assert!(longest < Duration::from_secs(3), "{longest:?} of {of}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
     feature = "png"
 ))]
 
+mod answers;
 mod attribute;
 mod bad_rows;
 mod bases;

@@ -1,6 +1,6 @@
 //! Pictures as asked: what is drawn, how, and what is refused.
 
-use crate::lab::Lab;
+use crate::lab::{BASE, Lab, SOURCE};
 
 /// A picture beside a sweep and one of the sweep's file are the same.
 #[test]
@@ -71,4 +71,103 @@ fn looks_that_make_no_sense_are_refused() {
         &["plot", "t.csv", "--out", "a.gif"],
         &["a.gif", ".svg, .png, .pdf or .html"],
     );
+}
+
+/// Every edge has a cell, which holds what it does to the metric; there is none where no edge goes.
+#[test]
+fn edges_are_drawn_as_a_matrix() {
+    let lab = Lab::new();
+    let edges = [
+        "edges", "--base", BASE, "--source", SOURCE, "--target", " Madrid",
+    ];
+    lab.ok(&[&edges[..], &["--out", "e.csv", "--plot", "e.svg"]].concat());
+    let svg = lab.read("e.svg");
+    let rows = lab.table("e.csv").rows;
+    let tips: Vec<&str> = svg
+        .split("<title>")
+        .skip(1)
+        .map(|rest| rest.split("</title>").next().unwrap())
+        .collect();
+    assert_eq!(tips.len(), rows.len());
+    assert!(svg.contains("change of probability from the base"));
+    let mut seen = 0;
+    for row in &rows {
+        let (sender, receiver) = row.name.as_deref().unwrap().split_once("->").unwrap();
+        let place = match receiver {
+            "logits" => format!("{sender} logits: "),
+            mlp if mlp.starts_with('m') => format!("{sender} head m L{}: ", &mlp[1..]),
+            head => {
+                let (layer, rest) = head[1..].split_once(".h").unwrap();
+                let (head, part) = rest.split_once('<').unwrap();
+                format!("{sender} head {}{head} L{layer}: ", &part[..1])
+            }
+        };
+        let own: Vec<&&str> = tips.iter().filter(|tip| tip.starts_with(&place)).collect();
+        assert_eq!(own.len(), 1, "{place}");
+        let drawn: f64 = own[0][place.len()..].replace('−', "-").parse().unwrap();
+        let change = row.prob - row.base_prob;
+        assert!(
+            (drawn - change).abs() <= 5e-4 * change.abs().max(1.0),
+            "{place}{drawn}, not {change}"
+        );
+        seen += usize::from(change.abs() > 0.1);
+    }
+    assert!(seen > 3);
+    // of a file it is the same, and a metric as it stands is another
+    lab.ok(&["plot", "e.csv", "--out", "f.svg"]);
+    assert_eq!(lab.read("f.svg"), svg);
+    lab.ok(&[
+        "plot", "e.csv", "--out", "g.svg", "--value", "metric", "--title", "edges",
+    ]);
+    assert!(!lab.read("g.svg").contains("from the base"));
+    // estimates are effects as they are
+    lab.ok(&[
+        "attribute",
+        "edges",
+        "--base",
+        BASE,
+        "--source",
+        SOURCE,
+        "--target",
+        " Madrid",
+        "--out",
+        "a.csv",
+    ]);
+    lab.ok(&["plot", "a.csv", "--out", "a.svg"]);
+    assert!(lab.read("a.svg").contains(">score<"));
+    lab.refused(
+        &[&edges[..], &["--per-position", "--plot", "p.svg"]].concat(),
+        &["--plot", "positions", ".html"],
+    );
+    lab.refused(
+        &[&edges[..], &["--plot", "p.html", "--title", "x"]].concat(),
+        &["--title", "page"],
+    );
+}
+
+/// What stands at no site is said to, and by name.
+#[test]
+fn parts_without_a_site_are_named() {
+    let lab = Lab::new();
+    let said = lab.ok(&[
+        "lens", BASE, "--by", "head", "--target", " Madrid", "--plot", "l.svg",
+    ]);
+    let svg = lab.read("l.svg");
+    assert!(
+        svg.contains("stand at no site: ") && svg.contains("b_O.0 to ln_f.bias"),
+        "{svg}"
+    );
+    assert!(!svg.contains("several sites") && !said.out.contains("several sites"));
+    let one = [
+        "lens",
+        BASE,
+        "--by",
+        "component",
+        "--target",
+        " Madrid",
+        "--plot",
+        "m.svg",
+    ];
+    lab.ok(&one);
+    assert!(lab.read("m.svg").contains("stands at no site: ln_f.bias"));
 }

@@ -5,6 +5,7 @@ use std::io::{Write as _, stderr};
 use std::path::Path;
 
 use headlight::Engine;
+use headlight::engine::DeviceWish;
 use headlight::published::{Comparisons, Figures, compare};
 use serde_json::{Value, json};
 
@@ -19,7 +20,10 @@ fn demo() -> Value {
 
 fn compared(figures: Value, folder: Option<&Path>) -> Comparisons {
     let figures: Figures = serde_json::from_value(figures).unwrap();
-    let engine = Engine::open("demo").build().unwrap();
+    let engine = Engine::open("demo")
+        .device(DeviceWish::Cpu)
+        .build()
+        .unwrap();
     let mut passed = 0;
     let found = compare(&engine, &figures, folder, &mut |_| passed += 1).unwrap();
     assert_eq!(passed, found.lines.len());
@@ -40,7 +44,7 @@ fn figures_of_the_demo_model() {
         assert!(said.out.contains(line), "{line}: {said:?}");
     }
     assert!(
-        said.out.ends_with("; 0 of 10 lines over their gate\n"),
+        said.out.ends_with("; 0 of 11 lines over their gate\n"),
         "{said:?}"
     );
     lab.ok(&["verify", "--published", "demo", "--precision", "f64"]);
@@ -50,7 +54,8 @@ fn figures_of_the_demo_model() {
 #[test]
 fn a_figure_that_is_off_is_over() {
     type Change = fn(&mut Value);
-    let changes: [(&str, Change, usize); 5] = [
+    let changes: [(&str, Change, usize); 6] = [
+        ("lens", |f| f["streams"][7]["top"][4][1] = json!(0.9), 1),
         ("top", |f| f["top"][3][1] = json!(0.9), 1),
         ("heads", |f| f["cells"][7]["prob"][1] = json!(0.9), 1),
         ("experiment", |f| f["prob"][2] = json!(0.9), 1),
@@ -89,8 +94,11 @@ fn a_continuation_is_told_from_another() {
 #[test]
 fn data_sets_are_read_where_they_are() {
     let lab = Lab::new();
-    let engine = Engine::open("demo").build().unwrap();
-    let id = |text: &str| engine.model().text().unwrap().target(text, false).unwrap();
+    let engine = Engine::open("demo")
+        .device(DeviceWish::Cpu)
+        .build()
+        .unwrap();
+    let id = |text: &str| engine.model().text().unwrap().target(text).unwrap();
     let row = |clean: &str, corrupted: &str, right: &str, wrong: &str| {
         format!(
             "The capital of {clean} is,The capital of {corrupted} is,{},{}\n",

@@ -2,7 +2,7 @@
 
 use headlight::ask::experiment::{Experiment, PairText, RunText};
 use headlight::backend::Backend;
-use headlight::model::Checkpoint;
+use headlight::model::{Checkpoint, SeveralTokens};
 use serde::Deserialize;
 
 use super::fixtures::{Worst, folder};
@@ -37,7 +37,9 @@ pub fn worst<B: Backend>(backend: &B, model: &Checkpoint, (name, file): (&str, &
         runs: file.cases.iter().map(|case| case.run.clone()).collect(),
         ..Experiment::default()
     };
-    let pairs = experiment.resolve(model, &folder, false).unwrap();
+    let pairs = experiment
+        .resolve(model, &folder, SeveralTokens::Refused)
+        .unwrap();
     let outcome = run(backend, &pairs, PLENTY);
     let mut worst = Worst::default();
     worst.note_targets(&outcome.pairs[0].base[0], &file.logprobs, "clean");

@@ -18,7 +18,7 @@ use headlight::backend::{Backend, Precision};
 use headlight::basis::read::BasisFiles;
 use headlight::basis::{Basis, Numbers};
 use headlight::function::Function;
-use headlight::model::Checkpoint;
+use headlight::model::{Checkpoint, SeveralTokens};
 use headlight::patch::{Op, Patch};
 use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::Component;
@@ -76,7 +76,9 @@ fn worst<B: Backend>(backend: &B, model: &Checkpoint, file: &File) -> Worst {
         runs: runs.collect(),
         ..Experiment::default()
     };
-    let pairs = experiment.resolve(model, &folder("bases"), false).unwrap();
+    let pairs = experiment
+        .resolve(model, &folder("bases"), SeveralTokens::Refused)
+        .unwrap();
     let outcome = run(backend, &pairs, PLENTY);
     let mut worst = Worst::default();
     for (case, read) in file.cases.iter().zip(&outcome.pairs[0].runs) {
@@ -290,7 +292,9 @@ fn error_terms_are_kept<B: Backend>(backend: &B, model: &Checkpoint, gate: f64) 
         runs.join(",\n")
     );
     let experiment: Experiment = serde_json::from_str(&text).unwrap();
-    let pairs = experiment.resolve(model, &folder("bases"), false).unwrap();
+    let pairs = experiment
+        .resolve(model, &folder("bases"), SeveralTokens::Refused)
+        .unwrap();
     let outcome = run(backend, &pairs, PLENTY);
     let base = &outcome.pairs[0].base[0];
     let shown = pairs[0].runs.iter().zip(&outcome.pairs[0].runs);

@@ -5,6 +5,7 @@
 #[cfg(feature = "cuda")]
 mod ablations;
 mod adjoints;
+mod answers;
 mod attribution;
 mod bases;
 mod chains;

@@ -12,7 +12,7 @@ use headlight::backend::Backend;
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::execute::activations::activations;
 use headlight::execute::{Limits, PairOutcome};
-use headlight::model::Checkpoint;
+use headlight::model::{Checkpoint, SeveralTokens};
 use headlight::prompt::pair::{Pair, PairRuns};
 use headlight::site::Component;
 use serde::Deserialize;
@@ -108,7 +108,7 @@ fn runs(
         ..Experiment::default()
     };
     let mut pairs = experiment
-        .resolve(checkpoint, &folder(model), false)
+        .resolve(checkpoint, &folder(model), SeveralTokens::Refused)
         .unwrap();
     pairs.remove(0)
 }

@@ -10,7 +10,7 @@ use crate::emulator::gpu::gpu;
 use headlight::ask::experiment::{Experiment, PairText, PatchText, RunText};
 use headlight::backend::cpu::Cpu;
 use headlight::backend::{Backend, Precision, Readout};
-use headlight::model::Checkpoint;
+use headlight::model::{Checkpoint, SeveralTokens};
 use headlight::prompt::pair::PairRuns;
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -45,7 +45,9 @@ fn pairs(case: &Case, checkpoint: &Checkpoint) -> Vec<PairRuns> {
         }],
         ..Experiment::default()
     };
-    let mut pairs = experiment.resolve(checkpoint, &folder(), false).unwrap();
+    let mut pairs = experiment
+        .resolve(checkpoint, &folder(), SeveralTokens::Refused)
+        .unwrap();
     for PairRuns { pair, .. } in &mut pairs {
         pair.readouts = (0..pair.base.len()).collect();
     }

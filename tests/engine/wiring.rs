@@ -17,7 +17,7 @@ use headlight::ask::experiment::{Experiment, PairText, RunText};
 use headlight::backend::cpu::{Cpu, Real};
 use headlight::backend::{Backend, Precision, Readout};
 use headlight::execute::{Outcome, PairOutcome, plan};
-use headlight::model::Checkpoint;
+use headlight::model::{Checkpoint, SeveralTokens};
 use headlight::patch::Op;
 use headlight::prompt::pair::{Pair, PairRuns, PromptText};
 use headlight::site::Component;
@@ -68,7 +68,7 @@ fn resolve(case: &Case, checkpoint: &Checkpoint) -> PairRuns {
         runs: case.runs.clone(),
         ..Experiment::default()
     };
-    let pairs = experiment.resolve(checkpoint, Path::new(""), false);
+    let pairs = experiment.resolve(checkpoint, Path::new(""), SeveralTokens::Refused);
     pairs
         .unwrap_or_else(|e| panic!("{}: {e}", case.name))
         .remove(0)

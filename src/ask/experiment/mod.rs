@@ -22,7 +22,7 @@ pub use self::patch::{OpName, PatchText};
 pub use self::positions::PositionsText;
 use self::scope::Scope;
 use crate::basis::read::BasisFiles;
-use crate::model::{Checkpoint, ModelError};
+use crate::model::{Checkpoint, ModelError, SeveralTokens};
 use crate::patch::{Op, Prompt, Run};
 use crate::prompt::pair::{Pair, PairRuns, PromptText};
 
@@ -194,12 +194,12 @@ impl Experiment {
         &self,
         model: &Checkpoint,
         folder: &Path,
-        first_token: bool,
+        several: SeveralTokens,
     ) -> Result<Vec<PairRuns>, ExperimentError> {
-        self.of_pairs(self.own_pairs(model, first_token)?, model, folder)
+        self.of_pairs(self.own_pairs(model, several)?, model, folder)
     }
 
-    /// Ids of the targets above all pairs.
+    /// The targets above all pairs, each by its tokens.
     ///
     /// # Errors
     ///
@@ -207,15 +207,13 @@ impl Experiment {
     pub fn targets(
         &self,
         model: &Checkpoint,
-        first_token: bool,
-    ) -> Result<Vec<u32>, ExperimentError> {
-        let id = |text: &String| model.text().and_then(|t| t.target(text, first_token));
-        let named: Result<Vec<u32>, ModelError> = self.targets.iter().map(id).collect();
-        let named = named.map_err(|error| ExperimentError::Tokens {
+        several: SeveralTokens,
+    ) -> Result<Vec<Vec<u32>>, ExperimentError> {
+        let targets = answers((&self.targets, &self.target_ids), model, several);
+        targets.map_err(|error| ExperimentError::Tokens {
             at: "the targets above all pairs".into(),
             error: error.into(),
-        })?;
-        Ok([named, self.target_ids.clone()].concat())
+        })
     }
 
     /// The experiment's own pairs, as they are typed.
@@ -226,9 +224,9 @@ impl Experiment {
     pub fn own_pairs(
         &self,
         model: &Checkpoint,
-        first_token: bool,
+        several: SeveralTokens,
     ) -> Result<Vec<Pair>, ExperimentError> {
-        let pair = |(p, text)| self.pair(text, model, first_token, &format!("pair {p}"));
+        let pair = |(p, text)| self.pair(text, model, several, &format!("pair {p}"));
         self.pairs.iter().enumerate().map(pair).collect()
     }
 
@@ -347,7 +345,7 @@ impl Experiment {
         &self,
         text: &PairText,
         model: &Checkpoint,
-        first_token: bool,
+        several: SeveralTokens,
         at: &str,
     ) -> Result<Pair, ExperimentError> {
         let meaning = |problem: &str| ExperimentError::Meaning {
@@ -388,12 +386,9 @@ impl Experiment {
         } else {
             (&self.targets, &self.target_ids)
         };
-        let all = |texts: &[String], ids: &[u32]| -> Result<Vec<u32>, ExperimentError> {
-            let id = |text: &String| model.text().and_then(|t| t.target(text, first_token));
-            let named: Result<Vec<u32>, ModelError> = texts.iter().map(id).collect();
-            Ok([&named.map_err(tokens)?[..], ids].concat())
-        };
-        let targets = all(texts, ids)?;
+        let targets = answers((texts, ids), model, several).map_err(tokens)?;
+        let wrong = (&text.wrong_targets[..], &text.wrong_target_ids[..]);
+        let wrong = answers(wrong, model, several).map_err(tokens)?;
         // without targets nothing is read out, which is enough for runs that only collect
         let collects = |patch: &PatchText| patch.op == OpName::Collect;
         let only_collected = self
@@ -403,15 +398,22 @@ impl Experiment {
         if targets.is_empty() && !only_collected {
             return Err(meaning("has no targets: give targets or target_ids"));
         }
-        Ok(Pair {
+        let pair = Pair {
             base,
             source,
             prompts,
-            targets,
-            wrong: all(&text.wrong_targets, &text.wrong_target_ids)?,
-            readouts: Vec::new(),
-            source_readout: None,
-            row: None,
-        })
+            ..Pair::default()
+        };
+        Ok(pair.answered(&targets, &wrong))
     }
+}
+
+/// Answers as text, then those given as ids, each by its tokens.
+fn answers(
+    (texts, ids): (&[String], &[u32]),
+    model: &Checkpoint,
+    several: SeveralTokens,
+) -> Result<Vec<Vec<u32>>, ModelError> {
+    let named = texts.iter().map(|text| model.text()?.answer(text, several));
+    named.chain(ids.iter().map(|id| Ok(vec![*id]))).collect()
 }

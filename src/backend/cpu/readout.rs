@@ -393,6 +393,7 @@ impl<'a, T: Real> Block<'a, T> {
                     logits: vec![0.0; ids],
                     ranks: vec![0; if self.spec.ranks { ids } else { 0 }],
                     top,
+                    ..Readout::default()
                 }
             })
             .collect();

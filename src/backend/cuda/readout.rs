@@ -371,6 +371,7 @@ impl Landing {
                     .get(wanted.clone())
                     .map_or_else(Vec::new, <[u32]>::to_vec),
                 top: top.map(|t| (top_ids[t], wide(&top_logits[t]))).collect(),
+                ..Readout::default()
             });
         }
     }

@@ -5,6 +5,7 @@ use crate::execute::ExecuteError;
 use crate::execute::layout::PromptPlaces;
 use crate::execute::passes::Passes;
 use crate::forward::ActivationCache;
+use crate::patch::Prompt;
 use crate::plan::chunk::Builder;
 use crate::plan::edit::Means;
 use crate::plan::edit::edits;
@@ -33,17 +34,24 @@ pub fn compare<B: Backend>(
     let mut chunk = Builder::new(config, &cache.layout, &none, &empty).build(&[]);
     let mut of = Vec::new();
     for (p, (PairRuns { pair, runs }, place)) in pairs.iter().zip(places).enumerate() {
+        // what follows a prompt is not compared
+        if pair.continuation.aside {
+            continue;
+        }
         // by itself such a pair keeps nothing, and what stands beside it must not matter
         if runs
             .iter()
-            .all(|run| edits(&run.patches, &pair.base, config).is_empty())
+            .all(|run| edits(&run.patches, pair.prompt_ids(run.prompt), config).is_empty())
         {
             continue;
         }
         let (Some(source), Some(at)) = (place.source(), pair.source_position()) else {
             continue;
         };
-        let Some(base_last) = pair.readout_positions().last().copied() else {
+        let prompt = pair.prompt_ids(Prompt::Base).len();
+        let mut read = pair.readout_positions();
+        read.retain(|at| *at < prompt);
+        let Some(base_last) = read.last().copied() else {
             continue;
         };
         let offset = |prompt: usize| cache.layout.prompts[prompt].offset;

@@ -134,8 +134,8 @@ impl<'g> Planner<'g> {
             // the next batch's questions are answered while this one's chunks are built
             asked.extend(ask(device)?);
             for drawn in self.draw(runs, &device.answers()?) {
-                plan.count += 1;
-                plan.copied += usize::from(drawn.shape.cone.is_unseen());
+                let pair = &self.pairs[drawn.pair].pair;
+                plan.add(drawn.shape.cone.is_unseen(), pair);
                 plan.runs += drawn.flops;
                 self.wait(drawn, &mut waiting, device)?;
             }

@@ -19,6 +19,18 @@ use vocabulary::Parts;
 use super::error::{ModelError, quote};
 use super::file;
 
+/// What an answer of several tokens counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SeveralTokens {
+    /// It is an error, which says what else there is.
+    #[default]
+    Refused,
+    /// Its first token.
+    First,
+    /// The whole: the probability of all its tokens, each after the prompt and the tokens before it.
+    Joint,
+}
+
 /// A byte-level BPE tokenizer. No special tokens are added to what it encodes, and no leading space
 /// unless its files ask for one.
 pub struct Tokenizer {
@@ -286,23 +298,32 @@ impl Tokenizer {
         self.decode_raw(id).replace(' ', "_").replace('\n', "\\n")
     }
 
-    /// Text as a single token: its only one or, with `first_token`, its first.
+    /// An answer's tokens: its only one; of several, what is said of those.
     ///
     /// # Errors
     ///
     /// [`ModelError::NotOneToken`], which lists the tokens that the text has; those of
     /// [`Tokenizer::encode`].
-    pub fn target(&self, text: &str, first_token: bool) -> Result<u32, ModelError> {
+    pub fn answer(&self, text: &str, several: SeveralTokens) -> Result<Vec<u32>, ModelError> {
         let ids = self.encode(text)?;
-        match *ids {
-            [id] => Ok(id),
-            [id, ..] if first_token => Ok(id),
+        match (&ids[..], several) {
+            ([_], _) | ([_, ..], SeveralTokens::Joint) => Ok(ids),
+            ([first, ..], SeveralTokens::First) => Ok(vec![*first]),
             _ => Err(ModelError::NotOneToken {
                 target: quote(text),
                 meant: self.meant(text),
                 tokens: ids.iter().map(|&id| (id, self.decode_raw(id))).collect(),
             }),
         }
+    }
+
+    /// Text that is a single token.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::answer`].
+    pub fn target(&self, text: &str) -> Result<u32, ModelError> {
+        Ok(self.answer(text, SeveralTokens::Refused)?[0])
     }
 
     /// Text with other spaces round it, where that is a single token: its id, and the text.

@@ -2,7 +2,7 @@
 
 use super::about::{ValueAbout, View};
 use super::document::Embedded;
-use crate::report::grid::{CellValues, Shown};
+use crate::report::measure::{CellValues, Shown};
 use crate::results::clean::CleanMetrics;
 use crate::results::recovery::LevelColumn;
 use crate::results::table::{Provenance, Row, Text};

@@ -8,36 +8,15 @@ use super::columns::{ColumnMeans, ColumnNumbers};
 use crate::circuit::Circuit;
 use crate::files::error::FileError;
 use crate::report::ReportError;
+use crate::report::edge_names::ends;
 use crate::report::heatmap::recovery_note;
 use crate::report::places::CellPlaces;
 use crate::results::clean::CleanMetrics;
 use crate::results::rows::{Gather, RunResult};
-use crate::results::table::{Provenance, Row, Table, Text};
+use crate::results::table::{Provenance, Row, Text};
 
 /// Every position at once, among positions.
 const ALL: u32 = u32::MAX;
-
-/// Whether a table's rows are edges: whether its runs are called after them.
-pub(super) fn are_edges(table: &Table) -> bool {
-    let name = table.rows.first().and_then(|row| row.name.as_deref());
-    name.is_some_and(|name| ends(name).is_some())
-}
-
-/// Sender, receiver and position of an edge by its name, such as `a0.h1->a3.h2<q>` or `m0->logits@4`.
-fn ends(name: &str) -> Option<(&str, &str, Option<u32>)> {
-    let (sender, rest) = name.split_once("->")?;
-    let (receiver, position) = match rest.split_once('@') {
-        Some((receiver, position)) => (receiver, Some(position.parse().ok()?)),
-        None => (rest, None),
-    };
-    let node = |name: &str| {
-        let mut letters = name.chars();
-        let layer = matches!(letters.next(), Some('a' | 'm'));
-        ["input", "logits"].contains(&name)
-            || layer && letters.next().is_some_and(|c| c.is_ascii_digit())
-    };
-    (node(sender) && node(receiver)).then_some((sender, receiver, position))
-}
 
 /// The page of a circuit: every edge with its score, those of the circuit at first alone.
 ///

@@ -22,6 +22,7 @@ pub(super) use self::edges::circuit_page;
 use self::about::About;
 use self::document::Embedded;
 use super::ReportError;
+use super::edge_names::are_edges;
 use super::heatmap::each_row;
 use crate::files::whole::WholeFile;
 use crate::results::table::Table;
@@ -39,7 +40,7 @@ impl Page {
     ///
     /// [`ReportError::NothingToPlot`] and [`ReportError::Crowded`], as [`HeatMap::new`](super::HeatMap::new).
     pub fn new(table: &Table) -> Result<Self, ReportError> {
-        if edges::are_edges(table) {
+        if are_edges(table) {
             let mut page = EdgePage::new(&table.metrics);
             each_row(table, &mut |row, clean| page.add(row, clean));
             return page.finish(&table.provenance);

@@ -264,6 +264,8 @@ fn flags_that_mean_nothing_are_refused() {
         "a.npz",
         "--out",
         "d/",
+        "--shard",
+        "0/2",
     ];
     lab.refused(&arrays, &["--arrays", "in folders"]);
     let plot = ["--shard", "0/2", "--out", "d/", "--plot", "m.svg"];
@@ -277,6 +279,69 @@ fn flags_that_mean_nothing_are_refused() {
         &["merge", "nowhere", "--out", "t.txt"],
         &["t.txt", ".parquet"],
     );
+}
+
+/// Arrays are made of rows, computed now or before: those of a folder, begun anew or gone on with, are a file's.
+#[test]
+fn arrays_of_a_folder_are_those_of_a_file() {
+    let lab = lab(5);
+    for command in [
+        "sweep --preset attn_head_out_all_pos --metric logit_diff,recovery_logit_diff,kl,recovery_prob",
+        "edges --senders mlps --receivers logits --metric prob,recovery_logprob",
+    ] {
+        let with = |more: &[&str]| {
+            let command = command.split(' ').chain(["--data", "many.jsonl"]);
+            let args: Vec<&str> = command.chain(more.iter().copied()).collect();
+            lab.ok(&args);
+        };
+        let bytes = |name: &str| std::fs::read(lab.path(name)).unwrap();
+        with(&["--out", "t.parquet", "--arrays", "file.safetensors"]);
+        with(&[
+            "--out",
+            "f/",
+            "--part-rows",
+            "12",
+            "--arrays",
+            "new.safetensors",
+        ]);
+        // every second part is there already
+        let mut parts: Vec<_> = std::fs::read_dir(lab.path("f"))
+            .unwrap()
+            .map(|f| f.unwrap().path())
+            .collect();
+        parts.retain(|path| {
+            path.extension().is_some_and(|e| e == "parquet") && !path.ends_with("summary.parquet")
+        });
+        parts.sort();
+        assert!(parts.len() > 3, "{command}: {parts:?}");
+        parts
+            .iter()
+            .step_by(2)
+            .for_each(|path| std::fs::remove_file(path).unwrap());
+        with(&[
+            "--out",
+            "f/",
+            "--part-rows",
+            "12",
+            "--arrays",
+            "again.safetensors",
+        ]);
+        let tensors = |name: &str| {
+            let bytes = bytes(name);
+            let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+            let mut all: Vec<_> = tensors
+                .iter()
+                .map(|(name, t)| (name.to_owned(), t.data().to_vec()))
+                .collect();
+            all.sort();
+            all
+        };
+        let file = tensors("file.safetensors");
+        assert!(file.len() > 4);
+        assert!(tensors("new.safetensors") == file, "{command}");
+        assert!(tensors("again.safetensors") == file, "{command}");
+        std::fs::remove_dir_all(lab.path("f")).unwrap();
+    }
 }
 
 /// Numbers behind a name count, not the name.

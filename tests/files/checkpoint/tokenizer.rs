@@ -89,8 +89,8 @@ fn tokens_are_shown_byte_by_byte_where_they_are_no_text() {
 #[test]
 fn a_target_is_one_token() {
     let tokenizer = gpt2();
-    assert_eq!(tokenizer.target(" Rome", false).unwrap(), 10598);
-    let error = tokenizer.target("  two spaces,", false).unwrap_err();
+    assert_eq!(tokenizer.target(" Rome").unwrap(), 10598);
+    let error = tokenizer.target("  two spaces,").unwrap_err();
     let ModelError::NotOneToken { tokens, .. } = &error else {
         panic!("{error}")
     };
@@ -271,7 +271,7 @@ fn tokenizer_files_in_a_folder() {
             .unwrap()
             .text()
             .unwrap()
-            .target("ab", false)
+            .target("ab")
             .unwrap(),
         2
     );
