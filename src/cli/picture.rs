@@ -31,8 +31,8 @@ pub struct Picture {
 /// What a heat map shows, and how.
 #[derive(Debug, Clone, Args)]
 pub struct Look {
-    /// What cells hold: metric (the first, else prob; unless given), change (what it is less in the base prompt; of edges
-    /// unless given), a column, or change:COLUMN; a page opens with it
+    /// What cells hold: metric (the first, else prob), change (what it is less in the base prompt), a column, or
+    /// change:COLUMN; metric, of edges change, unless given; a page opens with it
     #[arg(long, value_name = "metric|change|COLUMN")]
     value: Option<DrawnValue>,
     /// A title instead of the prompts and what was patched

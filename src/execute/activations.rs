@@ -6,10 +6,11 @@ use super::passes::Passes;
 use super::{ExecuteError, Limits};
 use crate::backend::Backend;
 use crate::check::check_pair;
-use crate::execute::clean::clean;
+use crate::execute::clean::{KeptPairs, clean};
 use crate::forward::ActivationCache;
 use crate::plan::cache::CacheLayout;
 use crate::plan::cone::Shapes;
+use crate::plan::edit::Means;
 use crate::plan::positions::Positions;
 use crate::prompt::pair::Pair;
 use crate::site::{Component, Stage, columns, kept, layer_of};
@@ -56,7 +57,12 @@ impl CleanRows {
         let shapes = Shapes::default();
         let mut passes = Passes::new(backend, limits, &shapes);
         if !layout.slots.is_empty() {
-            clean(&mut passes, &mut cache, &wanted)?;
+            clean(
+                &mut passes,
+                &mut cache,
+                &wanted,
+                &KeptPairs::none(&Means::new()),
+            )?;
         }
         let mut values = BTreeMap::new();
         for (stage, layer) in layout.slots.keys().copied() {
@@ -148,7 +154,12 @@ pub fn activations<B: Backend>(
     let mut cache = ActivationCache::new(backend, layout);
     let shapes = Shapes::default();
     let mut passes = Passes::new(backend, limits, &shapes);
-    clean(&mut passes, &mut cache, &[Vec::new()])?;
+    clean(
+        &mut passes,
+        &mut cache,
+        &[Vec::new()],
+        &KeptPairs::none(&Means::new()),
+    )?;
     let (n, h) = (ids.len(), config.heads);
     let each = sites.iter().map(|site| {
         let (component, layer) = *site;

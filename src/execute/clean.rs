@@ -3,40 +3,94 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::ExecuteError;
+use super::layout::PromptPlaces;
 use super::passes::Passes;
 use crate::backend::{Backend, Readout, ReadoutSpec};
 use crate::forward::ActivationCache;
 use crate::model::Config;
-use crate::patch::{MeanOver, Op};
-use crate::plan::cache::{CacheLayout, PromptRows};
+use crate::patch::{MeanOver, Op, Prompt};
+use crate::plan::cache::{CacheLayout, CleanPrompt, PromptRows};
 use crate::plan::chunk::{Builder, Packed};
-use crate::plan::cone;
+use crate::plan::cone::{self, Cone};
 use crate::plan::cost::Cost;
-use crate::plan::edit::{MeanRows, Means};
+use crate::plan::edit::{Edit, MeanRows, Means, edits};
 use crate::plan::patched_cache::PatchedCache;
 use crate::plan::positions::Positions;
+use crate::plan::tables::{Chunk, Ref};
 use crate::prompt::pair::PairRuns;
 use crate::site::{Stage, kept, layer_of};
 
-/// Runs the layout's prompts clean, filling the cache; readouts by (prompt, position).
+/// The edits of a prompt that is a stem; none of a clean one.
+pub(super) fn stem_edits(
+    prompt: &CleanPrompt,
+    pairs: &[PairRuns],
+    places: &[PromptPlaces],
+    config: &Config,
+) -> Vec<Edit> {
+    prompt.stem.map_or(Vec::new(), |(pair, stem)| {
+        let patches = &places[pair].stems.patches[stem];
+        edits(patches, pairs[pair].pair.prompt_ids(Prompt::Base), config)
+    })
+}
+
+/// What is computed of a prompt of which activations are kept.
+pub(super) fn kept_cone(
+    prompt: &CleanPrompt,
+    edits: &[Edit],
+    kept: &dyn Fn(Stage, usize) -> bool,
+    config: &Config,
+) -> Cone {
+    match prompt.stem {
+        None => cone::of_clean(config, prompt.ids.len(), &prompt.readouts, kept),
+        Some(_) => cone::of_stem(config, edits, prompt.ids.len(), &prompt.readouts, kept),
+    }
+}
+
+/// Whose prompts are run, and what their stems may write.
+pub(super) struct KeptPairs<'a> {
+    pub pairs: &'a [PairRuns],
+    pub places: &'a [PromptPlaces],
+    pub means: &'a Means,
+}
+
+impl<'a> KeptPairs<'a> {
+    /// Prompts of nobody, none of which is a stem.
+    pub fn none(means: &'a Means) -> Self {
+        Self {
+            pairs: &[],
+            places: &[],
+            means,
+        }
+    }
+}
+
+/// Runs the layout's prompts clean, filling the cache, and behind them stems, which may read them; readouts by (prompt, position).
 pub(super) fn clean<B: Backend>(
     passes: &mut Passes<'_, B>,
     cache: &mut ActivationCache<B::Matrix>,
     wanted: &[Vec<u32>],
+    of: &KeptPairs<'_>,
 ) -> Result<HashMap<(usize, usize), Readout>, ExecuteError> {
     let (backend, limits) = (passes.backend, passes.limits);
     let config = backend.config();
-    let (none, empty, nowhere) = (HashMap::new(), PatchedCache::default(), PromptRows::new());
+    let (empty, nowhere) = (PatchedCache::default(), PromptRows::new());
     let mut readouts = HashMap::new();
+    let mut order: Vec<usize> = (0..cache.layout.prompts.len()).collect();
+    order.sort_by_key(|prompt| cache.layout.prompts[*prompt].stem.is_some());
     let mut first = 0;
-    while first < cache.layout.prompts.len() {
+    while first < order.len() {
         let layout = &cache.layout;
+        let stems = layout.prompts[order[first]].stem.is_some();
         let mut cones = Vec::new();
         let mut bytes = 0;
-        for prompt in &layout.prompts[first..] {
+        for prompt in order[first..].iter().map(|index| &layout.prompts[*index]) {
+            if prompt.stem.is_some() != stems {
+                break;
+            }
             let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
-            let cone = cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read);
-            let cost = Cost::of(&cone, &[], config);
+            let edits = stem_edits(prompt, of.pairs, of.places, config);
+            let cone = kept_cone(prompt, &edits, &read, config);
+            let cost = Cost::of(&cone, &edits, config);
             bytes += (cost.values * backend.value_bytes()) as u64;
             let most = (limits.memory / 2).min(backend.chunk_bytes());
             if bytes > most && !cones.is_empty() {
@@ -49,22 +103,25 @@ pub(super) fn clean<B: Backend>(
                 });
             }
             passes.plan.clean += cost.flops;
-            cones.push(cone);
+            cones.push((cone, edits));
         }
+        let here = &order[first..first + cones.len()];
         let packed: Vec<Packed<'_>> = cones
             .iter()
-            .zip(&layout.prompts[first..])
-            .map(|(cone, prompt)| Packed {
+            .zip(here.iter().map(|index| &layout.prompts[*index]))
+            .map(|((cone, edits), prompt)| Packed {
                 cone,
-                edits: &[],
+                edits,
                 ids: &prompt.ids,
                 offset: prompt.offset,
-                prompts: &nowhere,
-                pair: 0,
+                prompts: prompt
+                    .stem
+                    .map_or(&nowhere, |(pair, _)| &of.places[pair].rows),
+                pair: prompt.stem.map_or(0, |(pair, _)| pair),
                 kept_as: None,
             })
             .collect();
-        let chunk = Builder::new(config, layout, &none, &empty)
+        let mut chunk = Builder::new(config, layout, of.means, &empty)
             .clean()
             .build(&packed);
         let mut spec = ReadoutSpec {
@@ -74,17 +131,41 @@ pub(super) fn clean<B: Backend>(
             ..ReadoutSpec::default()
         };
         for (prompt, _) in &chunk.readout_of {
-            spec.ids.extend(&wanted[first + *prompt as usize]);
+            spec.ids.extend(&wanted[here[*prompt as usize]]);
             spec.first.push(spec.ids.len());
+        }
+        if stems && limits.kl {
+            compare_with_bases(&mut chunk, &mut spec, here, layout, of.places);
+            passes.plan.compared += 2 * (chunk.compared() * config.vocab * config.width) as u64;
         }
         let read = passes.forward(&chunk, cache, &spec)?;
         let read = passes.finish(read)?;
         for ((prompt, position), readout) in chunk.readout_of.iter().zip(read) {
-            readouts.insert((first + *prompt as usize, *position as usize), readout);
+            readouts.insert((here[*prompt as usize], *position as usize), readout);
         }
         first += cones.len();
     }
     Ok(readouts)
+}
+
+/// Holds what is read of stems against their pairs' clean bases, which stand in the cache.
+fn compare_with_bases(
+    chunk: &mut Chunk,
+    spec: &mut ReadoutSpec,
+    here: &[usize],
+    layout: &CacheLayout,
+    places: &[PromptPlaces],
+) {
+    let bases = chunk.readout_of.iter().filter_map(|(prompt, position)| {
+        let (pair, _) = layout.prompts[here[*prompt as usize]].stem?;
+        let base = &layout.prompts[places[pair].base()];
+        Some(Ref::cached(base.offset + *position as usize))
+    });
+    let bases: Vec<Ref> = bases.collect();
+    for (row, base) in bases.into_iter().enumerate() {
+        spec.base.push((chunk.readouts + row) as u32);
+        chunk.compare(base);
+    }
 }
 
 /// Mean activations that the pairs' patches write, by the text that names the prompts.
@@ -111,7 +192,7 @@ pub(super) fn means<B: Backend>(
         }
         let mut cache = ActivationCache::new(backend, layout);
         let none = vec![Vec::new(); weights.len()];
-        clean(passes, &mut cache, &none)?;
+        clean(passes, &mut cache, &none, &KeptPairs::none(&Means::new()))?;
         let of = means.entry(key).or_default();
         for &(stage, layer) in cache.layout.slots.keys() {
             let Some(matrix) = cache.get(stage, layer) else {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::clean::{kept_cone, stem_edits};
 use super::continuation::Continued;
-use super::layout::{Known, layout};
+use super::layout::{Known, PromptPlaces, layout};
 use super::levels::steps;
 use super::no_op::same_by_tokens;
 use crate::model::Config;
-use crate::patch::{Op, Prompt, Run};
+use crate::patch::{Op, Patch, Prompt, Run};
 use crate::plan::cone::{self, ConeInput, Outline, Wanted};
 use crate::plan::cost::Cost;
 use crate::plan::edit::{Edit, edits};
@@ -112,18 +113,28 @@ impl<'a> Costing<'a> {
         let (layout, places) = layout(pairs, config, &mut Known::new());
         let kept = |stage, layer| layout.slots.contains_key(&(stage, layer));
         let clean = layout.prompts.iter().map(|prompt| {
-            let cone = cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &kept);
-            Cost::of(&cone, &[], config).flops.total()
+            let edits = stem_edits(prompt, pairs, &places, config);
+            let cone = kept_cone(prompt, &edits, &kept, config);
+            Cost::of(&cone, &edits, config).flops.total()
         });
-        let readouts = &places[0].readouts;
-        let each = runs.par_chunks(1024).flat_map_iter(|runs| {
-            let mut drawn = Drawn::default();
-            let of = |run: &Run| match run.step {
-                true => (0, false),
-                false => drawn.run(run, pair, readouts, config),
-            };
-            runs.iter().map(of).collect::<Vec<_>>()
-        });
+        let PromptPlaces {
+            readouts, stems, ..
+        } = &places[0];
+        let each = runs
+            .par_chunks(1024)
+            .enumerate()
+            .flat_map_iter(|(chunk, runs)| {
+                let mut drawn = Drawn::default();
+                let of = |(r, run): (usize, &Run)| {
+                    let (stem, rest) = (stems.of(r).is_some(), stems.rest(r, &run.patches));
+                    match run.step {
+                        true => (0, false),
+                        false => drawn.run((run, rest, stem), pair, readouts, config),
+                    }
+                };
+                let runs = (chunk * 1024..).zip(runs);
+                runs.map(of).collect::<Vec<_>>()
+            });
         let mut each: Vec<(u64, bool)> = each.collect();
         let read: Vec<(usize, usize)> = (0..runs.len())
             .filter(|r| !runs[*r].step || runs[*r].patches.iter().any(|p| p.op == Op::Collect))
@@ -164,27 +175,35 @@ struct Drawn(HashMap<Outline, (u64, bool)>);
 impl Drawn {
     fn run(
         &mut self,
-        run: &Run,
+        (run, patches, stem): (&Run, &[Patch], bool),
         pair: &Pair,
         readouts: &Positions,
         config: &Config,
     ) -> (u64, bool) {
-        let edits = edits(&run.patches, pair.prompt_ids(Prompt::Base), config);
+        let edits = edits(patches, pair.prompt_ids(Prompt::Base), config);
         let wanted = Wanted::new();
+        // what a stem leaves is nobody's clean value
+        let same = |i: usize| !stem && same_by_tokens(&edits[i], pair, run.prompt);
         let count = || {
-            let cone = draw(&edits, (pair, run.prompt), (readouts, &wanted), config);
+            let cone = cone::of_run(&ConeInput {
+                config,
+                edits: &edits,
+                readouts,
+                same: &same,
+                wanted: &wanted,
+            });
             let flops = Cost::of(&cone, &edits, config).flops.total();
             (flops, cone.is_unseen())
         };
         // what a basis takes is no part of an outline
-        if run.patches.iter().any(|patch| patch.basis.is_some()) {
+        if patches.iter().any(|patch| patch.basis.is_some()) {
             return count();
         }
         let outline = Outline::of(&ConeInput {
             config,
             edits: &edits,
             readouts,
-            same: &|i| same_by_tokens(&edits[i], pair, run.prompt),
+            same: &same,
             wanted: &wanted,
         });
         *self.0.entry(outline).or_insert_with(count)

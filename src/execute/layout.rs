@@ -1,7 +1,9 @@
 //! Which clean runs a group of pairs needs, how far, and which of their activations are kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
+use super::stems::Stems;
 use crate::model::Config;
 use crate::patch::{Op, Origin, Patch, Prompt, Run};
 use crate::plan::cache::{CacheLayout, PromptRows};
@@ -19,6 +21,10 @@ pub(super) struct PromptPlaces {
     pub rows: PromptRows,
     /// Positions of the base that are read out.
     pub readouts: Positions,
+    /// What many of the pair's runs begin with.
+    pub stems: Arc<Stems>,
+    /// Index of each stem among the layout's prompts.
+    pub stem_prompts: Vec<usize>,
 }
 
 impl PromptPlaces {
@@ -30,6 +36,14 @@ impl PromptPlaces {
     /// Index of the base.
     pub fn base(&self) -> usize {
         self.prompts[&Prompt::Base]
+    }
+
+    /// Index of what a run differs from: its stem, or the prompt that it patches.
+    pub fn stands(&self, run: usize, prompt: Prompt) -> usize {
+        match self.stems.of(run) {
+            Some(stem) => self.stem_prompts[stem],
+            None => self.prompts[&prompt],
+        }
     }
 
     /// Index of the source, if there is one.
@@ -61,9 +75,13 @@ pub(super) fn layout(
     let mut places = Vec::with_capacity(pairs.len());
     let mut keep: BTreeSet<(usize, Stage)> = BTreeSet::new();
     let mut last = std::ptr::null();
-    for PairRuns { pair, runs } in pairs {
+    for (index, of) in pairs.iter().enumerate() {
+        let PairRuns { pair, runs } = of;
         let shared = (runs.as_ptr(), runs.len());
-        let needs = known.entry(shared).or_insert_with(|| needs(runs, config));
+        let needs = known.entry(shared).or_insert_with(|| Needs {
+            stems: Stems::find(of, &readouts(pair, runs).into_iter().collect(), config).into(),
+            ..needs(runs, config)
+        });
         if std::mem::replace(&mut last, runs.as_ptr()) != runs.as_ptr() {
             keep.extend(&needs.keep);
         }
@@ -85,6 +103,13 @@ pub(super) fn layout(
             let further = layout.prompt(ids, &Positions::none());
             place.add(Prompt::Further(i), further, &layout);
         }
+        for stem in 0..needs.stems.patches.len() {
+            let ids = &pair.base[..base_length];
+            place
+                .stem_prompts
+                .push(layout.stem(ids, &readouts, (index, stem)));
+        }
+        place.stems = needs.stems.clone();
         place.readouts = readouts;
         places.push(place);
     }
@@ -103,6 +128,8 @@ pub(super) struct Needs {
     keep: BTreeSet<(usize, Stage)>,
     /// Positions of the base prompt, from its first, that are computed clean whatever is read out.
     base_length: usize,
+    /// What many of the runs begin with.
+    stems: Arc<Stems>,
 }
 
 fn needs(runs: &[Run], config: &Config) -> Needs {

@@ -20,12 +20,13 @@ mod no_op;
 mod outcome;
 mod passes;
 mod sink;
+mod stems;
 
 use std::collections::HashSet;
 
 use rayon::prelude::*;
 
-use self::clean::{MeanCache, mean_caches};
+use self::clean::{MeanCache, kept_cone, mean_caches, stem_edits};
 use self::continuation::Continued;
 use self::group::PairGroup;
 use self::layout::{Known, layout};
@@ -103,8 +104,9 @@ fn bound<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
     let (layout, places) = layout(pairs, config, &mut Known::new());
     let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
     for prompt in &layout.prompts {
-        let cone = cone::of_clean(config, prompt.ids.len(), &prompt.readouts, &read);
-        plan.clean += Cost::of(&cone, &[], config).flops;
+        let edits = stem_edits(prompt, pairs, &places, config);
+        let cone = kept_cone(prompt, &edits, &read, config);
+        plan.clean += Cost::of(&cone, &edits, config).flops;
     }
     for MeanCache { layout, .. } in mean_caches(pairs, config) {
         let read = |stage, layer| layout.slots.contains_key(&(stage, layer));
@@ -123,9 +125,21 @@ fn bound<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
                 wanted,
             })
         };
-        let cost = |run: &Run| {
-            let edits = edits(&run.patches, pair.prompt_ids(run.prompt), config);
-            let cone = drawn(&edits, run.prompt, &place.readouts, &Wanted::new());
+        let cost = |(r, run): (usize, &Run)| {
+            let rest = place.stems.rest(r, &run.patches);
+            let edits = edits(rest, pair.prompt_ids(run.prompt), config);
+            let wanted = Wanted::new();
+            let cone = match place.stems.of(r) {
+                None => drawn(&edits, run.prompt, &place.readouts, &wanted),
+                // what a stem leaves is nobody's clean value
+                Some(_) => cone::of_run(&ConeInput {
+                    config,
+                    edits: &edits,
+                    readouts: &place.readouts,
+                    same: &|_| false,
+                    wanted: &wanted,
+                }),
+            };
             (
                 Cost::of(&cone, &edits, config).flops,
                 usize::from(cone.is_unseen()),
@@ -141,7 +155,7 @@ fn bound<B: Backend>(backend: &B, pairs: &[PairRuns]) -> Plan {
             let cone = drawn(&step.edits, prompt, &none, &step.wanted);
             plan.runs += Cost::of(&cone, &step.edits, config).flops;
         }
-        let runs = runs.par_iter().filter(|run| !run.step);
+        let runs = runs.par_iter().enumerate().filter(|(_, run)| !run.step);
         for (f, copied) in runs.map(cost).collect::<Vec<_>>() {
             plan.runs += f;
             plan.add(copied > 0, pair);

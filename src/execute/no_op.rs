@@ -82,8 +82,8 @@ pub(super) struct Asked<'a> {
     pub pair: usize,
     /// Where its pair's prompts stand.
     pub place: &'a PromptPlaces,
-    /// The prompt that it patches.
-    pub prompt: Prompt,
+    /// Index of what it differs from among the layout's prompts.
+    pub stands: usize,
     /// Its edits.
     pub edits: &'a [Edit],
 }
@@ -181,7 +181,7 @@ fn there(edit: &Edit, run: &Asked<'_>, layout: &CacheLayout) -> Option<At> {
         return None;
     }
     let slot = *layout.slots.get(&kept(edit.stage, edit.layer))?;
-    let clean = &layout.prompts[*run.place.prompts.get(&run.prompt)?];
+    let clean = layout.prompts.get(run.stands)?;
     let keys = matches!(edit.stage, Stage::Scores | Stage::Pattern);
     let head = if keys {
         edit.head * layout.key_stride()

@@ -20,6 +20,8 @@ pub struct CleanPrompt {
     pub offset: usize,
     /// Positions that are read out.
     pub readouts: Positions,
+    /// The pair, by its index in its group, and the index of its stem, if it is not clean but that.
+    pub stem: Option<(usize, usize)>,
 }
 
 /// The row of position 0 of each of a pair's prompts in a cache.
@@ -48,6 +50,19 @@ impl CacheLayout {
             ids: ids.to_vec(),
             offset,
             readouts: readouts.clone(),
+            stem: None,
+        });
+        self.prompts.len() - 1
+    }
+
+    /// Adds a prompt with the patches of a pair's stem.
+    pub fn stem(&mut self, ids: &[u32], readouts: &Positions, stem: (usize, usize)) -> usize {
+        let offset = self.rows();
+        self.prompts.push(CleanPrompt {
+            ids: ids.to_vec(),
+            offset,
+            readouts: readouts.clone(),
+            stem: Some(stem),
         });
         self.prompts.len() - 1
     }

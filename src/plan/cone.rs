@@ -327,6 +327,20 @@ pub fn of_taped(config: &Config, edits: &[Edit], length: usize, readouts: &Posit
     edited_everywhere(config, edits, length, readouts, &|_, _| None)
 }
 
+/// A run of `length` rows of which everything is computed and the `kept` stages are kept, as of a clean one: what other runs
+/// differ from.
+pub fn of_stem(
+    config: &Config,
+    edits: &[Edit],
+    length: usize,
+    readouts: &Positions,
+    kept: &dyn Fn(Stage, usize) -> bool,
+) -> Cone {
+    let rows = Positions::range(0, length);
+    let seen = |stage, layer| kept(stage, layer).then(|| rows.clone());
+    edited_everywhere(config, edits, length, readouts, &seen)
+}
+
 fn edited_everywhere(
     config: &Config,
     edits: &[Edit],

@@ -122,6 +122,7 @@ impl TapePlan {
                 ids: run.ids.clone(),
                 offset: layout.rows(),
                 readouts: last.clone(),
+                stem: None,
             });
             cones.push(cone::of_taped(config, &run.edits, run.ids.len(), &last));
         }

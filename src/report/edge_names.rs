@@ -32,20 +32,20 @@ pub(super) fn ends(name: &str) -> Option<(&str, &str, Option<u32>)> {
 /// where they receive) and the MLP, and the logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct NodeAt {
-    pub level: Level,
-    pub part: Part,
+    pub level: NodeLevel,
+    pub part: NodePart,
     pub head: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Level {
+pub(super) enum NodeLevel {
     Input,
     Layer(u32),
     Logits,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Part {
+pub(super) enum NodePart {
     Head,
     Query,
     Key,
@@ -58,27 +58,27 @@ impl NodeAt {
     pub fn of(name: &str) -> Option<Self> {
         let whole = |level| Self {
             level,
-            part: Part::Mlp,
+            part: NodePart::Mlp,
             head: 0,
         };
         match name {
-            "input" => return Some(whole(Level::Input)),
-            "logits" => return Some(whole(Level::Logits)),
+            "input" => return Some(whole(NodeLevel::Input)),
+            "logits" => return Some(whole(NodeLevel::Logits)),
             _ => {}
         }
         if let Some(layer) = name.strip_prefix('m') {
-            return Some(whole(Level::Layer(layer.parse().ok()?)));
+            return Some(whole(NodeLevel::Layer(layer.parse().ok()?)));
         }
         let (layer, head) = name.strip_prefix('a')?.split_once(".h")?;
         let (head, part) = match head.split_once('<') {
-            None => (head, Part::Head),
-            Some((head, "q>")) => (head, Part::Query),
-            Some((head, "k>")) => (head, Part::Key),
-            Some((head, "v>")) => (head, Part::Value),
+            None => (head, NodePart::Head),
+            Some((head, "q>")) => (head, NodePart::Query),
+            Some((head, "k>")) => (head, NodePart::Key),
+            Some((head, "v>")) => (head, NodePart::Value),
             Some(_) => return None,
         };
         Some(Self {
-            level: Level::Layer(layer.parse().ok()?),
+            level: NodeLevel::Layer(layer.parse().ok()?),
             part,
             head: head.parse().ok()?,
         })

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::ReportError;
 use super::colour::{Scale, Sides};
-use super::edge_names::{Level, NodeAt, Part, ends};
+use super::edge_names::{NodeAt, NodeLevel, NodePart, ends};
 use super::heatmap::{Facet, Group, HeatMap, recovery_note, title, value_name};
 use super::measure::{CellValues, CleanValues, Measure};
 use super::places::CellPlaces;
@@ -151,25 +151,25 @@ impl EdgeMatrix {
 
     fn facet(&self, target: usize, label: &str) -> Facet {
         let [base, source] = self.clean.get(&target).copied().unwrap_or_default().shown();
-        let levels: BTreeSet<Level> = self.receivers.iter().map(|node| node.level).collect();
+        let levels: BTreeSet<NodeLevel> = self.receivers.iter().map(|node| node.level).collect();
         let of = |level| {
             self.receivers
                 .iter()
                 .filter(move |node| node.level == level)
         };
         let column = |node: &NodeAt| match (node.level, node.part) {
-            (Level::Logits, _) => String::new(),
-            (_, Part::Query) => format!("q{}", node.head),
-            (_, Part::Key) => format!("k{}", node.head),
-            (_, Part::Value) => format!("v{}", node.head),
-            (_, Part::Head) => node.head.to_string(),
-            (_, Part::Mlp) => "m".to_owned(),
+            (NodeLevel::Logits, _) => String::new(),
+            (_, NodePart::Query) => format!("q{}", node.head),
+            (_, NodePart::Key) => format!("k{}", node.head),
+            (_, NodePart::Value) => format!("v{}", node.head),
+            (_, NodePart::Head) => node.head.to_string(),
+            (_, NodePart::Mlp) => "m".to_owned(),
         };
-        let group = |level: &Level| Group {
+        let group = |level: &NodeLevel| Group {
             label: match level {
-                Level::Layer(layer) => format!("L{layer}"),
-                Level::Logits => "logits".to_owned(),
-                Level::Input => String::new(),
+                NodeLevel::Layer(layer) => format!("L{layer}"),
+                NodeLevel::Logits => "logits".to_owned(),
+                NodeLevel::Input => String::new(),
             },
             position: None,
             columns: of(*level).map(column).collect(),

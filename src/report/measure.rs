@@ -98,7 +98,7 @@ pub(super) struct Measure {
 }
 
 /// A row's number, and what it is in the clean prompts.
-pub(super) struct Measured {
+pub(super) struct MeasuredRow {
     value: f64,
     levels: Option<Levels>,
     recovery: bool,
@@ -138,7 +138,7 @@ impl Measure {
     }
 
     /// The number of such a row, whose pair's clean prompts have these levels of what is shown.
-    pub fn of(&mut self, row: &Row, index: usize, clean: &CleanMetrics) -> Measured {
+    pub fn of(&mut self, row: &Row, index: usize, clean: &CleanMetrics) -> MeasuredRow {
         let mut value = self.shown.of(row);
         let levels = self.levels.map(|column| column.levels(row, index, clean));
         let levels = levels.filter(|levels| !levels.base.is_nan());
@@ -150,7 +150,7 @@ impl Measure {
             }
         }
         self.unweighted |= recovery && levels.is_none();
-        Measured {
+        MeasuredRow {
             value,
             levels,
             recovery,
@@ -159,7 +159,7 @@ impl Measure {
     }
 }
 
-impl Measured {
+impl MeasuredRow {
     pub fn add_to(&self, cell: &mut CellValues) {
         cell.values.add(self.value);
         if let (Some(levels), true) = (self.levels, self.recovery) {

@@ -83,7 +83,7 @@ fn every_command_that_draws_writes_pages() {
 #[test]
 fn what_no_page_shows_is_refused() {
     let lab = Lab::new();
-    lab.refused(&["edges", "--plot", "e.svg"], &["e.svg", ".html"]);
+    lab.refused(&["edges", "--plot", "e.gif"], &["e.gif", ".html"]);
     let cache = ["cache", BASE, "--plot", "a.html", "--component"];
     lab.refused(
         &[&cache[..], &["mlp_output"]].concat(),

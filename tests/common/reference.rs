@@ -220,6 +220,7 @@ impl<'a, B: Backend> Reference<'a, B> {
             ids: self.pair.base.clone(),
             offset,
             readouts: Positions::none(),
+            stem: None,
         };
         layout.prompts.push(own);
         keep_all(&mut layout, config.layers);

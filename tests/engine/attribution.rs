@@ -647,3 +647,100 @@ fn what_cannot_be_attributed_is_refused() {
     let before = cpu.executed_flops();
     assert_eq!(before, 0, "nothing was run");
 }
+
+/// What TransformerLens's attribution_patch says of a pair: nodes and edges by name, position and score.
+#[derive(Deserialize)]
+struct Lens {
+    base_ids: Vec<u32>,
+    source_ids: Vec<u32>,
+    target_ids: Vec<u32>,
+    wrong_ids: Vec<u32>,
+    nodes: Vec<(String, usize, f64)>,
+    edges: Vec<(String, usize, f64)>,
+}
+
+#[derive(Deserialize)]
+struct LensFile {
+    cases: Vec<Lens>,
+}
+
+/// Every node and edge at every position: TransformerLens's clean prompt is the source, its corrupted one the base.
+#[test]
+fn scores_are_transformer_lenss() {
+    for name in ["tied", "odd_untied"] {
+        let text = std::fs::read_to_string(folder(name).join("attribution_patch.json")).unwrap();
+        let file: LensFile = serde_json::from_str(&text).unwrap();
+        assert_eq!(file.cases.len(), 2);
+        let model = checkpoint(name);
+        let cpu = Cpu::<f64>::new(&model);
+        for case in file.cases {
+            let pair = Pair {
+                base: case.base_ids,
+                source: Some(case.source_ids),
+                targets: case.target_ids,
+                wrong: case.wrong_ids,
+                ..Pair::default()
+            };
+            let n = pair.base.len();
+            let attribution = attribution("attribution", "logit_diff");
+            let most = |rows: &[(String, usize, f64)]| {
+                rows.iter().fold(0.0f64, |m, (.., x)| m.max(x.abs()))
+            };
+            let all = all_edges(&model.config);
+            let of = (&all[..], Extent::PerPosition);
+            let scores = edge_scores(&cpu, &model, &[&pair], of, &attribution, PLENTY);
+            assert_eq!(case.edges.len(), all.len() * n);
+            let mut worst = Worst::default();
+            for (edge, position, want) in &case.edges {
+                let e = all
+                    .iter()
+                    .position(|known| known.to_string() == *edge)
+                    .unwrap();
+                let off = (scores[0].of(e * n + position, 0) - want).abs() / most(&case.edges);
+                worst.note(off, || format!("{edge}@{position}"));
+            }
+            worst.assert_within(1e-8, &format!("{name}, edges of TransformerLens"));
+            // nodes: what a sender's own activation does, whatever reads it
+            let run = |(node, position, _): &(String, usize, f64)| {
+                let layer = |text: &str| text.parse().unwrap();
+                let patch = match node.as_str() {
+                    "input" => Patch::interchange(
+                        Component::TokenEmbedding,
+                        None,
+                        Vec::new(),
+                        vec![*position],
+                    ),
+                    mlp if mlp.starts_with('m') => Patch::interchange(
+                        Component::MlpOutput,
+                        Some(layer(&mlp[1..])),
+                        Vec::new(),
+                        vec![*position],
+                    ),
+                    head => {
+                        let (at, head) = head[1..].split_once(".h").unwrap();
+                        let z = Component::HeadAttentionValueOutput;
+                        Patch::interchange(
+                            z,
+                            Some(layer(at)),
+                            vec![head.parse().unwrap()],
+                            vec![*position],
+                        )
+                    }
+                };
+                [patch].into_iter().collect::<Run>()
+            };
+            let runs: Vec<Run> = case.nodes.iter().map(run).collect();
+            let pairs = [PairRuns {
+                pair,
+                runs: runs.into(),
+            }];
+            let scores = node_scores(&cpu, &pairs, &attribution);
+            let mut worst = Worst::default();
+            for (i, (node, position, want)) in case.nodes.iter().enumerate() {
+                let off = (scores[0].of(i, 0) - want).abs() / most(&case.nodes);
+                worst.note(off, || format!("{node}@{position}"));
+            }
+            worst.assert_within(1e-8, &format!("{name}, nodes of TransformerLens"));
+        }
+    }
+}

@@ -29,6 +29,7 @@ mod paths;
 mod plan;
 mod precision;
 mod presets;
+mod stems;
 mod streams;
 mod stretches;
 mod tracing;

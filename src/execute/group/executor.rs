@@ -24,6 +24,8 @@ pub struct Executor<'e, 'p, 's, B: Backend> {
     pub planner: Planner<'e>,
     /// What was read of the group's clean prompts.
     pub clean: &'e [PairReadouts],
+    /// What was read of each pair's stems.
+    pub stems: &'e [Vec<Vec<Readout>>],
     /// The chunk that is on the device.
     running: Option<Running<B>>,
     /// Answers that nobody has fetched.
@@ -45,7 +47,7 @@ impl<'e, 'p, 's, B: Backend> Executor<'e, 'p, 's, B> {
         cache: &'e mut ActivationCache<B::Matrix>,
         delivery: &'e mut Delivery<'s>,
         planner: Planner<'e>,
-        clean: &'e [PairReadouts],
+        (clean, stems): (&'e [PairReadouts], &'e [Vec<Vec<Readout>>]),
     ) -> Self {
         Self {
             passes,
@@ -53,6 +55,7 @@ impl<'e, 'p, 's, B: Backend> Executor<'e, 'p, 's, B> {
             delivery,
             planner,
             clean,
+            stems,
             running: None,
             answers: VecDeque::new(),
         }
@@ -140,14 +143,17 @@ impl<'e, 'p, 's, B: Backend> Executor<'e, 'p, 's, B> {
         for (i, (p, r)) in running.runs.iter().enumerate() {
             self.delivery.pairs(first + p, first, self.clean)?;
             let pair = &self.planner.pairs[*p].pair;
-            // what no patch reached is the base's, of which more tokens may have been read
+            // what no patch reached is the base's, or the stem's, of which more tokens may have been read
             let top = self.planner.limits.top_of_runs;
             let of_base = |base: &Readout, top: usize| {
                 let mut readout = base.clone();
                 readout.top.truncate(top);
                 readout
             };
-            let base = self.clean[*p].base.iter();
+            let base = match self.planner.places[*p].stems.of(*r) {
+                Some(stem) => self.stems[*p][stem].iter(),
+                None => self.clean[*p].base.iter(),
+            };
             let readouts: Vec<Readout> = pair
                 .readout_positions()
                 .into_iter()

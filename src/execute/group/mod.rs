@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 use self::compare::compare;
 use self::executor::Executor;
 use self::planner::{Asking, Planner, Waiting};
-use super::clean::{clean, means};
+use super::clean::{KeptPairs, clean, means};
 use super::collect::Reader;
 use super::layout::{Known, PromptPlaces, layout, readouts};
 use super::levels::{Step, reads_runs, steps};
@@ -35,6 +35,8 @@ pub(super) struct PairGroup<'a, B: Backend> {
     first: usize,
     places: Vec<PromptPlaces>,
     clean: Vec<PairReadouts>,
+    /// What was read of each pair's stems, as of its base.
+    stems: Vec<Vec<Vec<Readout>>>,
     cache: ActivationCache<B::Matrix>,
     means: Means,
     patched: PatchedCache,
@@ -57,19 +59,26 @@ impl<'a, B: Backend> PairGroup<'a, B> {
         // a prompt's tokens are wanted by every pair that has it as base or source
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); layout.prompts.len()];
         for (pair, place) in pairs.iter().zip(&places) {
-            for prompt in [Some(place.base()), place.source()].into_iter().flatten() {
+            let both = std::iter::once(place.base()).chain(place.source());
+            for prompt in both.chain(place.stem_prompts.iter().copied()) {
                 let mut missing = pair.pair.answers();
                 missing.retain(|t| !ids[prompt].contains(t));
                 ids[prompt].extend(missing);
             }
         }
         let mut cache = ActivationCache::new(backend, layout);
-        let read = clean(passes, &mut cache, &ids)?;
+        let of = KeptPairs {
+            pairs,
+            places: &places,
+            means: &means,
+        };
+        let read = clean(passes, &mut cache, &ids, &of)?;
         let compared = match limits.kl {
             true => compare(passes, &mut cache, pairs, &places)?,
             false => vec![0.0; pairs.len()],
         };
         let mut clean = Vec::with_capacity(pairs.len());
+        let mut stems = Vec::with_capacity(pairs.len());
         for ((pair, place), kl) in pairs.iter().zip(&places).zip(compared) {
             let wanted = |prompt: usize, position: usize| -> Readout {
                 let readout = &read[&(prompt, position)];
@@ -95,6 +104,11 @@ impl<'a, B: Backend> PairGroup<'a, B> {
                 .iter()
                 .map(|p| wanted(place.base(), *p))
                 .collect();
+            let of_stem = |prompt: &usize| -> Vec<Readout> {
+                let readouts = readouts(&pair.pair, &pair.runs);
+                readouts.iter().map(|p| wanted(*prompt, *p)).collect()
+            };
+            stems.push(place.stem_prompts.iter().map(of_stem).collect());
             let source = place.source().filter(|_| !base.is_empty());
             clean.push(PairReadouts {
                 source: source.map(|s| Readout {
@@ -109,6 +123,7 @@ impl<'a, B: Backend> PairGroup<'a, B> {
             first,
             places,
             clean,
+            stems,
             patched: PatchedCache::new(&cache.layout),
             known: HashSet::new(),
             cache,
@@ -180,7 +195,8 @@ impl<'a, B: Backend> PairGroup<'a, B> {
             means: &self.means,
         };
         let planner = Planner::new(passes, self.pairs, self.first, &self.places, kept, fits);
-        Executor::new(passes, &mut self.cache, delivery, planner, &self.clean).stream(runs)
+        let unseen = (&self.clean[..], &self.stems[..]);
+        Executor::new(passes, &mut self.cache, delivery, planner, unseen).stream(runs)
     }
 
     /// How many of the runs go together, so that what they read of others fits into memory, and
@@ -260,8 +276,8 @@ impl<'a, B: Backend> PairGroup<'a, B> {
                 means: &self.means,
             };
             let planner = Planner::new(passes, self.pairs, self.first, &self.places, kept, &fits);
-            let mut executor =
-                Executor::new(passes, &mut self.cache, delivery, planner, &self.clean);
+            let unseen = (&self.clean[..], &self.stems[..]);
+            let mut executor = Executor::new(passes, &mut self.cache, delivery, planner, unseen);
             let mut waiting = Waiting::default();
             for drawn in drawn {
                 // what differs nowhere from the clean run stands in the cache

@@ -188,7 +188,11 @@ impl<'g> Planner<'g> {
         Asking {
             pair,
             run,
-            edits: edits(&of.runs[run].patches, of.patched(run), self.config),
+            edits: edits(
+                self.places[pair].stems.rest(run, &of.runs[run].patches),
+                of.patched(run),
+                self.config,
+            ),
             kept_as: None,
         }
     }
@@ -197,11 +201,18 @@ impl<'g> Planner<'g> {
     pub fn questions(&self, runs: &[Asking]) -> Questions {
         let asked: Vec<Asked<'_>> = runs
             .iter()
-            .map(|run| Asked {
-                pair: run.pair,
-                place: &self.places[run.pair],
-                prompt: self.pairs[run.pair].runs[run.run].prompt,
-                edits: &run.edits,
+            .map(|run| {
+                let place = &self.places[run.pair];
+                let prompt = self.pairs[run.pair].runs[run.run].prompt;
+                Asked {
+                    pair: run.pair,
+                    place,
+                    stands: match run.kept_as {
+                        Some(_) => place.prompts[&prompt],
+                        None => place.stands(run.run, prompt),
+                    },
+                    edits: &run.edits,
+                }
             })
             .collect();
         Questions::new(self.kept, &asked)
@@ -263,7 +274,11 @@ impl<'g> Planner<'g> {
             .iter()
             .map(|d| {
                 let place = &self.places[d.pair];
-                let prompt = place.prompts[&self.pairs[d.pair].runs[d.run].prompt];
+                let prompt = self.pairs[d.pair].runs[d.run].prompt;
+                let prompt = match d.kept_as {
+                    Some(_) => place.prompts[&prompt],
+                    None => place.stands(d.run, prompt),
+                };
                 Packed {
                     cone: &d.shape.cone,
                     edits: &d.edits,

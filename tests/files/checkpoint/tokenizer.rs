@@ -3,7 +3,7 @@
 //! `vocab.json` and `merges.txt` are the part of GPT-2's own that the texts in `tokens.json` need,
 //! with GPT-2's ids; the ids in `tokens.json` come from `GPT2TokenizerFast`.
 
-use headlight::model::{Checkpoint, ModelError, Tokenizer};
+use headlight::model::{Checkpoint, ModelError, SeveralTokens, Tokenizer};
 use serde_json::{Value, json};
 
 use super::{config, folder, refusal, safetensors, tensors, write};
@@ -100,8 +100,14 @@ fn a_target_is_one_token() {
         message.contains("` two` (734)") && message.contains("` ` (220)"),
         "{message}"
     );
-    assert_eq!(tokenizer.target("  two spaces,", true).unwrap(), 220);
-    let message = tokenizer.target("", true).unwrap_err().to_string();
+    let of = |several| tokenizer.answer("  two spaces,", several).unwrap();
+    assert_eq!(of(SeveralTokens::First), [220]);
+    assert_eq!(
+        of(SeveralTokens::Joint),
+        tokenizer.encode("  two spaces,").unwrap()
+    );
+    let message = tokenizer.answer("", SeveralTokens::First);
+    let message = message.unwrap_err().to_string();
     assert!(message.contains("target `` is empty"), "{message}");
 }
 
