@@ -42,7 +42,7 @@ class Agreement:
 class Attribution(Result):
     """Scores, in rows as a sweep's or those of ``edges``: the columns ``score``, ``exact`` and ``absolute``.
 
-    Example:
+    Examples:
         >>> import headlight as hl
         >>> scores = hl.Model("demo").attribute(verify_top=5, targets=" Madrid")
         >>> scores.top(1)["name"].tolist()
@@ -97,7 +97,7 @@ class Graph:
 
     Nothing changes a graph; choosing gives another. In a notebook it is its drawing, layers upwards.
 
-    Example:
+    Examples:
         >>> import headlight as hl
         >>> model = hl.Model("demo")
         >>> scores = model.attribute(method="eap-ig-inputs", targets=" Madrid", wrong_targets=" Rome")

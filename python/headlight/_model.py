@@ -32,7 +32,7 @@ class Model(Questions):
         memory: For activations, as bytes or ``"2G"``; a quarter of what is free unless given.
         offline: Take a hub id from the cache, or not at all.
 
-    Example:
+    Examples:
         >>> import headlight as hl
         >>> model = hl.Model("demo")
         >>> model.config.layers, model.config.heads
@@ -178,7 +178,7 @@ class Model(Questions):
         """Token ids, int64 ``[batch, position]``. No BOS is added unless asked for; texts of unequal lengths are an
         error, since nothing is padded.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> hl.Model("demo").to_tokens("The capital of Spain is").shape
             (1, 5)
@@ -203,7 +203,7 @@ class Model(Questions):
     def to_str_tokens(self, text: Any, *, prepend_bos: bool = False) -> list[str]:
         """Each token's text, of a text or of token ids.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> hl.Model("demo").to_str_tokens("The capital of Spain is")
             ['The', ' capital', ' of', ' Spain', ' is']
@@ -248,7 +248,7 @@ class Model(Questions):
     def topk(self, prompt: Any, k: int = 10) -> list[tuple[str, float]]:
         """The most probable next tokens, each with its probability; ties by the lower id.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> hl.Model("demo").topk("The capital of Spain is")[0][0]
             ' Madrid'

@@ -62,7 +62,7 @@ class Questions:
             metrics: Further columns.
             top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> country = hl.Patch("head_value_output", 0, heads=0, positions="Spain")
             >>> r = hl.Model("demo").patch("The capital of Spain is", country, source="The capital of Italy is", targets=" Rome")
@@ -135,7 +135,7 @@ class Questions:
             known: Keep rows that the model answers rightly.
             progress: As of ``sweep``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> value = hl.Patch("head_value_output", 0, heads=0, positions=3)
             >>> r = hl.Model("demo").run({
@@ -247,7 +247,7 @@ class Questions:
             progress: A bar where somebody watches and it takes more than two seconds; True and False say always
                 and never, and a function is told a ``Progress``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> r = hl.Model("demo").sweep(components="head_value_output", targets=" Rome")
             >>> r.top(1)["layer"].tolist(), r.top(1)["head"].tolist(), r.top(1)["token"].tolist()
@@ -314,7 +314,7 @@ class Questions:
     def plan(self, base: Any = None, source: Any = None, **asked: Any) -> Plan:
         """What a sweep with these arguments would cost; nothing is computed.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> hl.Model("demo").plan(components="head_value_output").runs
             100
@@ -411,7 +411,7 @@ class Questions:
             preset: Of nodes.
             prompts: As of ``edges``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> r = hl.Model("demo").attribute(of="nodes", components="mlp_output", method="relp", targets=" Madrid")
             >>> len(r), r.array("score").axes
@@ -593,7 +593,7 @@ class Questions:
             progress: As of ``sweep``.
             prompts: As of ``edges``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> r = hl.Model("demo").lens("The capital of Spain is", targets=" Madrid")
             >>> r["name"].tolist()[-1], r["rank"].tolist()[-1]
@@ -624,7 +624,7 @@ class Questions:
             progress: As of ``sweep``.
             prompts: As of ``edges``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> r = hl.Model("demo").direct_logit_attribution("The capital of Spain is", targets=" Madrid", by="component")
             >>> r["name"].tolist()[:4]

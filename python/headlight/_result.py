@@ -74,7 +74,7 @@ class Result(Table):
     pandas, Polars, pyarrow and DuckDB read it as it is; in a notebook it shows its heat map, the strongest cells
     and how it was made.
 
-    Example:
+    Examples:
         >>> import headlight as hl
         >>> r = hl.Model("demo").sweep(targets=[" Madrid", " Rome"], components="head_value_output")
         >>> r.array("prob", target=" Rome").axes
@@ -196,7 +196,7 @@ class Result(Table):
             pair: The pair's number, as the column ``pair`` has it.
             run: The run's number in the pair, as the column ``run`` has it.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> r = hl.Model("demo").sweep(components="head_value_output", layers=0, heads=0, positions=3, top_tokens=2)
             >>> [token for token, p in r.top_tokens()]

@@ -110,7 +110,19 @@ class Patching(Protocol):
         reduce: str = "scalar",
         baseline: bool = False,
         full_logits: bool = False,
-    ) -> Any: ...
+    ) -> Any:
+        """The metric of every patch.
+
+        Args:
+            model: A headlight model.
+            corrupted_tokens: ``[batch, position]``: the prompts that are patched.
+            clean_cache: What activations are taken from: headlight's ``run_with_cache`` of the clean prompts, or their tokens.
+            patching_metric: A function of logits, or several by name.
+            reduce: ``"none"`` keeps prompts apart.
+            baseline: Also return the metric of the corrupted prompts themselves.
+            full_logits: Hand the metric every position, instead of the last.
+        """
+        ...
 
 
 def _clean(clean_cache: Any) -> Any:
