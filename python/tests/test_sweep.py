@@ -59,7 +59,7 @@ def test_a_summary_is_the_file_beside(model, tmp_path):
     csv = pytest.importorskip("pandas").read_csv
     result = model.sweep(data=PAIRS, components="head_value_output", positions="end", metrics="recovery_logit_diff")
     _, beside = result.write(tmp_path / "a.csv")
-    found, written = result.summary(), csv(beside)
+    found, written = result.summary(), csv(beside, float_precision="round_trip")
     assert found.columns == list(written.columns) and "position_name" in found.columns
     assert len(found) == len(written) == 20
     for name in ("layer", "head", "pairs", "recovery_logit_diff", "recovery_logit_diff_mean", "recovery_logit_diff_n"):
