@@ -76,6 +76,12 @@ class Result(Table):
     pandas, Polars, pyarrow and DuckDB read it as it is; in a notebook it shows its heat map, the strongest cells
     and how it was made. Columns are NumPy's; arrays are torch's where torch's tensors went in, on the CPU.
 
+    Attributes:
+        n_runs: How many runs there were.
+        n_live: Those whose readout can differ from the base's; no others were computed.
+        operations: Floating-point operations, a multiplication and an addition being two.
+        seconds: By the clock, clean prompts included.
+
     Examples:
         >>> import headlight as hl
         >>> r = hl.Model("demo").sweep(targets=[" Madrid", " Rome"], components="head_value_output")
