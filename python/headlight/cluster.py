@@ -25,6 +25,9 @@ __all__ = ["Shard", "merge", "shards"]
 # seconds that a shard's last process is waited for, which closes its part in one
 _PATIENCE = 30.0
 
+# seconds for which a batch system that has told every process of a job to end may wait before it kills them
+_DOOMED = 300.0
+
 # the exit code of a run that was stopped with its parts kept
 _STOPPED = 75
 
@@ -61,6 +64,7 @@ class Shard:
         self.shard, self.count = shard, count
         self._at = os.getcwd()
         self._child: subprocess.Popen[str] | None = None
+        self._stopping = False
 
     def _line(self) -> list[str]:
         return [*self.command, "--out", self.out, "--shard", f"{self.shard}/{self.count}"]
@@ -73,10 +77,17 @@ class Shard:
             HeadlightError: It failed, in the command's own sentence.
         """
         _wait_for(os.path.join(self._at, self.out, ".lock" if self.count == 1 else f".lock-{self.shard:05}"))
+        self._stopping = False
         with _started(self._line(), self._at) as child:
             self._child = child
             try:
                 _finish(child)
+            except Interrupted:
+                # Slurm signals every process of a job that it preempts or requeues, and submitit's goes on until it is killed: an
+                # answer now would be that of a job that is about to begin again
+                if "SUBMITIT_EXECUTOR" in os.environ and not self._stopping:
+                    time.sleep(_DOOMED)
+                raise
             finally:
                 self._child = None
         return self.out
@@ -85,6 +96,7 @@ class Shard:
         """Has it close its part and end, from a signal handler or another thread."""
         child = self._child
         if child is not None:
+            self._stopping = True
             _let_go(child)
 
     def checkpoint(self) -> Any:
@@ -95,7 +107,7 @@ class Shard:
         return DelayedSubmission(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_child": None}
+        return {**self.__dict__, "_child": None, "_stopping": False}
 
     def __repr__(self) -> str:
         return f"Shard({' '.join(['headlight', *self._line()])!r})"
