@@ -76,10 +76,14 @@ def any_torch(*values: object) -> bool:
 
 
 def to_torch(array: NDArray[Any]) -> Any:
-    """The array as a torch tensor on the CPU, over the same memory."""
+    """The array as a torch tensor on the CPU, over the same memory; one with named axes keeps them as attributes, until
+    something is made of it."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(array).view(np.ndarray))
+    tensor = torch.from_numpy(np.ascontiguousarray(array).view(np.ndarray))
+    if isinstance(array, NamedArray) and array.axes:
+        tensor.axes, tensor.labels = array.axes, array.labels  # type: ignore[attr-defined, unused-ignore]
+    return tensor
 
 
 def to_numpy(value: Any) -> NDArray[Any]:

@@ -29,7 +29,7 @@ class Cache(Mapping[str, Any]):
     for sites with heads, and ``[batch, head, query, key]`` for scores (−∞ where masked) and pattern. Nothing is
     computed before it is asked for, and then once; what is returned is the caller's own.
 
-    Example:
+    Examples:
         >>> import headlight as hl
         >>> logits, cache = hl.Model("demo").run_with_cache("The capital of Spain is")
         >>> cache["z", 0].shape

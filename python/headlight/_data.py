@@ -37,7 +37,7 @@ class Data:
         rows: A list of dictionaries, a pandas or Polars frame, or a pyarrow table (or anything else that hands
             out an Arrow stream, if pyarrow is there to read it).
 
-    Example:
+    Examples:
         >>> data = Data([{"base": "The capital of Spain is", "source": "The capital of Italy is", "target": " Rome"}])
         >>> len(data)
         1

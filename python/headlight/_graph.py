@@ -11,6 +11,7 @@ import numpy as np
 
 from . import _headlight, _words
 from ._arrays import NamedArray, from_bytes
+from ._files import Files
 from ._result import Result, _inline
 from ._table import Table
 from .errors import PlanError
@@ -42,15 +43,15 @@ class Agreement:
 class Attribution(Result):
     """Scores, in rows as a sweep's or those of ``edges``: the columns ``score``, ``exact`` and ``absolute``.
 
-    Example:
+    Examples:
         >>> import headlight as hl
         >>> scores = hl.Model("demo").attribute(verify_top=5, targets=" Madrid")
         >>> scores.top(1)["name"].tolist()
         ['a0.h0->m0']
     """
 
-    def __init__(self, answered: _headlight.Answered, model: Questions) -> None:
-        super().__init__(answered)
+    def __init__(self, answered: _headlight.Answered, model: Questions, read: Files, torch: bool = False) -> None:
+        super().__init__(answered, read, torch)
         self._model = model
 
     def top(self, n: int = 10, by: str | None = None) -> Table:
@@ -67,7 +68,7 @@ class Attribution(Result):
 
     def graph(self, column: str = "score") -> Graph:
         """Every edge with the mean of its scores over pairs and targets, none of them kept yet."""
-        return Graph(self._model, self._answered.graph(column))
+        return Graph(self._model, self._answered.graph(column), self._read)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Graph:
 
     Nothing changes a graph; choosing gives another. In a notebook it is its drawing, layers upwards.
 
-    Example:
+    Examples:
         >>> import headlight as hl
         >>> model = hl.Model("demo")
         >>> scores = model.attribute(method="eap-ig-inputs", targets=" Madrid", wrong_targets=" Rome")
@@ -108,9 +109,22 @@ class Graph:
         1.0
     """
 
-    def __init__(self, model: Questions, held: _headlight.Graph) -> None:
-        self._model, self._held = model, held
+    def __init__(self, model: Questions, held: _headlight.Graph, read: Files) -> None:
+        self._model, self._held, self._read = model, held, read
         self._edges = held.edges()
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str], model: Questions) -> Graph:
+        """EAP-IG's JSON, as ``to_json``, ``headlight circuit`` and EAP-IG's own ``Graph.to_json`` write it; scores, which a
+        circuit that is only run does without, are taken to have headlight's signs.
+
+        Args:
+            path: The file, whose name ends in .json.
+            model: Whose edges they are: one of other layers or heads is refused.
+        """
+        if not _words.path(path).lower().endswith(".json"):
+            raise PlanError(f"{_words.path(path)}: a circuit is EAP-IG's JSON, whose name ends in .json")
+        return model.circuit(path)
 
     @property
     def edges(self) -> list[str]:
@@ -137,7 +151,7 @@ class Graph:
         return any(kept and name == edge for name, _, kept in self._edges)
 
     def _of(self, held: _headlight.Graph) -> Graph:
-        return Graph(self._model, held)
+        return Graph(self._model, held, self._read)
 
     def top_n(self, n: int, *, signed: bool = False) -> Graph:
         """The n largest scores, by size unless ``signed``, and of these what leads from the input to the logits."""
@@ -206,6 +220,7 @@ class Graph:
         """Writes it as EAP-IG's JSON, scores with headlight's signs or with EAP-IG's, whose metric is a loss."""
         if convention not in ("headlight", "eap-ig"):
             raise PlanError(f"unknown convention `{convention}`: use headlight or eap-ig")
+        self._read.check(("--out", path))
         self._held.write(_words.path(path), convention == "eap-ig")
 
     def svg(self) -> str:
@@ -214,6 +229,7 @@ class Graph:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Writes the drawing, as SVG or PNG by the file's ending."""
+        self._read.check(("--plot", path))
         self._held.plot(_words.path(path))
 
     def _repr_html_(self) -> str:

@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from . import _headlight, _words
-from ._arrays import any_torch, from_bytes, to_torch
+from ._arrays import from_bytes, to_torch
 from ._cache import Cache
 from ._facts import Config, LensConfig, PromptTest
-from ._questions import Questions
+from ._questions import ArraysOf, Questions
 from .errors import ModelError, PlanError
 
 __all__ = ["Model"]
@@ -31,8 +31,10 @@ class Model(Questions):
         threads: All cores unless given. They are the process's: the first model that says how many has its way.
         memory: For activations, as bytes or ``"2G"``; a quarter of what is free unless given.
         offline: Take a hub id from the cache, or not at all.
+        arrays: Whose arrays come back: ``"auto"``, torch's tensors where a call is given some and else NumPy's, or always
+            ``"torch"`` or ``"numpy"``.
 
-    Example:
+    Examples:
         >>> import headlight as hl
         >>> model = hl.Model("demo")
         >>> model.config.layers, model.config.heads
@@ -50,7 +52,9 @@ class Model(Questions):
         threads: int | None = None,
         memory: str | int | None = None,
         offline: bool = False,
+        arrays: ArraysOf = "auto",
     ) -> None:
+        self._arrays_of = _arrays_of(arrays)
         name = os.fspath(name_or_path)
         if name in ("gpt2-small", "gpt2_small") and not os.path.exists(name):
             name = "gpt2"
@@ -67,6 +71,8 @@ class Model(Questions):
 
     def _begin(self, opened: _headlight.Opened) -> None:
         self._opened = opened
+        # of a folder, wherever the process goes
+        self._place = os.path.realpath(opened.name)
         self.config = Config(**opened.config())
         self._lent: Any = None
         self._wish: dict[str, Any] = {}
@@ -81,7 +87,7 @@ class Model(Questions):
         Args:
             model: The model, on the CPU in float32, float16 or bfloat16.
             tokenizer: Its tokenizer; without, prompts are token ids.
-            wishes: ``device``, ``precision``, ``threads`` and ``memory``, as ``Model`` takes them.
+            wishes: ``device``, ``precision``, ``threads``, ``memory`` and ``arrays``, as ``Model`` takes them.
         """
         from ._weights import of_hf
 
@@ -97,7 +103,7 @@ class Model(Questions):
             weights: Such as ``{"wte.weight": …, "h.0.ln_1.weight": …}``, with or without ``transformer.`` before.
             config: What stands in ``config.json``.
             tokenizer: A tokenizer of transformers or tokenizers, or the text of ``tokenizer.json``.
-            wishes: ``device``, ``precision``, ``threads`` and ``memory``, as ``Model`` takes them.
+            wishes: ``device``, ``precision``, ``threads``, ``memory`` and ``arrays``, as ``Model`` takes them.
         """
         from ._weights import of_state_dict
 
@@ -116,13 +122,14 @@ class Model(Questions):
 
     @classmethod
     def _of(cls, lent: Any, wishes: Mapping[str, Any]) -> Model:
-        unknown = set(wishes) - {"device", "precision", "threads", "memory"}
+        unknown = set(wishes) - {"device", "precision", "threads", "memory", "arrays"}
         if unknown:
-            raise TypeError(f"unknown argument {min(unknown)!r}: use device, precision, threads or memory")
+            raise TypeError(f"unknown argument {min(unknown)!r}: use device, precision, threads, memory or arrays")
         wish = _wish(
             wishes.get("device", "auto"), wishes.get("precision", "f32"), wishes.get("threads"), wishes.get("memory")
         )
         model = cls.__new__(cls)
+        model._arrays_of = _arrays_of(wishes.get("arrays", "auto"))
         model._begin(_headlight.Opened.of_tensors(lent.name, lent.config, lent.tensors, lent.tokenizer, wish))
         model._lent, model._wish = lent, wish
         return model
@@ -178,7 +185,7 @@ class Model(Questions):
         """Token ids, int64 ``[batch, position]``. No BOS is added unless asked for; texts of unequal lengths are an
         error, since nothing is padded.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> hl.Model("demo").to_tokens("The capital of Spain is").shape
             (1, 5)
@@ -203,7 +210,7 @@ class Model(Questions):
     def to_str_tokens(self, text: Any, *, prepend_bos: bool = False) -> list[str]:
         """Each token's text, of a text or of token ids.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> hl.Model("demo").to_str_tokens("The capital of Spain is")
             ['The', ' capital', ' of', ' Spain', ' is']
@@ -228,7 +235,7 @@ class Model(Questions):
             raise PlanError(f"positions are 'last' or 'all', not {positions!r}")
         found = self._logits(self._batch(prompts), positions == "all")
         array = found if positions == "all" else found[:, 0]
-        return to_torch(array) if any_torch(prompts) else array
+        return to_torch(array) if self._torch(prompts) else array
 
     def _logits(self, batch: list[list[int]], everywhere: bool) -> Any:
         self._ready()
@@ -248,7 +255,7 @@ class Model(Questions):
     def topk(self, prompt: Any, k: int = 10) -> list[tuple[str, float]]:
         """The most probable next tokens, each with its probability; ties by the lower id.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> hl.Model("demo").topk("The capital of Spain is")[0][0]
             ' Madrid'
@@ -284,9 +291,15 @@ class Model(Questions):
             names: What the cache lists; everything unless given. ``names_filter`` is TransformerLens's word.
         """
         batch = self._batch(prompts)
-        torch = any_torch(prompts)
+        torch = self._torch(prompts)
         logits = self._logits(batch, True)
         return to_torch(logits) if torch else logits, Cache(self, batch, names or names_filter, torch)
+
+
+def _arrays_of(arrays: ArraysOf) -> ArraysOf:
+    if arrays not in ("auto", "numpy", "torch"):
+        raise PlanError(f"unknown arrays {arrays!r}: use auto, numpy or torch")
+    return arrays
 
 
 def _wish(device: str, precision: str, threads: int | None, memory: str | int | None) -> dict[str, Any]:

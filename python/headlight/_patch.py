@@ -193,7 +193,7 @@ class Patch:
         source_heads: The heads that are read, one for each of ``heads``.
         source_positions: The positions that are read, one for each of ``positions``.
 
-    Example:
+    Examples:
         >>> Patch("head_value_output", 0, heads=0, positions="Spain").layer
         0
     """

@@ -44,7 +44,7 @@ def from_pyvene(config: Any, unit_locations: Mapping[str, Any], *, example: int 
         PlanError: What has trained parameters (save it, and use ``headlight import pyvene``), serial mode, and what
             pyvene would take silently for something else.
 
-    Example:
+    Examples:
         >>> at = {"sources->base": ([[[[0]], [[3]]]], [[[[0]], [[3]]]])}
         >>> from_pyvene([{"layer": 0, "component": "head_value_output", "unit": "h.pos"}], at)[0].heads
         [0]

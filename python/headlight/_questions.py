@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from . import _headlight, _progress, _words
-from ._arrays import as_list
+from ._arrays import any_torch, as_list
 from ._data import Data
 from ._facts import Config, Plan
+from ._files import Files, beside
 from ._graph import Ablation, Attribution, Graph
 from ._names import Component, Metric, Preset
 from ._patch import Op, Patch, sweep_op
@@ -22,6 +23,8 @@ from .errors import PlanError
 __all__ = ["Questions"]
 
 Metrics: TypeAlias = Sequence[Metric | str] | Metric | str
+# whose arrays come back: those of what went in, or always the one library's
+ArraysOf: TypeAlias = Literal["auto", "numpy", "torch"]
 
 
 class Questions:
@@ -29,9 +32,19 @@ class Questions:
 
     config: Config
     _opened: _headlight.Opened
+    _arrays_of: ArraysOf = "auto"
+    _read_last: Files
+    _place: str
 
     def _ready(self) -> None:
         """Refuses to go on where the model is no longer what it was."""
+
+    def _torch(self, *given: Any) -> bool:
+        """Whether arrays come back as torch's tensors, of a call to which these went in."""
+        return any_torch(*given) if self._arrays_of == "auto" else self._arrays_of == "torch"
+
+    def _files(self) -> Files:
+        return Files(self._place)
 
     def _ids(self, prompt: Any, what: str = "base") -> list[int]:
         """A prompt's tokens."""
@@ -62,7 +75,7 @@ class Questions:
             metrics: Further columns.
             top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> country = hl.Patch("head_value_output", 0, heads=0, positions="Spain")
             >>> r = hl.Model("demo").patch("The capital of Spain is", country, source="The capital of Italy is", targets=" Rome")
@@ -105,6 +118,7 @@ class Questions:
             False,
             call,
             top_tokens,
+            self._torch(base, source, targets, wrong_targets, *(prompts or {}).values()),
         )
 
     def run(
@@ -137,7 +151,7 @@ class Questions:
             known: Keep rows that the model answers rightly.
             progress: As of ``sweep``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> value = hl.Patch("head_value_output", 0, heads=0, positions=3)
             >>> r = hl.Model("demo").run({
@@ -178,12 +192,12 @@ class Questions:
 
     def _runs(
         self, experiment: Any, made: Any, metrics: Metrics, rows: dict[str, Any], progress: ProgressWish, call: str,
-        top_tokens: int,
+        top_tokens: int, torch: bool = False,
     ) -> Result:  # fmt: skip
         text = json.dumps(experiment, default=_plain)
         several = {name: rows[name] for name in ("first_token", "joint")}
         word = {"json": text, "path": "experiment.json", **several, "prompts": rows, "made": made}
-        return self._ask(self._opened.runs, word, metrics, call, progress, top_tokens)
+        return self._ask(self._opened.runs, word, metrics, call, progress, top_tokens, torch)
 
     def sweep(
         self,
@@ -248,11 +262,11 @@ class Questions:
             skip_bad: Pass over malformed rows of a data set.
             known: Keep rows that the model answers rightly.
             at: Where prompts are read out, by number or name, in each prompt by itself; the end unless given.
-            out: Also write the table there.
+            out: Also write the table there, as ``Result.write`` does.
             progress: A bar where somebody watches and it takes more than two seconds; True and False say always
                 and never, and a function is told a ``Progress``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> r = hl.Model("demo").sweep(components="head_value_output", targets=" Rome")
             >>> r.top(1)["layer"].tolist(), r.top(1)["head"].tolist(), r.top(1)["token"].tolist()
@@ -269,10 +283,15 @@ class Questions:
             layers=layers, heads=heads, positions=positions, keys=keys, window=window, columns=columns, basis=basis,
             error_term=error_term, op=op, preset=preset,
             direction=direction, seed=seed, first_token=first_token, joint=joint, prepend_bos=prepend_bos,
-            skip_bad=skip_bad,
-            known=known, at=at,
+            skip_bad=skip_bad, known=known, at=at,
         )  # fmt: skip
-        result = self._ask(self._opened.sweep, word, metrics, _words.shown("Model.sweep", said), progress, top_tokens)
+        if out is not None:
+            _check_table(out)
+            self._files().asked(word).check(*beside(out))
+        torch = self._torch(base, source, targets, wrong_targets)
+        result = self._ask(
+            self._opened.sweep, word, metrics, _words.shown("Model.sweep", said), progress, top_tokens, torch
+        )
         if out is not None:
             result.write(out)
         return result
@@ -320,7 +339,7 @@ class Questions:
     def plan(self, base: Any = None, source: Any = None, **asked: Any) -> Plan:
         """What a sweep with these arguments would cost; nothing is computed.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> hl.Model("demo").plan(components="head_value_output").runs
             100
@@ -364,7 +383,10 @@ class Questions:
             "per_position": per_position,
         }
         said = {"base": base, "source": source, "senders": senders, "receivers": receivers}
-        return self._ask(self._opened.edges, word, metrics, _words.shown("Model.edges", said), progress, top_tokens)
+        torch = self._torch(base, source, *prompts.values())
+        return self._ask(
+            self._opened.edges, word, metrics, _words.shown("Model.edges", said), progress, top_tokens, torch
+        )
 
     def attribute(
         self,
@@ -417,7 +439,7 @@ class Questions:
             preset: Of nodes.
             prompts: As of ``edges``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> r = hl.Model("demo").attribute(of="nodes", components="mlp_output", method="relp", targets=" Madrid")
             >>> len(r), r.array("score").axes
@@ -447,7 +469,7 @@ class Questions:
             raise PlanError(f"attribution is of edges or nodes, not of {of!r}")
         for note in answered.notes():
             warnings.warn(note, stacklevel=2)
-        return Attribution(answered, self)
+        return Attribution(answered, self, self._files().asked(word), self._torch(base, source, *prompts.values()))
 
     def circuit(self, path: str | os.PathLike[str], *, column: str = "score") -> Graph:
         """A circuit out of EAP-IG's JSON (which MIB takes too), or the scores of a table that ``attribute`` wrote.
@@ -456,7 +478,9 @@ class Questions:
             path: A .json with what is kept, or a .csv, .jsonl or .parquet with scores, of which nothing is kept yet.
             column: Of a table: ``"score"``, ``"exact"`` or ``"absolute"``.
         """
-        return Graph(self, self._opened.read_graph(_words.path(path), column))
+        name = _words.path(path)
+        read = self._files().reads("circuit.json" if name.endswith(".json") else "SCORES", name)
+        return Graph(self, self._opened.read_graph(name, column), read)
 
     def acdc(
         self,
@@ -482,7 +506,7 @@ class Questions:
         self._ready()
         word = _words.asked(base, source, **prompts)
         found, _, _ = self._opened.acdc(word, (str(metric), ablation), threshold)
-        return Graph(self, found)
+        return Graph(self, found, self._files().asked(word))
 
     def path(
         self,
@@ -531,7 +555,10 @@ class Questions:
             "receiver_positions": _words.span("receiver-positions", receiver_positions),
         }
         said = {"base": base, "source": source, "senders": senders, "receivers": receivers, "freeze": freeze}
-        return self._ask(self._opened.paths, word, metrics, _words.shown("Model.path", said), progress, top_tokens)
+        torch = self._torch(base, source, *prompts.values())
+        return self._ask(
+            self._opened.paths, word, metrics, _words.shown("Model.path", said), progress, top_tokens, torch
+        )
 
     def trace(
         self,
@@ -573,7 +600,10 @@ class Questions:
             "seed": seed,
         }
         said = {"prompt": prompt, "subject": subject, "noise": noise, "samples": samples}
-        return self._ask(self._opened.trace, word, metrics, _words.shown("Model.trace", said), progress, top_tokens)
+        torch = self._torch(prompt, *prompts.values())
+        return self._ask(
+            self._opened.trace, word, metrics, _words.shown("Model.trace", said), progress, top_tokens, torch
+        )
 
     def lens(
         self,
@@ -599,7 +629,7 @@ class Questions:
             progress: As of ``sweep``.
             prompts: As of ``edges``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> r = hl.Model("demo").lens("The capital of Spain is", targets=" Madrid")
             >>> r["name"].tolist()[-1], r["rank"].tolist()[-1]
@@ -607,7 +637,10 @@ class Questions:
         """
         word = self._lens_word(prompt, _words.names(components), layers, positions, None, prompts)
         said = {"prompt": prompt, "components": components, "positions": positions}
-        return self._ask(self._opened.lens, word, metrics, _words.shown("Model.lens", said), progress, top_tokens)
+        torch = self._torch(prompt, *prompts.values())
+        return self._ask(
+            self._opened.lens, word, metrics, _words.shown("Model.lens", said), progress, top_tokens, torch
+        )
 
     def direct_logit_attribution(
         self,
@@ -630,7 +663,7 @@ class Questions:
             progress: As of ``sweep``.
             prompts: As of ``edges``.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> r = hl.Model("demo").direct_logit_attribution("The capital of Spain is", targets=" Madrid", by="component")
             >>> r["name"].tolist()[:4]
@@ -639,7 +672,8 @@ class Questions:
         word = self._lens_word(prompt, [], "all", positions, by, prompts)
         said = {"prompt": prompt, "by": by, "positions": positions}
         command = _words.shown("Model.direct_logit_attribution", said)
-        return self._ask(self._opened.lens, word, metrics, command, progress)
+        torch = self._torch(prompt, *prompts.values())
+        return self._ask(self._opened.lens, word, metrics, command, progress, torch=torch)
 
     def _lens_word(
         self, prompt: Any, components: Any, layers: Any, positions: Any, by: str | None, prompts: Mapping[str, Any]
@@ -657,18 +691,21 @@ class Questions:
     def unfinished(self) -> Result | None:
         """The rows, in order, that a question had when it was interrupted last; they are handed out once."""
         answered = self._opened.unfinished()
-        return None if answered is None else Result(answered)
+        return None if answered is None else Result(answered, self._read_last)
 
     def cancel(self) -> None:
         """Stops what runs on this model, from another thread; whoever waits for it gets ``errors.Interrupted``."""
         self._opened.cancel()
 
     def _ask(
-        self, call: Any, word: Any, metrics: Metrics, command: str, progress: ProgressWish, top_tokens: int = 0
-    ) -> Result:
+        self, call: Any, word: Any, metrics: Metrics, command: str, progress: ProgressWish, top_tokens: int = 0,
+        torch: bool = False,
+    ) -> Result:  # fmt: skip
         if top_tokens < 0:
             raise PlanError(f"top_tokens is {top_tokens}: it takes 0, for none, or more")
         self._ready()
+        # where these stand now, wherever the process goes
+        self._read_last = read = self._files().asked(word)
         tell, close = _progress.callback(progress)
         try:
             answered = call(word, (_words.names(metrics), command, top_tokens), tell)
@@ -676,7 +713,17 @@ class Questions:
             close()
         for note in answered.notes():
             warnings.warn(note, stacklevel=3)
-        return Result(answered)
+        return Result(answered, read, torch)
+
+
+def _check_table(out: str | os.PathLike[str]) -> None:
+    """Refuses a folder before anything is computed."""
+    name = _words.path(out)
+    if name.endswith(("/", os.sep)) or os.path.isdir(name):
+        raise PlanError(
+            f"--out {name}: runs in folders are the command's: give a file, start `headlight sweep --out {name}`, "
+            "or take headlight.cluster.shards"
+        )
 
 
 def _answers(pair: dict[str, Any], name: str, found: list[str | int]) -> None:

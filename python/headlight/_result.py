@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import _headlight, _words
-from ._arrays import NamedArray, from_bytes
+from ._arrays import NamedArray, from_bytes, to_torch
+from ._files import Files, beside
 from ._table import Table
 from .errors import PlanError
 
@@ -27,8 +27,8 @@ _AXES = ("pair", "target", "component", "layer", "head", "position", "sample")
 class Picture:
     """A heat map: SVG in notebooks, PNG where that is all there is."""
 
-    def __init__(self, answered: _headlight.Answered, value: str | None) -> None:
-        self._answered, self._value = answered, value
+    def __init__(self, answered: _headlight.Answered, value: str | None, read: Files) -> None:
+        self._answered, self._value, self._read = answered, value, read
 
     def _repr_svg_(self) -> str:
         return self._answered.picture(self._value, False).decode()
@@ -41,6 +41,7 @@ class Picture:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes it, as SVG or PNG by the file's ending."""
+        self._read.check(("--plot", path))
         self._answered.plot(_words.path(path), self._value)
 
 
@@ -48,8 +49,8 @@ class Page:
     """A result as a page, one HTML file that needs no network: switches, every value under the pointer, the strongest
     cells, downloads. In a notebook it stands in a frame of its own."""
 
-    def __init__(self, answered: _headlight.Answered, value: str | None) -> None:
-        self._answered, self._value = answered, value
+    def __init__(self, answered: _headlight.Answered, value: str | None, read: Files) -> None:
+        self._answered, self._value, self._read = answered, value, read
 
     @property
     def html(self) -> str:
@@ -65,6 +66,7 @@ class Page:
         """Writes it; the file's name ends in .html."""
         if Path(path).suffix.lower() != ".html":
             raise PlanError(f"{path}: a page is told by the file name, which must end in .html")
+        self._read.check(("--plot", path))
         self._answered.plot(_words.path(path), self._value)
 
 
@@ -72,18 +74,24 @@ class Result(Table):
     """What was found: one row for each pair, run and target, in that order.
 
     pandas, Polars, pyarrow and DuckDB read it as it is; in a notebook it shows its heat map, the strongest cells
-    and how it was made.
+    and how it was made. Columns are NumPy's; arrays are torch's where torch's tensors went in, on the CPU.
 
-    Example:
+    Attributes:
+        n_runs: How many runs there were.
+        n_live: Those whose readout can differ from the base's; no others were computed.
+        operations: Floating-point operations, a multiplication and an addition being two.
+        seconds: By the clock, clean prompts included.
+
+    Examples:
         >>> import headlight as hl
         >>> r = hl.Model("demo").sweep(targets=[" Madrid", " Rome"], components="head_value_output")
         >>> r.array("prob", target=" Rome").axes
         ('layer', 'head', 'position')
     """
 
-    def __init__(self, answered: _headlight.Answered) -> None:
+    def __init__(self, answered: _headlight.Answered, read: Files, torch: bool = False) -> None:
         super().__init__(answered.frame())
-        self._answered = answered
+        self._answered, self._read, self._torch = answered, read, torch
         self.n_runs, copied, self.operations, self.seconds = answered.done()
         self.n_live = self.n_runs - copied
 
@@ -103,9 +111,16 @@ class Result(Table):
         made: dict[str, Any] = json.loads(self._answered.provenance(False))
         return made
 
-    @cached_property
+    @property
     def arrays(self) -> dict[str, Any]:
         """Everything that ``write_arrays`` writes, by its name."""
+        return {
+            name: to_torch(array) if self._torch and isinstance(array, np.ndarray) else array
+            for name, array in self._arrays.items()
+        }
+
+    @cached_property
+    def _arrays(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, kind, shape, data in self._answered.arrays():
             if kind == "text":
@@ -116,15 +131,15 @@ class Result(Table):
         return found
 
     @property
-    def collected(self) -> dict[tuple[int, int, int], NDArray[np.float64]]:
+    def collected(self) -> dict[tuple[int, int, int], Any]:
         """What ``collect`` patches read, by pair, run and patch: ``[positions, width]``, or ``[heads, positions,
         width]`` for sites with heads."""
-        return {(p, r, i): from_bytes(data, "<f8", shape) for p, r, i, shape, data in self._answered.collected()}
+        found = {(p, r, i): from_bytes(data, "<f8", shape) for p, r, i, shape, data in self._answered.collected()}
+        return {at: to_torch(array) for at, array in found.items()} if self._torch else found
 
-    def array(
-        self, metric: str | None = None, *, target: str | int | None = None, component: str | None = None
-    ) -> NamedArray:
-        """A metric as a dense array with named axes.
+    def array(self, metric: str | None = None, *, target: str | int | None = None, component: str | None = None) -> Any:
+        """A metric as a dense array with named axes: a ``NamedArray``, or, where torch's tensors went in, a tensor that has
+        ``axes`` and ``labels`` as well.
 
         Of a preset, of edges and of paths: the axes that TransformerLens and EAP-IG have, the mean over pairs.
         Of everything else the axes pair, target, component, layer, head, position and sample, as far as there are
@@ -136,13 +151,16 @@ class Result(Table):
             component: The component, where there are several: without, they are an axis, which only those can be that
                 all have heads, or all have none.
         """
-        metric = metric or self.metric
-        own = self.arrays.get(metric)
-        if own is not None and "axes" in self.arrays and target is None and component is None:
-            axes = self.arrays["axes"]
-            labels = {name: list(self.arrays[name]) for name in axes if name in self.arrays}
+        found = self._array(metric or self.metric, target, component)
+        return to_torch(found) if self._torch else found
+
+    def _array(self, metric: str, target: str | int | None = None, component: str | None = None) -> NamedArray:
+        own = self._arrays.get(metric)
+        if own is not None and "axes" in self._arrays and target is None and component is None:
+            axes = self._arrays["axes"]
+            labels = {name: list(self._arrays[name]) for name in axes if name in self._arrays}
             return NamedArray(own, axes, labels)
-        if own is None and "axes" in self.arrays and metric not in self.columns:
+        if own is None and "axes" in self._arrays and metric not in self.columns:
             raise PlanError(f"there are no arrays of {metric!r}: name it among the metrics")
         return self._laid_out(metric, target, component)
 
@@ -196,7 +214,7 @@ class Result(Table):
             pair: The pair's number, as the column ``pair`` has it.
             run: The run's number in the pair, as the column ``run`` has it.
 
-        Example:
+        Examples:
             >>> import headlight as hl
             >>> r = hl.Model("demo").sweep(components="head_value_output", layers=0, heads=0, positions=3, top_tokens=2)
             >>> [token for token, p in r.top_tokens()]
@@ -216,7 +234,9 @@ class Result(Table):
 
     def write(self, path: str | os.PathLike[str]) -> list[Path]:
         """Writes the table as .csv, .jsonl or .parquet by its ending, byte for byte what the command line writes;
-        averages over pairs stand beside it, and provenance in it or beside it. Which files were written."""
+        averages over pairs stand beside it, and provenance in it or beside it. Which files were written. A file that the
+        question read is not written over."""
+        self._read.check(*beside(path))
         return [Path(file) for file in self._answered.write(_words.path(path))]
 
     def write_arrays(self, path: str | os.PathLike[str]) -> None:
@@ -224,17 +244,18 @@ class Result(Table):
         why = self._answered.no_arrays()
         if why is not None:
             raise PlanError(why)
-        if not self.arrays:
+        if not self._arrays:
             raise PlanError("--arrays holds what a --preset runs: give one")
+        self._read.check(("--arrays", path))
         self._answered.write_arrays(_words.path(path))
 
     def picture(self, metric: str | None = None) -> Picture:
         """The heat map as headlight draws it."""
-        return Picture(self._answered, metric)
+        return Picture(self._answered, metric, self._read)
 
     def page(self, metric: str | None = None) -> Page:
         """The page of all that was found, which opens with this column; of edges, their graph."""
-        return Page(self._answered, metric)
+        return Page(self._answered, metric, self._read)
 
     def plot(
         self, metric: str | os.PathLike[str] | None = None, path: str | os.PathLike[str] | None = None, **layout: Any
@@ -249,6 +270,7 @@ class Result(Table):
         if metric is not None and not isinstance(metric, str):
             raise PlanError(f"{metric!r} names neither a column nor a file that ends in .html, .svg or .png")
         if path is not None:
+            self._read.check(("--plot", path))
             self._answered.plot(_words.path(path), metric)
             return None
         try:

@@ -62,6 +62,6 @@ class FileError(HeadlightError, OSError):
 
 
 class Interrupted(HeadlightError):
-    """Somebody called ``Model.cancel``."""
+    """Somebody called ``Model.cancel``, or stopped a shard."""
 
     kind = "interrupted"

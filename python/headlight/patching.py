@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import _words
-from ._arrays import NamedArray, any_torch, as_list, from_bytes, to_numpy, to_torch
+from ._arrays import NamedArray, as_list, from_bytes, to_numpy, to_torch
 from ._cache import Cache
 from ._model import Model
 from .errors import PlanError
@@ -110,7 +110,19 @@ class Patching(Protocol):
         reduce: str = "scalar",
         baseline: bool = False,
         full_logits: bool = False,
-    ) -> Any: ...
+    ) -> Any:
+        """The metric of every patch.
+
+        Args:
+            model: A headlight model.
+            corrupted_tokens: ``[batch, position]``: the prompts that are patched.
+            clean_cache: What activations are taken from: headlight's ``run_with_cache`` of the clean prompts, or their tokens.
+            patching_metric: A function of logits, or several by name.
+            reduce: ``"none"`` keeps prompts apart.
+            baseline: Also return the metric of the corrupted prompts themselves.
+            full_logits: Hand the metric every position, instead of the last.
+        """
+        ...
 
 
 def _clean(clean_cache: Any) -> Any:
@@ -158,7 +170,7 @@ def _patch(
     if reduce not in ("scalar", "mean", "none"):
         raise PlanError(f"unknown reduce {reduce!r}: use scalar, mean or none")
     clean = _clean(clean_cache)
-    torch = any_torch(corrupted_tokens)
+    torch = model._torch(corrupted_tokens)
     corrupted, source = _batch(corrupted_tokens), _batch(clean)
     several = isinstance(patching_metric, Mapping)
     metrics = dict(patching_metric) if isinstance(patching_metric, Mapping) else {"metric": patching_metric}
@@ -210,8 +222,8 @@ def _known(
         wrong_targets=[wrong for _, *wrong in answers],
         metrics="logit_diff",
     )
-    own = metric.scaled(float(np.mean(result.arrays["logit_diff_base"])))
-    values = metric.scaled(np.array(result.array("logit_diff")))
+    own = metric.scaled(float(np.mean(result._arrays["logit_diff_base"])))
+    values = metric.scaled(np.array(result._array("logit_diff")))
     # TransformerLens runs what cannot be patched, too
     return np.where(np.isnan(values), own, values), own
 

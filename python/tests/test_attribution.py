@@ -73,6 +73,31 @@ def test_a_graph_is_chosen_evaluated_and_written(model: hl.Model, command: Comma
     assert "input" in circuit.nodes
 
 
+def test_a_graph_is_read_back_from_its_json(model: hl.Model, command: Command, tmp_path: Path) -> None:
+    command("attribute", "edges", *FLAGS, "--out", tmp_path / "s.csv")
+    command("circuit", tmp_path / "s.csv", "--greedy", "40", "--out", tmp_path / "c.json")
+    graph = hl.Graph.from_json(tmp_path / "c.json", model)
+    written = json.loads((tmp_path / "c.json").read_text())
+    assert set(graph.edges) == {name for name, edge in written["edges"].items() if edge["in_graph"]}
+    assert graph.scores == {name: edge["score"] for name, edge in written["edges"].items()}
+    assert set(graph.nodes) == {n for n, node in written["nodes"].items() if node["in_graph"]}
+    graph.to_json(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "c.json").read_bytes()
+    # what others write may have no scores
+    for edge in written["edges"].values():
+        del edge["score"]
+    (tmp_path / "bare.json").write_text(json.dumps(written))
+    bare = hl.Graph.from_json(tmp_path / "bare.json", model)
+    assert bare.edges == graph.edges
+    assert bare.evaluate(**ANSWERS) == graph.evaluate(**ANSWERS)
+    with pytest.raises(hl.PlanError, match=r"s\.csv: a circuit is EAP-IG's JSON"):
+        hl.Graph.from_json(tmp_path / "s.csv", model)
+    written["cfg"]["n_heads"] = 7
+    (tmp_path / "other.json").write_text(json.dumps(written))
+    with pytest.raises(hl.HeadlightError, match=r"other\.json"):
+        hl.Graph.from_json(tmp_path / "other.json", model)
+
+
 def test_acdc_is_the_commands(model: hl.Model, command: Command, tmp_path: Path) -> None:
     command("circuit", "acdc", "--threshold", "0.1", "--out", tmp_path / "a.json")
     assert model.acdc(threshold=0.1).edges == model.circuit(tmp_path / "a.json").edges

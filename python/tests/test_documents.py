@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import headlight as hl
+from headlight import errors, patching
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,6 +40,19 @@ def test_the_readme_says_it_in_python(tmp_path, monkeypatch):
     names: dict[str, object] = {}
     exec(compile(code.replace("\nresult  ", "\nshown = result._repr_html_()  "), "README.md", "exec"), names)
     assert "<svg" in str(names["shown"])
+
+
+def test_the_reference_has_everything_that_is_public():
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    whole = {"cluster", "errors", "metrics", "patching", "ray"}
+    assert {name for name in whole if f"::: headlight.{name}\n" in pages} == whole
+    missing = [
+        name
+        for name in hl.__all__
+        if f"::: headlight.{name}\n" not in pages and name not in {*whole, *errors.__all__, "__version__"}
+    ]
+    assert missing == []
+    assert [name for name in dir(patching) if name.startswith("get_act_patch_") and f"| `{name}` |" not in pages] == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "python" / "examples").glob("*.ipynb")), ids=lambda path: path.stem)

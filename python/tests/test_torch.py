@@ -159,3 +159,70 @@ def test_an_unchanged_metric_of_torchs(model):
     known = patching.get_act_patch_attn_head_all_pos_every(model, corrupted, cache, metrics.logit_diff(answers))
     assert torch.allclose(found, known, atol=1e-5)
     assert torch.equal(metrics.logit_diff(answers)(model(corrupted, positions="all")), ioi_metric(model(corrupted)))
+
+
+def test_arrays_are_torchs_where_torchs_tensors_go_in(model):
+    ids = [torch.from_numpy(model.to_tokens(text)[0]) for text in (BASE, SOURCE)]
+    asked = {"components": "head_value_output", "targets": " Rome"}
+    plain, given = model.sweep(BASE, SOURCE, **asked), model.sweep(*ids, **asked)
+    array, tensor = plain.array("prob"), given.array("prob")
+    assert isinstance(array, hl.NamedArray) and isinstance(tensor, torch.Tensor)
+    assert tensor.dtype == torch.float64 and torch.equal(tensor, torch.from_numpy(np.asarray(array).copy()))
+    assert tensor.axes == array.axes == ("layer", "head", "position") and tensor.labels == array.labels
+    # what is made of it knows its axes no more, and one answer's memory is its own
+    assert not hasattr(tensor[0], "axes")
+    tensor.zero_()
+    assert given.array("prob").max() > 0.9
+    # columns are a table's
+    assert isinstance(given["prob"], np.ndarray)
+    for target in (torch.tensor(model.to_single_token(" Rome")), torch.tensor([model.to_single_token(" Rome")])):
+        found = model.sweep(BASE, SOURCE, components="head_value_output", targets=target)
+        assert torch.equal(found.array("prob"), given.array("prob"))
+
+
+def test_so_are_presets_collections_and_everything_that_is_asked(model):
+    base, source = (torch.from_numpy(model.to_tokens(text)) for text in (BASE, SOURCE))
+    wanted = model.sweep(
+        BASE, SOURCE, preset="attn_head_all_pos_every", targets=" Rome", metrics="logit_diff", wrong_targets=" Madrid"
+    )
+    found = model.sweep(
+        base, source, preset="attn_head_all_pos_every", targets=" Rome", metrics="logit_diff", wrong_targets=" Madrid"
+    )
+    tensor = found.array("logit_diff")
+    assert tensor.axes == wanted.array("logit_diff").axes and tensor.shape == (5, 5, 4)
+    assert torch.equal(tensor, torch.from_numpy(np.asarray(wanted.array("logit_diff")).copy()))
+    assert isinstance(found.arrays["logit_diff"], torch.Tensor) and found.arrays["axes"] == wanted.arrays["axes"]
+    collect = hl.Patch("head_value_output", 0, heads=0, positions=3, op=hl.Op.collect())
+    (read,) = model.patch(base[0], collect, targets=" Rome").collected.values()
+    (plain,) = model.patch(BASE, collect, targets=" Rome").collected.values()
+    assert torch.equal(read, torch.from_numpy(plain))
+    for ask in (
+        lambda prompts, **more: model.edges(*prompts, receivers="logits", **more).array("prob"),
+        lambda prompts, **more: model.path(*prompts, receivers="a3.h1.q", **more).array("prob"),
+        lambda prompts, **more: model.trace(prompts[0], subject="2-3", samples=2, **more).array(
+            "prob", component="mlp_output"
+        ),
+        lambda prompts, **more: model.lens(prompts[0], **more).array("prob"),
+        lambda prompts, **more: model.direct_logit_attribution(prompts[0], by="component", **more).array("logit"),
+        lambda prompts, **more: model.attribute(*prompts, **more).array("score"),
+    ):
+        own, given = ask((BASE, SOURCE), targets=" Rome"), ask((base, source), targets=" Rome")
+        assert isinstance(own, np.ndarray) and isinstance(given, torch.Tensor)
+        assert np.array_equal(own, given.numpy(), equal_nan=True)
+    # pictures are drawn of either
+    assert found.picture()._repr_svg_() == wanted.picture()._repr_svg_()
+
+
+def test_a_model_may_be_told_whose_arrays_to_hand_out():
+    always, never = (hl.Model("demo", device="cpu", arrays=arrays) for arrays in ("torch", "numpy"))
+    asked = {"components": "head_value_output", "targets": " Rome"}
+    assert isinstance(always.sweep(BASE, SOURCE, **asked).array("prob"), torch.Tensor)
+    assert isinstance(always(BASE), torch.Tensor) and isinstance(always.run_with_cache(BASE)[1]["z", 0], torch.Tensor)
+    ids = torch.from_numpy(never.to_tokens(BASE))
+    assert isinstance(never.sweep(ids, SOURCE, **asked).array("prob"), hl.NamedArray)
+    assert isinstance(never(ids), np.ndarray)
+    tokens = [always.to_tokens(text) for text in (BASE, SOURCE)]
+    known = metrics.logit_diff([[always.to_single_token(" Rome"), always.to_single_token(" Madrid")]])
+    assert isinstance(patching.get_act_patch_attn_head_v_all_pos(always, *tokens, known), torch.Tensor)
+    with pytest.raises(hl.PlanError, match="unknown arrays 'jax': use auto, numpy or torch"):
+        hl.Model("demo", arrays="jax")
