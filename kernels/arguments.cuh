@@ -204,13 +204,14 @@ struct DecodeArgs {
 
 // ---- matrix products --------------------------------------------------------------------------
 
-// The two tiles of results that a block computes. Both give the same bits.
+// The tiles of results that a block computes. All give the same bits.
 constexpr uint32_t LARGE_ROWS = 128, LARGE_COLUMNS = 192, LARGE_THREADS = 256;
-constexpr uint32_t SMALL_ROWS = 32, SMALL_COLUMNS = 64, SMALL_THREADS = 128;
-constexpr uint32_t LARGE_SHARED = 83456, SMALL_SHARED = 49536;  // bytes of shared memory
+constexpr uint32_t MEDIUM_ROWS = 64, MEDIUM_COLUMNS = 96, MEDIUM_THREADS = 128;
+constexpr uint32_t SMALL_ROWS = 16, SMALL_COLUMNS = 32, SMALL_THREADS = 64;
+constexpr uint32_t LARGE_SHARED = 83456, MEDIUM_SHARED = 41728, SMALL_SHARED = 24768;  // bytes of shared memory
 
 // Weights are transposed, K contiguous; zeros fill it up to a multiple.
-constexpr uint32_t K_MULTIPLE = 32;
+constexpr uint32_t K_MULTIPLE = 64;
 
 // Σ_k input[m, k] · weight[n, k] for m < count, n < columns.
 template <class T>
@@ -239,19 +240,26 @@ struct Epilogue {
   Activation activation;  // if `finish` is ACTIVATE
 };
 
-// `linear_V_large` and `linear_V_small` for an arithmetic V, and of 16-bit ones `…_wide`, whose results are
-// f32. Grid ⌈columns / a tile's⌉ × ⌈count / a tile's rows⌉.
+// One linear layer.
 template <class T, class TO = T>
-struct LinearArgs {
+struct LinearPart {
   Operands<T> operands;
   Epilogue<TO> to;
+};
+
+// `linear_V_large`, `_medium` and `_small` for an arithmetic V, and of 16-bit ones `…_wide`, whose results
+// are f32: up to three linear layers at once, as query, key and value are. Grid ⌈columns / a tile's⌉ ×
+// ⌈count / a tile's rows⌉, of the largest, × parts.
+template <class T, class TO = T>
+struct LinearArgs {
+  LinearPart<T, TO> first, second, third;
 };
 
 // ---- the readout ------------------------------------------------------------------------------
 
 // Columns of a tile of the vocabulary, whichever tile of rows it meets.
 constexpr uint32_t VOCABULARY_TILE = 192;
-constexpr uint32_t LARGE_SCAN_SHARED = 98816, SMALL_SCAN_SHARED = 57472;  // bytes of shared memory
+constexpr uint32_t LARGE_SCAN_SHARED = 98816, SMALL_SCAN_SHARED = 53312;  // bytes of shared memory
 
 // `readout_wanted_V`: logits[w] = row operands.rows[w] of the input times the unembedding of token operands.ids[w]. A
 // block takes SMALL_ROWS of them, threads and shared memory are those of a small tile.

@@ -17,7 +17,8 @@
 template <class G>
 constexpr uint32_t LINEAR_SHARED = G::PIPELINE + 3 * G::TILE_ROWS * 4;
 static_assert(LINEAR_SHARED<Large<FFMA>> == LARGE_SHARED);
-static_assert(LINEAR_SHARED<Small<FFMA>> == SMALL_SHARED);
+static_assert(LINEAR_SHARED<Medium<FFMA>> == MEDIUM_SHARED);
+static_assert(LINEAR_SHARED<Small<FFMA>> == SMALL_SHARED && LINEAR_SHARED<Small<BF16>> == SMALL_SHARED);
 
 template <class G, class TO>
 DEVICE void finish(G &product, const Operands<typename G::T> &in, const Epilogue<TO> &to, uint32_t row0,
@@ -129,9 +130,11 @@ DEVICE void finish(G &product, const Operands<typename G::T> &in, const Epilogue
 template <class G, class TO>
 DEVICE void linear(const LinearArgs<typename G::T, TO> &a) {
   DYNAMIC_SHARED(unsigned char, shared);
-  const Operands<typename G::T> &in = a.operands;
-  const Epilogue<TO> &to = a.to;
+  const LinearPart<typename G::T, TO> &part = (&a.first)[blockIdx.z];
+  const Operands<typename G::T> &in = part.operands;
+  const Epilogue<TO> &to = part.to;
   const uint32_t row0 = blockIdx.y * G::TILE_ROWS, column0 = blockIdx.x * G::TILE_COLUMNS;
+  if (row0 >= in.count || column0 >= in.columns) return; // another part has more
   uint32_t *table = reinterpret_cast<uint32_t *>(shared + G::PIPELINE);
   uint32_t *places = table + G::TILE_ROWS, *refs = places + G::TILE_ROWS;
   for (uint32_t i = threadIdx.x; i < G::TILE_ROWS; i += G::THREADS) {

@@ -3,15 +3,15 @@
 // In this order, for V = ffma, split, tf32 (f32), bf16, f16:
 //
 //     kernel                    rows × columns   grid (x, y)
-//     readout_wanted_V           32 × –          ⌈count / 32⌉
+//     readout_wanted_V           16 × –          ⌈count / 16⌉
 //     readout_scan_V_large      128 × 192        ⌈count / 128⌉, tiles
-//     readout_scan_V_small       32 × 192        ⌈count / 32⌉, tiles
+//     readout_scan_V_small       16 × 192        ⌈count / 16⌉, tiles
 //     readout_merge               8 × –          ⌈count / 8⌉
 //     readout_top                 8 × –          ⌈count / 8⌉
 //
 // with tiles = ⌈vocabulary / 192⌉; the last two are in readout_merge.cu. Both scans give the same bits.
-// Registers, at most, of sm_80 … 90a and of sm_100, 120 (nvcc 13.0; nothing spills): scan_large 255, 255
-// (ffma), 246, 254 (split), 206, 216 (others); scan_small 167, 212; wanted 77, 91; merge 39, 64; top 26, 26.
+// Registers, the most of sm_80 … 120 (nvcc 13.0; nothing spills): scan_large 255 (ffma), 247 (split), 217
+// (others); scan_small 218 (ffma), 196 (others); wanted 150 (split), 61 (others).
 // More than 48 KiB of shared memory must be allowed first.
 #include "readout.cuh"
 

@@ -365,6 +365,14 @@ pub trait Backend: Sync {
     /// A linear layer. With `columns` narrower than the weight, those columns of `out`.
     fn linear(&self, linear: &Linear<'_, Self::Matrix>, out: &mut Self::Matrix);
 
+    /// Linear layers of which none reads what another writes, each into its matrix: query, key and value. A
+    /// device may launch them together.
+    fn linears(&self, linears: &mut [(Linear<'_, Self::Matrix>, &mut Self::Matrix)]) {
+        for (linear, out) in linears {
+            self.linear(linear, out);
+        }
+    }
+
     /// Rows `0..rows.len()` of `out` become the activation of rows of `pre`.
     fn activate(&self, pre: &Self::Matrix, rows: &[u32], out: &mut Self::Matrix);
 

@@ -20,11 +20,10 @@ pub struct Buffers<M> {
     pub(super) bases: DeviceBases<M>,
 }
 
-/// The buffers of a pass but the one that is written.
+/// The buffers of a pass but those that are written.
 pub(super) struct Others<'b, M> {
     homes: &'b Homes,
-    before: &'b [M],
-    after: &'b [M],
+    all: Vec<Option<&'b M>>,
 }
 
 impl<'b, M> Others<'b, M> {
@@ -39,10 +38,7 @@ impl<'b, M> Others<'b, M> {
     }
 
     fn at(&self, buffer: usize) -> &'b M {
-        match self.before.get(buffer) {
-            Some(found) => found,
-            None => &self.after[buffer - self.before.len() - 1],
-        }
+        self.all[buffer].expect("nothing reads what is being written")
     }
 
     /// Rows of a stage of a layer: the buffer's and the cache's.
@@ -106,6 +102,29 @@ impl<M> Buffers<M> {
         self.split_at(self.homes.of[stage])
     }
 
+    /// The buffers of some stages, in order, to be written while the others are read.
+    pub(super) fn split_all(&mut self, stages: &[Stage]) -> (Vec<&mut M>, Others<'_, M>) {
+        let homes: Vec<usize> = stages.iter().map(|stage| self.homes.of[*stage]).collect();
+        let mut written: Vec<_> = homes.iter().map(|_| None).collect();
+        let mut all = Vec::with_capacity(self.all.len());
+        for (i, buffer) in self.all.iter_mut().enumerate() {
+            let at = homes.iter().position(|home| *home == i);
+            let (read, write) = match at {
+                Some(_) => (None, Some(buffer)),
+                None => (Some(&*buffer), None),
+            };
+            all.push(read);
+            if let Some(at) = at {
+                written[at] = write;
+            }
+        }
+        let others = Others {
+            homes: &self.homes,
+            all,
+        };
+        (written.into_iter().flatten().collect(), others)
+    }
+
     /// The same of the layer norm of copies that heads read.
     pub(super) fn split_normed(&mut self) -> (&mut M, Others<'_, M>) {
         self.split_at(self.homes.normed)
@@ -114,10 +133,14 @@ impl<M> Buffers<M> {
     fn split_at(&mut self, buffer: usize) -> (&mut M, Others<'_, M>) {
         let (before, rest) = self.all.split_at_mut(buffer);
         let (out, after) = rest.split_at_mut(1);
+        let all = before
+            .iter()
+            .map(Some)
+            .chain([None])
+            .chain(after.iter().map(Some));
         let others = Others {
             homes: &self.homes,
-            before,
-            after,
+            all: all.collect(),
         };
         (&mut out[0], others)
     }
@@ -237,6 +260,16 @@ mod tests {
                         let shared = homes.of[*w] == homes.of[stage];
                         assert!(!shared, "{w:?} is written over {stage:?} in part {part}");
                     }
+                }
+                // linear layers that go together are computed before what the first of them copies is
+                let next = ops[i + 1..].iter().take_while(|next| {
+                    let linear = |op: &Operation| matches!(op.kind, OperationKind::Linear(_));
+                    linear(op) && linear(next) && next.reads[0].stage == op.reads[0].stage
+                });
+                for next in next {
+                    let shared = |buffer: usize| homes.of[next.gives] == buffer;
+                    assert!(!written.iter().any(|w| shared(homes.of[*w])));
+                    assert!(!shared(homes.normed), "{:?}", next.gives);
                 }
                 let apart: std::collections::BTreeSet<_> =
                     written.iter().map(|stage| homes.of[*stage]).collect();

@@ -3,9 +3,11 @@
 //! Of each the same is said: where its rows are read, what is computed, which clean rows are gathered
 //! behind, what is overwritten and kept.
 
+use std::ops::Range;
+
 use super::ActivationCache;
 use super::basis::DeviceBases;
-use super::buffers::Buffers;
+use super::buffers::{Buffers, Others};
 use crate::backend::{Attention, Backend, Epilogue, KeepKeys, Linear, Norm, Rows};
 use crate::plan::tables::{AttentionRows, HeadCopies, OpTable, PartTables, Reads, Ref};
 use crate::plan::writes::Phase;
@@ -35,23 +37,38 @@ fn own<'a, M>(matrix: &'a M, refs: &'a [Ref]) -> Rows<'a, M> {
     }
 }
 
+/// A linear layer over the rows that its table names, if an operation is one.
+fn linear<'b, B: Backend>(
+    backend: &B,
+    others: &Others<'b, B::Matrix>,
+    (op, table): (&Operation, &'b OpTable),
+    layer: usize,
+    epilogue: Epilogue<'b, B::Matrix>,
+) -> Option<Linear<'b, B::Matrix>> {
+    let OperationKind::Linear(weight) = op.kind else {
+        return None;
+    };
+    Some(Linear {
+        weight: weight(layer),
+        columns: 0..op.gives.width().numbers(backend.config(), 0),
+        input: others.get(op.reads[0].stage),
+        rows: table.own_rows(),
+        out_rows: None,
+        epilogue,
+    })
+}
+
 impl<'a, B: Backend> Pass<'a, B> {
     /// Runs every operation.
     pub fn run(&mut self) {
         let tables = self.tables;
+        let mut computed = 0;
         for (i, (op, table)) in self.ops.iter().zip(&tables.ops).enumerate() {
+            if i == computed {
+                computed = self.compute(i);
+            }
             if table.fused || table.rows.is_empty() {
                 continue;
-            }
-            let out = self.buffers.of(op.gives);
-            self.backend.resize(self.buffers.get(out), table.rows.len());
-            match (op.kind, &table.reads) {
-                _ if table.rows.computed == 0 => {}
-                (OperationKind::Norm(norm), Reads::Rows(refs)) => {
-                    self.norm(norm(self.layer), op, &refs[0])
-                }
-                (OperationKind::Attend, Reads::Attention(rows)) => self.attend(op, rows),
-                _ => self.row_by_row(i),
             }
             self.gather(op, table);
             if let Some(copy) = op.head_copy() {
@@ -62,6 +79,56 @@ impl<'a, B: Backend> Pass<'a, B> {
                 self.settle(next, op.gives);
             }
         }
+    }
+
+    /// Computes the rows of an operation, or of several that go together; the first that is left.
+    fn compute(&mut self, i: usize) -> usize {
+        let tables = self.tables;
+        let end = i + self.together(i);
+        for (op, table) in self.ops[i..end].iter().zip(&tables.ops[i..end]) {
+            if !table.fused && !table.rows.is_empty() {
+                let out = self.buffers.of(op.gives);
+                self.backend.resize(self.buffers.get(out), table.rows.len());
+            }
+        }
+        let (op, table) = (&self.ops[i], &tables.ops[i]);
+        match (op.kind, &table.reads) {
+            _ if end > i + 1 => self.linears(i..end),
+            _ if table.fused || table.rows.computed == 0 => {}
+            (OperationKind::Norm(norm), Reads::Rows(refs)) => {
+                self.norm(norm(self.layer), op, &refs[0])
+            }
+            (OperationKind::Attend, Reads::Attention(rows)) => self.attend(op, rows),
+            _ => self.row_by_row(i),
+        }
+        end
+    }
+
+    /// How many operations from one on go together: linear layers that stand by themselves and read one
+    /// stage, or else that one alone.
+    fn together(&self, i: usize) -> usize {
+        let first = &self.ops[i];
+        let alike = |(op, table): &(&Operation, &OpTable)| {
+            matches!(op.kind, OperationKind::Linear(_))
+                && !table.fused
+                && op.reads[0].stage == first.reads[0].stage
+        };
+        let from = self.ops[i..].iter().zip(&self.tables.ops[i..]);
+        from.take_while(alike).count().max(1)
+    }
+
+    /// Linear layers that go together.
+    fn linears(&mut self, ops: Range<usize>) {
+        let (backend, layer, tables) = (self.backend, self.layer, self.tables);
+        let some = ops.filter(|i| tables.ops[*i].rows.computed > 0);
+        let of: Vec<_> = some.map(|i| (&self.ops[i], &tables.ops[i])).collect();
+        let stages: Vec<Stage> = of.iter().map(|(op, _)| op.gives).collect();
+        let (outs, others) = self.buffers.split_all(&stages);
+        let linears = of.iter().zip(outs).filter_map(|((op, table), out)| {
+            let linear = linear(backend, &others, (op, table), layer, Epilogue::None);
+            Some((linear?, out))
+        });
+        backend.linears(&mut linears.collect::<Vec<_>>());
     }
 
     /// An operation whose rows read rows of their own position, or that one and the linear layer that
@@ -75,25 +142,16 @@ impl<'a, B: Backend> Pass<'a, B> {
             cache: cache.of(op.reads[input].stage, layer),
             refs: &table.refs()[input],
         };
-        let linear = |op: &Operation, table: &'a OpTable, epilogue| {
-            let OperationKind::Linear(weight) = op.kind else {
-                return None;
-            };
-            Some(Linear {
-                weight: weight(layer),
-                columns: 0..op.gives.width().numbers(backend.config(), 0),
-                input: others.get(op.reads[0].stage),
-                rows: table.own_rows(),
-                out_rows: None,
-                epilogue,
-            })
+        let linear = |i: usize, epilogue| {
+            let of = (&self.ops[i], &tables.ops[i]);
+            linear(backend, &others, of, layer, epilogue)
         };
         let straight = |epilogue| {
             let before = i.checked_sub(1).filter(|i| tables.ops[*i].fused)?;
-            linear(&self.ops[before], &tables.ops[before], epilogue)
+            linear(before, epilogue)
         };
         let fused = match op.kind {
-            OperationKind::Linear(_) => linear(op, table, Epilogue::None),
+            OperationKind::Linear(_) => linear(i, Epilogue::None),
             OperationKind::Activate => straight(Epilogue::Activate),
             OperationKind::Add => straight(Epilogue::Residual(rows(0))),
             _ => None,

@@ -291,6 +291,23 @@ uint32_t headlight_ballot(uint32_t mask, int predicate) {
 
 // ---- matrix operations: they exchange registers, and order no memory ---------------------------
 
+namespace headlight {
+// The eight rows of a matrix are read at once, each 16 of the 128 bytes that shared memory gives at a time:
+// rows that lie in the same 16 are read one after the other. Kernels are to lay theirs out otherwise.
+static void check_banks(const Warp &warp, uint32_t matrix, uintptr_t code) {
+  const void *at[8] = {};
+  for (uint32_t i = 0; i < 8; ++i) {
+    const void *row = warp.lane[matrix * 8 + i].row;
+    const void *&other = at[reinterpret_cast<uintptr_t>(row) / 16 % 8];
+    if (other && other != row) {
+      fail(LAUNCH_FAILED, "bank conflict", code, reinterpret_cast<uintptr_t>(row), 0,
+           "load_matrix_x4 reads two rows of matrix %u from the same banks", matrix);
+    }
+    other = row;
+  }
+}
+}  // namespace headlight
+
 headlight_four_words headlight_load_matrix(const void *row) {
   const uintptr_t code = HEADLIGHT_CALLER;
   const uintptr_t address = reinterpret_cast<uintptr_t>(row);
@@ -307,6 +324,7 @@ headlight_four_words headlight_load_matrix(const void *row) {
   mine.row = row;
   if (arrive(LOAD_MATRIX, 0xffffffffu, code)) {
     Warp &warp = state->warps[state->current->thread / 32];
+    for (uint32_t matrix = 0; matrix < 4; ++matrix) check_banks(warp, matrix, code);
     for (uint32_t lane = 0; lane < 32; ++lane) {
       const uint32_t g = lane / 4, t = lane % 4;
       for (uint32_t matrix = 0; matrix < 4; ++matrix) {

@@ -89,7 +89,7 @@ fn counted() {
             ..*counts
         };
         let expected = Counts {
-            launches: 144,
+            launches: 126,
             bytes_to_device: 127_664,
             to_host: 3,
             bytes_to_host: 6752,

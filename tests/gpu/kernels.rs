@@ -5,6 +5,7 @@
 //! `HEADLIGHT_REQUIRE_CUDA=1` makes that a failure.
 
 mod instructions;
+mod loops;
 mod resources;
 mod signatures;
 

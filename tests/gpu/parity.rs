@@ -67,7 +67,7 @@ fn usual() -> ModelSpec {
 fn operations_agree(spec: &ModelSpec, precision: Precision, variant: Option<Variant>) {
     let gpu = gpu();
     let model = spec.open();
-    for tile in [Tile::Small, Tile::Large] {
+    for tile in Tile::ALL {
         let cuda = gpu.cuda(&model, precision).with(variant, Some(tile));
         let reference = Cpu::<f64>::rounded(&model, precision);
         let comparisons =
@@ -207,6 +207,52 @@ fn product<B: Backend>(backend: &B, weight: Weight, rows: usize, n: usize, x: &[
     backend.read(&out).unwrap()
 }
 
+/// Query, key and value of as many rows each as of no other: what is launched together has the bits of what is
+/// launched alone.
+#[test]
+fn layers_launched_together_are_the_same_layers() {
+    let gpu = gpu();
+    let model = usual().open();
+    let mut random = Random(12);
+    let x: Vec<f64> = (0..140 * 128).map(|_| random.normal()).collect();
+    let lists: Vec<Vec<u32>> = [17, 140, 1]
+        .iter()
+        .map(|count| (0..*count).map(|i| (i * 37) % 140).collect())
+        .collect();
+    let weights = [Weight::Query(1), Weight::Key(1), Weight::Value(1)];
+    for (precision, variant) in VARIANTS {
+        for tile in Tile::ALL {
+            let cuda = gpu.cuda(&model, precision).with(variant, Some(tile));
+            let input = cuda.upload(140, 128, Store::Branch, &x);
+            let linear = |i: usize| Linear {
+                weight: weights[i],
+                columns: 0..128,
+                input: &input,
+                rows: &lists[i],
+                out_rows: None,
+                epilogue: Epilogue::None,
+            };
+            let outs = || -> Vec<_> {
+                let made = lists
+                    .iter()
+                    .map(|l| cuda.matrix(l.len(), 128, Store::Heads));
+                made.collect()
+            };
+            let (mut alone, mut together) = (outs(), outs());
+            for (i, out) in alone.iter_mut().enumerate() {
+                cuda.linear(&linear(i), out);
+            }
+            let mut all: Vec<_> = together.iter_mut().enumerate().collect();
+            let mut all: Vec<_> = all.drain(..).map(|(i, out)| (linear(i), out)).collect();
+            cuda.linears(&mut all);
+            for (alone, together) in alone.iter().zip(&together) {
+                let (alone, together) = (cuda.read(alone).unwrap(), cuda.read(together).unwrap());
+                assert_eq!(alone, together, "{precision:?} {variant:?} {tile:?}");
+            }
+        }
+    }
+}
+
 /// Every partial sum is an integer below 2²⁴: whatever the order and the rounding, nothing is lost.
 #[test]
 fn integers_multiply_exactly() {
@@ -226,7 +272,7 @@ fn integers_multiply_exactly() {
     );
     assert!(want.iter().any(|y| *y != 0.0) && want.iter().all(|y| y.fract() == 0.0));
     for (precision, variant) in VARIANTS {
-        for tile in [Tile::Small, Tile::Large] {
+        for tile in Tile::ALL {
             let cuda = gpu.cuda(&model, precision).with(variant, Some(tile));
             let got = product(&cuda, Weight::MlpOutput(0), rows, 128, &x);
             assert_eq!(got, want, "{precision:?} {variant:?} {tile:?}");
@@ -499,13 +545,15 @@ fn the_tile_changes_no_bit() {
     let model = shape(2, 16, 64, 200).open();
     let pairs = random_pairs(&model, 3, 2);
     for (precision, variant) in VARIANTS {
-        let [small, large] = [Tile::Small, Tile::Large].map(|tile| {
+        let [large, others @ ..] = Tile::ALL.map(|tile| {
             let cuda = gpu.cuda(&model, precision).with(variant, Some(tile));
             common::run(&cuda, &pairs, common::PLENTY)
         });
-        let (small, large) = (laws::everything(&small), laws::everything(&large));
-        for (small, large) in small.iter().zip(&large) {
-            laws::equal("tiles", large, small).unwrap();
+        for other in others {
+            let (large, other) = (laws::everything(&large), laws::everything(&other));
+            for (large, other) in large.iter().zip(&other) {
+                laws::equal("tiles", large, other).unwrap();
+            }
         }
     }
 }

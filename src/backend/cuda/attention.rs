@@ -164,7 +164,7 @@ pub fn attention(
         // a thread for four columns of each of two rows
         let threads = (d.div_ceil(4) * 8).next_multiple_of(32) as u32;
         let block = threads.clamp(64, ATTENTION_THREADS);
-        let grid = [number(plan.tiles.len()), number(config.heads)];
+        let grid = [number(plan.tiles.len()), number(config.heads), 1];
         let kernel = Kernel::Attention(out.element);
         Launch::new(kernel, grid, block, number(plan.shared), arguments)
     });

@@ -7,7 +7,7 @@ use super::arguments::Arguments;
 use super::device::{Bound, Device, Unavailable, failed};
 use super::events::Timer;
 use super::kernels::Kernel;
-use super::linear::{Tile, Variant, tile, variant};
+use super::linear::{Shape, Tile, Variant, tile, variant};
 use super::matrix::{Element, Matrix};
 use super::memory::Transfers;
 use super::queue::{Launch, Queue};
@@ -131,10 +131,22 @@ impl Cuda {
         self
     }
 
-    /// The tile for so many rows and columns.
-    pub fn tile(&self, rows: usize, columns: usize) -> Tile {
-        self.tile
-            .unwrap_or_else(|| tile(rows, columns, self.device.processors))
+    /// The tile of linear layers that are launched together, in one arithmetic.
+    pub fn tile(&self, variant: Variant, shapes: &[Shape]) -> Tile {
+        match self.tile {
+            Some(tile) => tile.among(Tile::of_linear(variant)),
+            None => tile(variant, shapes, self.device.processors),
+        }
+    }
+
+    /// The tile of the readout of so many rows. Vocabularies are so wide that either fills the device.
+    pub fn readout_tile(&self, rows: usize) -> Tile {
+        let chosen = if rows <= 2 * Tile::Small.rows() {
+            Tile::Small
+        } else {
+            Tile::Large
+        };
+        self.tile.unwrap_or(chosen).among(&Tile::OF_READOUT)
     }
 
     /// The device.
@@ -394,7 +406,15 @@ impl Backend for Cuda {
     }
 
     fn linear(&self, linear: &Linear<'_, Matrix>, out: &mut Matrix) {
-        linear::linear(self, linear, out);
+        linear::linears(self, &[(linear, out)]);
+    }
+
+    fn linears(&self, linears: &mut [(Linear<'_, Matrix>, &mut Matrix)]) {
+        let linears: Vec<_> = linears
+            .iter()
+            .map(|(linear, out)| (linear, &**out))
+            .collect();
+        linear::linears(self, &linears);
     }
 
     fn activate(&self, pre: &Matrix, rows: &[u32], out: &mut Matrix) {

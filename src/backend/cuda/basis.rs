@@ -33,7 +33,7 @@ fn pointer(matrix: &Option<Matrix>) -> Pointer {
 
 fn launch(kernel: Kernel, [rows, columns]: [usize; 2], arguments: impl Into<Arguments>) -> Launch {
     let tiles = |count| number(count).div_ceil(BASIS_TILE);
-    let grid = [tiles(rows), tiles(columns)];
+    let grid = [tiles(rows), tiles(columns), 1];
     Launch::new(kernel, grid, BASIS_THREADS, 0, arguments)
 }
 

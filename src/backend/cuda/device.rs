@@ -425,7 +425,7 @@ impl Bound<'_> {
             }
             function.roomy.store(true, Ordering::Release);
         }
-        let [x, y] = launch.grid;
+        let [x, y, z] = launch.grid;
         let mut arguments = [launch.argument.address().cast_mut()];
         // SAFETY: the kernel takes one argument, and this is it: `Queue::launch` compares its name with the
         // kernel's, a test that with the source, and both sides' sizes and offsets are checked when they are
@@ -435,7 +435,7 @@ impl Bound<'_> {
         unsafe {
             result::launch_kernel(
                 function.handle,
-                (x, y, 1),
+                (x, y, z),
                 (launch.block, 1, 1),
                 launch.shared,
                 self.stream(),

@@ -86,8 +86,8 @@ impl Kernel {
         all.extend(Limit::ALL.map(Self::Limit));
         for variant in Variant::ALL {
             all.push(Self::ReadoutWanted(variant));
-            for tile in [Tile::Large, Tile::Small] {
-                all.push(Self::ReadoutScan(variant, tile));
+            all.extend(Tile::OF_READOUT.map(|tile| Self::ReadoutScan(variant, tile)));
+            for &tile in Tile::of_linear(variant) {
                 for wide in [false, true] {
                     if !wide || variant.element() != Element::F32 {
                         all.push(Self::Linear {

@@ -233,7 +233,7 @@ impl Limit {
         };
         let mut best = f64::INFINITY;
         for _ in 0..launches {
-            let grid = [number(blocks), 1];
+            let grid = [number(blocks), 1, 1];
             let launch = Launch::new(Kernel::Limit(self), grid, LIMIT_THREADS, 0, arguments);
             queue.launch(0, launch);
             queue.flush(|_| Ok(()))?;

@@ -149,7 +149,7 @@ impl Drop for Pinned {
 
 /// Bytes of each of the two pieces that uploads go through, at least and at most.
 const LEAST_PIECE: usize = 1 << 20;
-const MOST_PIECE: usize = 32 << 20;
+pub(super) const MOST_PIECE: usize = 32 << 20;
 /// Most bytes that are read before the host looks at them.
 const MOST_READ: usize = 64 << 20;
 

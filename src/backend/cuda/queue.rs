@@ -25,8 +25,8 @@ const GRID_Y: u32 = 65_535;
 #[derive(Debug)]
 pub struct Launch {
     pub kernel: Kernel,
-    /// Blocks along x and y.
-    pub grid: [u32; 2],
+    /// Blocks along x, y and z.
+    pub grid: [u32; 3],
     /// Threads of a block.
     pub block: u32,
     /// Bytes of dynamic shared memory.
@@ -37,7 +37,7 @@ pub struct Launch {
 impl Launch {
     pub fn new(
         kernel: Kernel,
-        grid: [u32; 2],
+        grid: [u32; 3],
         block: u32,
         shared: u32,
         argument: impl Into<Arguments>,
@@ -54,7 +54,7 @@ impl Launch {
     /// One warp a row: how every row-wise kernel is launched.
     pub fn rows(kernel: Kernel, count: usize, argument: impl Into<Arguments>) -> Self {
         let blocks = number(count).div_ceil(ROW_THREADS / WARP);
-        Self::new(kernel, [blocks, 1], ROW_THREADS, 0, argument)
+        Self::new(kernel, [blocks, 1, 1], ROW_THREADS, 0, argument)
     }
 }
 

@@ -121,7 +121,7 @@ struct Block<'a> {
 
 impl<'a> Block<'a> {
     fn new(cuda: &'a Cuda, input: &'a Matrix, range: Range<usize>, spec: &'a ReadoutSpec) -> Self {
-        let tile = cuda.tile(range.len(), cuda.config.vocab);
+        let tile = cuda.readout_tile(range.len());
         Self {
             cuda,
             input,
@@ -218,7 +218,7 @@ impl<'a> Block<'a> {
                 },
                 logits: memory.result(memory.layout.logits()),
             };
-            let grid = [count.div_ceil(tile.rows()) as u32, 1];
+            let grid = [count.div_ceil(tile.rows()) as u32, 1, 1];
             Launch::new(kernel, grid, tile.block(), tile.linear_shared(), arguments)
         });
     }
@@ -228,7 +228,7 @@ impl<'a> Block<'a> {
         let (listed, spec) = (rows.len(), self.spec);
         let unembedding = self.cuda.weights.unembedding();
         let kernel = Kernel::ReadoutScan(self.cuda.variant(unembedding.inputs), self.tile);
-        let grid = [listed.div_ceil(self.tile.rows()) as u32, tiles as u32];
+        let grid = [listed.div_ceil(self.tile.rows()) as u32, tiles as u32, 1];
         // where each listed row's wanted ids start; rows that are compared with want none
         let mut first = vec![0u32; listed + 1];
         for (row, at) in self.range.clone().zip(at) {

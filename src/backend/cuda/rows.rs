@@ -232,7 +232,7 @@ pub fn overwrite(
             constants: constants.pointer(matrix.element),
             groups: number(groups),
         };
-        let grid = [number(groups).div_ceil(OVERWRITE_THREADS / WARP), 1];
+        let grid = [number(groups).div_ceil(OVERWRITE_THREADS / WARP), 1, 1];
         let kernel = Kernel::Overwrite(matrix.element);
         Launch::new(kernel, grid, OVERWRITE_THREADS, 0, arguments)
     });

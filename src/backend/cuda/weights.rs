@@ -1,15 +1,20 @@
 //! The model's weights on the device, uploaded once.
 //!
 //! Linear weights lie transposed, `[N, K]` with K contiguous and padded with zeros to a multiple of
-//! 32, N padded to a multiple of 128, in the precision's type: what every variant's tiles read. The
-//! unembedding lies that way already. Embeddings, biases and layer norms are f32.
+//! 64, N padded to a multiple of 128, in the precision's type: what every variant's tiles read. The
+//! unembedding lies that way already. Embeddings, biases and layer norms are f32. All cores write them where
+//! they are copied from, a few large pieces one after the other.
 
+use std::ops::Range;
 use std::sync::Arc;
+
+use half::{bf16, f16};
+use rayon::prelude::*;
 
 use super::arguments::{K_MULTIPLE, Pointer};
 use super::device::Device;
 use super::matrix::Element;
-use super::memory::{Allocation, Transfers};
+use super::memory::{Allocation, MOST_PIECE, Transfers};
 use crate::backend::{DeviceError, Embedding, Norm, Weight};
 use crate::model::{Checkpoint, Config, Tensor};
 
@@ -77,6 +82,7 @@ impl DeviceWeights {
             element,
             progress,
             bytes: 0,
+            piece: MOST_PIECE.min(bytes(&model.config, element) as usize),
         };
         let mut layers = Vec::with_capacity(model.config.layers);
         for l in 0..model.config.layers {
@@ -157,20 +163,22 @@ struct Upload<'a> {
     element: Element,
     progress: &'a mut dyn FnMut(u64),
     bytes: u64,
+    /// Bytes that are copied at once, at least: none more than the model has.
+    piece: usize,
 }
 
 impl Upload<'_> {
-    fn copy(&mut self, bytes: &[u8]) -> Result<Allocation, DeviceError> {
-        let memory = self.device.allocate(bytes.len())?;
-        self.transfers.write(memory.pointer, bytes)?;
-        self.bytes += bytes.len() as u64;
-        (self.progress)(self.bytes);
-        Ok(memory)
-    }
-
+    /// A tensor as it is, in f32.
     fn vector(&mut self, tensor: Tensor<'_>) -> Result<Allocation, DeviceError> {
-        let values: Vec<f32> = tensor.to_vec();
-        self.copy(bytemuck::cast_slice(&values))
+        let [outputs, inputs] = tensor.shape;
+        let rows = Rows {
+            outputs,
+            inputs,
+            padded: outputs,
+            stride: inputs,
+            by_output: true,
+        };
+        self.rows(tensor, &rows, Element::F32)
     }
 
     /// A weight `[K, N]`, or `[N, K]` if it is `transposed` already.
@@ -180,28 +188,134 @@ impl Upload<'_> {
         } else {
             tensor.shape
         };
-        let stride = inputs.next_multiple_of(PAD_K);
-        let values: Vec<f32> = tensor.to_vec();
-        let (row, column) = if transposed {
-            (inputs, 1)
-        } else {
-            (1, outputs)
-        };
-        let padded = outputs.next_multiple_of(PAD_N);
-        let value = |at: usize| {
-            let (n, k) = (at / stride, at % stride);
-            if n < outputs && k < inputs {
-                f64::from(values[n * row + k * column])
-            } else {
-                0.0
-            }
-        };
-        let memory = self.copy(&self.element.encode((0..padded * stride).map(value)))?;
-        Ok(Transposed {
-            memory,
+        let rows = Rows {
+            outputs,
             inputs,
-            stride,
+            padded: outputs.next_multiple_of(PAD_N),
+            stride: inputs.next_multiple_of(PAD_K),
+            by_output: transposed,
+        };
+        Ok(Transposed {
+            memory: self.rows(tensor, &rows, self.element)?,
+            inputs,
+            stride: rows.stride,
             element: self.element,
         })
+    }
+
+    fn rows(
+        &mut self,
+        tensor: Tensor<'_>,
+        rows: &Rows,
+        element: Element,
+    ) -> Result<Allocation, DeviceError> {
+        let converted;
+        let values = match tensor.as_f32() {
+            Some(values) => values,
+            None => {
+                converted = tensor.to_vec();
+                &converted[..]
+            }
+        };
+        let row = rows.stride * element.bytes();
+        let memory = self.device.allocate(rows.padded * row)?;
+        let mut make = |some: Range<usize>, out: &mut [u8]| match element {
+            Element::F32 => rows.write(values, some.start, out, f32::to_ne_bytes),
+            Element::Bf16 => {
+                rows.write(values, some.start, out, |x| bf16::from_f32(x).to_ne_bytes())
+            }
+            Element::F16 => rows.write(values, some.start, out, |x| f16::from_f32(x).to_ne_bytes()),
+        };
+        let to = memory.pointer;
+        self.transfers
+            .write_rows(to, row, rows.padded, self.piece, &mut make)?;
+        self.bytes += (rows.padded * row) as u64;
+        (self.progress)(self.bytes);
+        Ok(memory)
+    }
+}
+
+/// Rows of the device's memory: one an output, zeros behind its inputs and behind the last.
+struct Rows {
+    outputs: usize,
+    inputs: usize,
+    /// How many rows.
+    padded: usize,
+    /// Numbers of a row.
+    stride: usize,
+    /// Whether the model's tensor has a row an output, or else one an input.
+    by_output: bool,
+}
+
+/// Rows that one core writes at a time: as many numbers as a line of its cache holds, of an input.
+const BAND: usize = 16;
+
+impl Rows {
+    /// Writes whole rows, from `first` on, on all cores.
+    fn write<const BYTES: usize>(
+        &self,
+        values: &[f32],
+        first: usize,
+        out: &mut [u8],
+        encode: impl Fn(f32) -> [u8; BYTES] + Sync,
+    ) {
+        let row = self.stride * BYTES;
+        let bands = out.par_chunks_mut(BAND * row).enumerate();
+        bands.for_each(|(i, band)| {
+            let first = (first + i * BAND).min(self.outputs);
+            let count = (band.len() / row).min(self.outputs - first);
+            let (some, padding) = band.split_at_mut(count * row);
+            padding.fill(0);
+            for out in some.chunks_exact_mut(row) {
+                out[self.inputs * BYTES..].fill(0);
+            }
+            let mut put = |n: usize, k: usize, x: f32| {
+                let at = n * row + k * BYTES;
+                some[at..at + BYTES].copy_from_slice(&encode(x));
+            };
+            if self.by_output {
+                for n in 0..count {
+                    let from = &values[(first + n) * self.inputs..][..self.inputs];
+                    from.iter().enumerate().for_each(|(k, x)| put(n, k, *x));
+                }
+            } else {
+                for k in 0..self.inputs {
+                    let from = &values[k * self.outputs + first..][..count];
+                    from.iter().enumerate().for_each(|(n, x)| put(n, k, *x));
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Number by number, as the rows are described.
+    #[test]
+    fn rows_are_the_tensor_turned_round_and_padded() {
+        for (outputs, inputs, by_output) in [(37, 5, false), (37, 5, true), (1, 3, false)] {
+            let rows = Rows {
+                outputs,
+                inputs,
+                padded: 48,
+                stride: 8,
+                by_output,
+            };
+            let values: Vec<f32> = (1..=outputs * inputs).map(|x| x as f32).collect();
+            let at = |n: usize, k: usize| match (n < outputs && k < inputs, by_output) {
+                (false, _) => 0.0,
+                (true, true) => values[n * inputs + k],
+                (true, false) => values[k * outputs + n],
+            };
+            for first in [0, 20] {
+                let mut out = vec![0xaa; (48 - first) * 8 * 4];
+                rows.write(&values, first, &mut out, f32::to_ne_bytes);
+                let want = (first * 8..48 * 8).map(|i| at(i / 8, i % 8));
+                let want: Vec<u8> = want.flat_map(f32::to_ne_bytes).collect();
+                assert_eq!(out, want, "{outputs} {by_output} {first}");
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::print;
 use crate::backend::DeviceError;
 use crate::backend::cuda::events::Timer;
 use crate::backend::cuda::limits::{Effort, Limit};
-use crate::backend::cuda::{Cuda, Variant};
+use crate::backend::cuda::{Cuda, Shape, Variant};
 use crate::bench::operations::{Case, Workload, cases};
 use crate::bench::{Repeats, median};
 use crate::engine::Engine;
@@ -160,7 +160,16 @@ fn line(cuda: &Cuda, limits: &Limits, case: &Case, seconds: f64) -> String {
         "-".into()
     };
     let kernel = case.product(config).map(|(inputs, columns)| {
-        let (variant, tile) = (cuda.variant(inputs), cuda.tile(case.rows, columns));
+        let shape = Shape {
+            rows: case.rows,
+            inputs,
+            columns,
+        };
+        let variant = cuda.variant(inputs);
+        let tile = match case.operation {
+            Workload::Readout => cuda.readout_tile(case.rows),
+            _ => cuda.tile(variant, &[shape]),
+        };
         format!("{} {}", variant.name(), tile.name())
     });
     format!(

@@ -153,6 +153,7 @@ fn a_product_needs_the_whole_warp() {
 #[test]
 fn rows_of_matrices_must_be_aligned() {
     is_reported("skewed_rows", "misaligned access", &BLOCK_OF_64);
+    is_reported("rows_in_banks", "bank conflict", &BLOCK_OF_64);
 }
 
 #[test]

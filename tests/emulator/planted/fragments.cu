@@ -6,7 +6,7 @@
 // out [16][8] = a [16][16] · b [8][16]ᵀ, in bf16. launch: grid 1, block 32
 template <bool swapped>
 DEVICE void product(const uint16_t *a, const uint16_t *b, float *out) {
-  __shared__ __align__(16) uint16_t tile[16][16];
+  __shared__ __align__(16) uint16_t tile[16][24];  // 8 more, so that no two rows lie in the same banks
   const uint32_t lane = threadIdx.x, g = lane / 4, t = lane % 4;
   for (uint32_t i = lane; i < 256; i += WARP) tile[i / 16][i % 16] = a[i];
   __syncwarp();
@@ -84,6 +84,21 @@ extern "C" __global__ void skewed_rows_correct(const float *in, float *out) {
   uint32_t words[4];
   load_rows<0>(in, out, words);
 }
+
+// Rows 16, or 32, bytes apart.
+template <uint32_t apart>
+DEVICE void load_apart(const float *in, float *out) {
+  __shared__ __align__(16) float tile[32 * 8];
+  for (uint32_t i = threadIdx.x; i < 256; i += 64) tile[i] = in[i % 64];
+  __syncthreads();
+  uint32_t words[4];
+  load_matrix_x4(words, &tile[threadIdx.x % 32 * apart]);  // planted: rows_in_banks
+  out[threadIdx.x] = __uint_as_float(words[0]);
+}
+
+extern "C" __global__ void rows_in_banks_correct(const float *in, float *out) { load_apart<4>(in, out); }
+
+extern "C" __global__ void rows_in_banks_planted(const float *in, float *out) { load_apart<8>(in, out); }
 
 extern "C" __global__ void skewed_rows_planted(const float *in, float *out) {
   uint32_t words[4];

@@ -43,17 +43,21 @@ fn most_registers(kernel: Kernel) -> u32 {
         }
         | Kernel::ReadoutScan(variant, Tile::Large) => match variant {
             Variant::Ffma => 255,
-            Variant::Split => 248,
-            Variant::Tf32 => 208,
+            Variant::Split => 252,
+            Variant::Tf32 => 220,
             Variant::Bf16 | Variant::F16 => 200,
         },
-        // five blocks of 128; shared memory has room for three to four
+        // three blocks of 128
+        Kernel::Linear {
+            tile: Tile::Medium, ..
+        } => 168,
+        // six blocks of 64, and where shared memory has room for them more
         Kernel::Linear {
             tile: Tile::Small, ..
         }
-        | Kernel::ReadoutWanted(_) => 96,
-        // three of 128, as many as shared memory has room for
-        Kernel::ReadoutScan(_, Tile::Small) => 168,
+        | Kernel::ReadoutWanted(_) => 168,
+        // four of 64, as many as shared memory has room for
+        Kernel::ReadoutScan(_, Tile::Small | Tile::Medium) => 248,
     }
 }
 

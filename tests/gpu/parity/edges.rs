@@ -26,13 +26,72 @@ fn multiply_adds_are_summed_in_blocks_of_256() {
             f64::from(first + second + bias[n] as f32)
         })
         .collect();
-    for tile in [Tile::Small, Tile::Large] {
+    for tile in Tile::ALL {
         let cuda = gpu
             .cuda(&model, Precision::F32)
             .with(Some(Variant::Ffma), Some(tile));
         let got = product(&cuda, Weight::MlpOutput(0), 1, 8, &both);
         assert_eq!(got, want, "{tile:?}");
         assert_eq!(product(&cuda, Weight::MlpOutput(0), 1, 8, &zeros), bias);
+    }
+}
+
+/// Rows with an infinity, NaN or numbers whose split overflows have what the CPU gives them, and the rows beside
+/// them the bits that they have alone.
+#[test]
+fn what_overflows_is_what_the_cpu_gives() {
+    let gpu = gpu();
+    let model = usual().open();
+    let inner = 256;
+    let mut random = Random(11);
+    let row: Vec<f64> = (0..inner)
+        .map(|_| f64::from(random.normal() as f32))
+        .collect();
+    let with = |places: &[(usize, f64)], scale: f64| {
+        let mut row: Vec<f64> = row.iter().map(|x| x * scale).collect();
+        places.iter().for_each(|(k, x)| row[*k] = *x);
+        row
+    };
+    let most = f64::from(f32::MAX);
+    let rows = [
+        row.clone(),
+        with(&[(5, f64::INFINITY)], 1.0),
+        with(&[(200, f64::NEG_INFINITY)], 1.0),
+        with(&[(31, f64::INFINITY), (32, f64::NEG_INFINITY)], 1.0),
+        with(&[(17, f64::NAN)], 1.0),
+        // nothing beside it reaches its last bit
+        with(&[(64, most)], 0.0),
+        with(&[(255, -most / 1024.0)], 0.0),
+        row.clone(),
+    ];
+    let count = rows.len();
+    let x: Vec<f64> = rows.concat();
+    let of = |backend: &dyn Fn(usize, &[f64]) -> Vec<f64>| backend(count, &x);
+    let cpu = Cpu::<f32>::new(&model);
+    let want = of(&|rows, x| product(&cpu, Weight::MlpOutput(0), rows, 128, x));
+    for tile in Tile::ALL {
+        let cuda = gpu
+            .cuda(&model, Precision::F32)
+            .with(Some(Variant::Split), Some(tile));
+        let got = of(&|rows, x| product(&cuda, Weight::MlpOutput(0), rows, 128, x));
+        let mut infinite = 0;
+        for (i, (want, got)) in want.iter().zip(&got).enumerate() {
+            infinite += usize::from(want.is_infinite());
+            let same = match want.is_finite() {
+                true => (want - got).abs() <= 1e-5 * want.abs().max(1.0),
+                false => want == got || want.is_nan() && got.is_nan(),
+            };
+            assert!(
+                same,
+                "{tile:?} row {} column {}: {got}, not {want}",
+                i / 128,
+                i % 128
+            );
+        }
+        assert!(infinite > 128, "rows 1 and 2 have infinities");
+        let alone = product(&cuda, Weight::MlpOutput(0), 1, 128, &row);
+        assert_eq!(got[..128], alone[..]);
+        assert_eq!(got[(count - 1) * 128..], alone[..]);
     }
 }
 
@@ -48,14 +107,14 @@ fn integers_are_read_out_exactly() {
     let (model, mut random) = (spec.open(), Random(6));
     let tokens: Vec<u32> = (0..400).step_by(7).collect();
     for (precision, variant) in VARIANTS {
-        for tile in [Tile::Small, Tile::Large] {
+        for tile in Tile::ALL {
             let cuda = gpu.cuda(&model, precision).with(variant, Some(tile));
             read_out_exactly(&cuda, &model, &mut random, (5, 200), &tokens);
         }
     }
 }
 
-/// More rows than blocks of any kernel take: 128 are a large tile's, 8 a merge's.
+/// More rows than blocks of any kernel take: 128 are a large tile's, 16 a small one's, 8 a merge's.
 #[test]
 fn rows_of_several_blocks_are_read_out_exactly() {
     let gpu = gpu();
@@ -65,7 +124,7 @@ fn rows_of_several_blocks_are_read_out_exactly() {
         ..shape(2, 16, 4, 200)
     };
     let (model, mut random) = (spec.open(), Random(7));
-    for tile in [Tile::Small, Tile::Large] {
+    for tile in Tile::ALL {
         let cuda = gpu.cuda(&model, Precision::F32);
         let cuda = cuda.with(Some(Variant::Ffma), Some(tile));
         read_out_exactly(&cuda, &model, &mut random, (140, 3), &[0, 191, 192]);
