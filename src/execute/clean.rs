@@ -40,10 +40,7 @@ pub(super) fn kept_cone(
     kept: &dyn Fn(Stage, usize) -> bool,
     config: &Config,
 ) -> Cone {
-    match prompt.stem {
-        None => cone::of_clean(config, prompt.ids.len(), &prompt.readouts, kept),
-        Some(_) => cone::of_stem(config, edits, prompt.ids.len(), &prompt.readouts, kept),
-    }
+    cone::of_stem(config, edits, prompt.ids.len(), &prompt.readouts, kept)
 }
 
 /// Whose prompts are run, and what their stems may write.

@@ -306,9 +306,20 @@ pub fn of_clean(
     readouts: &Positions,
     kept: &dyn Fn(Stage, usize) -> bool,
 ) -> Cone {
+    of_stem(config, &[], length, readouts, kept)
+}
+
+/// The same of a patched run that others differ from.
+pub fn of_stem(
+    config: &Config,
+    edits: &[Edit],
+    length: usize,
+    readouts: &Positions,
+    kept: &dyn Fn(Stage, usize) -> bool,
+) -> Cone {
     let rows = Positions::range(0, length);
     let seen = |stage, layer| kept(stage, layer).then(|| rows.clone());
-    everywhere(config, &rows, readouts, &seen, &|_, _| Vec::new())
+    edited_everywhere(config, edits, length, readouts, &seen)
 }
 
 /// A run of `length` rows with no light cone at all, for verification: every row is computed at
@@ -325,20 +336,6 @@ pub fn of_whole(config: &Config, edits: &[Edit], length: usize, readouts: &Posit
 /// nothing of it is another run's: what a backward pass goes back through.
 pub fn of_taped(config: &Config, edits: &[Edit], length: usize, readouts: &Positions) -> Cone {
     edited_everywhere(config, edits, length, readouts, &|_, _| None)
-}
-
-/// A run of `length` rows of which everything is computed and the `kept` stages are kept, as of a clean one: what other runs
-/// differ from.
-pub fn of_stem(
-    config: &Config,
-    edits: &[Edit],
-    length: usize,
-    readouts: &Positions,
-    kept: &dyn Fn(Stage, usize) -> bool,
-) -> Cone {
-    let rows = Positions::range(0, length);
-    let seen = |stage, layer| kept(stage, layer).then(|| rows.clone());
-    edited_everywhere(config, edits, length, readouts, &seen)
 }
 
 fn edited_everywhere(

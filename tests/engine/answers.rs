@@ -63,6 +63,21 @@ fn asked(spec: &PairSpec, config: &Config, seed: u64) -> Option<Pair> {
     Some(pair)
 }
 
+/// Such a pair, and runs of it.
+fn questioned(
+    spec: &PairSpec,
+    patches: &[Vec<PatchSpec>],
+    config: &Config,
+    seed: u64,
+) -> Result<(Pair, Vec<Run>), TestCaseError> {
+    let pair = asked(spec, config, seed);
+    let pair = pair.ok_or_else(|| TestCaseError::reject("an answer stands twice"))?;
+    let resolve =
+        |run: &Vec<PatchSpec>| run_of(run.iter().map(|p| p.resolve(&pair, config)).collect());
+    let runs = patches.iter().map(resolve).collect();
+    Ok((pair, runs))
+}
+
 /// What an answer's token of this index is the target of: the prompt with the tokens before it.
 fn factor(pair: &Pair, answer: &[u32], index: usize) -> Pair {
     let on = |ids: &Vec<u32>| [&ids[..], &answer[..index]].concat();
@@ -92,14 +107,8 @@ fn joint_is_the_chain(
 ) -> Result<(), TestCaseError> {
     let checkpoint = spec.open();
     let config = &checkpoint.config;
-    let Some(pair) = asked(pair, config, seed) else {
-        return Err(TestCaseError::reject("an answer stands twice"));
-    };
-    let runs: Vec<Run> = patches
-        .iter()
-        .map(|run| run_of(run.iter().map(|p| p.resolve(&pair, config)).collect()))
-        .filter(|run| !of_whole_prompt(run))
-        .collect();
+    let (pair, mut runs) = questioned(pair, patches, config, seed)?;
+    runs.retain(|run| !of_whole_prompt(run));
     let cpu = Cpu::<f64>::new(&checkpoint);
     let read = |pairs: &[PairRuns]| {
         let never = std::sync::atomic::AtomicBool::new(false);
@@ -180,12 +189,7 @@ proptest! {
     ) {
         let checkpoint = spec.open();
         let config = &checkpoint.config;
-        let Some(pair) = asked(&pair, config, seed) else {
-            return Err(TestCaseError::reject("an answer stands twice"));
-        };
-        let runs: Vec<Run> = patches.iter().map(|run| {
-            run_of(run.iter().map(|p| p.resolve(&pair, config)).collect())
-        }).collect();
+        let (pair, runs) = questioned(&pair, &patches, config, seed)?;
         let cpu = Cpu::<f64>::new(&checkpoint);
         let never = std::sync::atomic::AtomicBool::new(false);
         let within = Limits { loss: true, ..limits(&never) };
@@ -235,12 +239,7 @@ proptest! {
     ) {
         let checkpoint = spec.open();
         let config = &checkpoint.config;
-        let Some(pair) = asked(&pair, config, seed) else {
-            return Err(TestCaseError::reject("an answer stands twice"));
-        };
-        let runs: Vec<Run> = patches.iter().map(|run| {
-            run_of(run.iter().map(|p| p.resolve(&pair, config)).collect())
-        }).collect();
+        let (pair, runs) = questioned(&pair, &patches, config, seed)?;
         let cpu = Cpu::<f32>::new(&checkpoint);
         let never = std::sync::atomic::AtomicBool::new(false);
         let within = Limits { kl: true, ranks: true, top: 2, top_of_runs: 2, ..limits(&never) };
@@ -281,12 +280,7 @@ proptest! {
     ) {
         let checkpoint = spec.open();
         let config = &checkpoint.config;
-        let Some(pair) = asked(&pair, config, seed) else {
-            return Err(TestCaseError::reject("an answer stands twice"));
-        };
-        let runs: Vec<Run> = patches.iter().map(|run| {
-            run_of(run.iter().map(|p| p.resolve(&pair, config)).collect())
-        }).collect();
+        let (pair, runs) = questioned(&pair, &patches, config, seed)?;
         let of = PairRuns { pair, runs: runs.into() };
         let cost = Costing::new(config, loss).pair(&of, 0);
         let cpu = Cpu::<f64>::new(&checkpoint);

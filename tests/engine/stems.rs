@@ -10,7 +10,7 @@ use headlight::site::Component;
 use proptest::prelude::*;
 
 use crate::common::model::{ModelSpec, generic_model, shape};
-use crate::common::runs::{PairSpec, PatchSpec, pair, patch, run_of};
+use crate::common::runs::{PairSpec, pair, patch, run_of};
 use crate::common::{PLENTY, Random, bits, cases, run, run_pair};
 
 /// Every position of every layer's MLP, or of another component, behind some patches.
@@ -112,22 +112,27 @@ proptest! {
     }
 }
 
-/// A tracing's corrupted runs, each of which many restore: less than half the operations of each by itself.
-#[test]
-fn a_tracing_corrupts_each_sample_once() {
+/// A model of so many layers, and a pair of eight tokens of which base and source share so many.
+fn plain(layers: usize, shared: u8) -> (ModelSpec, Pair) {
     let spec = ModelSpec {
-        layers: 6,
+        layers,
         ..shape(2, 8, 32, 64)
     };
     let pair = PairSpec {
         length: 8,
-        shared: 255,
+        shared,
         longer: 0,
         readouts: 0,
         seed: 3,
     };
-    let checkpoint = spec.open();
-    let pair = pair.resolve(&checkpoint.config);
+    let pair = pair.resolve(&spec.open().config);
+    (spec, pair)
+}
+
+/// A tracing's corrupted runs, each of which many restore: less than half the operations of each by itself.
+#[test]
+fn a_tracing_corrupts_each_sample_once() {
+    let (spec, pair) = plain(6, 255);
     let mut runs = Vec::new();
     for sample in 0..2 {
         let noise = Op::Noise {
@@ -149,25 +154,12 @@ fn a_tracing_corrupts_each_sample_once() {
     let (outcome, alone) = same_together::<true>(&spec, &pair, &runs).unwrap();
     let taken = outcome.plan.runs.total() + outcome.plan.clean.total();
     assert!(2 * taken < alone, "{taken} of {alone}");
-    let _: Option<PatchSpec> = None;
 }
 
 /// A patch that acts behind the others is no stem, whichever stands first in the list.
 #[test]
 fn what_acts_later_is_no_stem() {
-    let spec = ModelSpec {
-        layers: 4,
-        ..shape(2, 8, 32, 64)
-    };
-    let pair = PairSpec {
-        length: 8,
-        shared: 0,
-        longer: 0,
-        readouts: 0,
-        seed: 3,
-    };
-    let checkpoint = spec.open();
-    let pair = pair.resolve(&checkpoint.config);
+    let (spec, pair) = plain(4, 0);
     let late = Patch::interchange(Component::MlpOutput, Some(3), Vec::new(), vec![7])
         .with_op(Op::Scale(2.0));
     let runs = swept(

@@ -7,7 +7,7 @@ use super::arguments::Arguments;
 use super::device::{Bound, Device, Unavailable, failed};
 use super::events::Timer;
 use super::kernels::Kernel;
-use super::linear::{Shape, Tile, Variant, tile, variant};
+use super::linear::{ProductShape, Tile, Variant, tile, variant};
 use super::matrix::{Element, Matrix};
 use super::memory::Transfers;
 use super::queue::{Launch, Queue};
@@ -132,7 +132,7 @@ impl Cuda {
     }
 
     /// The tile of linear layers that are launched together, in one arithmetic.
-    pub fn tile(&self, variant: Variant, shapes: &[Shape]) -> Tile {
+    pub fn tile(&self, variant: Variant, shapes: &[ProductShape]) -> Tile {
         match self.tile {
             Some(tile) => tile.among(Tile::of_linear(variant)),
             None => tile(variant, shapes, self.device.processors),

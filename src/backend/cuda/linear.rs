@@ -143,7 +143,7 @@ impl Tile {
     }
 
     /// Blocks along columns and rows.
-    fn blocks(self, shape: Shape) -> [usize; 2] {
+    fn blocks(self, shape: ProductShape) -> [usize; 2] {
         let across = shape.columns.div_ceil(self.columns());
         [across, shape.rows.div_ceil(self.rows())]
     }
@@ -176,7 +176,7 @@ impl Tile {
 
 /// What a linear layer computes: so many rows of so many columns, each a sum over `inputs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct ProductShape {
     /// Rows.
     pub rows: usize,
     /// K.
@@ -238,7 +238,7 @@ impl Pace {
 }
 
 /// The tile with which linear layers that are launched together are done first.
-pub fn tile(variant: Variant, shapes: &[Shape], processors: u32) -> Tile {
+pub fn tile(variant: Variant, shapes: &[ProductShape], processors: u32) -> Tile {
     let cycles = |tile: &Tile| {
         let blocks = shapes.iter().map(|shape| tile.blocks(*shape));
         let blocks: usize = blocks.map(|[across, down]| across * down).sum();
@@ -287,9 +287,9 @@ const PARTS: usize = 3;
 
 fn together(cuda: &Cuda, parts: &[(&Linear<'_, Matrix>, &Matrix)]) {
     let [(first, out), ..] = parts else { return };
-    let shapes: Vec<Shape> = parts
+    let shapes: Vec<ProductShape> = parts
         .iter()
-        .map(|(linear, _)| Shape {
+        .map(|(linear, _)| ProductShape {
             rows: linear.rows.len(),
             inputs: cuda.weights.linear(linear.weight).0.inputs,
             columns: linear.columns.len(),
@@ -363,7 +363,7 @@ mod tests {
     use super::*;
 
     fn chosen(variant: Variant, rows: usize, inputs: usize, columns: usize) -> Tile {
-        let shape = Shape {
+        let shape = ProductShape {
             rows,
             inputs,
             columns,
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn layers_that_are_launched_together_choose_together() {
-        let shape = Shape {
+        let shape = ProductShape {
             rows: 120,
             inputs: 768,
             columns: 768,

@@ -30,4 +30,4 @@ mod weights;
 pub use self::backend::Cuda;
 pub use self::device::{Device, Unavailable};
 pub use self::images::{COMPILED_BY, Compiler};
-pub use self::linear::{Shape, Tile, Variant, tile, variant};
+pub use self::linear::{ProductShape, Tile, Variant, tile, variant};
