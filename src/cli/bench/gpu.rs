@@ -6,7 +6,7 @@ use super::print;
 use crate::backend::DeviceError;
 use crate::backend::cuda::events::Timer;
 use crate::backend::cuda::limits::{Effort, Limit};
-use crate::backend::cuda::{Cuda, Shape, Variant};
+use crate::backend::cuda::{Cuda, ProductShape, Variant};
 use crate::bench::operations::{Case, Workload, cases};
 use crate::bench::{Repeats, median};
 use crate::engine::Engine;
@@ -160,7 +160,7 @@ fn line(cuda: &Cuda, limits: &Limits, case: &Case, seconds: f64) -> String {
         "-".into()
     };
     let kernel = case.product(config).map(|(inputs, columns)| {
-        let shape = Shape {
+        let shape = ProductShape {
             rows: case.rows,
             inputs,
             columns,
