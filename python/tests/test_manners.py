@@ -21,13 +21,18 @@ import headlight as hl
 LONG = """
 import time, headlight as hl
 model = hl.Model("demo", device="cpu")
-rows = [{"base": [i, 285, 263, 700, 261], "source": [i + 1, 285, 263, 751, 261], "targets": [1]} for i in range(300)]
+rows = [{"base": [i, 285, 263, 700, 261], "source": [i + 1, 285, 263, 751, 261], "targets": [1]} for i in range(900)]
 """
+
+
+def hears_interrupts() -> None:
+    """Whatever the tests' own parent ignores, as a shell has what it starts in the background ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def python(code: str, **more: object) -> subprocess.Popen[str]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code], **pipes, **more)
+    return subprocess.Popen([sys.executable, "-c", code], preexec_fn=hears_interrupts, **pipes, **more)
 
 
 def test_an_interrupt_ends_it_at_once_and_leaves_the_model_well():
