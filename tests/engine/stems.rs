@@ -160,14 +160,15 @@ fn a_tracing_corrupts_each_sample_once() {
 #[test]
 fn what_acts_later_is_no_stem() {
     let (spec, pair) = plain(4, 0);
-    let late = Patch::interchange(Component::MlpOutput, Some(3), Vec::new(), vec![7])
-        .with_op(Op::Scale(2.0));
-    let runs = swept(
-        &[late],
-        Component::MlpOutput,
-        0..3,
-        8,
-        Origin::Clean(Prompt::Source),
-    );
+    let noise = Op::Noise {
+        level: 0.7,
+        seed: 5,
+        sample: 0,
+    };
+    let early = Patch::interchange(Component::TokenEmbedding, None, Vec::new(), vec![1, 2]);
+    let late = Patch::interchange(Component::MlpOutput, Some(3), Vec::new(), vec![7]);
+    let first = [early.with_op(noise), late.with_op(Op::Scale(2.0))];
+    let source = Origin::Clean(Prompt::Source);
+    let runs = swept(&first, Component::MlpOutput, 0..3, 8, source);
     same_together::<true>(&spec, &pair, &runs).unwrap();
 }
