@@ -60,8 +60,14 @@ impl Stems {
         let PairRuns { pair, runs } = of;
         let mut groups = Groups::default();
         for (index, run) in runs.iter().enumerate() {
-            for length in cuts(run, config) {
-                groups.add(runs, index, length);
+            let cuts = cuts(run, config);
+            // most runs have none
+            let Some(longest) = cuts.last() else {
+                continue;
+            };
+            let hashes = hashes(&run.patches[..*longest]);
+            for length in cuts {
+                groups.add(runs, index, (length, hashes[length - 1]));
             }
         }
         let mut stems = Self::default();
@@ -156,9 +162,9 @@ struct Groups {
 }
 
 impl Groups {
-    fn add(&mut self, runs: &[Run], run: usize, length: usize) {
+    fn add(&mut self, runs: &[Run], run: usize, (length, hash): (usize, u64)) {
         let first = |run: usize| &runs[run].patches[..length];
-        let alike = self.known.entry((length, hash(first(run)))).or_default();
+        let alike = self.known.entry((length, hash)).or_default();
         let all = &mut self.all;
         let known = alike
             .iter()
@@ -192,16 +198,17 @@ impl Groups {
     }
 }
 
-/// Few patches that differ have the same.
-fn hash(patches: &[Patch]) -> u64 {
+/// Of each patch one of itself and those before; few lists that differ have the same.
+fn hashes(patches: &[Patch]) -> Vec<u64> {
     let mut hasher = DefaultHasher::new();
-    for patch in patches {
+    let hash = |patch: &Patch| {
         (patch.component, patch.layer).hash(&mut hasher);
         (&patch.heads, &patch.positions, &patch.keys).hash(&mut hasher);
         match patch.op {
             Op::Noise { sample, .. } => sample.hash(&mut hasher),
             _ => patch.op.label().hash(&mut hasher),
         }
-    }
-    hasher.finish()
+        hasher.finish()
+    };
+    patches.iter().map(hash).collect()
 }
