@@ -26,7 +26,8 @@ class Model(Questions):
     Args:
         name_or_path: ``"demo"``, a folder in Hugging Face's layout, or a hub id; OpenAI's sizes also by
             TransformerLens's names (``"gpt2-small"``).
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"cuda:0,1"`` and ``"all"`` for several
+            GPUs of one kind, which share patched runs out.
         precision: ``"f32"`` unless given; ``"f64"`` on the CPU, ``"tf32"``, ``"bf16"`` and ``"f16"`` on a GPU.
         threads: All cores unless given. They are the process's: the first model that says how many has its way.
         memory: For activations, as bytes or ``"2G"``; a quarter of what is free unless given.

@@ -79,12 +79,12 @@ pub struct Global {
         value_name = "DIR|HUB_ID|demo"
     )]
     model: String,
-    /// Where to compute
+    /// Where to compute; several GPUs of one kind share patched runs out among them
     #[arg(
         long,
         global = true,
         default_value = "auto",
-        value_name = "auto|cpu|cuda[:N]"
+        value_name = "auto|cpu|cuda[:N,M]|all"
     )]
     device: DeviceWish,
     /// Precision of activations; f64 is the reference

@@ -92,16 +92,16 @@ impl Setup {
 
     /// Opens the model.
     pub fn quiet(global: &Global) -> Result<Self, Error> {
-        Self::on(global, global.device)
+        Self::on(global, global.device.clone())
     }
 
     /// Opens the model where there are adjoints: a GPU is not taken unless it is asked for.
     pub fn for_gradients(global: &Global) -> Result<Self, Error> {
         Self::on(
             global,
-            match global.device {
+            match &global.device {
                 DeviceWish::Auto => DeviceWish::Cpu,
-                wish => wish,
+                wish => wish.clone(),
             },
         )
     }

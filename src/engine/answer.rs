@@ -3,17 +3,20 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use super::lens::{Work, contribute};
-use super::{Form, Question, ReadoutOptions, Task};
+use super::shared::{TakePart, share};
+use super::{Form, Question, ReadoutOptions, SharedTask};
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::execute::costs::{Costing, PairCost};
-use crate::execute::{Plan, Sink, execute};
+use crate::execute::{Limits, Plan, Sink, execute};
 use crate::files::error::FileError;
-use crate::folder::cut::{Cursor, RunRange};
+use crate::folder::cut::{self, Cursor, PartLimit, RunRange, Weighed};
 use crate::graph::patching;
+use crate::model::Checkpoint;
 use crate::patch::{Origin, Run};
 use crate::prompt::pair::PairRuns;
 use crate::results::metric::Metric;
@@ -61,7 +64,7 @@ impl Question<'_> {
         gather: &mut [&mut dyn Gather],
         done: &dyn Fn(u64),
     ) -> Result<Answer, Error> {
-        self.engine().on_device(Answering {
+        self.engine().on_devices(Answering {
             question: self,
             stretch,
             gather,
@@ -72,6 +75,11 @@ impl Question<'_> {
     /// What each pair takes at most, as far as it can be said before anything runs; `headlight plan` and Python's
     /// `Model.plan` add it up.
     pub fn costs(&self) -> Vec<PairCost> {
+        self.costs_of(0..self.pairs.len())
+    }
+
+    /// The same of some pairs.
+    fn costs_of(&self, pairs: Range<usize>) -> Vec<PairCost> {
         let config = &self.engine().model.config;
         let mut costing = Costing::new(config, self.metrics.iter().any(Metric::needs_loss));
         let cost = |of: &PairRuns| match &self.form {
@@ -82,7 +90,35 @@ impl Question<'_> {
             }
             _ => costing.pair(of, of.runs.as_ptr().addr()),
         };
-        self.pairs.iter().map(cost).collect()
+        self.pairs[pairs].iter().map(cost).collect()
+    }
+
+    /// Cuts a stretch into units for so many devices: a few for each, so that none is left over for long, and none so
+    /// small that clean runs, which each unit has its own of, are much of it.
+    fn units(&self, stretch: &RunRange, devices: usize) -> Vec<RunRange> {
+        /// Units a device.
+        const UNITS: u64 = 4;
+        /// Operations of a unit, by those of a pair's clean runs.
+        const LEAST: u64 = 16;
+        let first = stretch.start.pair;
+        let last = (stretch.end.pair + usize::from(stretch.end.run > 0)).min(self.pairs.len());
+        let weighed = self.costs_of(first..last).into_iter();
+        let weighed: Vec<Weighed> = weighed.map(|cost| Weighed { cost, rows: 0 }).collect();
+        let flops = |pair: &Weighed| pair.cost.flops.last().copied().unwrap_or(0);
+        let total: u64 = weighed
+            .iter()
+            .map(|pair| flops(pair) + pair.cost.clean)
+            .sum();
+        let clean = weighed.iter().map(|pair| pair.cost.clean).max();
+        let limit = PartLimit {
+            rows: u64::MAX,
+            flops: (total / (UNITS * devices as u64)).max(LEAST * clean.unwrap_or(0)),
+        };
+        let within = |at: Cursor| Cursor::new(at.pair - first, at.run);
+        let whole = |at: Cursor| Cursor::new(at.pair + first, at.run);
+        let stretch = within(stretch.start)..within(stretch.end);
+        let parts = cut::parts(&weighed, stretch, limit).into_iter();
+        parts.map(|part| whole(part.from)..whole(part.to)).collect()
     }
 }
 
@@ -103,10 +139,10 @@ struct Answering<'a, 'g> {
     done: &'a dyn Fn(u64),
 }
 
-impl Task for Answering<'_, '_> {
+impl SharedTask for Answering<'_, '_> {
     type Output = Answer;
 
-    fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<Answer, Error> {
+    fn run<B: Backend>(self, backends: &[&B], memory: u64) -> Result<Answer, Error> {
         let Self {
             question,
             stretch,
@@ -154,28 +190,14 @@ impl Task for Answering<'_, '_> {
             plan += executed?;
             Ok(())
         };
-        let mut part = |first: Cursor, pairs: &[PairRuns], told: bool| -> Result<(), Error> {
-            let mut work = |sink: &mut dyn Sink| Ok(execute(backend, pairs, &limits, sink)?);
-            rows_of(first, pairs, told, &mut work)
+        let asked = Asked {
+            model: &engine.model,
+            pairs,
+            form,
         };
-        let RunRange { start: from, end } = stretch;
-        match form {
-            Form::Edges { edges, extent } => {
-                let edges = (&**edges, *extent);
-                for (p, PairRuns { pair, .. }) in pairs.iter().enumerate() {
-                    let count = patching::count(edges, pair.base.len());
-                    let range = in_pair(&(from..end), p, count);
-                    if range.is_empty() {
-                        continue;
-                    }
-                    let mut each = |first, runs: &PairRuns| {
-                        part(Cursor::new(p, first), std::slice::from_ref(runs), false)
-                    };
-                    let model = &engine.model;
-                    patching::each_part(backend, model, pair, edges, range, &limits, &mut each)?;
-                }
-            }
-            Form::Lens { by: Some(by), .. } => {
+        match (form, backends) {
+            (Form::Lens { by: Some(by), .. }, _) => {
+                let RunRange { start: from, end } = stretch;
                 let last = end.pair + usize::from(end.run > 0);
                 let some = |p: usize| in_pair(&(from..end), p, pairs[p].runs.len());
                 let mut part = |first: usize, pairs: &[PairRuns], work: &mut Work<'_>| {
@@ -186,33 +208,82 @@ impl Task for Answering<'_, '_> {
                     from.pair..last.min(pairs.len()),
                     &some as &dyn Fn(usize) -> _,
                 );
-                contribute(backend, question, *by, range, &limits, &mut part)?;
+                contribute(backends[0], question, *by, range, &limits, &mut part)?;
             }
+            (_, [backend]) => asked.run(*backend, stretch, &limits, &mut rows_of)?,
             _ => {
-                // pairs of which some runs are left out stand by themselves, before and behind those that are whole
-                let first = from.pair + usize::from(from.run > 0);
-                if from.run > 0
-                    && let Some(cut) = pairs.get(from.pair)
-                {
-                    let range = in_pair(&(from..end), from.pair, cut.runs.len());
-                    if !range.is_empty() {
-                        let (runs, run) = some_runs(cut, range);
-                        part(Cursor::new(from.pair, run), &[runs], true)?;
-                    }
-                }
-                if first < end.pair {
-                    part(Cursor::new(first, 0), &pairs[first..end.pair], false)?;
-                }
-                if end.run > 0 && end.pair >= first {
-                    let (runs, _) = some_runs(&pairs[end.pair], 0..end.run);
-                    part(Cursor::new(end.pair, 0), &[runs], false)?;
-                }
+                let units = question.units(&stretch, backends.len());
+                // several devices wait at a time
+                let each = AtomicU64::new(0);
+                let limits = limits.timed(&each);
+                let run = |backend: &B, unit, take: &mut TakePart<'_>| {
+                    asked.run(backend, unit, &limits, take)
+                };
+                share(backends, units, &run, &mut rows_of, &engine.computing)?;
             }
         }
         Ok(Answer {
             plan,
             time: start.elapsed(),
         })
+    }
+}
+
+/// What devices run of a question.
+struct Asked<'a> {
+    model: &'a Checkpoint,
+    pairs: &'a [PairRuns],
+    form: &'a Form,
+}
+
+impl Asked<'_> {
+    /// Runs a stretch on one device; `take` is given the pairs that are run together.
+    fn run<B: Backend>(
+        &self,
+        backend: &B,
+        RunRange { start: from, end }: RunRange,
+        limits: &Limits<'_>,
+        take: &mut TakePart<'_>,
+    ) -> Result<(), Error> {
+        let Self { model, pairs, form } = self;
+        let mut part = |first: Cursor, pairs: &[PairRuns], told: bool| -> Result<(), Error> {
+            let mut work = |sink: &mut dyn Sink| Ok(execute(backend, pairs, limits, sink)?);
+            take(first, pairs, told, &mut work)
+        };
+        if let Form::Edges { edges, extent } = form {
+            let edges = (&**edges, *extent);
+            for (p, PairRuns { pair, .. }) in pairs.iter().enumerate() {
+                let count = patching::count(edges, pair.base.len());
+                let range = in_pair(&(from..end), p, count);
+                if range.is_empty() {
+                    continue;
+                }
+                let mut each = |first, runs: &PairRuns| {
+                    part(Cursor::new(p, first), std::slice::from_ref(runs), false)
+                };
+                patching::each_part(backend, model, pair, edges, range, limits, &mut each)?;
+            }
+            return Ok(());
+        }
+        // pairs of which some runs are left out stand by themselves, before and behind those that are whole
+        let first = from.pair + usize::from(from.run > 0);
+        if from.run > 0
+            && let Some(cut) = pairs.get(from.pair)
+        {
+            let range = in_pair(&(from..end), from.pair, cut.runs.len());
+            if !range.is_empty() {
+                let (runs, run) = some_runs(cut, range);
+                part(Cursor::new(from.pair, run), &[runs], true)?;
+            }
+        }
+        if first < end.pair {
+            part(Cursor::new(first, 0), &pairs[first..end.pair], false)?;
+        }
+        if end.run > 0 && end.pair >= first {
+            let (runs, _) = some_runs(&pairs[end.pair], 0..end.run);
+            part(Cursor::new(end.pair, 0), &[runs], false)?;
+        }
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ mod operator;
 mod pair;
 mod pairs;
 mod question;
+mod shared;
 mod spaces;
 mod speed;
 mod sweep;
@@ -71,9 +72,9 @@ pub struct Engine {
     computing: AtomicU64,
     #[cfg(feature = "cuda")]
     uploading: Box<Uploading>,
-    /// The model on the GPU, once something runs there.
+    /// The model on each GPU, once something runs there.
     #[cfg(feature = "cuda")]
-    cuda: OnceCell<Cuda>,
+    cuda: Vec<OnceCell<Cuda>>,
 }
 
 /// Told how many bytes of weights, of how many, are on the GPU.
@@ -103,6 +104,26 @@ pub(crate) trait Task {
 
     /// Does it; `memory` is the budget for activations, in bytes.
     fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<Self::Output, Error>;
+}
+
+/// Something to do on one backend or several of one kind.
+pub(crate) trait SharedTask {
+    /// What comes of it.
+    type Output;
+
+    /// Does it; `memory` is the budget for activations on each, in bytes.
+    fn run<B: Backend>(self, backends: &[&B], memory: u64) -> Result<Self::Output, Error>;
+}
+
+/// What is not shared out.
+struct OnFirst<T>(T);
+
+impl<T: Task> SharedTask for OnFirst<T> {
+    type Output = T::Output;
+
+    fn run<B: Backend>(self, backends: &[&B], memory: u64) -> Result<Self::Output, Error> {
+        self.0.run(backends[0], memory)
+    }
 }
 
 impl EngineBuilder {
@@ -157,8 +178,14 @@ impl EngineBuilder {
             Model::Named(name) => Checkpoint::resolve(&name)?,
             Model::Open(model) => model,
         };
+        let device = Choice::of(&self.device, self.precision, &model.config)?;
         Ok(Engine {
-            device: Choice::of(self.device, self.precision, &model.config)?,
+            #[cfg(feature = "cuda")]
+            cuda: match &device {
+                Choice::Cpu(_) => Vec::new(),
+                Choice::Cuda(devices, _) => devices.iter().map(|_| OnceCell::new()).collect(),
+            },
+            device,
             model,
             precision: self.precision,
             memory: self.memory,
@@ -167,8 +194,6 @@ impl EngineBuilder {
             computing: AtomicU64::default(),
             #[cfg(feature = "cuda")]
             uploading: self.uploading,
-            #[cfg(feature = "cuda")]
-            cuda: OnceCell::new(),
         })
     }
 }
@@ -239,18 +264,34 @@ impl Engine {
         Duration::from_nanos(self.computing.load(Ordering::Relaxed))
     }
 
-    /// Does something on the chosen device.
+    /// Does something on the chosen device, of several the first.
     pub(crate) fn on_device<T: Task>(&self, task: T) -> Result<T::Output, Error> {
+        self.on(1, OnFirst(task))
+    }
+
+    /// Does something on all devices that were chosen.
+    pub(crate) fn on_devices<T: SharedTask>(&self, task: T) -> Result<T::Output, Error> {
+        self.on(usize::MAX, task)
+    }
+
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))] // a CPU is one device
+    fn on<T: SharedTask>(&self, most: usize, task: T) -> Result<T::Output, Error> {
         match (&self.device, self.precision) {
             (Choice::Cpu(_), Precision::F64) => {
-                task.run(&Cpu::<f64>::new(&self.model), self.memory(None))
+                task.run(&[&Cpu::<f64>::new(&self.model)], self.memory(None))
             }
-            (Choice::Cpu(_), _) => task.run(&Cpu::<f32>::new(&self.model), self.memory(None)),
+            (Choice::Cpu(_), _) => task.run(&[&Cpu::<f32>::new(&self.model)], self.memory(None)),
             #[cfg(feature = "cuda")]
-            (Choice::Cuda(device, _), _) => {
-                let cuda = self.cuda(device)?;
-                let (free, _) = device.memory()?;
-                task.run(cuda, self.memory(Some(free)))
+            (Choice::Cuda(devices, _), _) => {
+                let devices = &devices[..most.min(devices.len())];
+                let cuda = devices.iter().zip(&self.cuda);
+                let cuda = cuda.map(|(device, cell)| self.cuda(device, cell));
+                let cuda: Vec<&Cuda> = cuda.collect::<Result<_, _>>()?;
+                let mut least = u64::MAX;
+                for device in devices {
+                    least = least.min(device.memory()?.0);
+                }
+                task.run(&cuda, self.memory(Some(least)))
             }
         }
     }
@@ -272,7 +313,7 @@ impl Engine {
         match &self.device {
             Choice::Cpu(_) => Ok(self.memory(None)),
             #[cfg(feature = "cuda")]
-            Choice::Cuda(device, _) => Ok(self.memory(Some(device.memory()?.0))),
+            Choice::Cuda(devices, _) => Ok(self.memory(Some(devices[0].memory()?.0))),
         }
     }
 
@@ -281,13 +322,13 @@ impl Engine {
     pub(crate) fn on_gpu(&self) -> Result<Option<&Cuda>, Error> {
         match &self.device {
             Choice::Cpu(_) => Ok(None),
-            Choice::Cuda(device, _) => self.cuda(device).map(Some),
+            Choice::Cuda(devices, _) => self.cuda(&devices[0], &self.cuda[0]).map(Some),
         }
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda(&self, device: &Arc<Device>) -> Result<&Cuda, Error> {
-        if let Some(cuda) = self.cuda.get() {
+    fn cuda<'c>(&self, device: &Arc<Device>, cell: &'c OnceCell<Cuda>) -> Result<&'c Cuda, Error> {
+        if let Some(cuda) = cell.get() {
             return Ok(cuda);
         }
         let all = Cuda::weight_bytes(&self.model.config, self.precision);
@@ -298,7 +339,7 @@ impl Engine {
         let cuda = cuda.map_err(|why| {
             Error::Usage(format!("the GPU cannot be used: {why}; use --device cpu"))
         })?;
-        Ok(self.cuda.get_or_init(|| cuda))
+        Ok(cell.get_or_init(|| cuda))
     }
 
     /// Runs pairs, and hands what is read to a sink: what the metrics need, and the `top` most probable tokens

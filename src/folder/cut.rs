@@ -170,8 +170,8 @@ fn normal(pairs: &[Weighed], at: Cursor) -> Cursor {
     }
 }
 
-/// Whole pairs as long as they fit; a pair that is too much by itself is cut.
-fn parts(pairs: &[Weighed], stretch: RunRange, limit: PartLimit) -> Vec<PartSpan> {
+/// Cuts a stretch of runs: whole pairs as long as they fit; a pair that is too much by itself is cut.
+pub fn parts(pairs: &[Weighed], stretch: RunRange, limit: PartLimit) -> Vec<PartSpan> {
     let mut parts: Vec<PartSpan> = Vec::new();
     let mut at = stretch.start;
     // what is of the pair that is open, up to the end of the stretch

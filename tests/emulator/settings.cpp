@@ -148,8 +148,9 @@ EXPORT CUresult cuDeviceGet(CUdevice *device, int ordinal) {
   return SUCCESS;
 }
 
-EXPORT CUresult cuDeviceGetName(char *name, int length, CUdevice) {
-  snprintf(name, size_t(length), "headlight emulated device");
+EXPORT CUresult cuDeviceGetName(char *name, int length, CUdevice device) {
+  const bool odd = uint64_t(device) == setting("HEADLIGHT_EMULATOR_ODD", device_count());
+  snprintf(name, size_t(length), odd ? "headlight odd device" : "headlight emulated device");
   return SUCCESS;
 }
 

@@ -270,6 +270,83 @@ fn a_device_that_is_not_there_is_named() {
 }
 
 #[test]
+fn devices_share_runs_out_and_nothing_else_changes() {
+    let lab = Lab::new();
+    lab.write("data.jsonl", DATA);
+    let commands: [&[&str]; 6] = [
+        &["sweep", "--layers", "0,3"],
+        &[
+            "sweep",
+            "--layers",
+            "1",
+            "--data",
+            "data.jsonl",
+            "--metric",
+            "kl,rank",
+        ],
+        &["edges", "--receivers", "a1.h0.q", "--data", "data.jsonl"],
+        &["edges", "--receivers", "a1.h0.q", "--per-position"],
+        &["path", "--receivers", "a1.h0.q", "--data", "data.jsonl"],
+        &[
+            "trace",
+            "The capital of Spain is",
+            "--subject",
+            "Spain",
+            "--samples",
+            "2",
+        ],
+    ];
+    for (i, command) in commands.iter().enumerate() {
+        let written = |device: &str, count: &str| {
+            let out = format!("{i}-{}.csv", device.replace([':', ','], "-"));
+            let settings = [("HEADLIGHT_EMULATOR_DEVICES", count)];
+            let args = [&["--device", device], *command, &["--out", &out]].concat();
+            let said = with_driver(&lab, &settings, &args);
+            assert_eq!(said.code, Some(0), "{said:?}");
+            let summary = std::fs::read(lab.path(&out.replace(".csv", ".summary.csv"))).ok();
+            (said, lab.read(&out), summary)
+        };
+        let (_, alone, alone_summary) = written("cuda:0", "1");
+        let (device, count, name) = match i % 2 {
+            0 => ("cuda:1,0", "2", "cuda:1,0, headlight"),
+            _ => ("all", "3", "cuda:0,1,2, headlight"),
+        };
+        let (said, together, summary) = written(device, count);
+        assert!(said.err.contains(name), "{said:?}");
+        assert_eq!(together, alone, "{command:?}");
+        assert_eq!(summary, alone_summary, "{command:?}");
+    }
+}
+
+/// Pairs of several lengths.
+const DATA: &str = r#"{"base": "The capital of Spain is", "source": "The capital of Italy is", "targets": [" Madrid"]}
+{"base": "I think the capital of Italy is", "source": "I think the capital of Spain is", "targets": [" Rome"]}
+{"base": "The capital of Italy is", "source": "The capital of Spain is", "targets": [" Rome"]}
+"#;
+
+#[test]
+fn devices_of_two_kinds_do_not_fill_one_table() {
+    let lab = Lab::new();
+    let settings = [
+        ("HEADLIGHT_EMULATOR_DEVICES", "3"),
+        ("HEADLIGHT_EMULATOR_ODD", "2"),
+    ];
+    let why = "cuda:0 is headlight emulated device and cuda:2 is headlight odd device";
+    assert_refused(&lab, &settings, "all", why);
+    assert_refused(&lab, &settings, "cuda:0,2", why);
+    let args = ["--device", "cuda:1,0", "topk", "The capital of Spain is"];
+    assert_eq!(with_driver(&lab, &settings, &args).code, Some(0));
+    lab.refused(
+        &["--device", "cuda:1,1", "topk", "x"],
+        &["names cuda:1 twice"],
+    );
+    lab.refused(
+        &["--device", "cuda:1,", "topk", "x"],
+        &["unknown device `cuda:1,`"],
+    );
+}
+
+#[test]
 fn an_old_device_falls_back() {
     let settings = [("HEADLIGHT_EMULATOR_CAPABILITY", "75")];
     assert_falls_back(
