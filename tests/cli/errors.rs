@@ -399,7 +399,7 @@ fn devices_and_resources() {
     };
     refused(
         &["--device", "quantum"],
-        &["`quantum`", "auto, cpu, cuda or cuda:N"],
+        &["`quantum`", "auto, cpu, cuda, cuda:N, cuda:N,M or all"],
     );
     refused(&["--device", "cuda:x"], &["`cuda:x`"]);
     for precision in ["tf32", "bf16", "f16"] {
