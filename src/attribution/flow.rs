@@ -93,6 +93,7 @@ pub fn scores<B: Backend>(
             }
         }
         all.push(PairScores { values, scores });
+        limits.pass(1);
     }
     Ok(all)
 }

@@ -30,6 +30,7 @@ use std::str::FromStr;
 
 use crate::backend::adjoint::Frozen;
 use crate::execute::ExecuteError;
+use crate::model::Config;
 use crate::prompt::pair::Pair;
 use crate::results::metric::Metric;
 
@@ -324,6 +325,11 @@ impl Attribution {
     /// Whether gradients are taken along a path.
     pub fn is_along_a_path(method: Method) -> bool {
         matches!(method, Method::EapIgInputs | Method::EapIgActivations)
+    }
+
+    /// How many runs a pair's gradients are taken at.
+    pub fn runs(&self, config: &Config) -> usize {
+        path::count(self, config)
     }
 
     /// What is held constant on the way back.

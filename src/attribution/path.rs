@@ -74,6 +74,18 @@ fn fractions(rule: Rule, steps: usize, first: usize) -> Vec<(f64, f64)> {
     }
 }
 
+/// How many points a pair has.
+pub fn count(attribution: &Attribution, config: &Config) -> usize {
+    let Attribution { steps, rule, .. } = *attribution;
+    let along = fractions(rule, steps, 0).len();
+    match (attribution.method, attribution.at) {
+        (Method::EapIgInputs, _) => along,
+        (Method::EapIgActivations, _) => along * places(Method::EapIgActivations, config).len(),
+        (Method::CleanCorrupted, _) | (_, GradientAt::Both) => 2,
+        _ => 1,
+    }
+}
+
 /// The points of a pair; `ends` are needed where a method has points elsewhere than in the base.
 pub fn points(
     attribution: &Attribution,

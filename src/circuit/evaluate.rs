@@ -229,6 +229,7 @@ impl<'a> PreparedPair<'a> {
         for circuits in circuits.chunks(most) {
             let batch = Batch::new(backend, model, self, circuits);
             readouts.extend(batch.run(limits)?);
+            limits.pass(circuits.len());
         }
         Ok(readouts)
     }

@@ -13,6 +13,7 @@ use super::edges::EdgeEnds;
 use super::files::Files;
 use super::output::{Passing, check_plot};
 use super::picture::Picture;
+use super::progress::{Progress, ProgressFlags};
 use super::prompts::Prompts;
 use super::setup::Setup;
 use super::table_file::TableFile;
@@ -83,6 +84,8 @@ struct MethodFlags {
     /// Seed of that sample; 0 unless given
     #[arg(long, requires = "verify_top")]
     seed: Option<u64>,
+    #[command(flatten)]
+    progress: ProgressFlags,
     /// Result table: .csv, .jsonl or .parquet by its ending; - is CSV on standard output
     #[arg(long, value_name = "F")]
     out: Option<PathBuf>,
@@ -399,7 +402,10 @@ fn attribute(
     gather.extend(drawing.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(page.iter_mut().map(|(g, _)| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
+    let runs = question.attribution_runs(&attribution, beside.verify);
+    let progress = Progress::count(&flags.progress, "runs", runs, engine.passed());
     let attributed = question.attribute(&attribution, beside, &mut gather)?;
+    drop(progress);
     drop(gather);
     let made = passing.provenance(setup, table, &question);
     let mut written = Vec::new();

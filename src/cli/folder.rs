@@ -83,12 +83,15 @@ impl FolderFlags {
         }
         self.shard()?;
         // from here on nothing is lost
-        stopping::at_stop(Some(Box::new(|| {
+        let before = match RunFolder::is_one(folder) {
+            true => "it went on: what is there stays",
+            false => "the first part",
+        };
+        stopping::at_stop(Some(Box::new(move || {
             note(format_args!(
-                "headlight: stopped before the first part: start the same command again"
+                "headlight: stopped before {before}: start the same command again"
             ));
         })));
-        stopping::watch();
         Ok(())
     }
 

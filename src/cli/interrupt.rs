@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{note, stopping};
+use super::{note, progress, stopping};
 use crate::files::parts;
 
 /// How long whoever was asked may take.
@@ -27,22 +27,46 @@ static PRINTED: AtomicBool = AtomicBool::new(false);
 pub fn watch() {
     let ignored = hangups_are_ignored();
     // fails only if a handler exists already, as in a test that sets up twice
-    let _ = ctrlc::set_handler(|| {
-        // a run in a folder keeps what there is, and ends
-        stopping::stop();
-        // a second one does not wait
-        if !ASKED.swap(true, Ordering::SeqCst) {
-            for flag in FLAGS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                flag.store(true, Ordering::Relaxed);
-            }
-            thread::sleep(GRACE);
-        }
-        end();
-    });
+    let _ = ctrlc::set_handler(asked);
     if ignored {
         ignore_hangups();
     }
+    watch_batch_systems();
 }
+
+/// What a signal does, on a thread of its own.
+fn asked() {
+    // a run in a folder keeps what there is, and ends
+    stopping::stop();
+    // a second one does not wait
+    if !ASKED.swap(true, Ordering::SeqCst) {
+        for flag in FLAGS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            flag.store(true, Ordering::Relaxed);
+        }
+        thread::sleep(GRACE);
+    }
+    end();
+}
+
+/// SIGUSR1, which batch systems send before the time is up, asks as SIGTERM does.
+#[cfg(unix)]
+fn watch_batch_systems() {
+    use signal_hook::consts::SIGUSR1;
+    use signal_hook::iterator::Signals;
+
+    let Ok(mut signals) = Signals::new([SIGUSR1]) else {
+        return;
+    };
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            asked();
+        }
+    });
+}
+
+/// There is no such signal.
+#[cfg(not(unix))]
+fn watch_batch_systems() {}
 
 /// Sets this flag when somebody asks.
 pub fn stops(flag: Arc<AtomicBool>) {
@@ -64,6 +88,7 @@ pub fn end() -> ! {
             thread::park();
         }
     }
+    progress::stopped();
     let named: Vec<String> = parts::abandon()
         .iter()
         .map(|path| path.display().to_string())

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::print;
 use crate::error::Error;
+use crate::files::parts;
 use crate::folder::merge::Merge;
 use crate::report;
 
@@ -24,6 +25,8 @@ pub struct MergeCommand {
 impl MergeCommand {
     pub fn run(self) -> Result<ExitCode, Error> {
         report::check_writable(&self.out)?;
+        // what killed shards left goes with the last of them
+        self.folders.iter().for_each(|folder| parts::tidy(folder));
         let written = Merge::of(&self.folders)?.write(&self.out)?;
         print(&mut std::io::stdout().lock(), |out| {
             written

@@ -1,11 +1,12 @@
 //! How far a command is: a bar on a terminal, elsewhere a line now and then, for people or for programs.
 //!
-//! What is done is measured in planned operations, not in runs, of which some take a thousand times what others take.
+//! What is done is measured in planned operations, not in runs, of which some take a thousand times what others take;
+//! where only their number is planned, in runs.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -49,7 +50,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// What is done by now.
 #[derive(Default)]
 struct Done {
-    runs: AtomicU64,
+    runs: Arc<AtomicU64>,
     flops: AtomicU64,
     /// Of these what had been there before.
     kept_runs: AtomicU64,
@@ -96,22 +97,39 @@ impl Progress {
         };
         progress.begin = progress.flops(stretch.start);
         let total = Total {
+            what: "runs",
             runs: progress.runs(stretch),
             flops: end - progress.begin,
             start: Instant::now(),
         };
-        let default = match std::io::stderr().is_terminal() {
-            true => Shown::Bar,
-            false => Shown::Log,
-        };
-        let done = progress.done.clone();
-        progress.teller = match flags.progress.unwrap_or(default) {
-            Shown::None => None,
-            Shown::Bar => Some(bar(total, done)),
-            Shown::Log => Some(lines(total, done, flags.progress_every, false)),
-            Shown::Json => Some(lines(total, done, flags.progress_every, true)),
-        };
+        progress.teller = tell(flags, total, progress.done.clone());
         progress
+    }
+
+    /// Begins to show how many of so many `what` (runs, edges) are done, as `done` counts them.
+    pub fn count(
+        flags: &ProgressFlags,
+        what: &'static str,
+        total: u64,
+        done: Arc<AtomicU64>,
+    ) -> Self {
+        let done = Arc::new(Done {
+            runs: done,
+            ..Done::default()
+        });
+        let total = Total {
+            what,
+            runs: total,
+            flops: 0,
+            start: Instant::now(),
+        };
+        Self {
+            teller: tell(flags, total, done.clone()),
+            done,
+            costs: Vec::new(),
+            before: Vec::new(),
+            begin: 0,
+        }
     }
 
     /// Operations planned of the runs before one.
@@ -177,10 +195,27 @@ impl Gather for Progress {
     }
 }
 
+/// Says a last time how far the command is, before its process ends.
+type LastWord = Box<dyn FnOnce() + Send>;
+
+/// Of whoever says lines for programs.
+static LAST: Mutex<Option<LastWord>> = Mutex::new(None);
+
+/// The process is about to end: programs that follow are told.
+pub fn stopped() {
+    let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(say) = last {
+        say();
+    }
+}
+
 /// What there is to do, and since when.
 #[derive(Clone, Copy)]
 struct Total {
+    /// What is counted: runs, or edges that are tried.
+    what: &'static str,
     runs: u64,
+    /// None where they are not planned.
     flops: u64,
     start: Instant,
 }
@@ -190,8 +225,10 @@ struct Total {
 struct Said {
     /// Seconds since 1970.
     time: f64,
-    /// `running`, then `ended`.
+    /// `running`, then `ended`, or `stopped` where it ended before all was done.
     state: &'static str,
+    #[serde(skip)]
+    what: &'static str,
     runs: u64,
     runs_total: u64,
     /// Of the runs those that had been there before this process began.
@@ -216,10 +253,18 @@ impl Total {
         );
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let (runs_per_second, flops_per_second) = (now.0 / seconds, now.1 / seconds);
-        let left = (self.flops - flops) as f64 / flops_per_second;
+        let left = match self.flops {
+            0 => self.runs.saturating_sub(runs) as f64 / runs_per_second,
+            all => (all - flops) as f64 / flops_per_second,
+        };
+        let state = match state {
+            "ended" if runs < self.runs => "stopped",
+            state => state,
+        };
         Said {
             time: unix.map_or(0.0, |time| time.as_secs_f64()),
             state,
+            what: self.what,
             runs,
             runs_total: self.runs,
             runs_kept: of(&done.kept_runs),
@@ -241,9 +286,10 @@ impl Said {
             total => 100.0 * self.flops as f64 / total as f64,
         };
         format!(
-            "{} of {} runs ({share:.0}%), {}",
+            "{} of {} {} ({share:.0}%), {}",
             self.runs,
             self.runs_total,
+            self.what,
             self.rates()
         )
     }
@@ -255,6 +301,9 @@ impl Said {
             Some(seconds) => format!("{} left", duration(seconds)),
             None => return "planning".to_owned(),
         };
+        if self.flops_total == 0 {
+            return format!("{:.0} {}/s, {left}", self.runs_per_second, self.what);
+        }
         let (speed, unit) = match self.flops_per_second {
             flops if flops >= 1e12 => (flops / 1e12, "TFLOP/s"),
             flops => (flops / 1e9, "GFLOP/s"),
@@ -283,6 +332,24 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// Shows how far it is, as the flags or the place where it is shown want it.
+fn tell(
+    flags: &ProgressFlags,
+    total: Total,
+    done: Arc<Done>,
+) -> Option<(Sender<()>, JoinHandle<()>)> {
+    let default = match std::io::stderr().is_terminal() {
+        true => Shown::Bar,
+        false => Shown::Log,
+    };
+    match flags.progress.unwrap_or(default) {
+        Shown::None => None,
+        Shown::Bar => Some(bar(total, done)),
+        Shown::Log => Some(log(total, done, flags.progress_every)),
+        Shown::Json => Some(objects(total, done, flags.progress_every)),
+    }
+}
+
 /// Says something each time so many seconds have passed, and once more at the end.
 fn each(
     seconds: f64,
@@ -299,23 +366,45 @@ fn each(
     (stop, std::thread::spawn(tell))
 }
 
-fn lines(total: Total, done: Arc<Done>, seconds: f64, json: bool) -> (Sender<()>, JoinHandle<()>) {
+/// Lines for people.
+fn log(total: Total, done: Arc<Done>, seconds: f64) -> (Sender<()>, JoinHandle<()>) {
     each(seconds, move |state| {
-        let said = total.said(&done, state);
-        match (json, state) {
-            // plain numbers always serialise
-            (true, _) => note(format_args!(
-                "{}",
-                serde_json::to_string(&said).unwrap_or_default()
-            )),
-            (false, "running") => note(format_args!("{}", said.line())),
-            (false, _) => {}
+        if state == "running" {
+            note(format_args!("{}", total.said(&done, state).line()));
+        }
+    })
+}
+
+/// Objects for programs, the last of which says how it ended, be it with the process.
+fn objects(total: Total, done: Arc<Done>, seconds: f64) -> (Sender<()>, JoinHandle<()>) {
+    let say = move |state| {
+        // plain numbers always serialise
+        let said = serde_json::to_string(&total.said(&done, state)).unwrap_or_default();
+        note(format_args!("{said}"));
+    };
+    let say = Arc::new(say);
+    let last = say.clone();
+    let mut word = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    *word = Some(Box::new(move || last("ended")));
+    drop(word);
+    each(seconds, move |state| {
+        let mut word = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        // nothing comes after the last word
+        let said = match state {
+            "running" => word.is_none(),
+            _ => word.take().is_none(),
+        };
+        if !said {
+            say(state);
         }
     })
 }
 
 fn bar(total: Total, done: Arc<Done>) -> (Sender<()>, JoinHandle<()>) {
-    let length = total.flops.max(1);
+    let length = match total.flops {
+        0 => total.runs.max(1),
+        flops => flops,
+    };
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
     // the template is a constant, and well-formed
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3}%  {msg}") {
@@ -323,7 +412,11 @@ fn bar(total: Total, done: Arc<Done>) -> (Sender<()>, JoinHandle<()>) {
     }
     each(0.1, move |state| {
         let said = total.said(&done, state);
-        bar.set_position(said.flops);
+        bar.set_position(if total.flops == 0 {
+            said.runs
+        } else {
+            said.flops
+        });
         bar.set_message(said.rates());
         if state == "ended" {
             bar.finish_and_clear();
@@ -340,6 +433,7 @@ mod tests {
         let said = Said {
             time: 0.0,
             state: "running",
+            what: "runs",
             runs: 1234,
             runs_total: 10_000,
             runs_kept: 0,
@@ -358,6 +452,14 @@ mod tests {
             ..said
         };
         assert_eq!(fast.line(), "1234 of 10000 runs (12%), planning");
+        let counted = Said {
+            what: "edges",
+            flops: 0,
+            flops_total: 0,
+            ..said
+        };
+        let line = "1234 of 10000 edges (12%), 1200 edges/s, 1 min 12 s left";
+        assert_eq!(counted.line(), line);
         let nearly = Said {
             seconds_left: Some(0.4),
             ..fast

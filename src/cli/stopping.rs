@@ -3,6 +3,8 @@
 use std::process::exit;
 use std::sync::{Mutex, PoisonError};
 
+use super::progress;
+
 /// Exit code of a run that was stopped with its parts kept, as sysexits calls a failure that is worth another try.
 const STOPPED: i32 = 75;
 
@@ -20,27 +22,8 @@ pub fn at_stop(close: Option<Close>) {
 pub fn stop() {
     let mut close = CLOSE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(close) = &mut *close {
+        progress::stopped();
         close();
         exit(STOPPED);
     }
 }
-
-/// Has SIGUSR1, which batch systems send before the time is up, stop as SIGTERM does.
-#[cfg(unix)]
-pub fn watch() {
-    use signal_hook::consts::SIGUSR1;
-    use signal_hook::iterator::Signals;
-
-    let Ok(mut signals) = Signals::new([SIGUSR1]) else {
-        return;
-    };
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            stop();
-        }
-    });
-}
-
-/// There is no such signal.
-#[cfg(not(unix))]
-pub fn watch() {}

@@ -60,7 +60,7 @@ impl TableFile {
     pub fn check_one_file(&self, global: &Global) -> Result<(), Error> {
         match self.folder() {
             Some(folder) => Err(Error::Usage(format!(
-                "--out {}: what gradients estimate goes to one file: leave the slash out",
+                "--out {}: this command writes one file and no folder of parts: leave the slash out",
                 folder.display()
             ))),
             None => self.check(global),
@@ -292,16 +292,23 @@ pub fn write_done(
             "; {copied} skipped: they write what stands there already, or no readout sees them"
         ),
     };
+    let computing = spent.computing.as_secs_f64();
+    // a folder that was whole already has computed nothing
+    let rates = match runs {
+        0 => String::new(),
+        _ => format!(
+            " ({:.0} runs/s, {:.1} GFLOP/s)",
+            runs as f64 / computing,
+            plan.flops() as f64 / computing / 1e9
+        ),
+    };
     writeln!(
         out,
-        "\n{} in {:.2} s: loading {:.2}, planning {:.2}, computing {:.2} ({:.0} runs/s, {:.1} GFLOP/s), writing {:.2}{skipped}{had}",
+        "\n{} in {:.2} s: loading {:.2}, planning {:.2}, computing {computing:.2}{rates}, writing {:.2}{skipped}{had}",
         counted(runs, "run"),
         spent.whole.as_secs_f64(),
         spent.loading.as_secs_f64(),
         spent.planning.as_secs_f64(),
-        spent.computing.as_secs_f64(),
-        runs as f64 / spent.computing.as_secs_f64(),
-        plan.flops() as f64 / spent.computing.as_secs_f64() / 1e9,
         spent.writing.as_secs_f64(),
     )?;
     for path in written {

@@ -3,6 +3,7 @@
 //! Rows are those that the question would have, with what was estimated beside them: `score`, and `exact`
 //! where the run was run. Of a run that was not, probability and logit are NaN.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Engine, Form, Question, ReadoutOptions, Task};
@@ -260,6 +261,22 @@ impl Question<'_> {
         Ok(())
     }
 
+    /// How many runs an attribution takes, the exact ones among them: [`Engine::passed`] grows by as many.
+    pub fn attribution_runs(&self, attribution: &Attribution, verify: Option<Verification>) -> u64 {
+        let gradients = attribution.runs(&self.engine.model.config);
+        let exact = |of: &PairRuns| {
+            let runs = match &self.form {
+                Form::Edges { edges, extent } => {
+                    edges.len() * extent.positions(of.pair.base.len()).len()
+                }
+                _ => of.runs.iter().filter(|run| !run.step).count(),
+            };
+            verify.map_or(0, |verify| verify.top.saturating_mul(2).min(runs))
+        };
+        let all = self.pairs.iter().map(|of| (gradients + exact(of)) as u64);
+        all.sum()
+    }
+
     /// Estimates of every run, pair by pair: metric(run) − metric(base), of a recovery as a share of what the
     /// source is away from the base.
     ///
@@ -400,6 +417,9 @@ impl Question<'_> {
         };
         let Outcome { mut pairs, .. } = self.engine.outcome(&[question], reads)?;
         let read = pairs.pop().map_or(Vec::new(), |read| read.runs);
+        self.engine
+            .passed
+            .fetch_add(read.len() as u64, Ordering::Relaxed);
         Ok(read.into_iter().filter_map(|mut r| r.pop()).collect())
     }
 

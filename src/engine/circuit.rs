@@ -298,6 +298,17 @@ impl Question<'_> {
         })
     }
 
+    /// How many runs an evaluation of so many circuits takes, the whole model and nothing of it among them:
+    /// [`Engine::passed`] grows by as many.
+    pub fn circuit_runs(&self, circuits: usize) -> u64 {
+        ((circuits + 2) * self.pairs.len()) as u64
+    }
+
+    /// How many runs a curve takes.
+    pub fn curve_runs(&self) -> u64 {
+        self.circuit_runs(0) + self.circuit_runs(2 * SIZES.len())
+    }
+
     /// ACDC (Conmy et al. 2023) on all pairs together: the mean of the metric decides. `tell` is told how many edges
     /// are done.
     ///

@@ -70,6 +70,8 @@ pub struct Engine {
     stop: Arc<AtomicBool>,
     /// How long the device was waited for, in nanoseconds.
     computing: AtomicU64,
+    /// How many runs are done of those whose results come all at once.
+    passed: Arc<AtomicU64>,
     #[cfg(feature = "cuda")]
     uploading: Box<Uploading>,
     /// The model on each GPU, once something runs there.
@@ -192,6 +194,7 @@ impl EngineBuilder {
             threads: rayon::current_num_threads(),
             stop: Arc::default(),
             computing: AtomicU64::default(),
+            passed: Arc::default(),
             #[cfg(feature = "cuda")]
             uploading: self.uploading,
         })
@@ -256,7 +259,16 @@ impl Engine {
 
     /// Limits for library calls that take them directly.
     pub(crate) fn limits(&self, memory: u64) -> Limits<'_> {
-        Limits::new(memory).until(&self.stop).timed(&self.computing)
+        Limits::new(memory)
+            .until(&self.stop)
+            .timed(&self.computing)
+            .counted(&self.passed)
+    }
+
+    /// Grows by the runs that are done of an attribution or of circuits, whose results come all at once; they are
+    /// as many as [`Question::attribution_runs`] and [`Question::circuit_runs`] say.
+    pub fn passed(&self) -> Arc<AtomicU64> {
+        self.passed.clone()
     }
 
     /// How long the device was waited for since the engine was built.

@@ -314,6 +314,7 @@ impl<B: Adjoints> Work<'_, B> {
             let stop = self.passes.limits.stop;
             backward(backend, &task, &logits, &mut self.buffers, &mut take, stop)?;
         }
+        self.passes.limits.pass(runs.len());
         Ok(())
     }
 }

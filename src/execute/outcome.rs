@@ -83,12 +83,14 @@ pub struct Limits<'a> {
     pub stop: &'a AtomicBool,
     /// Grows by the time that the device is waited for, in nanoseconds.
     pub computing: &'a AtomicU64,
+    /// Grows by the runs that are done, of gradients and circuits, whose results come all at once.
+    pub passed: &'a AtomicU64,
 }
 
 /// What nobody sets.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-/// Time that nobody asks for.
+/// Time, or runs, that nobody asks for.
 static UNSEEN: AtomicU64 = AtomicU64::new(0);
 
 impl Limits<'static> {
@@ -103,6 +105,7 @@ impl Limits<'static> {
             loss: false,
             stop: &NEVER,
             computing: &UNSEEN,
+            passed: &UNSEEN,
         }
     }
 }
@@ -116,6 +119,16 @@ impl<'a> Limits<'a> {
     /// The same, and the time that the device is waited for is added to `computing`, in nanoseconds.
     pub fn timed(self, computing: &'a AtomicU64) -> Self {
         Self { computing, ..self }
+    }
+
+    /// The same, and runs whose results come all at once are added to `passed` as they are done.
+    pub fn counted(self, passed: &'a AtomicU64) -> Self {
+        Self { passed, ..self }
+    }
+
+    /// So many more runs are done.
+    pub(crate) fn pass(&self, runs: usize) {
+        self.passed.fetch_add(runs as u64, Ordering::Relaxed);
     }
 
     /// Does something on the device, and adds how long it took.

@@ -31,7 +31,7 @@ pub enum FileError {
     },
 
     /// The system refused to create the file.
-    #[error("{}: cannot create the file: {}", path.display(), sentence(source))]
+    #[error("{}: cannot create the file: {}", path.display(), unwritten(source))]
     Create {
         /// The file.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum FileError {
     },
 
     /// Writing failed part-way; nothing was left behind.
-    #[error("{}: cannot write: {}", to, sentence(source))]
+    #[error("{}: cannot write: {}", to, unwritten(source))]
     Write {
         /// The file, or `standard output`.
         to: String,
@@ -73,6 +73,16 @@ impl FileError {
     pub(crate) fn read_of(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Read { path, source }
+    }
+}
+
+/// Why something could not be written: what is not there then is its folder.
+fn unwritten(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "its folder is gone; make it again or write elsewhere".to_owned()
+        }
+        _ => sentence(error),
     }
 }
 

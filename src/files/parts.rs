@@ -150,7 +150,7 @@ pub fn abandon() -> Vec<PathBuf> {
 }
 
 /// Removes what processes that were killed left in a folder.
-fn tidy(folder: &Path) {
+pub fn tidy(folder: &Path) {
     let is_part = |name: &str| name.starts_with(PREFIX) && name.ends_with(SUFFIX);
     let Ok(entries) = fs::read_dir(folder) else {
         return;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 
@@ -11,6 +13,7 @@ use crate::circuit::json;
 use crate::cli::attribute::ConventionFlag;
 use crate::cli::data::DataFlags;
 use crate::cli::files::Files;
+use crate::cli::progress::{Progress, ProgressFlags};
 use crate::cli::prompts::Prompts;
 use crate::cli::setup::Setup;
 use crate::cli::{Global, print};
@@ -40,6 +43,8 @@ pub struct Acdc {
         value_name = "patch|zero|mean|mean-by-position"
     )]
     ablation: Ablation,
+    #[command(flatten)]
+    progress: ProgressFlags,
     /// The circuit, as EAP-IG's JSON; scores are how much further it was without each edge
     #[arg(long, value_name = "circuit.json")]
     out: PathBuf,
@@ -65,11 +70,12 @@ impl Acdc {
         setup.announce();
         engine.default_targets(&mut question.pairs)?;
         let edges = crate::graph::edge::edges(config).len();
-        let bar = setup.bar(edges as u64, "{bar:40} {pos} of {len} edges, {eta} to go");
+        let done = Arc::new(AtomicU64::new(0));
+        let progress = Progress::count(&self.progress, "edges", edges as u64, done.clone());
         let start = std::time::Instant::now();
-        let tell = |done: usize| bar.set_position(done as u64);
+        let tell = |edges: usize| done.store(edges as u64, Ordering::Relaxed);
         let found = question.acdc(metric, self.ablation, self.threshold, &tell)?;
-        bar.finish_and_clear();
+        drop(progress);
         json::write(&found.circuit, self.convention.get(), config, &self.out)?;
         print(&mut std::io::stdout().lock(), |text| {
             writeln!(

@@ -14,6 +14,7 @@ use crate::cli::clock::Clock;
 use crate::cli::data::DataFlags;
 use crate::cli::files::Files;
 use crate::cli::output::Passing;
+use crate::cli::progress::{Progress, ProgressFlags};
 use crate::cli::prompts::Prompts;
 use crate::cli::setup::Setup;
 use crate::cli::table_file::TableFile;
@@ -51,6 +52,8 @@ pub struct CurveFlags {
         value_name = "patch|zero|mean|mean-by-position"
     )]
     ablation: Ablation,
+    #[command(flatten)]
+    progress: ProgressFlags,
     /// Result table, a row a circuit, pair and target: .csv, .jsonl or .parquet; - is CSV on standard output
     #[arg(long, value_name = "F")]
     out: Option<PathBuf>,
@@ -94,7 +97,10 @@ impl CurveFlags {
             true => Selection::Greedy,
             false => Selection::Top,
         };
+        let runs = question.curve_runs();
+        let progress = Progress::count(&self.progress, "runs", runs, engine.passed());
         let curve = question.curve(&of, choice, (metric, self.ablation), &mut gather)?;
+        drop(progress);
         drop(gather);
         let made = passing.provenance(&setup, &table, &question);
         let mut written = Vec::new();

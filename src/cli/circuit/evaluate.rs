@@ -13,6 +13,7 @@ use crate::cli::clock::Clock;
 use crate::cli::data::DataFlags;
 use crate::cli::files::Files;
 use crate::cli::output::Passing;
+use crate::cli::progress::{Progress, ProgressFlags};
 use crate::cli::prompts::Prompts;
 use crate::cli::setup::Setup;
 use crate::cli::table_file::TableFile;
@@ -44,6 +45,8 @@ pub struct Evaluate {
         value_name = "patch|zero|mean|mean-by-position"
     )]
     ablation: Ablation,
+    #[command(flatten)]
+    progress: ProgressFlags,
     /// Result table: .csv, .jsonl or .parquet by its ending; - is CSV on standard output
     #[arg(long, value_name = "F")]
     out: Option<PathBuf>,
@@ -88,7 +91,10 @@ impl Evaluate {
             averages.then(|| Averages::of_metrics(Over::Pairs, &Evaluated::columns()));
         let mut gather: Vec<&mut dyn Gather> = passing.gathers();
         gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
+        let runs = question.circuit_runs(circuits.len());
+        let progress = Progress::count(&self.progress, "runs", runs, engine.passed());
         let found = question.evaluate(&circuits, metric, self.ablation, &mut gather)?;
+        drop(progress);
         drop(gather);
         let made = passing.provenance(&setup, &table, &question);
         let mut written = Vec::new();

@@ -182,7 +182,17 @@ fn what_is_there_is_not_computed_again() {
     let again = lab.ok(&to(command, "d", "50"));
     assert!(again.out.contains("\n0 runs in"), "{}", again.out);
     assert!(again.out.contains("were there already"), "{}", again.out);
+    assert!(!again.out.contains("runs/s"), "{}", again.out);
     assert_same(&lab, "d", &first, "after a second start");
+    // a merge leaves nothing there that a killed process has left, and touches nobody else's files
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for left in [".headlight-abc.part", "mine.part"] {
+        let file = std::fs::File::create(lab.path("d").join(left)).unwrap();
+        file.set_modified(then).unwrap();
+    }
+    lab.ok(&["merge", "d", "--out", "merged.csv"]);
+    assert!(!lab.path("d/.headlight-abc.part").exists());
+    std::fs::remove_file(lab.path("d/mine.part")).unwrap();
     // one part, then a summary, then all
     std::fs::remove_file(lab.path("d/part-00003.parquet")).unwrap();
     std::fs::remove_file(lab.path("d/summary.parquet")).unwrap();

@@ -1,7 +1,11 @@
 //! What is said before a run and while it goes on.
 
+use std::io::{BufRead, BufReader, Read};
+use std::process::Command;
+
 use serde_json::Value;
 
+use super::kills::spawn;
 use super::{COMMANDS, lab};
 use crate::lab::Lab;
 
@@ -121,4 +125,122 @@ fn progress_of_a_folder_that_is_gone_on_with() {
     );
     let part = lab.table("d/part-00000.parquet").rows.len() as u64 / 2;
     assert_eq!(runs - kept, part);
+}
+
+/// The objects of `--progress json` among what was said.
+fn objects(said: &str) -> Vec<Value> {
+    let lines = said.lines().filter(|line| line.starts_with('{'));
+    let read = |line| serde_json::from_str(line).unwrap();
+    lines.map(read).collect()
+}
+
+/// What is counted is what is done: runs of gradients, exact runs beside them, runs of circuits, edges tried.
+#[test]
+fn estimates_and_circuits_tell_how_far_they_are() {
+    const LAYERS: u64 = 5;
+    const PAIRS: u64 = 3;
+    let lab = lab(PAIRS as usize);
+    let edges = ["attribute", "edges", "--data", "many.jsonl"];
+    let scores = ["--out", "scores.parquet"];
+    let progress = ["--progress", "json"];
+    let last = |args: &[&[&str]]| {
+        let said = lab.ok(&[&args.concat()[..], &progress].concat()).err;
+        let last = objects(&said).pop().expect("an object at the end");
+        assert_eq!(last["state"], "ended", "{said}");
+        assert_eq!(last["runs"], last["runs_total"], "{said}");
+        last["runs"].as_u64().unwrap()
+    };
+    assert_eq!(last(&[&edges, &scores]), PAIRS);
+    let methods = [
+        (&["clean-corrupted"][..], 2),
+        (&["eap-ig-inputs", "--steps", "4"], 4),
+        (&["eap-ig-inputs", "--steps", "4", "--rule", "trapezoid"], 5),
+        // along the embedding and what every block adds
+        (
+            &["eap-ig-activations", "--steps", "3"],
+            3 * (1 + 2 * LAYERS),
+        ),
+        (&["relp"], 1),
+        (&["ifr"], 1),
+        (&["eap", "--gradient-at", "both"], 2),
+        // exact runs of the largest and of as many others
+        (&["eap", "--verify-top", "4"], 1 + 8),
+    ];
+    for (method, runs) in methods {
+        let method = [&["--method"], method].concat();
+        assert_eq!(last(&[&edges, &method]), PAIRS * runs, "{method:?}");
+    }
+    let nodes = [
+        "attribute",
+        "nodes",
+        "--data",
+        "many.jsonl",
+        "--preset",
+        "every-head",
+    ];
+    assert_eq!(last(&[&nodes]), PAIRS);
+    assert_eq!(last(&[&nodes, &["--method", "atp-star"]]), PAIRS);
+
+    lab.ok(&[
+        "circuit",
+        "scores.parquet",
+        "--top-n",
+        "40",
+        "--out",
+        "c.json",
+    ]);
+    let data = ["--data", "many.jsonl"];
+    let evaluate = ["circuit", "evaluate", "c.json", "c.json"];
+    assert_eq!(last(&[&evaluate, &data]), PAIRS * 4);
+    let curve = ["circuit", "curve", "scores.parquet"];
+    assert_eq!(last(&[&curve, &data]), PAIRS * (2 + 22));
+    let acdc = ["circuit", "acdc", "--threshold", "0.5", "--out", "a.json"];
+    let all = serde_json::from_str::<Value>(&lab.read("c.json")).unwrap();
+    let all = all["edges"].as_object().unwrap().len() as u64;
+    assert_eq!(last(&[&acdc, &data]), all);
+
+    let log = [
+        &evaluate[..],
+        &data,
+        &["--progress", "log", "--progress-every", "0.01"],
+    ];
+    let log = lab.ok(&log.concat()).err;
+    let line = log.lines().find(|line| line.contains(" of 12 runs ("));
+    assert!(line.is_some_and(|line| !line.contains("FLOP/s")), "{log}");
+}
+
+/// Whoever follows a command that is asked to end is told so.
+#[test]
+fn the_last_object_says_that_it_was_stopped() {
+    let lab = lab(400);
+    let (_, command) = COMMANDS[0];
+    let watched = ["--progress", "json", "--progress-every", "0.05"];
+    for (signal, out, code) in [
+        ("TERM", "d/", 75),
+        ("INT", "t.parquet", 130),
+        // before the time of a batch system is up, whatever is written
+        ("USR1", "t.parquet", 130),
+    ] {
+        let mut child = spawn(&lab, &[command, &["--out", out], &watched].concat());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("\"state\":\"running\"") {
+            assert!(stderr.read_line(&mut said).unwrap() > 0, "{signal}: {said}");
+        }
+        let id = child.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &id])
+            .status();
+        assert!(sent.unwrap().success());
+        let status = child.wait().unwrap();
+        stderr.read_to_string(&mut said).unwrap();
+        assert_eq!(status.code(), Some(code), "{signal}: {said}");
+        let last = objects(&said).pop().unwrap();
+        assert_eq!(last["state"], "stopped", "{signal}: {said}");
+        assert!(
+            last["runs"].as_u64() < last["runs_total"].as_u64(),
+            "{said}"
+        );
+        assert_eq!(said.matches("\"stopped\"").count(), 1, "{said}");
+    }
 }
