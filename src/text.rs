@@ -14,6 +14,21 @@ pub(crate) fn shortest(number: f64) -> String {
     text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }
 
+/// A word as a shell reads it back.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// A command as a shell reads it back.
+pub(crate) fn command_line<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> String {
+    let words = words.into_iter().map(|word| quoted(word.as_ref()));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// The known name that another is a slip of the hand from, or the beginning of: what is merely like it is
 /// another thing.
 pub(crate) fn slip_of<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
@@ -45,6 +60,16 @@ pub(crate) fn slip_of<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_come_back_from_a_shell() {
+        assert_eq!(quoted("runs/ioi/"), "runs/ioi/");
+        assert_eq!(quoted(""), "''");
+        assert_eq!(quoted(" Madrid, Rome"), "' Madrid, Rome'");
+        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
+        let line = command_line(["topk", "The capital of Spain is", "--top=3"]);
+        assert_eq!(line, "topk 'The capital of Spain is' --top=3");
+    }
 
     #[test]
     fn a_slip_is_no_other_name() {

@@ -27,7 +27,7 @@ use crate::results::clean::CleanMetrics;
 use crate::results::metric::RunReadouts;
 use crate::results::rows::{Gather, RunResult, pairs_provenance};
 use crate::results::table::{Provenance, Row};
-use crate::text::counted;
+use crate::text::{command_line, counted};
 
 /// Flags of runs in folders.
 #[derive(Debug, Default, Args)]
@@ -174,6 +174,13 @@ impl OpenRun {
         manifest.columns = question.names();
         manifest.averages = averages;
         manifest.pairs = question.pairs.len();
+        // who says nothing of the cut goes on with the one that is there
+        if let (None, Some(there)) = (flags.part_rows, Manifest::read(path)?)
+            && there.identity == manifest.identity
+            && there.shards.len() == shards
+        {
+            manifest.shards = there.shards;
+        }
         RunFolder::check(path, &manifest)?;
         let create = |source| FileError::Create {
             path: path.to_owned(),
@@ -216,7 +223,7 @@ impl OpenRun {
     fn provenance(&self, setup: &Setup) -> Provenance {
         Provenance {
             device: self.folder.manifest.identity.device.clone(),
-            command: self.folder.manifest.command.join(" "),
+            command: command_line(&self.folder.manifest.command),
             ..setup.engine.provenance(&[], true)
         }
     }

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::files::error::FileError;
 use crate::files::whole::WholeFile;
 use crate::report;
+use crate::text::{command_line, quoted};
 
 /// Flags of `slurm`.
 #[derive(Debug, Args)]
@@ -130,8 +131,8 @@ impl SlurmCommand {
             format!("--signal=B:USR1@{}", self.stop_before),
         ];
         let head = self.head("headlight", here, &own);
-        let command: Vec<String> = self.command.iter().map(|word| quoted(word)).collect();
-        let (headlight, command, shards) = (quoted(headlight), command.join(" "), self.shards);
+        let (headlight, command, shards) =
+            (quoted(headlight), command_line(&self.command), self.shards);
         format!(
             r#"{head}
 # Slurm signals this shell, which hands it on; headlight closes the part that is open and ends with 75.
@@ -198,26 +199,4 @@ fn said(path: &Path) -> Result<String, Error> {
             path.display()
         ))
     })
-}
-
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_come_back_from_a_shell() {
-        assert_eq!(quoted("runs/ioi/"), "runs/ioi/");
-        assert_eq!(quoted(""), "''");
-        assert_eq!(quoted(" Madrid, Rome"), "' Madrid, Rome'");
-        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
-    }
 }

@@ -59,6 +59,7 @@ use crate::results::metric::Metric;
 use crate::results::rows::{pairs_provenance, raw};
 use crate::results::table::Provenance;
 use crate::site::Component;
+use crate::text::command_line;
 
 /// A model on a device.
 pub struct Engine {
@@ -492,10 +493,9 @@ impl Engine {
             device: self.device.name(),
             precision: self.precision.name().to_owned(),
             // a path need not be UTF-8
-            command: std::env::args_os()
-                .map(|a| a.to_string_lossy().into_owned())
-                .collect::<Vec<_>>()
-                .join(" "),
+            command: command_line(
+                std::env::args_os().map(|word| word.to_string_lossy().into_owned()),
+            ),
             pairs: pairs_provenance(&self.model, pairs),
             part: None,
         }

@@ -13,7 +13,7 @@ use crate::files::error::FileError;
 use crate::model::hex;
 use crate::results::averages::Over;
 use crate::results::metric::Metric;
-use crate::text::counted;
+use crate::text::{command_line, counted};
 
 /// The manifest's name.
 pub const MANIFEST: &str = "manifest.json";
@@ -204,7 +204,7 @@ impl Manifest {
                 _ => {}
             }
         }
-        command.join(" ")
+        command_line(&command)
     }
 
     /// The same as it stands in a file.

@@ -9,6 +9,7 @@ use super::error::FolderError;
 use super::lock::FolderLock;
 use super::parts::RunFolder;
 use crate::report;
+use crate::text::command_line;
 
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -78,7 +79,7 @@ impl Status {
     pub fn of(folder: &RunFolder) -> Result<Self, FolderError> {
         let manifest = &folder.manifest;
         let mut status = Self {
-            command: manifest.command.join(" "),
+            command: command_line(&manifest.command),
             state: State::Done,
             runs: manifest.runs(),
             runs_done: 0,

@@ -398,6 +398,10 @@ pub fn pairs_provenance(model: &Checkpoint, pairs: &[PairRuns]) -> Vec<PairProve
         None => Vec::new(),
     };
     let text = |ids: &[u32]| Some(model.tokenizer.as_ref()?.decode(ids));
+    let typed = |ids: &[u32]| {
+        let again = model.tokenizer.as_ref().map(|t| t.encode(&t.decode(ids)));
+        again.is_none_or(|again| again.is_ok_and(|again| again == ids))
+    };
     let of = |PairRuns { pair, .. }: &PairRuns| PairProvenance {
         row: pair.row.as_ref().map(|row| row.number),
         id: pair
@@ -413,6 +417,9 @@ pub fn pairs_provenance(model: &Checkpoint, pairs: &[PairRuns]) -> Vec<PairProve
         source_ids: pair.source.clone(),
         source_tokens: pair.source.as_deref().map_or(Vec::new(), tokens),
         source_text: pair.source.as_deref().and_then(text),
+        wrong_ids: pair.wrong.clone(),
+        joint: !pair.further_tokens.is_empty(),
+        ids_alone: !typed(&pair.base) || !pair.source.as_deref().is_none_or(typed),
     };
     pairs.iter().map(of).collect()
 }

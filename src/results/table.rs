@@ -130,6 +130,15 @@ pub struct PairProvenance {
     /// Position of the source that is read out, where that is not the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_readout: Option<usize>,
+    /// Token ids of the wrong answers that metrics hold against the targets; of answers of several tokens their first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wrong_ids: Vec<u32>,
+    /// Whether answers of several tokens are read whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joint: bool,
+    /// Whether a prompt's text, taken apart again, is other tokens: then its ids alone say what was run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ids_alone: bool,
     /// Token ids of the source prompt, where there is one.
     pub source_ids: Option<Vec<u32>>,
     /// Tokens of the source prompt, decoded raw; empty without a tokenizer or a source.

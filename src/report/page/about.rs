@@ -1,7 +1,10 @@
 //! What a page says of its numbers: the JSON that its script reads.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use super::again::NamedAt;
 use crate::report::labels::{one_line, token_label};
 use crate::report::places::CellPlaces;
 use crate::results::table::{PairProvenance, Provenance};
@@ -24,6 +27,9 @@ pub(super) struct About {
     pub targets: Vec<String>,
     /// Whose numbers there are: the mean over pairs, if there are several, then each pair.
     pub views: Vec<View>,
+    /// How cells are run: patches, with holes for what the cell's place says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<String>,
     /// The grids.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub facets: Vec<FacetAbout>,
@@ -65,6 +71,8 @@ pub(super) struct ValueAbout {
     pub offset: usize,
     /// Whether zero is the natural low end.
     pub probability: bool,
+    /// Whether `--metric` knows it.
+    pub metric: bool,
     /// Whether it is a recovery, which is 0 as in the base and 1 as in the source.
     pub recovery: bool,
 }
@@ -79,9 +87,24 @@ pub(super) struct View {
     pub source: Option<PromptAbout>,
     /// The targets of the pair: id and text.
     pub targets: Vec<(u32, String)>,
+    /// How the pair is asked again, if its prompts are known and files and flags can say it.
+    pub asked: Option<AskedAgain>,
     /// What the clean prompts have, by column and target; nothing where that is not known. Of the mean over
     /// pairs each cell has its own base, among the numbers.
     pub clean: Vec<Vec<(Option<f64>, Option<f64>)>>,
+}
+
+/// What else a pair asks than its prompts and targets say.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct AskedAgain {
+    /// Its wrong answers.
+    pub wrong: Vec<u32>,
+    /// The position that is read out, where that is not the last.
+    pub at: Option<usize>,
+    /// Where positions that go by a name stand.
+    pub stands: BTreeMap<String, NamedAt>,
+    /// Whether only the ids of its prompts are what was run.
+    pub ids: bool,
 }
 
 /// A prompt.
@@ -110,8 +133,9 @@ pub(super) struct FacetAbout {
     pub heads: Vec<String>,
     /// The operator, as `--op` spells it.
     pub op: Option<String>,
-    /// The patches of one of its runs, as the column `patches` has them.
-    pub patches: Option<String>,
+    /// Of each cell how it is run, as `CellRuns::of` says; one number where all are alike.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<i32>,
     /// The head, where all cells have the same.
     pub head: Option<u32>,
 }
@@ -182,9 +206,21 @@ impl View {
             pair: Some(number),
             base: Some(base),
             source: source(pair),
+            asked: asked(pair),
             ..Self::default()
         }
     }
+}
+
+/// Answers of several tokens, and readouts that no one number says, can be asked by nothing on one line.
+fn asked(pair: &PairProvenance) -> Option<AskedAgain> {
+    let apart = pair.source_ids.is_some() && pair.source_readout != pair.readout;
+    (!pair.joint && !apart).then(|| AskedAgain {
+        wrong: pair.wrong_ids.clone(),
+        at: pair.readout,
+        stands: BTreeMap::new(),
+        ids: pair.ids_alone,
+    })
 }
 
 fn source(pair: &PairProvenance) -> Option<PromptAbout> {

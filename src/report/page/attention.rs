@@ -107,11 +107,13 @@ pub fn attention_page(
             targets: 1,
             offset: 0,
             probability,
+            metric: false,
             recovery: false,
         }],
         shown: 0,
         targets: vec![component.name().to_owned()],
         views,
+        runs: Vec::new(),
         cells: numbers.cells.len(),
         facets,
         graph: None,
@@ -165,7 +167,7 @@ fn facet(
         groups: (0..keys).map(group).collect(),
         heads: vec![String::new()],
         op: None,
-        patches: None,
+        runs: Vec::new(),
         head: Some(head as u32),
     }
 }

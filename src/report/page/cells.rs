@@ -1,9 +1,10 @@
 //! The page of a sweep: the grids that a heat map has, with every column and every pair in them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Page;
 use super::about::{About, FacetAbout, GroupAbout, Made, PageKind, RowAbout, first_shown, title};
+use super::again::CellRuns;
 use super::columns::{ColumnMeans, ColumnNumbers};
 use crate::files::error::FileError;
 use crate::report::ReportError;
@@ -12,7 +13,7 @@ use crate::report::labels::site_label;
 use crate::report::places::{CellAt, CellPlaces, FacetPlan};
 use crate::results::clean::CleanMetrics;
 use crate::results::rows::{Gather, RunResult};
-use crate::results::table::{Provenance, Row, Text};
+use crate::results::table::{Provenance, Row};
 
 /// What a place is of, whatever the target: component and operator.
 type SiteOf = (usize, usize);
@@ -23,8 +24,9 @@ pub struct CellPage {
     places: CellPlaces,
     known: HashMap<(SiteOf, CellAt), usize>,
     columns: ColumnMeans,
-    /// The patches of one run of each component and operator.
-    patches: HashMap<SiteOf, Text>,
+    runs: CellRuns,
+    /// Components and operators of which there are cells.
+    sites: HashSet<SiteOf>,
 }
 
 impl CellPage {
@@ -35,7 +37,8 @@ impl CellPage {
             places: CellPlaces::default(),
             known: HashMap::new(),
             columns: ColumnMeans::new(metrics),
-            patches: HashMap::new(),
+            runs: CellRuns::default(),
+            sites: HashSet::new(),
         }
     }
 
@@ -56,8 +59,11 @@ impl CellPage {
         let next = self.known.len();
         let cell = *self.known.entry((of, at)).or_insert(next);
         if cell == next {
-            let patches = self.patches.entry(of);
-            patches.or_insert_with(|| row.patches.clone());
+            self.sites.insert(of);
+        }
+        // every target of a run has its patches
+        if target == 0 {
+            self.runs.add(cell, row);
         }
         self.columns.add(cell, target, row, clean);
     }
@@ -73,7 +79,8 @@ impl CellPage {
             places,
             mut known,
             columns,
-            patches,
+            mut runs,
+            sites,
         } = self;
         places.check()?;
         if !places.side_by_side() {
@@ -88,13 +95,8 @@ impl CellPage {
         let mut facets = Vec::new();
         for share in &plan.shares {
             for &op in &plan.ops {
-                if share.iter().any(|c| patches.contains_key(&(*c, op))) {
-                    let own = share.iter().find_map(|c| patches.get(&(*c, op)));
-                    let facet = facet((&places, &plan), (share, op), &known, &mut order);
-                    facets.push(FacetAbout {
-                        patches: own.map(ToString::to_string),
-                        ..facet
-                    });
+                if share.iter().any(|c| sites.contains(&(*c, op))) {
+                    facets.push(facet((&places, &plan), (share, op), &known, &mut order));
                 }
             }
         }
@@ -103,11 +105,25 @@ impl CellPage {
         let mut notes = notes(&places, &plan, most);
         let ColumnNumbers {
             values,
-            views,
+            mut views,
             stride,
             numbers,
             notes: more,
         } = columns.finish(&order, made);
+        let first = views.iter().find_map(|view| view.pair);
+        for facet in &mut facets {
+            let count = facet.rows.len() * facet.groups.len() * facet.heads.len();
+            let own = runs.of(&order[facet.offset..][..count], first.unwrap_or(0));
+            facet.runs = match own.iter().all(|run| *run == own[0]) {
+                true => own[..1].to_vec(),
+                false => own,
+            };
+        }
+        for view in &mut views {
+            if let (Some(asked), Some(pair)) = (&mut view.asked, view.pair) {
+                asked.stands = runs.stands(pair);
+            }
+        }
         if most > 1 && values.iter().any(|value| value.recovery) {
             notes.push(recovery_note(unweighted));
         }
@@ -121,6 +137,7 @@ impl CellPage {
             values,
             targets: places.targets(),
             views,
+            runs: runs.templates(),
             facets,
             graph: None,
             cells: order.len(),
@@ -174,7 +191,7 @@ fn facet(
         groups: groups.collect(),
         heads: heads.unwrap_or_default(),
         op: places.ops[op].as_ref().map(ToString::to_string),
-        patches: None,
+        runs: Vec::new(),
         head: single.copied(),
     }
 }

@@ -4,6 +4,7 @@ use super::about::{ValueAbout, View};
 use super::document::Embedded;
 use crate::report::measure::{CellValues, Shown};
 use crate::results::clean::CleanMetrics;
+use crate::results::metric::Metric;
 use crate::results::recovery::LevelColumn;
 use crate::results::table::{Provenance, Row, Text};
 
@@ -211,6 +212,8 @@ impl ColumnMeans {
                 targets: own,
                 offset,
                 probability: column.name == "prob",
+                metric: matches!(column.shown, Shown::Metric(_))
+                    && column.name.parse::<Metric>().is_ok(),
                 recovery: column.is_recovery(),
             });
             offset += own * order.len();

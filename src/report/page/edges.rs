@@ -166,6 +166,7 @@ impl EdgePage {
             values,
             targets: self.places.targets(),
             views,
+            runs: Vec::new(),
             facets: Vec::new(),
             graph: Some(GraphAbout {
                 nodes: self.nodes,

@@ -246,11 +246,19 @@ function walkEdges(event) {
   event.preventDefault();
 }
 
-/** The command that patches an edge again. */
-function edgeCommand(at, pair) {
-  const flags = [...globalFlags(), "edges", ...promptFlags(pair), "--senders", at.sender, "--receivers", at.receiver.replace(/<([qkv])>$/, ".$1")];
-  if (at.position !== null) flags.push("--per-position");
-  return [...flags, ...metricFlags()].map(quoted).join(" ");
+/** The lines that patch an edge again. */
+function edgeLines(at, pair) {
+  const receiver = at.receiver.replace(/<([qkv])>$/, ".$1");
+  const flags = [...globalFlags(), "edges", ...promptFlags(pair), "--senders", at.sender, "--receivers", receiver];
+  const words = [...promptWords(pair), `senders=${literal(at.sender)}`, `receivers=${literal(receiver)}`];
+  if (at.position !== null) {
+    flags.push("--per-position");
+    words.push("per_position=True");
+  }
+  const lines = [["shell", asShell([...flags, ...metricFlags()])]];
+  // Python's edges are read out at the end
+  if (pair.asked.at === null) lines.push(["Python", `${pythonModel()}.edges(${[...words, ...metricWords()].join(", ")})`]);
+  return lines;
 }
 
 /** The graph as data: nodes and links, with the weights that are shown. */

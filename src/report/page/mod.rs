@@ -6,6 +6,7 @@
 //! which share one scope and are put together as they are: there is no framework and no build step.
 
 mod about;
+mod again;
 mod attention;
 mod cells;
 mod columns;

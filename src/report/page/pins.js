@@ -65,8 +65,10 @@ function drawPins() {
 
 /** The lines that compute a pinned cell again. */
 function rerunOf(at) {
-  const lines = [["shell", commandOf(at)], ["Python", pythonOf(at)]].filter(([, line]) => line !== null);
-  const box = make("div", { className: "rerun" }, make("div", { className: "hint" }, `again: ${inWords(at)}`));
+  const lines = linesOf(at);
+  // what was estimated is run
+  const estimated = about.kind !== "attention" && about.values.some((column) => column.name === "score");
+  const box = make("div", { className: "rerun" }, make("div", { className: "hint" }, `${estimated ? "exactly" : "again"}: ${inWords(at)}`));
   if (!lines.length) box.append(make("div", { className: "hint" }, "no single command runs this cell"));
   for (const [name, line] of lines) {
     const code = make("code", { title: name }, line);

@@ -199,6 +199,15 @@ fn what_is_there_is_not_computed_again() {
     let again = lab.ok(&[&to(command, "d/", "50")[..], &["--resume"]].concat());
     assert!(again.out.contains("\n25 runs in"), "{}", again.out);
     assert_same(&lab, "d", &first, "after a part was lost");
+    // nor need it be said again how it was cut
+    std::fs::remove_file(lab.path("d/part-00001.parquet")).unwrap();
+    lab.ok(&[command, &["--out", "d/"]].concat());
+    assert_same(
+        &lab,
+        "d",
+        &first,
+        "after a start that says nothing of parts",
+    );
     // what is damaged is computed again
     let part = lab.path("d/part-00002.parquet");
     let whole = std::fs::read(&part).unwrap();

@@ -244,3 +244,27 @@ fn the_last_object_says_that_it_was_stopped() {
         assert_eq!(said.matches("\"stopped\"").count(), 1, "{said}");
     }
 }
+
+/// What results remember of their command can be pasted into a shell.
+#[test]
+fn commands_are_remembered_as_a_shell_reads_them() {
+    let lab = lab(2);
+    let base = "It's the capital of  Spain: $HOME";
+    let args = ["sweep", "--base", base, "--op", "zero", "--heads", "0"];
+    lab.ok(&[&args[..], &["--out", "d/"]].concat());
+    lab.ok(&[&args[..], &["--out", "t.csv"]].concat());
+    let words = |command: &str| {
+        let line = format!("printf '%s\\n' {command}");
+        let said = Command::new("sh").args(["-c", &line]).output().unwrap();
+        let words = String::from_utf8(said.stdout).unwrap();
+        let words: Vec<String> = words.lines().map(str::to_owned).collect();
+        words[1..].to_vec()
+    };
+    let status = lab.ok(&["status", "d", "--format", "json"]).out;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let command = status["command"].as_str().unwrap();
+    assert_eq!(words(command), [&args[..], &["--out", "d/"]].concat());
+    let meta: Value = serde_json::from_str(&lab.read("t.csv.meta.json")).unwrap();
+    let command = meta["command"].as_str().unwrap();
+    assert_eq!(words(command), [&args[..], &["--out", "t.csv"]].concat());
+}
