@@ -160,6 +160,10 @@ impl Measure {
 }
 
 impl MeasuredRow {
+    pub fn number(&self) -> f64 {
+        self.value
+    }
+
     pub fn add_to(&self, cell: &mut CellValues) {
         cell.values.add(self.value);
         if let (Some(levels), true) = (self.levels, self.recovery) {

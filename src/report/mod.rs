@@ -6,6 +6,7 @@
 //! ([`crate::files::whole`]).
 
 mod arrays;
+mod attribution_graph;
 mod canvas;
 mod circuit;
 pub mod colour;
@@ -48,6 +49,7 @@ mod topk;
 use std::path::Path;
 
 pub use self::arrays::{ArraysFormat, check_arrays, write_arrays};
+pub use self::attribution_graph::{GraphLinks, GraphWish, attribution_graph};
 pub use self::circuit::{circuit_svg, plot_circuit, write_circuit};
 pub use self::depth::ColourDepth;
 pub use self::edge_names::are_whole_edges;

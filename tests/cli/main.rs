@@ -9,6 +9,7 @@
 
 mod answers;
 mod attribute;
+mod attribution_graph;
 mod bad_rows;
 mod bases;
 mod bench;

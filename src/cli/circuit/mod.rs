@@ -3,6 +3,7 @@
 mod acdc;
 mod curve;
 mod evaluate;
+mod graph;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use clap::{Args, Subcommand};
 use self::acdc::Acdc;
 use self::curve::CurveFlags;
 use self::evaluate::Evaluate;
+use self::graph::GraphFlags;
 use self::show::Show;
 use super::attribute::ConventionFlag;
 use super::files::Files;
@@ -68,6 +70,8 @@ enum What {
     Curve(Box<CurveFlags>),
     /// A circuit layer by layer, as text, as a picture, as matrices
     Show(Box<Show>),
+    /// Edges position by position as an attribution graph, for Neuronpedia's and circuit-tracer's pages
+    Graph(GraphFlags),
 }
 
 impl CircuitFlags {
@@ -77,6 +81,7 @@ impl CircuitFlags {
             Some(What::Acdc(acdc)) => acdc.run(global),
             Some(What::Curve(curve)) => curve.run(global),
             Some(What::Show(show)) => show.run(global),
+            Some(What::Graph(graph)) => graph.run(global),
             None => self.choose(global),
         }
     }
