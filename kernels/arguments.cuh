@@ -155,10 +155,12 @@ struct OverwriteArgs {
   uint32_t groups;
 };
 
-// ---- bases ------------------------------------------------------------------------------------
+// ---- plain products: bases, and linear layers backwards ----------------------------------------
 
-constexpr uint32_t BASIS_TILE = 64;  // rows, and columns, of a block
-constexpr uint32_t BASIS_THREADS = 256;
+constexpr uint32_t PLAIN_TILE = 64;  // rows, and columns, of a block
+constexpr uint32_t PLAIN_THREADS = 256;
+
+// ---- bases ------------------------------------------------------------------------------------
 
 // A row that is encoded: a stretch that stands, one that is read, or the second less the first.
 struct Probe {
@@ -357,6 +359,140 @@ struct AttentionArgs {
   float scale;
   uint32_t d;  // columns of a head
   AttentionShape shape;
+};
+
+// ---- adjoints ---------------------------------------------------------------------------------
+//
+// Of a number m: what a row holds of one stage, its gradient holds of ∂m/∂(that), in the same row. Gradients
+// are f32 and row-major in every precision.
+
+// `clear`: rows 0 … count − 1 are zeros.
+struct ClearArgs {
+  View<float> matrix;
+  uint32_t count, width;
+};
+
+// `accumulate`: row rows[i] of into += row from_rows[i] of `from`, and then the same row of each other part, in order.
+struct AccumulateArgs {
+  View<const float> from;
+  const uint32_t *from_rows;  // null: i
+  const uint32_t *rows;
+  View<float> into;
+  uint64_t part_stride;  // numbers from a part to the next
+  uint32_t parts;        // ≥ 1
+  uint32_t count, width;
+};
+
+// `activate_adjoint_T`: row rows[i] of into += that row of `gradient` · f′(x), x being that row of pre; held, · f(x) / x.
+template <class T>
+struct ActivateAdjointArgs {
+  View<const T> pre;
+  View<const float> gradient;
+  const uint32_t *rows;
+  View<float> into;
+  uint32_t count, width;
+  Activation activation;
+  uint32_t held;  // whether slopes are
+};
+
+// `layer_norm_adjoint`, `layer_norm_normalized_adjoint` and `layer_norm_scale_adjoint`, of rows rows[i] of
+// all matrices: the first is added to `out`, the others written.
+struct NormAdjointArgs {
+  View<const float> input, gradient;
+  const float *weight;
+  const uint32_t *rows;
+  View<float> out;
+  uint32_t count, width;
+  float epsilon;
+  uint32_t held;  // whether the scale is
+};
+
+// `linear_adjoint_T`: Σ_n row rows[m] of gradient[first + n] · weight[n, j], added to number j of row rows[m] of
+// `into`; without `rows`, part z of that sum is number j of row m of part z of `into`.
+template <class T>
+struct LinearAdjointArgs {
+  View<const float> gradient;
+  const uint32_t *rows;  // null: m
+  const T *weight;       // [outputs, weight_stride]
+  View<float> into;
+  uint64_t part_stride;     // numbers from a part of `into` to the next
+  uint32_t part;            // outputs that one part sums over
+  uint32_t count, outputs;  // M, and N over which the sums go
+  uint32_t inputs;          // numbers of a result's row
+  uint32_t weight_stride;
+  uint32_t first;
+};
+
+// A query backwards.
+struct AttendedQuery {
+  uint32_t row;    // of the query, its z and their gradients
+  uint32_t first;  // row of its run's key 0
+  uint32_t keys;   // how many it sees
+};
+
+// A key and its value backwards.
+struct AttendedKey {
+  uint32_t row;
+  uint32_t key;         // its place in its run
+  uint32_t begin, end;  // the queries that see it
+};
+
+// `attention_adjoint_queries_T`, then `attention_adjoint_keys_T`, which reads what the first leaves in `weights`
+// and `scores`. Query, key, value: of head h columns h · d …, one stretch; rows of z's gradient likewise.
+template <class T>
+struct AttentionAdjointArgs {
+  View<const T> query, key, value;
+  View<const float> gradient;
+  const AttendedQuery *queries;
+  const AttendedKey *keys;
+  View<float> weights;  // the pattern again: of head h and key j column h · stride + j
+  View<float> scores;   // gradients of scores, likewise
+  View<float> pattern;  // and of the pattern; null data: not wanted
+  View<float> to_query, to_key, to_value;
+  uint32_t query_count, key_count;
+  float scale;
+  uint32_t d, stride;
+  uint32_t held;  // whether patterns are
+};
+
+// Tokens whose gradients are summed together; the parts of the vocabulary are added in its order.
+constexpr uint32_t VOCABULARY_PART = 768;
+
+// What ∂m/∂logits of a row is, but for single logits.
+struct LogitTerms {
+  float log_sum_exp, entropy;
+  float spread, surprise;                // spread · p + surprise · p (ln p + H)
+  float other_count, other_log_sum_exp;  // + other_count · p′
+  uint32_t other;  // the listed row, in the same tile of rows, whose distribution is p′; or NONE
+  uint32_t to;     // row of `gradients`; NONE: this row is listed for others
+};
+
+// `logit_gradients_V`: ∂m/∂logits of tiles of the vocabulary from `first_tile` on, blockIdx.y after it, by the scan's
+// arithmetic. Threads and shared memory are those of a small scan.
+template <class T>
+struct LogitGradientArgs {
+  Operands<T> operands;  // as the scan's
+  const LogitTerms *terms;
+  float *gradients;  // [.., stride]
+  uint32_t first_tile, stride;
+};
+
+// A token's logit, and what it counts.
+struct TokenWeight {
+  uint32_t id;
+  float count;
+};
+
+// `token_gradients_T`: row rows[i] of into += Σ count · unembedding of id, over weights[first[i]] … in order.
+template <class T>
+struct TokenGradientArgs {
+  const uint32_t *rows;
+  const uint32_t *first;
+  const TokenWeight *weights;
+  const T *unembedding;
+  View<float> into;
+  uint32_t count, width;
+  uint32_t weight_stride;
 };
 
 // ---- yardsticks -------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-// Layer norm (Ba, Kiros and Hinton, 2016), whole and in the three parts that can be patched:
+// Layer norm (Ba, Kiros and Hinton, 2016), whole and in the three parts that can be patched, and backwards:
 //
 //     scale      = √(σ² + ε)            μ, σ² the mean and variance of the row
 //     normalized = (x − μ) · (1 / scale)
@@ -205,4 +205,118 @@ KERNEL(ROW_THREADS) layer_norm_affine_bf16(const __grid_constant__ LayerNormArgs
 }
 KERNEL(ROW_THREADS) layer_norm_affine_f16(const __grid_constant__ LayerNormArgs<f16> a) {
   layer_norm_affine(a);
+}
+
+// ---- backwards --------------------------------------------------------------------------------
+//
+// With g the gradient of a row, h = g · weight, n the normalised row and σ its scale, of the
+//
+//     input       (h − mean h − n · mean(h n)) / σ, or held (h − mean h) / σ
+//     normalized  h
+//     scale       −Σ h n / σ
+//
+// Twin of src/backend/cpu/adjoint/rows.rs. Rows are read again for each sum: there are two of them.
+
+// A row with what its gradient needs of it.
+template <bool whole>
+struct Reversed {
+  Share<whole, false> share;
+  RowOf<const float> gradient;
+  Fixed<float> weight;
+  float mean, inverse;
+
+  DEVICE Reversed(const NormAdjointArgs &a, uint32_t row)
+      : share(RowOf<const float>(a.input, row), a.width), gradient(a.gradient, row), weight{a.weight} {
+    mean = share.mean();
+    inverse = 1.0f / share.scale(mean, a.epsilon);
+  }
+
+  // f(column, h, n) for each of the lane's vectors.
+  template <class F>
+  DEVICE void each(F f) const {
+    share.each([&](uint32_t column, const Vector<float, 4> &x) {
+      Vector<float, 4> h, w, n;
+      load<whole>(h, gradient, column, share.width);
+      load<whole>(w, weight, column, share.width);
+#pragma unroll
+      for (uint32_t i = 0; i < 4; ++i) {
+        h.at[i] = h.at[i] * w.at[i];
+        n.at[i] = normalize(x.at[i], mean, inverse);
+      }
+      f(column, h, n);
+    });
+  }
+
+  // Σ h and Σ h n, in every lane.
+  DEVICE void sums(float &of_h, float &of_hn) const {
+    float h_sum = 0.0f, hn_sum = 0.0f;
+    each([&](uint32_t column, const Vector<float, 4> &h, const Vector<float, 4> &n) {
+#pragma unroll
+      for (uint32_t i = 0; i < 4; ++i)
+        if (whole || column + i < share.width) {
+          h_sum = h_sum + h.at[i];
+          hn_sum = fmaf(h.at[i], n.at[i], hn_sum);
+        }
+    });
+    of_h = warp_sum(h_sum);
+    of_hn = warp_sum(hn_sum);
+  }
+};
+
+// Calls body(row, whole).
+template <class F>
+DEVICE void reversed_row(const NormAdjointArgs &a, F body) {
+  uint32_t i = warp_row();
+  if (i >= a.count) return;
+  bool vectors = a.width % 4 == 0 && in_vectors<4>(a.input) && in_vectors<4>(a.gradient) &&
+                 in_vectors<4>(a.out) && aligned_16(a.weight);
+  if (vectors)
+    body(a.rows[i], Constant<true>());
+  else
+    body(a.rows[i], Constant<false>());
+}
+
+KERNEL(ROW_THREADS, 4) layer_norm_adjoint(const __grid_constant__ NormAdjointArgs a) {
+  reversed_row(a, [&](uint32_t row, auto whole) {
+    Reversed<whole.is> reversed(a, row);
+    RowOf<float> to(a.out, row);
+    float mean_h, along;
+    reversed.sums(mean_h, along);
+    mean_h = mean_h / float(a.width);
+    along = a.held ? 0.0f : along / float(a.width);
+    reversed.each([&](uint32_t column, const Vector<float, 4> &h, const Vector<float, 4> &n) {
+      Vector<float, 4> sum;
+      load<whole.is>(sum, to, column, a.width);
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j)
+        sum.at[j] = sum.at[j] + ((h.at[j] - mean_h) - n.at[j] * along) * reversed.inverse;
+      store<whole.is>(sum, to, column, a.width);
+    });
+  });
+}
+
+KERNEL(ROW_THREADS, 4) layer_norm_normalized_adjoint(const __grid_constant__ NormAdjointArgs a) {
+  reversed_row(a, [&](uint32_t row, auto whole) {
+    RowOf<const float> gradient(a.gradient, row);
+    RowOf<float> to(a.out, row);
+    const Fixed<float> weight{a.weight};
+#pragma unroll 2
+    for (uint32_t column = threadIdx.x % WARP * 4; column < a.width; column += STRIP) {
+      Vector<float, 4> h, w;
+      load<whole.is>(h, gradient, column, a.width);
+      load<whole.is>(w, weight, column, a.width);
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j) h.at[j] = h.at[j] * w.at[j];
+      store<whole.is>(h, to, column, a.width);
+    }
+  });
+}
+
+KERNEL(ROW_THREADS, 4) layer_norm_scale_adjoint(const __grid_constant__ NormAdjointArgs a) {
+  reversed_row(a, [&](uint32_t row, auto whole) {
+    Reversed<whole.is> reversed(a, row);
+    float of_h, of_hn;
+    reversed.sums(of_h, of_hn);
+    if (threadIdx.x % WARP == 0) *RowOf<float>(a.out, row).at(0) = -(of_hn * reversed.inverse);
+  });
 }

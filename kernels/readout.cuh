@@ -143,13 +143,10 @@ DEVICE void scan_row(const ScanArgs<T> &scan, const float *logits, uint32_t row0
   }
 }
 
+// Logits of a tile of rows and of the vocabulary, [row][column ^ turn_of(row)] in shared memory, for all threads.
 template <class G>
-DEVICE void scan(const ScanArgs<typename G::T> &a) {
-  DYNAMIC_SHARED(unsigned char, shared);
-  const Operands<typename G::T> &in = a.operands;
+DEVICE float *tile_logits(const Operands<typename G::T> &in, uint32_t row0, uint32_t first_id, unsigned char *shared) {
   static_assert(G::TILE_COLUMNS == VOCABULARY_TILE, "tiles at fixed columns");
-  const uint32_t row0 = blockIdx.x * G::TILE_ROWS, tile = blockIdx.y, tiles = gridDim.y;
-  const uint32_t first_id = tile * VOCABULARY_TILE;
   const uint32_t warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   float *logits = reinterpret_cast<float *>(shared);
   {
@@ -168,8 +165,18 @@ DEVICE void scan(const ScanArgs<typename G::T> &a) {
       }
   }
   __syncthreads();
+  return logits;
+}
+
+template <class G>
+DEVICE void scan(const ScanArgs<typename G::T> &a) {
+  DYNAMIC_SHARED(unsigned char, shared);
+  const Operands<typename G::T> &in = a.operands;
+  const uint32_t row0 = blockIdx.x * G::TILE_ROWS, tile = blockIdx.y, tiles = gridDim.y;
+  const uint32_t first_id = tile * VOCABULARY_TILE;
+  const float *logits = tile_logits<G>(in, row0, first_id, shared);
   const uint32_t width = in.columns - first_id < VOCABULARY_TILE ? in.columns - first_id : VOCABULARY_TILE;
-  for (uint32_t row = warp; row < G::TILE_ROWS && row0 + row < in.count; row += G::THREADS / WARP)
+  for (uint32_t row = threadIdx.x / WARP; row < G::TILE_ROWS && row0 + row < in.count; row += G::THREADS / WARP)
     scan_row(a, logits, row0, row, tile, tiles, width);
 }
 

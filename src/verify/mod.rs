@@ -7,6 +7,7 @@
 //! thousandth of the mean row's are measured against the mean instead); anything that is not a
 //! number fails.
 
+mod adjoints;
 mod bases;
 mod gates;
 mod operation;
@@ -19,6 +20,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::backend::{Backend, DeviceError, Store};
 
+pub use self::adjoints::adjoints;
 pub use self::gates::Gates;
 pub use self::operations::{attention, operations};
 pub use self::runs::runs;

@@ -5,6 +5,7 @@
 //! besides, and one report of it fails the test that caused it. `HEADLIGHT_EMULATOR_SEED` picks the
 //! order in which it runs threads and blocks.
 
+mod adjoints;
 mod bases;
 mod edges;
 mod graph;

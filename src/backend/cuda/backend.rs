@@ -9,9 +9,9 @@ use super::events::Timer;
 use super::kernels::Kernel;
 use super::linear::{ProductShape, Tile, Variant, tile, variant};
 use super::matrix::{Element, Matrix};
-use super::memory::Transfers;
+use super::memory::{Scratch, Transfers};
 use super::queue::{Launch, Queue};
-use super::readout::{ReadoutScratch, Readouts};
+use super::readout::Readouts;
 use super::rows::Constants;
 use super::weights::{self, DeviceWeights};
 use super::{attention, basis, call, linear, readout, rows};
@@ -32,16 +32,25 @@ pub struct Cuda {
     /// The arithmetic of every linear layer, where it is not left to the table.
     variant: Option<Variant>,
     /// The type of branch activations.
-    branch: Element,
+    pub(super) branch: Element,
     /// The tile of every linear layer, where it is not left to the number of rows.
     tile: Option<Tile>,
     queue: Mutex<Queue>,
     /// What does not go with a pass's tables.
     pub(super) transfers: Transfers,
-    /// What readouts write on the device, kept from one to the next.
-    scratch: Mutex<ReadoutScratch>,
+    /// What operations write on the device for kernels of their own, kept from one to the next.
+    scratch: Mutex<Scratches>,
     flops: AtomicU64,
     _taken: Taken,
+}
+
+/// What operations write on the device for kernels of their own.
+#[derive(Default)]
+pub(super) struct Scratches {
+    /// Readouts.
+    pub readouts: Scratch<5>,
+    /// Adjoints.
+    pub adjoints: Scratch<2>,
 }
 
 /// A device being one model's, until this goes.
@@ -160,7 +169,7 @@ impl Cuda {
         self.variant.unwrap_or_else(choose)
     }
 
-    pub(super) fn scratch(&self) -> MutexGuard<'_, ReadoutScratch> {
+    pub(super) fn scratch(&self) -> MutexGuard<'_, Scratches> {
         // what a panic leaves is memory, or none
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -244,7 +253,7 @@ impl Cuda {
         })
     }
 
-    /// Makes something that takes memory. Where there is too little, what is kept for readouts is given back, and
+    /// Makes something that takes memory. Where there is too little, what is kept of scratch is given back, and
     /// what waits is run first, so that memory that only it names is given back, too; then it is tried once
     /// more.
     pub(super) fn with_room<T>(
@@ -253,7 +262,7 @@ impl Cuda {
     ) -> Result<T, DeviceError> {
         match make() {
             Err(DeviceError::OutOfMemory { .. }) => {
-                *self.scratch() = ReadoutScratch::default();
+                *self.scratch() = Scratches::default();
                 self.flush()?;
                 self.device.wait()?;
                 // pieces that are too small alone

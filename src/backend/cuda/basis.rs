@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::arguments::{
-    self, Arguments, BASIS_THREADS, BASIS_TILE, DecodeArgs, EncodeArgs, NONE, Pointer, Source,
+    self, Arguments, DecodeArgs, EncodeArgs, NONE, PLAIN_THREADS, PLAIN_TILE, Pointer, Source,
     number,
 };
 use super::kernels::Kernel;
@@ -32,9 +32,9 @@ fn pointer(matrix: &Option<Matrix>) -> Pointer {
 }
 
 fn launch(kernel: Kernel, [rows, columns]: [usize; 2], arguments: impl Into<Arguments>) -> Launch {
-    let tiles = |count| number(count).div_ceil(BASIS_TILE);
+    let tiles = |count| number(count).div_ceil(PLAIN_TILE);
     let grid = [tiles(rows), tiles(columns), 1];
-    Launch::new(kernel, grid, BASIS_THREADS, 0, arguments)
+    Launch::new(kernel, grid, PLAIN_THREADS, 0, arguments)
 }
 
 pub fn encode(

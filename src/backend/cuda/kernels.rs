@@ -53,6 +53,28 @@ pub enum Kernel {
     ReadoutMerge,
     /// The most probable tokens of all tiles.
     ReadoutTop,
+    /// Zeros.
+    Clear,
+    /// Rows added to rows.
+    Accumulate,
+    /// The activation function backwards.
+    ActivateAdjoint(Element),
+    /// Layer norm backwards.
+    LayerNormAdjoint,
+    /// The same with respect to its normalised row.
+    LayerNormNormalizedAdjoint,
+    /// And its scale.
+    LayerNormScaleAdjoint,
+    /// A linear layer backwards.
+    LinearAdjoint(Element),
+    /// Attention backwards, query by query.
+    AttentionAdjointQueries(Element),
+    /// And key by key.
+    AttentionAdjointKeys(Element),
+    /// Gradients of the logits of some tiles of the vocabulary.
+    LogitGradients(Variant),
+    /// Those of single logits, multiplied with the unembedding.
+    TokenGradients(Element),
     /// What a device can do at best.
     Limit(Limit),
 }
@@ -69,6 +91,11 @@ impl Kernel {
             Self::LayerNormNormalize,
             Self::ReadoutMerge,
             Self::ReadoutTop,
+            Self::Clear,
+            Self::Accumulate,
+            Self::LayerNormAdjoint,
+            Self::LayerNormNormalizedAdjoint,
+            Self::LayerNormScaleAdjoint,
         ];
         for element in ELEMENTS {
             all.extend([
@@ -81,11 +108,17 @@ impl Kernel {
                 Self::Encode(element),
                 Self::Decode(element),
                 Self::Attention(element),
+                Self::ActivateAdjoint(element),
+                Self::LinearAdjoint(element),
+                Self::AttentionAdjointQueries(element),
+                Self::AttentionAdjointKeys(element),
+                Self::TokenGradients(element),
             ]);
         }
         all.extend(Limit::ALL.map(Self::Limit));
         for variant in Variant::ALL {
             all.push(Self::ReadoutWanted(variant));
+            all.push(Self::LogitGradients(variant));
             all.extend(Tile::OF_READOUT.map(|tile| Self::ReadoutScan(variant, tile)));
             for &tile in Tile::of_linear(variant) {
                 for wide in [false, true] {
@@ -123,6 +156,31 @@ impl Kernel {
             Self::ReadoutScan(..) => ("readout_scan", "readout", "ScanArgs"),
             Self::ReadoutMerge => ("readout_merge", "readout_merge", "MergeArgs"),
             Self::ReadoutTop => ("readout_top", "readout_merge", "TopArgs"),
+            Self::Clear => ("clear", "adjoint_rows", "ClearArgs"),
+            Self::Accumulate => ("accumulate", "adjoint_rows", "AccumulateArgs"),
+            Self::ActivateAdjoint(_) => ("activate_adjoint", "adjoint_rows", "ActivateAdjointArgs"),
+            Self::LayerNormAdjoint => ("layer_norm_adjoint", "layer_norm", "NormAdjointArgs"),
+            Self::LayerNormNormalizedAdjoint => (
+                "layer_norm_normalized_adjoint",
+                "layer_norm",
+                "NormAdjointArgs",
+            ),
+            Self::LayerNormScaleAdjoint => {
+                ("layer_norm_scale_adjoint", "layer_norm", "NormAdjointArgs")
+            }
+            Self::LinearAdjoint(_) => ("linear_adjoint", "linear_adjoint", "LinearAdjointArgs"),
+            Self::AttentionAdjointQueries(_) => (
+                "attention_adjoint_queries",
+                "attention_adjoint",
+                "AttentionAdjointArgs",
+            ),
+            Self::AttentionAdjointKeys(_) => (
+                "attention_adjoint_keys",
+                "attention_adjoint",
+                "AttentionAdjointArgs",
+            ),
+            Self::LogitGradients(_) => ("logit_gradients", "readout_adjoint", "LogitGradientArgs"),
+            Self::TokenGradients(_) => ("token_gradients", "adjoint_rows", "TokenGradientArgs"),
             Self::Limit(_) => ("limit", "limits", "LimitArgs"),
         }
     }
@@ -138,10 +196,16 @@ impl Kernel {
             | Self::Overwrite(element)
             | Self::Encode(element)
             | Self::Decode(element)
-            | Self::Attention(element) => Some(element),
+            | Self::Attention(element)
+            | Self::ActivateAdjoint(element)
+            | Self::LinearAdjoint(element)
+            | Self::AttentionAdjointQueries(element)
+            | Self::AttentionAdjointKeys(element)
+            | Self::TokenGradients(element) => Some(element),
             Self::Linear { variant, .. }
             | Self::ReadoutWanted(variant)
-            | Self::ReadoutScan(variant, _) => Some(variant.element()),
+            | Self::ReadoutScan(variant, _)
+            | Self::LogitGradients(variant) => Some(variant.element()),
             _ => None,
         }
     }
@@ -161,7 +225,9 @@ impl Kernel {
                 let wide = if wide { "_wide" } else { "" };
                 format!("{stem}_{}_{}{wide}", variant.name(), tile.name())
             }
-            (Self::ReadoutWanted(variant), _) => format!("{stem}_{}", variant.name()),
+            (Self::ReadoutWanted(variant) | Self::LogitGradients(variant), _) => {
+                format!("{stem}_{}", variant.name())
+            }
             (Self::ReadoutScan(variant, tile), _) => {
                 format!("{stem}_{}_{}", variant.name(), tile.name())
             }
@@ -207,6 +273,7 @@ impl Kernel {
             Self::Linear { tile, .. } => tile.linear_shared() as i32,
             Self::ReadoutScan(_, tile) => tile.scan_shared() as i32,
             Self::ReadoutWanted(_) => Tile::Small.linear_shared() as i32,
+            Self::LogitGradients(_) => Tile::Small.scan_shared() as i32,
             _ => shared_per_block(capability) as i32,
         }
     }

@@ -31,6 +31,36 @@ impl Drop for Allocation {
     }
 }
 
+/// What kernels leave for those behind them. It is kept and grown: the stream orders what one operation reads of it
+/// before what the next one writes.
+pub(super) struct Scratch<const N: usize>([Option<Allocation>; N]);
+
+impl<const N: usize> Default for Scratch<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| None))
+    }
+}
+
+impl<const N: usize> Scratch<N> {
+    /// Memory of at least so many bytes each.
+    pub fn grow(
+        &mut self,
+        device: &Arc<Device>,
+        sizes: [usize; N],
+    ) -> Result<[Pointer; N], DeviceError> {
+        let mut pointers = [Pointer::NULL; N];
+        for (memory, (bytes, pointer)) in self.0.iter_mut().zip(sizes.iter().zip(&mut pointers)) {
+            if memory.as_ref().is_none_or(|memory| memory.bytes < *bytes) {
+                // given back once nothing that waits names it
+                *memory = None;
+                *memory = Some(device.allocate(*bytes)?);
+            }
+            *pointer = memory.as_ref().map_or(Pointer::NULL, Allocation::start);
+        }
+        Ok(pointers)
+    }
+}
+
 /// Page-locked memory of the host. From its start on it is the device's as far as copies of it may be under
 /// way; what is behind is the host's.
 pub(super) struct Pinned {

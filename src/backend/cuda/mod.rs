@@ -9,6 +9,7 @@
 //! Matrices keep the residual stream in f32 and what linear layers and attention read in the type
 //! that the precision names; queries, keys, values and z lie head by head (matrix.rs).
 
+mod adjoint;
 mod arguments;
 mod attention;
 mod backend;

@@ -12,7 +12,7 @@ use super::arguments::{
 use super::kernels::Kernel;
 use super::linear::Tile;
 use super::matrix::Matrix;
-use super::memory::{Allocation, Pinned, Transfers};
+use super::memory::{Pinned, Transfers};
 use super::queue::Launch;
 use crate::backend::{DeviceError, Readout, ReadoutSpec};
 
@@ -70,25 +70,30 @@ pub fn readout(
 
 /// Input rows as the scan lists them: each row that is read out once, and in each tile of rows those
 /// that its rows are compared with.
-struct Listing {
-    rows: Vec<u32>,
+pub(super) struct Listing {
+    pub rows: Vec<u32>,
     /// For each listed row, the listed row that it is compared with.
-    base: Vec<u32>,
+    pub base: Vec<u32>,
     /// Where each row that is read out is listed.
-    at: Vec<usize>,
+    pub at: Vec<usize>,
 }
 
 impl Listing {
     fn new(range: Range<usize>, spec: &ReadoutSpec, tile_rows: usize) -> Self {
+        let other = |row: usize| spec.base.get(row).copied();
+        Self::of(range.map(|row| (row as u32, other(row))), tile_rows)
+    }
+
+    /// Of rows with those that they are compared with.
+    pub fn of(compared: impl Iterator<Item = (u32, Option<u32>)>, tile_rows: usize) -> Self {
         let (mut rows, mut base, mut at) = (Vec::new(), Vec::new(), Vec::new());
         let mut known: HashMap<u32, usize> = HashMap::new();
         let mut end = tile_rows;
-        for row in range {
-            let other = spec.base.get(row).copied();
+        for (row, other) in compared {
             let new = other.filter(|other| !known.contains_key(other));
             if rows.len() + 1 + usize::from(new.is_some()) > end {
                 // the tile is filled with a row that nobody asks for
-                rows.resize(end, row as u32);
+                rows.resize(end, row);
                 base.resize(end, NONE);
                 known.clear();
                 end += tile_rows;
@@ -101,7 +106,7 @@ impl Listing {
                 });
             }
             at.push(rows.len());
-            rows.push(row as u32);
+            rows.push(row);
             base.push(other.map_or(NONE, |other| known[&other] as u32));
         }
         Self { rows, base, at }
@@ -157,7 +162,7 @@ impl<'a> Block<'a> {
             4 * listed * tiles * kept,
             4 * listed * tiles * kept,
         ];
-        let memory = ReadoutScratch::reserve(cuda, sizes, results);
+        let memory = Memory::reserve(cuda, sizes, results);
         let memory = memory.map_err(|error| cuda.abandon(error))?;
         self.wanted_logits(&memory);
         self.scan(&memory, tiles, kept, flops);
@@ -377,40 +382,6 @@ impl Landing {
     }
 }
 
-/// What readouts write on the device. It is kept and grown: the stream orders one readout's kernels and copy
-/// before the next one's kernels.
-#[derive(Default)]
-pub(super) struct ReadoutScratch([Option<Allocation>; 5]);
-
-impl ReadoutScratch {
-    /// Memory for results, parts, counts, and the tiles' most probable ids and logits.
-    fn reserve(cuda: &Cuda, sizes: [usize; 5], layout: Results) -> Result<Memory, DeviceError> {
-        let mut reserve = || cuda.scratch().grow(cuda, sizes);
-        let [results, parts, above, tile_ids, tile_logits] = cuda.with_room(&mut reserve)?;
-        Ok(Memory {
-            layout,
-            results,
-            parts,
-            above,
-            tile_ids,
-            tile_logits,
-        })
-    }
-
-    fn grow(&mut self, cuda: &Cuda, sizes: [usize; 5]) -> Result<[Pointer; 5], DeviceError> {
-        let mut pointers = [Pointer::NULL; 5];
-        for (memory, (bytes, pointer)) in self.0.iter_mut().zip(sizes.iter().zip(&mut pointers)) {
-            if memory.as_ref().is_none_or(|memory| memory.bytes < *bytes) {
-                // given back once nothing that waits names it
-                *memory = None;
-                *memory = Some(cuda.device.allocate(*bytes)?);
-            }
-            *pointer = memory.as_ref().map_or(Pointer::NULL, Allocation::start);
-        }
-        Ok(pointers)
-    }
-}
-
 /// Where the kernels of one block write.
 struct Memory {
     layout: Results,
@@ -422,6 +393,20 @@ struct Memory {
 }
 
 impl Memory {
+    /// Memory for results, parts, counts, and the tiles' most probable ids and logits.
+    fn reserve(cuda: &Cuda, sizes: [usize; 5], layout: Results) -> Result<Self, DeviceError> {
+        let mut reserve = || cuda.scratch().readouts.grow(&cuda.device, sizes);
+        let [results, parts, above, tile_ids, tile_logits] = cuda.with_room(&mut reserve)?;
+        Ok(Self {
+            layout,
+            results,
+            parts,
+            above,
+            tile_ids,
+            tile_logits,
+        })
+    }
+
     /// Where a kind of result starts.
     fn result(&self, place: Range<usize>) -> Pointer {
         self.results.offset(place.start)

@@ -63,6 +63,12 @@ pub struct Constants {
 }
 
 impl Constants {
+    /// None.
+    pub const NONE: Self = Self {
+        full: None,
+        branch: None,
+    };
+
     /// Where those of a type start.
     pub fn pointer(&self, element: Element) -> Pointer {
         let memory = match element {

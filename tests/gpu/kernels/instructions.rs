@@ -133,7 +133,8 @@ fn product(kernel: Kernel) -> Option<Variant> {
     match kernel {
         Kernel::Linear { variant, .. }
         | Kernel::ReadoutWanted(variant)
-        | Kernel::ReadoutScan(variant, _) => Some(variant),
+        | Kernel::ReadoutScan(variant, _)
+        | Kernel::LogitGradients(variant) => Some(variant),
         _ => None,
     }
 }
@@ -196,10 +197,23 @@ fn meant(kernel: Kernel) -> (Vec<&'static str>, Vec<&'static str>) {
         | Kernel::LayerNorm(_)
         | Kernel::LayerNormNormalize
         | Kernel::LayerNormAffine(_)
-        | Kernel::Overwrite(_) => vec![READ_16, WRITE_16],
-        Kernel::Same(_) | Kernel::LayerNormScale | Kernel::ReadoutMerge => vec![READ_16],
-        Kernel::Encode(_) | Kernel::Decode(_) => vec![READ_SHARED_16, "FFMA"],
-        Kernel::ReadoutWanted(_) | Kernel::ReadoutTop => Vec::new(),
+        | Kernel::Overwrite(_)
+        | Kernel::Accumulate
+        | Kernel::ActivateAdjoint(_)
+        | Kernel::LayerNormAdjoint
+        | Kernel::LayerNormNormalizedAdjoint
+        | Kernel::TokenGradients(_) => vec![READ_16, WRITE_16],
+        Kernel::Clear => vec![WRITE_16],
+        Kernel::Same(_)
+        | Kernel::LayerNormScale
+        | Kernel::LayerNormScaleAdjoint
+        | Kernel::ReadoutMerge => vec![READ_16],
+        Kernel::Encode(_) | Kernel::Decode(_) | Kernel::LinearAdjoint(_) => {
+            vec![READ_SHARED_16, "FFMA"]
+        }
+        Kernel::AttentionAdjointQueries(_) => vec![READ_16, "FFMA"],
+        Kernel::AttentionAdjointKeys(_) => vec!["FFMA"],
+        Kernel::ReadoutWanted(_) | Kernel::ReadoutTop | Kernel::LogitGradients(_) => Vec::new(),
         Kernel::Limit(Limit::Copy) => vec![READ_16, WRITE_16],
         Kernel::Limit(_) => Vec::new(),
     });
@@ -215,6 +229,7 @@ fn on_tensor_cores(kernel: Kernel) -> Kernel {
             wide,
         },
         Kernel::ReadoutScan(_, tile) => Kernel::ReadoutScan(Variant::Tf32, tile),
+        Kernel::LogitGradients(_) => Kernel::LogitGradients(Variant::Tf32),
         _ => Kernel::ReadoutWanted(Variant::Tf32),
     }
 }

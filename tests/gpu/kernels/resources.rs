@@ -20,6 +20,12 @@ fn most_registers(kernel: Kernel) -> u32 {
         | Kernel::LayerNorm(_)
         | Kernel::LayerNormScale
         | Kernel::LayerNormNormalize
+        | Kernel::LayerNormAdjoint
+        | Kernel::LayerNormNormalizedAdjoint
+        | Kernel::LayerNormScaleAdjoint
+        | Kernel::ActivateAdjoint(_)
+        | Kernel::AttentionAdjointQueries(_)
+        | Kernel::AttentionAdjointKeys(_)
         | Kernel::Limit(Limit::Ffma) => 64,
         // five of 256 (of 128, ten), as memory's latency wants
         Kernel::Embed
@@ -31,9 +37,12 @@ fn most_registers(kernel: Kernel) -> u32 {
         | Kernel::Overwrite(_)
         | Kernel::ReadoutMerge
         | Kernel::ReadoutTop
+        | Kernel::Clear
+        | Kernel::Accumulate
+        | Kernel::TokenGradients(_)
         | Kernel::Limit(Limit::Copy) => 48,
         // two of 256
-        Kernel::Limit(_) | Kernel::Encode(_) | Kernel::Decode(_) => 128,
+        Kernel::Limit(_) | Kernel::Encode(_) | Kernel::Decode(_) | Kernel::LinearAdjoint(_) => 128,
         // one block of 256 has a multiprocessor to itself and may take all 255; what is over what was
         // measured is on its way to spills
         Kernel::Linear {
@@ -57,7 +66,7 @@ fn most_registers(kernel: Kernel) -> u32 {
         }
         | Kernel::ReadoutWanted(_) => 168,
         // four of 64, as many as shared memory has room for
-        Kernel::ReadoutScan(_, Tile::Small | Tile::Medium) => 248,
+        Kernel::ReadoutScan(_, Tile::Small | Tile::Medium) | Kernel::LogitGradients(_) => 248,
     }
 }
 
