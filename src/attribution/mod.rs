@@ -172,9 +172,6 @@ pub struct Attribution {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttributionError {
-    /// A GPU, where there are no adjoints.
-    #[error("gradients are computed on the CPU only: use --device cpu")]
-    NoAdjoints,
     /// A metric without a derivative.
     #[error(
         "{metric} has no gradient: use logit, logprob, prob, logit_diff, prob_diff, kl or entropy"

@@ -125,7 +125,7 @@ impl LogitGradient {
     }
 }
 
-/// A backend that can run the pass backwards. The CPU is one; GPUs are not yet.
+/// A backend that can run the pass backwards.
 pub trait Adjoints: Backend {
     /// A gradient's matrix of a stage's width, all zeros.
     fn zeros(&self, rows: usize, width: usize, stage: Stage) -> Self::Matrix;
@@ -168,8 +168,8 @@ pub trait Adjoints: Backend {
         into: AttentionGradients<'_, Self::Matrix>,
     );
 
-    /// The adjoint of unembedding and readout at `input`, the last layer norm's output: added. Logits are
-    /// computed again and never stored.
+    /// The adjoint of unembedding and readout at `input`, the last layer norm's output: added, to no row twice. Logits
+    /// are computed again and never stored.
     fn readout_adjoint(
         &self,
         input: &Self::Matrix,

@@ -261,7 +261,7 @@ impl Nodes {
         let (heads, heads_together) = words::heads(&self.heads)?;
         let places = words::place("positions", &self.positions)?;
         let rows = self.data.read()?;
-        let setup = Setup::for_gradients(global)?;
+        let setup = Setup::quiet(global)?;
         let engine = &setup.engine;
         let of_data = rows.is_some();
         let pairs = self.prompts.pairs(rows, global, engine, &self.data)?;
@@ -307,7 +307,7 @@ impl EdgeFlags {
         self.convention.check(self.data.direction())?;
         let (from, to) = self.ends.named()?;
         let rows = self.data.read()?;
-        let setup = Setup::for_gradients(global)?;
+        let setup = Setup::quiet(global)?;
         let engine = &setup.engine;
         let edges = select(&from, &to, &engine.model().config)?;
         let extent = match self.per_position {

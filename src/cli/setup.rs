@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::plan::PlanFormat;
 use super::{Global, interrupt, note};
-use crate::engine::{DeviceWish, Engine};
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::prompt::pair::Pair;
 
@@ -92,21 +92,6 @@ impl Setup {
 
     /// Opens the model.
     pub fn quiet(global: &Global) -> Result<Self, Error> {
-        Self::on(global, global.device.clone())
-    }
-
-    /// Opens the model where there are adjoints: a GPU is not taken unless it is asked for.
-    pub fn for_gradients(global: &Global) -> Result<Self, Error> {
-        Self::on(
-            global,
-            match &global.device {
-                DeviceWish::Auto => DeviceWish::Cpu,
-                wish => wish.clone(),
-            },
-        )
-    }
-
-    fn on(global: &Global, device: DeviceWish) -> Result<Self, Error> {
         let interactive = std::io::stderr().is_terminal();
         let uploaded = bar(
             interactive,
@@ -114,7 +99,7 @@ impl Setup {
             "{bar:40} {bytes} of {total_bytes} of weights uploaded",
         );
         let engine = Engine::open(&global.model)
-            .device(device)
+            .device(global.device.clone())
             .precision(global.precision.into())
             .threads(global.threads.and_then(|n| NonZeroUsize::new(n.into())))
             .memory(global.memory.map(|bytes| bytes.0))

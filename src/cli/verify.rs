@@ -102,12 +102,6 @@ impl Verify {
                 counted(found.left_out.len(), "data set"),
             ));
         }
-        if let Some(first) = found.without_gradients.first() {
-            note(format_args!(
-                "left out: {} of gradients, which only --device cpu computes, the first {first}",
-                counted(found.without_gradients.len(), "figure"),
-            ));
-        }
         Ok(ExitCode::from(u8::from(over > 0)))
     }
 

@@ -6,12 +6,11 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Engine, Form, Question, ReadoutOptions, Task};
+use super::{Form, Question, ReadoutOptions, Task};
 use crate::attribution::agreement::{pearson, spearman, upper_bound};
 use crate::attribution::{Attribution, AttributionError, Method, PairScores, edges, flow, nodes};
 use crate::backend::adjoint::Adjoints;
-use crate::backend::cpu::Cpu;
-use crate::backend::{Backend, Precision, Readout};
+use crate::backend::{Backend, Readout};
 use crate::error::Error;
 use crate::execute::gradient::GradientPlan;
 use crate::execute::{Outcome, PairOutcome, PairReadouts, Sink};
@@ -124,39 +123,9 @@ impl Attributed {
     }
 }
 
-/// Something to do on a backend that has adjoints.
-trait AdjointTask {
-    type Output;
-
-    fn run<B: Adjoints>(self, backend: &B, memory: u64) -> Result<Self::Output, Error>;
-}
-
-impl Engine {
-    /// Whether its device computes gradients.
-    ///
-    /// # Errors
-    ///
-    /// [`AttributionError::NoAdjoints`].
-    pub fn has_adjoints(&self) -> Result<(), AttributionError> {
-        match self.device {
-            super::Choice::Cpu(_) => Ok(()),
-            #[cfg(feature = "cuda")]
-            super::Choice::Cuda(..) => Err(AttributionError::NoAdjoints),
-        }
-    }
-
-    fn on_adjoints<T: AdjointTask>(&self, task: T) -> Result<T::Output, Error> {
-        self.has_adjoints()?;
-        match self.precision {
-            Precision::F64 => task.run(&Cpu::<f64>::new(&self.model), self.memory(None)),
-            _ => task.run(&Cpu::<f32>::new(&self.model), self.memory(None)),
-        }
-    }
-}
-
 struct Estimating<'a>(&'a Question<'a>, &'a Attribution);
 
-impl AdjointTask for Estimating<'_> {
+impl Task for Estimating<'_> {
     type Output = (Vec<PairScores>, GradientPlan);
 
     fn run<B: Adjoints>(self, backend: &B, memory: u64) -> Result<Self::Output, Error> {
@@ -235,7 +204,7 @@ impl Question<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Attribution`]: a GPU, a metric without a gradient, pairs or runs of which there is no estimate;
+    /// [`Error::Attribution`]: a metric without a gradient, pairs or runs of which there is no estimate;
     /// [`Error::Metric`] where a pair lacks what the metric needs.
     pub fn check_attribution(&self, attribution: &Attribution) -> Result<(), Error> {
         let metric = attribution.metric;
@@ -243,8 +212,7 @@ impl Question<'_> {
             Method::Ifr if metric.recovery => {
                 return Err(AttributionError::NoShare { metric }.into());
             }
-            Method::Ifr => {}
-            _ => self.engine.has_adjoints()?,
+            _ => {}
         }
         if metric.needs_ranks() {
             return Err(AttributionError::NoGradient { metric }.into());
@@ -296,7 +264,7 @@ impl Question<'_> {
             };
             return Ok((scores, plan));
         }
-        self.engine.on_adjoints(Estimating(self, attribution))
+        self.engine.on_device(Estimating(self, attribution))
     }
 
     /// Estimates every run, runs some of them, and passes rows on with the [`ScoreColumns::names`] as their only

@@ -42,6 +42,7 @@ pub use self::pair::{PairBuilder, PatchBuilder};
 pub use self::pairs::Pairs;
 pub use self::question::{ArrayAxes, Form, Question};
 pub use self::sweep::{Sweep, Where};
+use crate::backend::adjoint::Adjoints;
 use crate::backend::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device};
@@ -106,7 +107,7 @@ pub(crate) trait Task {
     type Output;
 
     /// Does it; `memory` is the budget for activations, in bytes.
-    fn run<B: Backend>(self, backend: &B, memory: u64) -> Result<Self::Output, Error>;
+    fn run<B: Adjoints>(self, backend: &B, memory: u64) -> Result<Self::Output, Error>;
 }
 
 /// Something to do on one backend or several of one kind.
@@ -115,7 +116,7 @@ pub(crate) trait SharedTask {
     type Output;
 
     /// Does it; `memory` is the budget for activations on each, in bytes.
-    fn run<B: Backend>(self, backends: &[&B], memory: u64) -> Result<Self::Output, Error>;
+    fn run<B: Adjoints>(self, backends: &[&B], memory: u64) -> Result<Self::Output, Error>;
 }
 
 /// What is not shared out.
@@ -124,7 +125,7 @@ struct OnFirst<T>(T);
 impl<T: Task> SharedTask for OnFirst<T> {
     type Output = T::Output;
 
-    fn run<B: Backend>(self, backends: &[&B], memory: u64) -> Result<Self::Output, Error> {
+    fn run<B: Adjoints>(self, backends: &[&B], memory: u64) -> Result<Self::Output, Error> {
         self.0.run(backends[0], memory)
     }
 }

@@ -185,7 +185,7 @@ impl<B: Adjoints> Work<'_, B> {
         let taped: Vec<&TapedRun> = taped.iter().collect();
         let plan = TapePlan::new(config, &taped, self.asked);
         let cones = plan.cones.iter().map(|cone| Cost::of_cone(cone, config));
-        let values = plan.values(config) + cones.map(|cost| cost.values).sum::<usize>();
+        let values = plan.values(config, self.asked) + cones.map(|cost| cost.values).sum::<usize>();
         // and one stage's gradients in double precision, on their way
         let widest = plan.layout.rows() * (config.inner.max(config.width));
         (values * backend.value_bytes() + 8 * widest) as u64

@@ -238,15 +238,21 @@ impl TapePlan {
 
     /// Numbers that stand in memory at once for these runs, beside the forward pass's buffers: the tape, and
     /// the gradients of one part.
-    pub fn values(&self, config: &Config) -> usize {
+    pub fn values(&self, config: &Config, asked: &AskedGradients) -> usize {
         let keys = config.heads * self.layout.key_stride();
         let stages = (0..3).flat_map(|part| wiring::ops(part, 1));
         let stages = stages.flat_map(|op| op.inner().chain([op.gives]));
         let widths: usize = stages
             .map(|stage| stage.width().numbers(config, keys))
             .sum();
+        // a GPU computes the pattern again beside what is handed over of it
+        let again = match asked.iter().any(|(_, stage)| stage.has_keys()) {
+            true => keys,
+            false => 0,
+        };
         // four rows more, of copies that heads read and what is handed over
-        self.layout.values(config) + self.layout.rows() * (widths + 4 * config.width)
+        let copies = 4 * config.width;
+        self.layout.values(config) + self.layout.rows() * (widths + again + copies)
     }
 
     /// Row of the last position of a run, whose logits are read out.

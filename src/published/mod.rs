@@ -89,8 +89,6 @@ pub struct Comparisons {
     pub lines: Vec<Compared>,
     /// Files of data sets that figures are of, where no folder was given.
     pub left_out: Vec<String>,
-    /// Figures that take gradients, which the engine's device does not compute.
-    pub without_gradients: Vec<String>,
 }
 
 impl Figures {
@@ -129,16 +127,11 @@ pub fn compare(
 ) -> Result<Comparisons, Error> {
     let mut all = Comparisons::default();
     for figure in &figures.figures {
-        let of_gradients = matches!(figure.inquiry, Inquiry::Circuits { .. });
         let lines = match (figure.file(), folder) {
             (Some(file), None) => {
                 if !all.left_out.iter().any(|known| known == file) {
                     all.left_out.push(file.to_owned());
                 }
-                continue;
-            }
-            (Some(_), Some(_)) if of_gradients && engine.has_adjoints().is_err() => {
-                all.without_gradients.push(figure.what.clone());
                 continue;
             }
             (Some(file), Some(folder)) => data_sets::lines(engine, figure, &folder.join(file))?,

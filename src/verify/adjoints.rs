@@ -178,13 +178,12 @@ impl<R: Adjoints, S: Adjoints> Trial<'_, R, S> {
                 ("", NormPart::Input(Frozen::default()), width),
                 (", scale held", NormPart::Input(Frozen::RELP), width),
                 (", normalised", NormPart::Normalized, width),
-                (", scale", NormPart::Scale, 1),
+                // one number a row, a sum of terms of either sign: measured together
+                (", scale", NormPart::Scale, rows),
             ] {
                 adjoint.of = of;
-                // a sum of terms of either sign
-                let gate = if wide == 1 { 1e-5 } else { 2e-6 };
                 let what = format!("layer norm {name} backwards{part}, {rows} × {width}");
-                self.compare(what, wide, gate, &adjoint)?;
+                self.compare(what, wide, 2e-6, &adjoint)?;
             }
         }
         Ok(())

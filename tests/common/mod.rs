@@ -8,6 +8,7 @@
 
 pub mod edges;
 pub mod fixtures;
+pub mod gradients;
 pub mod laws;
 pub mod model;
 pub mod paths;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use headlight::attribution::{Attribution, GradientAt, Method, PairScores, Rule, edges, nodes};
-use headlight::backend::Backend;
 use headlight::backend::adjoint::Adjoints;
 use headlight::backend::cpu::Cpu;
+use headlight::backend::{Backend, Precision};
 use headlight::graph::edge::{Edge, edges as all_edges};
 use headlight::graph::extent::Extent;
 use headlight::graph::node::{Receiver, Sender};
@@ -23,6 +23,7 @@ use serde::Deserialize;
 use crate::common::fixtures::{Worst, checkpoint, folder};
 use crate::common::model::{ModelSpec, shape};
 use crate::common::{PLENTY, Random, limits, run_pair};
+use crate::emulator::gpu::gpu;
 
 #[derive(Deserialize)]
 struct File {
@@ -163,41 +164,55 @@ fn run(patches: Vec<Patch>) -> Run {
     }
 }
 
+fn nodes_agree<B: Adjoints>(name: &str, backend: &B, model: &Checkpoint, gate: f64) {
+    for case in fixture(name) {
+        let pair = case.pair();
+        let n = pair.base.len();
+        for (what, wanted) in &case.nodes {
+            let (method, site) = what.rsplit_once(' ').unwrap();
+            let site: Site = site.parse().unwrap();
+            let heads = match site.component.has_heads() {
+                true => model.config.heads,
+                false => 1,
+            };
+            let each = (0..heads).flat_map(|h| (0..n).map(move |p| (h, p)));
+            let runs = each.map(|(head, position)| {
+                let heads = site.component.has_heads().then_some(head);
+                let heads = heads.into_iter().collect();
+                let patch = Patch::interchange(site.component, site.layer, heads, vec![position]);
+                run(vec![patch])
+            });
+            let runs: Arc<[Run]> = runs.collect();
+            let pair = pair.clone();
+            let of = [PairRuns { pair, runs }];
+            let attribution = attribution(method, &case.metric);
+            let scores = node_scores(backend, &of, &attribution);
+            let most = wanted.iter().fold(1e-12f64, |m, x| m.max(x.abs()));
+            for (i, want) in wanted.iter().enumerate() {
+                let off = (scores[0].of(i, 0) - want).abs() / most;
+                assert!(off <= gate, "{name}, {what}, {i}: {off:e}");
+            }
+        }
+    }
+}
+
 #[test]
 fn nodes_agree_with_pytorch() {
     for name in ["tied", "odd_untied"] {
         let model = checkpoint(name);
-        let cpu = Cpu::<f64>::new(&model);
-        for case in fixture(name) {
-            let pair = case.pair();
-            let n = pair.base.len();
-            for (what, wanted) in &case.nodes {
-                let (method, site) = what.rsplit_once(' ').unwrap();
-                let site: Site = site.parse().unwrap();
-                let heads = match site.component.has_heads() {
-                    true => model.config.heads,
-                    false => 1,
-                };
-                let each = (0..heads).flat_map(|h| (0..n).map(move |p| (h, p)));
-                let runs = each.map(|(head, position)| {
-                    let heads = site.component.has_heads().then_some(head);
-                    let heads = heads.into_iter().collect();
-                    let patch =
-                        Patch::interchange(site.component, site.layer, heads, vec![position]);
-                    run(vec![patch])
-                });
-                let runs: Arc<[Run]> = runs.collect();
-                let pair = pair.clone();
-                let of = [PairRuns { pair, runs }];
-                let attribution = attribution(method, &case.metric);
-                let scores = node_scores(&cpu, &of, &attribution);
-                let most = wanted.iter().fold(1e-12f64, |m, x| m.max(x.abs()));
-                for (i, want) in wanted.iter().enumerate() {
-                    let off = (scores[0].of(i, 0) - want).abs() / most;
-                    assert!(off <= 1e-9, "{name}, {what}, {i}: {off:e}");
-                }
-            }
-        }
+        nodes_agree(name, &Cpu::<f64>::new(&model), &model, 1e-9);
+    }
+}
+
+/// Every method, of edges and of nodes, on the GPU of this machine or the emulated one.
+#[test]
+fn scores_agree_with_pytorch_on_a_gpu() {
+    let gpu = gpu();
+    for name in ["tied", "odd_untied"] {
+        let model = checkpoint(name);
+        let cuda = gpu.cuda(&model, Precision::F32);
+        edges_agree(name, &cuda, &model, 3e-5);
+        nodes_agree(name, &cuda, &model, 3e-5);
     }
 }
 
