@@ -5,6 +5,8 @@
 
 #include "common.cuh"
 
+constexpr float ROOT = 0.70710678118654752f;  // √½
+
 // σ(x) = 1 / (1 + e⁻ˣ); e⁻ˣ may overflow to infinity, which gives 0.
 DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
@@ -17,10 +19,8 @@ DEVICE float activate(Activation activation, float x) {
       constexpr float cubic = 0.044715f * twice;
       return x * sigmoid(x * fmaf(x * x, cubic, twice));
     }
-    case Activation::GELU: {
-      constexpr float root = 0.70710678118654752f;  // √½
-      return 0.5f * x * (1.0f + erff(x * root));
-    }
+    case Activation::GELU:
+      return 0.5f * x * (1.0f + erff(x * ROOT));
     case Activation::QUICK_GELU:
       return x * sigmoid(x * 1.702f);
     case Activation::RELU:
@@ -30,7 +30,7 @@ DEVICE float activate(Activation activation, float x) {
   }
 }
 
-// x·σ(u) by x, u′ x being x times the derivative of u. 1 − σ(u) is σ(−u), which loses no digits where σ(u) is near 1.
+// The derivative of x·σ(u), `slope` being x times that of u. 1 − σ(u) is σ(−u), which keeps its digits where σ(u) is near 1.
 DEVICE float gated_derivative(float u, float slope) {
   return sigmoid(u) * (1.0f + sigmoid(-u) * slope);
 }
@@ -46,9 +46,8 @@ DEVICE float derivative(Activation activation, float x) {
     }
     case Activation::GELU: {
       // Φ(x) + x φ(x), φ being the normal density
-      constexpr float root = 0.70710678118654752f;     // √½
       constexpr float density = 0.39894228040143268f;  // 1/√(2π)
-      return fmaf(x, density * expf(-(0.5f * x * x)), 0.5f * (1.0f + erff(x * root)));
+      return fmaf(x, density * expf(-(0.5f * x * x)), 0.5f * (1.0f + erff(x * ROOT)));
     }
     case Activation::QUICK_GELU:
       return gated_derivative(x * 1.702f, x * 1.702f);

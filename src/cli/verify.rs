@@ -1,4 +1,4 @@
-//! `headlight verify`: every operation and whole runs against double precision; or what others have published of
+//! `headlight verify`: every operation, forward and back, and whole runs against double precision; or what others have published of
 //! a model.
 
 use std::path::PathBuf;
@@ -9,12 +9,13 @@ use clap::Args;
 
 use super::setup::Setup;
 use super::{Global, note, print};
+use crate::backend::Precision;
+use crate::backend::adjoint::Adjoints;
 use crate::backend::cpu::Cpu;
-use crate::backend::{Backend, Precision};
 use crate::error::Error;
 use crate::published::{self, Compared, Figures};
 use crate::text::counted;
-use crate::verify::{Comparison, Gates, operations, runs};
+use crate::verify::{Comparison, Gates, adjoints, operations, runs};
 
 /// Flags of `verify`.
 #[derive(Debug, Args)]
@@ -105,7 +106,7 @@ impl Verify {
         Ok(ExitCode::from(u8::from(over > 0)))
     }
 
-    fn compare<S: Backend>(
+    fn compare<S: Adjoints>(
         &self,
         reference: &Cpu<f64>,
         subject: &S,
@@ -119,6 +120,7 @@ impl Verify {
             bar.set_message(comparison.what.clone());
         };
         let mut all = operations(reference, subject, gates, self.seed, &mut each)?;
+        all.extend(adjoints(reference, subject, gates, self.seed, &mut each)?);
         let limits = setup.engine.limits(setup.engine.memory(None));
         let seed = self.seed;
         all.extend(runs(

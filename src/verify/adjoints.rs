@@ -6,7 +6,7 @@ use crate::backend::adjoint::{
     Adjoints, AttentionAdjoint, AttentionGradients, Frozen, LinearAdjoint, LogitGradient,
     NormAdjoint,
 };
-use crate::backend::{DeviceError, Norm, Precision, ReadoutSpec, Store, Weight};
+use crate::backend::{Backend, DeviceError, Norm, Precision, Readout, ReadoutSpec, Store, Weight};
 use crate::plan::tape::{AttendedRun, Passed};
 use crate::site::Stage;
 
@@ -177,9 +177,7 @@ impl<R: Adjoints, S: Adjoints> Trial<'_, R, S> {
             for (part, of, wide) in [
                 ("", NormPart::Input(Frozen::default()), width),
                 (", scale held", NormPart::Input(Frozen::RELP), width),
-                (", normalised", NormPart::Normalized, width),
-                // one number a row, a sum of terms of either sign: measured together
-                (", scale", NormPart::Scale, rows),
+                (", normalised row and scale", NormPart::Inner, width + 1),
             ] {
                 adjoint.of = of;
                 let what = format!("layer norm {name} backwards{part}, {rows} × {width}");
@@ -256,6 +254,10 @@ impl<R: Adjoints, S: Adjoints> Trial<'_, R, S> {
         let (width, vocab) = (config.width, config.vocab);
         let input = self.stored(Store::Branch, 2 * rows, width)?;
         let id = |inputs: &mut Inputs| inputs.below(vocab) as u32;
+        let read = distributions(self.reference, &input, width)?;
+        let largest = read
+            .iter()
+            .fold(1.0, |m: f64, r| m.max(r.log_sum_exp.abs()));
         for (what, single, spread, surprise, other) in [
             ("single logits", true, 0.0, 0.0, 0.0),
             ("log-probability", true, -1.0, 0.0, 0.0),
@@ -284,7 +286,7 @@ impl<R: Adjoints, S: Adjoints> Trial<'_, R, S> {
             // an error of a logit is one of its probability
             let gate = match spread == 0.0 && surprise == 0.0 {
                 true => 1e-6,
-                false => 4.0 * self.gates.linear(width) * (width as f64).sqrt().max(4.0),
+                false => 2.0 * self.gates.linear(width) * largest,
             };
             let what = format!("readout backwards, {what}, {rows} × {vocab} → {width}");
             self.compare(what, width, gate, &adjoint)?;
@@ -346,8 +348,8 @@ impl Reverse for LinearBack {
 #[derive(Clone, Copy)]
 enum NormPart {
     Input(Frozen),
-    Normalized,
-    Scale,
+    /// The normalised row, and behind it the scale, whose gradient is a sum of that row's and may cancel.
+    Inner,
 }
 
 struct NormBack {
@@ -372,19 +374,20 @@ impl Reverse for NormBack {
             rows: &self.rows,
             frozen: Frozen::default(),
         };
-        let mut into = match self.of {
-            NormPart::Scale => backend.zeros(rows, 1, Stage::Ln1Scale),
-            _ => upload(&self.into),
-        };
-        match self.of {
-            NormPart::Input(frozen) => {
-                adjoint.frozen = frozen;
-                backend.norm_adjoint(&adjoint, &mut into);
-            }
-            NormPart::Normalized => backend.normalized_adjoint(&adjoint, &mut into),
-            NormPart::Scale => backend.scale_adjoint(&adjoint, &mut into),
+        let mut into = upload(&self.into);
+        if let NormPart::Input(frozen) = self.of {
+            adjoint.frozen = frozen;
+            backend.norm_adjoint(&adjoint, &mut into);
+            return backend.read(&into);
         }
-        backend.read(&into)
+        backend.normalized_adjoint(&adjoint, &mut into);
+        let mut scale = backend.zeros(rows, 1, Stage::Ln1Scale);
+        backend.scale_adjoint(&adjoint, &mut scale);
+        let (normalized, scale) = (backend.read(&into)?, backend.read(&scale)?);
+        let each = normalized.chunks_exact(self.width).zip(&scale);
+        Ok(each
+            .flat_map(|(row, scale)| row.iter().copied().chain([*scale]))
+            .collect())
     }
 }
 
@@ -487,6 +490,21 @@ struct Start {
     other: Option<(f64, u32)>,
 }
 
+/// What is read out of all rows.
+fn distributions<B: Backend>(
+    backend: &B,
+    input: &[f64],
+    width: usize,
+) -> Result<Vec<Readout>, DeviceError> {
+    let rows = input.len() / width;
+    let input = backend.upload(rows, width, Store::Branch, input);
+    let spec = ReadoutSpec {
+        first: vec![0; rows + 1],
+        ..ReadoutSpec::default()
+    };
+    backend.finish(backend.readout(&input, rows, &spec)?)
+}
+
 struct ReadoutBack {
     starts: Vec<Start>,
     input: Vec<f64>,
@@ -498,11 +516,7 @@ impl Reverse for ReadoutBack {
     fn run<B: Adjoints>(&self, backend: &B) -> Result<Vec<f64>, DeviceError> {
         let rows = self.input.len() / self.width;
         let input = backend.upload(rows, self.width, Store::Branch, &self.input);
-        let spec = ReadoutSpec {
-            first: vec![0; rows + 1],
-            ..ReadoutSpec::default()
-        };
-        let read = backend.finish(backend.readout(&input, rows, &spec)?)?;
+        let read = distributions(backend, &self.input, self.width)?;
         let gradients: Vec<LogitGradient> = self
             .starts
             .iter()

@@ -580,7 +580,13 @@ fn a_gpu_computes_scores() {
     for what in [
         &["edges"][..],
         &["nodes", "--component", "attention_weight,mlp_output"],
-        &["nodes", "--component", "hook_z", "--method", "atp-star"],
+        &[
+            "nodes",
+            "--component",
+            "hook_q,hook_z",
+            "--method",
+            "atp-star",
+        ],
     ] {
         let (err, wanted) = on(what, &["--device", "cpu"], "cpu.csv");
         assert!(err.contains("device: cpu"), "{err}");

@@ -188,10 +188,12 @@ fn nodes_agree<B: Adjoints>(name: &str, backend: &B, model: &Checkpoint, gate: f
             let attribution = attribution(method, &case.metric);
             let scores = node_scores(backend, &of, &attribution);
             let most = wanted.iter().fold(1e-12f64, |m, x| m.max(x.abs()));
+            let mut worst = Worst::default();
             for (i, want) in wanted.iter().enumerate() {
                 let off = (scores[0].of(i, 0) - want).abs() / most;
-                assert!(off <= gate, "{name}, {what}, {i}: {off:e}");
+                worst.note(off, || i.to_string());
             }
+            worst.assert_within(gate, &format!("{name}, {what}"));
         }
     }
 }
@@ -204,6 +206,14 @@ fn nodes_agree_with_pytorch() {
     }
 }
 
+#[test]
+fn nodes_agree_with_pytorch_in_single_precision() {
+    for name in ["tied", "odd_untied"] {
+        let model = checkpoint(name);
+        nodes_agree(name, &Cpu::<f32>::new(&model), &model, 1e-4);
+    }
+}
+
 /// Every method, of edges and of nodes, on the GPU of this machine or the emulated one.
 #[test]
 fn scores_agree_with_pytorch_on_a_gpu() {
@@ -212,7 +222,7 @@ fn scores_agree_with_pytorch_on_a_gpu() {
         let model = checkpoint(name);
         let cuda = gpu.cuda(&model, Precision::F32);
         edges_agree(name, &cuda, &model, 3e-5);
-        nodes_agree(name, &cuda, &model, 3e-5);
+        nodes_agree(name, &cuda, &model, 1e-4);
     }
 }
 

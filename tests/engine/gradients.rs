@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use crate::common::fixtures::checkpoint;
 use crate::common::gradients::{
-    NAMES, Question, batch_invariant, every_kind, everything, fixture, found, whole,
+    Gates, NAMES, Question, batch_invariant, every_kind, everything, fixture, found, whole,
 };
 use crate::common::model::model;
 use crate::common::{Random, cases};
@@ -22,7 +22,7 @@ use crate::common::{Random, cases};
 fn gradients_agree_with_autograd_in_double_precision() {
     for name in NAMES {
         let model = checkpoint(name);
-        every_kind(name, &Cpu::<f64>::new(&model), &model, 1e-9);
+        every_kind(name, &Cpu::<f64>::new(&model), &model, Gates::same(1e-9));
     }
 }
 
@@ -30,7 +30,7 @@ fn gradients_agree_with_autograd_in_double_precision() {
 fn gradients_agree_with_autograd_in_single_precision() {
     for name in NAMES {
         let model = checkpoint(name);
-        every_kind(name, &Cpu::<f32>::new(&model), &model, 1e-5);
+        every_kind(name, &Cpu::<f32>::new(&model), &model, Gates::same(1e-5));
     }
 }
 

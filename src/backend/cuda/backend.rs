@@ -9,7 +9,7 @@ use super::events::Timer;
 use super::kernels::Kernel;
 use super::linear::{ProductShape, Tile, Variant, tile, variant};
 use super::matrix::{Element, Matrix};
-use super::memory::{Scratch, Transfers};
+use super::memory::{DeviceScratch, Transfers};
 use super::queue::{Launch, Queue};
 use super::readout::Readouts;
 use super::rows::Constants;
@@ -39,18 +39,18 @@ pub struct Cuda {
     /// What does not go with a pass's tables.
     pub(super) transfers: Transfers,
     /// What operations write on the device for kernels of their own, kept from one to the next.
-    scratch: Mutex<Scratches>,
+    scratch: Mutex<DeviceScratches>,
     flops: AtomicU64,
     _taken: Taken,
 }
 
 /// What operations write on the device for kernels of their own.
 #[derive(Default)]
-pub(super) struct Scratches {
+pub(super) struct DeviceScratches {
     /// Readouts.
-    pub readouts: Scratch<5>,
+    pub readouts: DeviceScratch<5>,
     /// Adjoints.
-    pub adjoints: Scratch<2>,
+    pub adjoints: DeviceScratch<2>,
 }
 
 /// A device being one model's, until this goes.
@@ -169,7 +169,7 @@ impl Cuda {
         self.variant.unwrap_or_else(choose)
     }
 
-    pub(super) fn scratch(&self) -> MutexGuard<'_, Scratches> {
+    pub(super) fn scratch(&self) -> MutexGuard<'_, DeviceScratches> {
         // what a panic leaves is memory, or none
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -262,7 +262,7 @@ impl Cuda {
     ) -> Result<T, DeviceError> {
         match make() {
             Err(DeviceError::OutOfMemory { .. }) => {
-                *self.scratch() = Scratches::default();
+                *self.scratch() = DeviceScratches::default();
                 self.flush()?;
                 self.device.wait()?;
                 // pieces that are too small alone

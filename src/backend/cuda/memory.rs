@@ -31,17 +31,17 @@ impl Drop for Allocation {
     }
 }
 
-/// What kernels leave for those behind them. It is kept and grown: the stream orders what one operation reads of it
+/// Memory that kernels leave something in for those behind them. It is kept and grown: the stream orders what one operation reads of it
 /// before what the next one writes.
-pub(super) struct Scratch<const N: usize>([Option<Allocation>; N]);
+pub(super) struct DeviceScratch<const N: usize>([Option<Allocation>; N]);
 
-impl<const N: usize> Default for Scratch<N> {
+impl<const N: usize> Default for DeviceScratch<N> {
     fn default() -> Self {
         Self(std::array::from_fn(|_| None))
     }
 }
 
-impl<const N: usize> Scratch<N> {
+impl<const N: usize> DeviceScratch<N> {
     /// Memory of at least so many bytes each.
     pub fn grow(
         &mut self,
