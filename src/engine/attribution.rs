@@ -208,11 +208,8 @@ impl Question<'_> {
     /// [`Error::Metric`] where a pair lacks what the metric needs.
     pub fn check_attribution(&self, attribution: &Attribution) -> Result<(), Error> {
         let metric = attribution.metric;
-        match attribution.method {
-            Method::Ifr if metric.recovery => {
-                return Err(AttributionError::NoShare { metric }.into());
-            }
-            _ => {}
+        if attribution.method == Method::Ifr && metric.recovery {
+            return Err(AttributionError::NoShare { metric }.into());
         }
         if metric.needs_ranks() {
             return Err(AttributionError::NoGradient { metric }.into());
