@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _headlight, _names
 from ._arrays import NamedArray, from_bytes, to_torch
+from .errors import ModelError, PlanError
 
 if TYPE_CHECKING:
     from ._model import Model
@@ -26,8 +28,9 @@ class Cache(Mapping[str, Any]):
 
     ``cache["blocks.8.hook_resid_post"]``, ``cache["resid_post", 8]``, ``cache["q", 6]`` and
     ``cache["head_query_output.6"]`` are arrays ``[batch, position, width]``, ``[batch, position, head, width]``
-    for sites with heads, and ``[batch, head, query, key]`` for scores (−∞ where masked) and pattern. Nothing is
-    computed before it is asked for, and then once; what is returned is the caller's own.
+    for sites with heads, and ``[batch, head, query, key]`` for scores (−∞ where masked) and pattern. Without a layer,
+    ``cache["resid_post"]`` is that of every layer, with ``layer`` as the first axis. Nothing is computed before it is
+    asked for, and then once; what is returned is the caller's own.
 
     Examples:
         >>> import headlight as hl
@@ -40,6 +43,7 @@ class Cache(Mapping[str, Any]):
         self.model = model
         self.prompts = prompts
         self._torch = torch
+        self._opened = model._opened
         self._known: dict[tuple[str, int | None], NamedArray] = {}
         every = _names.hook_names(model.config.layers)
         if names is None:
@@ -52,10 +56,31 @@ class Cache(Mapping[str, Any]):
             self._names = tuple(full for name in listed for full in self._full(name))
 
     def _full(self, name: str) -> list[str]:
-        component, layer = _headlight.site(_names.act_name(name))
+        component, layer = self._site(name)
         whole = layer is not None or _names.is_global(component)
         layers = [layer] if whole else list(range(self.model.config.layers))
-        return [_names.hook_name(component, at) or (component if at is None else f"{component}.{at}") for at in layers]
+        return [_names.full_name(component, at) for at in layers]
+
+    def _site(self, name: object) -> tuple[str, int | None]:
+        """A component by its canonical name, and its layer where the name has one that the model has."""
+        short, *rest = name if isinstance(name, tuple) else (name,)
+        if not isinstance(short, str) or len(rest) > 2:
+            raise TypeError(f"a cache is asked by a name, or by a name and a layer, not by {name!r}")
+        at, kind = (*rest, None, None)[:2]
+        layers = self.model.config.layers
+        if at is not None:
+            if isinstance(at, bool) or not isinstance(at, Integral):
+                raise TypeError(f"a layer is a whole number, not {at!r}")
+            at = int(at)
+            if not -layers <= at < layers:
+                raise PlanError(_out_of_range(at, layers))
+            at %= layers
+        component, layer = _headlight.site(_names.act_name(short, at, kind))
+        if at is not None and _names.is_global(component):
+            raise PlanError(f"{component} stands outside the layers: give no layer")
+        if layer is not None and layer >= layers:
+            raise PlanError(_out_of_range(layer, layers))
+        return component, layer
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -64,27 +89,30 @@ class Cache(Mapping[str, Any]):
         return len(self._names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        try:
+            return _names.full_name(*self._site(name)) in self._names
+        except (PlanError, TypeError):
+            return False
 
     def __getitem__(self, name: str | tuple[Any, ...]) -> Any:
-        if isinstance(name, tuple):
-            short, *rest = name
-            if rest and isinstance(rest[0], int) and rest[0] < 0:
-                rest[0] += self.model.config.layers
-            text = _names.act_name(short, *rest)
-        else:
-            text = _names.act_name(name)
-        component, layer = _headlight.site(text)
+        component, layer = self._site(name)
         if layer is None and not _names.is_global(component):
-            raise KeyError(f"{text!r} stands in every layer: say which, as in cache[{text!r}, 0]")
+            each = [self._at(component, at) for at in range(self.model.config.layers)]
+            found = NamedArray(np.stack(each), ("layer", *each[0].axes))
+        else:
+            found = self._at(component, layer).copy()
+        return to_torch(found) if self._torch else found
+
+    def _at(self, component: str, layer: int | None) -> NamedArray:
         key = (component, layer)
         if key not in self._known:
             self._known[key] = self._compute(component, layer)
-        found = self._known[key].copy()
-        return to_torch(found) if self._torch else found
+        return self._known[key]
 
     def _compute(self, component: str, layer: int | None) -> NamedArray:
         arrays = []
+        if self.model._opened is not self._opened:
+            raise ModelError("the model's weights were taken anew since this cache was made: call run_with_cache again")
         for prompt in self.prompts:
             self.model._ready()
             ((shape, data),) = self.model._opened.cache(prompt, [(component, layer)])
@@ -101,3 +129,7 @@ class Cache(Mapping[str, Any]):
     def __repr__(self) -> str:
         batch, length = len(self.prompts), len(self.prompts[0])
         return f"Cache of {len(self)} activations of {batch} × {length} tokens, computed when asked for"
+
+
+def _out_of_range(layer: int, layers: int) -> str:
+    return f"layer {layer} is out of range: layers are 0 to {layers - 1}"

@@ -201,6 +201,7 @@ class Graph:
             ablation: What edges outside carry.
             prompts: As of ``Model.edges``.
         """
+        self._model._ready()
         word = _words.asked(base, source, **prompts)
         rows, whole, nothing, found = self._model._opened.evaluate(word, [self._held], (metric, ablation))
         return Faithfulness(found[0], whole, nothing, rows)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -82,8 +83,8 @@ class Model(Questions):
     def from_hf(cls, model: Any, tokenizer: Any = None, **wishes: Any) -> Model:
         """A live ``GPT2LMHeadModel`` or ``GPT2Model``: its weights are used where they lie, without a copy.
 
-        Weights that are changed in place afterwards (an optimiser's step) are noticed where torch counts changes,
-        and refused until ``refresh`` is called.
+        Weights that are changed in place afterwards (an optimiser's step) are noticed where torch counts changes or a
+        sample of their bytes shows them, and refused until ``refresh`` is called.
 
         Args:
             model: The model, on the CPU in float32, float16 or bfloat16.
@@ -147,6 +148,19 @@ class Model(Questions):
         if self._lent is not None:
             self._lent.check()
 
+    @contextmanager
+    def _as_taken(self) -> Iterator[None]:
+        if self._lent is None:
+            # a file's weights stay as they are
+            yield
+            return
+        opened = self._opened
+        self._ready()
+        opened.hash_ahead()
+        yield
+        opened.hash()
+        self._ready()
+
     @property
     def name(self) -> str:
         """What it was opened by."""
@@ -164,7 +178,8 @@ class Model(Questions):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the weights' file; every weight is read the first time."""
+        """SHA-256 of the weights' file, or of the tensors; every weight is read the first time."""
+        self._ready()
         return self._opened.hash()
 
     @property
@@ -266,6 +281,7 @@ class Model(Questions):
 
     def test_prompt(self, prompt: str, answer: str, *, top_k: int = 10) -> PromptTest:
         """How probable an answer is, token by token: its rank, its probability, and what else comes first."""
+        self._ready()
         ids, answers = self._ids(prompt), self._opened.encode(answer)
         found = []
         for at, token in enumerate(answers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Literal, TypeAlias
 
@@ -115,9 +116,30 @@ def hook_name(component: str, layer: int | None) -> str | None:
     return hook if hook is None or outside else f"blocks.{layer}.{hook}"
 
 
+def full_name(component: str, layer: int | None) -> str:
+    """TransformerLens's full name of a component of a layer, or ours where it has none."""
+    return hook_name(component, layer) or (component if layer is None else f"{component}.{layer}")
+
+
+# other words of TransformerLens's for its own names
+_ALIASES = {
+    "attn": "pattern",
+    "attn_logits": "attn_scores",
+    "key": "k",
+    "query": "q",
+    "value": "v",
+    "mlp_pre": "pre",
+    "mlp_post": "post",
+}
+
+
 def act_name(name: str, layer: int | str | None = None, kind: str | None = None) -> str:
     """A hook's full name from a shorthand, as TransformerLens's ``get_act_name`` makes it: ``("resid_post", 8)``,
-    ``("q", 6)``, ``("normalized", 3, "ln1")``, ``("scale", None)``."""
+    ``("q", 6)``, ``"q6"``, ``("mlp_post", 6)``, ``("normalized", 3, "ln1")``, ``("scale", None)``."""
+    together = re.fullmatch(r"([a-z_]+?)(\d+)([a-z]*\d?)", name)
+    if layer is None and together is not None and name not in _components():
+        name, layer, kind = together[1], together[2], together[3] or kind
+    name = _ALIASES.get(name, name)
     if "." in name or name.startswith("hook_") or name in _components():
         return name if layer is None or "." in name else f"{name}.{layer}"
     if name in ("scale", "normalized"):
@@ -128,7 +150,7 @@ def act_name(name: str, layer: int | str | None = None, kind: str | None = None)
         if hook is not None and hook.rsplit(".", 1)[-1] == f"hook_{name}":
             if outside:
                 return hook
-            return f"{component}.{layer}" if layer is None else f"blocks.{layer}.{hook}"
+            return component if layer is None else f"blocks.{layer}.{hook}"
     return name if layer is None else f"{name}.{layer}"
 
 
@@ -139,7 +161,7 @@ def hook_names(layers: int) -> tuple[str, ...]:
     before = [hook or name for name, (hook, outside, _) in _components().items() if outside and not _is_last(name)]
     after = [hook or name for name, (hook, outside, _) in _components().items() if outside and _is_last(name)]
     within = [
-        hook_name(name, layer) or f"{name}.{layer}"
+        full_name(name, layer)
         for layer in range(layers)
         for name, (_, outside, _) in _components().items()
         if not outside

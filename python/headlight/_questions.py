@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 from . import _headlight, _progress, _words
@@ -38,6 +39,12 @@ class Questions:
 
     def _ready(self) -> None:
         """Refuses to go on where the model is no longer what it was."""
+
+    @contextmanager
+    def _as_taken(self) -> Iterator[None]:
+        """Around what is computed to be kept: weights are what they were when they were taken, and provenance will have
+        the hash of those, whatever becomes of them later."""
+        yield
 
     def _torch(self, *given: Any) -> bool:
         """Whether arrays come back as torch's tensors, of a call to which these went in."""
@@ -82,6 +89,7 @@ class Questions:
             >>> round(r["prob"][0].item(), 2)
             0.98
         """
+        self._ready()
         ids = self._ids(base)
         each = [patches] if isinstance(patches, Patch) else list(patches)
         pair: dict[str, Any] = {"base_ids": ids}
@@ -346,6 +354,7 @@ class Questions:
         """
         for name in ("metrics", "top_tokens", "out", "progress"):
             asked.pop(name, None)
+        self._ready()
         count, copied, clean, runs = self._opened.plan(self._sweep_word(base, source, **asked))
         return Plan(count, count - copied, clean + runs)
 
@@ -450,13 +459,13 @@ class Questions:
             "metric": None if metric is None else str(metric), "absolute": absolute, "verify_top": verify_top, "seed": seed,
         }  # fmt: skip
         said = _words.shown("Model.attribute", {"of": of, "base": base, "source": source, "method": method})
-        self._ready()
         if of == "nodes":
             word = self._sweep_word(
                 base, source, components=components, layers=layers, heads=heads, positions=positions, columns=columns,
                 preset=preset, **prompts,
             )  # fmt: skip
-            answered = self._opened.attribute_nodes(word, how, said)
+            with self._as_taken():
+                answered = self._opened.attribute_nodes(word, how, said)
         elif of == "edges":
             word = {
                 "prompts": _words.asked(base, source, **prompts),
@@ -464,7 +473,8 @@ class Questions:
                 "receivers": _words.names(receivers),
                 "per_position": per_position,
             }
-            answered = self._opened.attribute_edges(word, how, said)
+            with self._as_taken():
+                answered = self._opened.attribute_edges(word, how, said)
         else:
             raise PlanError(f"attribution is of edges or nodes, not of {of!r}")
         for note in answered.notes():
@@ -690,7 +700,8 @@ class Questions:
 
     def unfinished(self) -> Result | None:
         """The rows, in order, that a question had when it was interrupted last; they are handed out once."""
-        answered = self._opened.unfinished()
+        with self._as_taken():
+            answered = self._opened.unfinished()
         return None if answered is None else Result(answered, self._read_last)
 
     def cancel(self) -> None:
@@ -703,12 +714,12 @@ class Questions:
     ) -> Result:  # fmt: skip
         if top_tokens < 0:
             raise PlanError(f"top_tokens is {top_tokens}: it takes 0, for none, or more")
-        self._ready()
         # where these stand now, wherever the process goes
         self._read_last = read = self._files().asked(word)
         tell, close = _progress.callback(progress)
         try:
-            answered = call(word, (_words.names(metrics), command, top_tokens), tell)
+            with self._as_taken():
+                answered = call(word, (_words.names(metrics), command, top_tokens), tell)
         finally:
             close()
         for note in answered.notes():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 from collections.abc import Mapping
@@ -9,11 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._arrays import is_torch, to_numpy
 from .errors import ModelError
 
 __all__ = ["Lent", "of_hf", "of_state_dict"]
+
+# bytes of each tensor that are looked at before every run
+_SAMPLED = 256
 
 _TYPES = {
     "torch.float32": "F32",
@@ -36,6 +41,8 @@ class Lent:
         tensors: Name, type, shape, address, bytes and owner of each.
         tokenizer: ``tokenizer.json``, if there is a tokenizer.
         watched: Tensors that count their changes, with the count and address at which they were taken.
+        samples: Some bits of each tensor that is used where it lies, as they were taken: what nobody counts
+            (NumPy's writes, ``parameter.data``) changes them too, unless it is as good as nothing.
         origin: Where the weights come from, to take them again.
     """
 
@@ -44,13 +51,14 @@ class Lent:
     tensors: list[tuple[str, str, list[int], int, int, Any]]
     tokenizer: bytes | None
     watched: list[tuple[Any, int, int]]
+    samples: list[tuple[NDArray[Any], bytes]]
     origin: Any
 
     def check(self) -> None:
         """Refuses weights that were changed since they were taken."""
-        for tensor, version, address in self.watched:
-            if tensor._version != version or tensor.data_ptr() != address:
-                raise ModelError(f"the weights of {self.name} have changed since they were taken: call model.refresh()")
+        counted = any(t._version != version or t.data_ptr() != address for t, version, address in self.watched)
+        if counted or any(sample.tobytes() != taken for sample, taken in self.samples):
+            raise ModelError(f"the weights of {self.name} have changed since they were taken: call model.refresh()")
 
     def again(self) -> Lent:
         """The same weights as they are now."""
@@ -86,6 +94,7 @@ def of_state_dict(weights: Mapping[str, Any], config: Mapping[str, Any], tokeniz
     """Tensors by name."""
     tensors: list[tuple[str, str, list[int], int, int, Any]] = []
     watched: list[tuple[Any, int, int]] = []
+    samples: list[tuple[NDArray[Any], bytes]] = []
     addresses: dict[int, str] = {}
     tied = bool(config.get("tie_word_embeddings", True))
     for name, tensor in weights.items():
@@ -106,6 +115,8 @@ def of_state_dict(weights: Mapping[str, Any], config: Mapping[str, Any], tokeniz
         if tied and name.endswith("lm_head.weight") and address in addresses:
             continue
         addresses[address] = name
+        sample = _sample(address, size)
+        samples.append((sample, sample.tobytes()))
         tensors.append((name, kind, shape, address, size, found))
     written = dict(config)
     written.setdefault("model_type", "gpt2")
@@ -115,9 +126,17 @@ def of_state_dict(weights: Mapping[str, Any], config: Mapping[str, Any], tokeniz
         tensors=tensors,
         tokenizer=_tokenizer(tokenizer),
         watched=watched,
+        samples=samples,
         origin=lambda: of_state_dict(weights, config, tokenizer),
     )
     return lent
+
+
+def _sample(address: int, size: int) -> NDArray[Any]:
+    """A view of every so many bytes of a tensor, from its first to about its last; who looks at it keeps the tensor."""
+    bytes_of = np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+    # an odd step meets every byte of a number in turn
+    return bytes_of[:: max(1, size // _SAMPLED) | 1]
 
 
 def _tokenizer(tokenizer: Any) -> bytes | None:

@@ -262,6 +262,7 @@ def _computed(
     step = max(1, _HELD // size)
     for first in range(0, len(cells), step):
         count = min(step, len(cells) - first)
+        model._ready()
         chunk = from_bytes(cells.logits(first, count, full), "<f4", [count, *one])
         for at, logits in enumerate(chunk, first):
             for n, value in values(logits).items():

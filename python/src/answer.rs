@@ -29,7 +29,7 @@ use crate::fault::{Fault, raise};
 use crate::frame::Frame;
 use crate::memory::{doubles, integers};
 use crate::operator::Failure;
-use crate::worker::Progress;
+use crate::worker::{Progress, aside};
 
 use self::scores::Agreements;
 pub use self::scores::{MethodWord, attributed};
@@ -334,10 +334,12 @@ impl Answered {
     }
 
     /// The table with the hash of the model in its provenance.
-    fn hashed(&self) -> Table {
-        let mut table = self.table.clone();
-        table.provenance.model_hash = self.model.hash();
-        table
+    fn hashed(&self, py: Python<'_>) -> PyResult<Table> {
+        let model = self.model.clone();
+        let model_hash = aside(py, move || model.hash())?;
+        let mut table = py.detach(|| self.table.clone());
+        table.provenance.model_hash = model_hash;
+        Ok(table)
     }
 }
 
@@ -415,10 +417,10 @@ impl Answered {
     }
 
     /// How it was made, as JSON; with the hash of the model, for which every weight is read, or without.
-    fn provenance(&self, py: Python<'_>, hash: bool) -> String {
-        py.detach(|| match hash {
-            true => serde_json::to_string(&self.hashed().provenance).unwrap_or_default(),
-            false => self.made(),
+    fn provenance(&self, py: Python<'_>, hash: bool) -> PyResult<String> {
+        Ok(match hash {
+            true => serde_json::to_string(&self.hashed(py)?.provenance).unwrap_or_default(),
+            false => py.detach(|| self.made()),
         })
     }
 
@@ -451,8 +453,8 @@ impl Answered {
 
     /// Writes the table, and averages beside it; which files were written.
     fn write(&self, py: Python<'_>, path: PathBuf) -> PyResult<Vec<PathBuf>> {
+        let table = self.hashed(py)?;
         let write = || -> Result<Vec<PathBuf>, Error> {
-            let table = self.hashed();
             if self.averages.is_some() {
                 report::check_summary(&path)?;
             }
@@ -469,14 +471,11 @@ impl Answered {
 
     /// Writes the arrays.
     fn write_arrays(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        let made = self.hashed(py)?.provenance;
         let write = || -> Result<(), Error> {
             let held = self.arrays.iter();
             let arrays = held.map(|(name, held)| (name.clone(), held.array()));
-            Ok(report::write_arrays(
-                arrays.collect(),
-                &self.hashed().provenance,
-                &path,
-            )?)
+            Ok(report::write_arrays(arrays.collect(), &made, &path)?)
         };
         py.detach(write).map_err(|error| raise(py, &error))
     }

@@ -24,7 +24,7 @@ use crate::graph::Graph;
 use crate::logits::{Cells, gather};
 use crate::memory::{Lent, doubles, singles, tensors, tokenizer};
 use crate::operator::Failure;
-use crate::worker::{Progress, Watched, Worker};
+use crate::worker::{Progress, Watched, Worker, aside};
 
 /// A model on a device.
 #[pyclass(frozen, module = "headlight._headlight")]
@@ -247,8 +247,14 @@ impl Opened {
     }
 
     /// SHA-256 of the weights.
-    fn hash(&self, py: Python<'_>) -> String {
-        py.detach(|| self.model.hash())
+    fn hash(&self, py: Python<'_>) -> PyResult<String> {
+        let model = self.model.clone();
+        aside(py, move || model.hash())
+    }
+
+    /// Begins with it.
+    fn hash_ahead(&self) {
+        self.model.hash_ahead();
     }
 
     /// Sizes and switches.

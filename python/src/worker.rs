@@ -131,7 +131,7 @@ impl Worker {
         std::thread::Builder::new()
             .name("headlight".into())
             .spawn(work)?;
-        let (stop, described) = wait(py, ready, &Watched::nobody(), || ())?;
+        let (stop, described) = beside(py, ready)?;
         let worker = Self {
             jobs: Mutex::new(jobs),
             stop,
@@ -178,6 +178,31 @@ impl Worker {
             // the engine cannot go on to another question meanwhile
             Turn::Runs => self.stop.store(true, Ordering::Relaxed),
             Turn::Over => {}
+        }
+    }
+}
+
+/// Has something done on a thread of its own.
+pub fn aside<T: Send + 'static>(
+    py: Python<'_>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> PyResult<T> {
+    let (done, answer) = channel();
+    let work = move || drop(done.send(caught(|| Ok(work()))));
+    std::thread::Builder::new().spawn(work)?;
+    beside(py, answer)
+}
+
+/// Waits for what owns all that it reads, with the interpreter given up: a signal's exception leaves it behind.
+fn beside<T: Send>(py: Python<'_>, answer: Receiver<Result<T, Fault>>) -> PyResult<T> {
+    let answer = Mutex::new(answer);
+    loop {
+        match py.detach(|| lock(&answer).recv_timeout(GLANCE)) {
+            Ok(answer) => return answer.map_err(|fault| fault.raise(py)),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Fault::Gone("the engine's thread has ended").raise(py));
+            }
+            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
         }
     }
 }

@@ -43,10 +43,12 @@ pub use self::pairs::Pairs;
 pub use self::question::{ArrayAxes, Form, Question};
 pub use self::sweep::{Sweep, Where};
 use crate::backend::adjoint::Adjoints;
+use crate::ask::grid::IndexRange;
 use crate::backend::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, Precision};
+use crate::check::CheckError;
 use crate::data::{Example, Reading};
 use crate::error::Error;
 use crate::execute::activations::{Activation, activations};
@@ -446,11 +448,12 @@ impl Engine {
         Ok(top.collect())
     }
 
-    /// A prompt's clean activations at some sites, a component and its layer each.
+    /// A prompt's clean activations at some sites, a component and its layer each (none outside the layers).
     ///
     /// # Errors
     ///
-    /// As [`Engine::execute`].
+    /// [`Error::Grid`] and [`Error::Check`] for a layer that the model has not, or that is missing or too many; as
+    /// [`Engine::execute`].
     pub fn cache(
         &self,
         ids: &[u32],
@@ -464,6 +467,24 @@ impl Engine {
                 let Self(engine, ids, sites) = self;
                 Ok(activations(backend, ids, sites, &engine.limits(memory))?)
             }
+        }
+        let layers = self.model.config.layers;
+        for (component, layer) in sites {
+            let problem = match layer {
+                Some(_) if component.is_global() => {
+                    "stands outside the layers: give no layer".into()
+                }
+                None if !component.is_global() => {
+                    format!("needs a layer: layers are 0 to {}", layers - 1)
+                }
+                Some(layer) => {
+                    IndexRange::Some(vec![*layer]).of(layers, "layer")?;
+                    continue;
+                }
+                None => continue,
+            };
+            let site = component.name();
+            return Err(CheckError::Shape { site, problem }.into());
         }
         let mut found = self.on_device(Export(self, ids, sites))?;
         for (activation, (component, layer)) in found.iter_mut().zip(sites) {

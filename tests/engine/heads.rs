@@ -302,3 +302,30 @@ fn what_no_z_need_give_is_refused() {
     };
     assert!(said(other).contains("laid out in the same way"));
 }
+
+/// A layer that is not there has no zeros for activations.
+#[test]
+fn activations_of_no_layer_are_refused() {
+    let engine = engine("tied", Precision::F64);
+    let last = engine.model().config.layers - 1;
+    for (component, layer, said) in [
+        (
+            Component::HeadAttentionValueOutput,
+            Some(99),
+            format!("layer 99 is out of range: layers are 0 to {last}"),
+        ),
+        (
+            Component::BlockOutput,
+            None,
+            format!("block_output needs a layer: layers are 0 to {last}"),
+        ),
+        (
+            Component::FinalOutput,
+            Some(0),
+            "final_output stands outside the layers: give no layer".to_owned(),
+        ),
+    ] {
+        let found = engine.cache(&[8, 15, 1], &[(component, layer)]);
+        assert_eq!(found.unwrap_err().to_string(), said);
+    }
+}
