@@ -15,37 +15,124 @@ __all__ = ["NamedArray"]
 class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
     """A NumPy array that knows its axes; everything that takes an array takes it.
 
+    Slices, transpositions, copies and arithmetic element by element keep axes and labels true; whatever else comes of it
+    (picked or sorted elements, products of matrices, sums) has none.
+
     Attributes:
         axes: The axes' names, the slowest first, such as ``("layer", "position", "head")``. Empty for what an
             operation made of it, whose axes nobody knows.
         labels: What stands along each axis, by its name.
+
+    Examples:
+        >>> import headlight as hl
+        >>> array = hl.Model("demo").sweep(components="mlp_output", targets=" Rome").array("prob")
+        >>> array[::-2].labels["layer"], array.T.axes, array.sum(axis=0).axes
+        ([4, 2, 0], ('position', 'layer'), ())
     """
 
-    axes: tuple[str, ...]
-    labels: dict[str, list[Any]]
+    _axes: tuple[str, ...]
+    _labels: dict[str, list[Any]]
 
     def __new__(
         cls, values: Any, axes: Sequence[str] = (), labels: Mapping[str, Sequence[Any]] | None = None
     ) -> NamedArray:
         array = np.asarray(values).view(cls)
-        array.axes = tuple(axes)
-        array.labels = {name: list(along) for name, along in (labels or {}).items()}
+        array._axes = tuple(axes)
+        array._labels = {name: list(along) for name, along in (labels or {}).items()}
         return array
 
     def __array_finalize__(self, other: Any) -> None:
-        # what is sliced or reduced has other axes
-        same = other is not None and getattr(other, "shape", None) == self.shape
-        self.axes = getattr(other, "axes", ()) if same else ()
-        self.labels = getattr(other, "labels", {}) if same else {}
+        # nobody knows what it is a view or a copy of; whoever does says what its axes are
+        self._axes, self._labels = (), {}
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes' names."""
+        # a shape may be set in place
+        return self._axes if len(self._axes) == self.ndim else ()
+
+    @property
+    def labels(self) -> dict[str, list[Any]]:
+        """What stands along each axis."""
+        axes = self.axes
+        of = {name: along for name, along in self._labels.items() if name in axes}
+        return {name: along for name, along in of.items() if len(along) == self.shape[axes.index(name)]}
+
+    def _named(self, values: Any) -> NamedArray:
+        """An array of the same axes and labels."""
+        return NamedArray(values, self.axes, self.labels)
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        each = key if isinstance(key, tuple) else (key,)
+        if not self.axes or not isinstance(found, NamedArray):
+            return found
+        if not all(isinstance(one, slice) or one is Ellipsis for one in each):
+            return found
+        if Ellipsis in each:
+            at = each.index(Ellipsis)
+            each = (*each[:at], *[slice(None)] * (self.ndim - len(each) + 1), *each[at + 1 :])
+        labels = self.labels
+        for name, along in zip(self.axes, each, strict=False):
+            if name in labels:
+                labels[name] = labels[name][along]
+        found._axes, found._labels = self.axes, labels
+        return found
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **more: Any) -> Any:
+        plain = [np.asarray(one) if isinstance(one, NamedArray) else one for one in inputs]
+        if out is not None:
+            more["out"] = tuple(np.asarray(one) if isinstance(one, NamedArray) else one for one in out)
+        found = getattr(ufunc, method)(*plain, **more)
+        each = method == "__call__" and ufunc.signature is None
+        named = [one for one in inputs if isinstance(one, NamedArray)]
+        if out is not None:
+            for one in out:
+                if isinstance(one, NamedArray):
+                    one._axes, one._labels = _common(named, one.shape) if each else ((), {})
+            return found if found is None else (out[0] if len(out) == 1 else out)
+        if not each:
+            return found.view(NamedArray) if isinstance(found, np.ndarray) else found
+        several = found if isinstance(found, tuple) else (found,)
+        made = [NamedArray(one, *_common(named, one.shape)) if isinstance(one, np.ndarray) else one for one in several]
+        return tuple(made) if isinstance(found, tuple) else made[0]
+
+    def copy(self, order: Any = "C") -> NamedArray:
+        """A copy, with its axes."""
+        return self._named(np.asarray(self).copy(order))
+
+    def __copy__(self) -> NamedArray:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> NamedArray:
+        return self.copy()
+
+    def astype(self, *given: Any, **more: Any) -> Any:
+        """The same in other numbers, with its axes."""
+        return self._named(np.asarray(self).astype(*given, **more))
+
+    def round(self, *given: Any, **more: Any) -> Any:
+        """Rounded, with its axes."""
+        return self._named(np.asarray(self).round(*given, **more))
+
+    def sort(self, *given: Any, **more: Any) -> None:
+        """Sorts it in place, after which no label is true."""
+        super().sort(*given, **more)
+        self._axes, self._labels = (), {}
+
+    def partition(self, *given: Any, **more: Any) -> None:
+        """Likewise."""
+        super().partition(*given, **more)
+        self._axes, self._labels = (), {}
 
     def transpose(self, *order: Any) -> NamedArray:
         """With its axes in another order."""
         turned = np.asarray(self).transpose(*order)
         if not self.axes:
             return NamedArray(turned)
-        given = order[0] if len(order) == 1 and not isinstance(order[0], int) else order
-        names = [self.axes[at] for at in given] if given else self.axes[::-1]
-        return NamedArray(turned, names, self.labels)
+        given = order[0] if len(order) == 1 and (order[0] is None or np.ndim(order[0]) == 1) else order
+        at = range(self.ndim)[::-1] if given is None or len(given) == 0 else given
+        return NamedArray(turned, [self.axes[axis] for axis in at], self.labels)
 
     @property
     def T(self) -> NamedArray:
@@ -57,6 +144,17 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         order = list(range(self.ndim))
         order[first], order[second] = order[second], order[first]
         return self.transpose(order)
+
+
+def _common(arrays: Sequence[NamedArray], shape: tuple[int, ...]) -> tuple[tuple[str, ...], dict[str, list[Any]]]:
+    """Axes and labels that all agree on of those arrays that have this shape."""
+    whole = [one for one in arrays if one.shape == shape and one.axes]
+    if not whole or any(one.axes != whole[0].axes for one in whole):
+        return (), {}
+    labels = [one.labels for one in whole]
+    return whole[0].axes, {
+        name: along for name, along in labels[0].items() if all(other.get(name) == along for other in labels)
+    }
 
 
 def from_bytes(data: bytearray, dtype: str, shape: Sequence[int]) -> NDArray[Any]:

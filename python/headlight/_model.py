@@ -16,7 +16,10 @@ from ._facts import Config, LensConfig, PromptTest
 from ._questions import ArraysOf, Questions
 from .errors import ModelError, PlanError
 
-__all__ = ["Model"]
+__all__ = ["HELD", "Model"]
+
+# bytes of logits that are handed over at a time
+HELD = 1 << 25
 
 Precision: TypeAlias = Literal["f32", "f64", "tf32", "bf16", "f16"]
 
@@ -254,10 +257,21 @@ class Model(Questions):
         return to_torch(array) if self._torch(prompts) else array
 
     def _logits(self, batch: list[list[int]], everywhere: bool) -> Any:
-        self._ready()
-        data = self._opened.logits(batch, everywhere)
-        length = len(batch[0]) if everywhere else 1
-        return from_bytes(data, "<f4", [len(batch), length, self.config.vocabulary])
+        c, length = self.config, len(batch[0]) if everywhere else 1
+        for ids in batch:
+            if not 0 < len(ids) <= c.context or max(ids) >= c.vocabulary:
+                # whatever is wrong is said before anything is computed
+                self._ready()
+                self._opened.logits([ids], False)
+        logits = np.empty([len(batch), length, c.vocabulary], "<f4")
+        # some at a time, so that an interrupt is heard in between
+        step = max(1, HELD // (4 * length * c.vocabulary))
+        for first in range(0, len(batch), step):
+            self._ready()
+            some = batch[first : first + step]
+            data = self._opened.logits(some, everywhere)
+            logits[first : first + len(some)] = from_bytes(data, "<f4", [len(some), length, c.vocabulary])
+        return logits
 
     def _batch(self, prompts: Any) -> list[list[int]]:
         batch = [self._ids(one) for one in (prompts if _words.is_batch(prompts) else [prompts])]

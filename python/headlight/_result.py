@@ -141,8 +141,9 @@ class Result(Table):
         """A metric as a dense array with named axes: a ``NamedArray``, or, where torch's tensors went in, a tensor that has
         ``axes`` and ``labels`` as well.
 
-        Of a preset, of edges and of paths: the axes that TransformerLens and EAP-IG have, the mean over pairs.
-        Of everything else the axes pair, target, component, layer, head, position and sample, as far as there are
+        Of a preset, of edges, of paths and of lenses: the axes that TransformerLens and EAP-IG have, the mean over pairs (and
+        over targets, of a preset or a column that is no metric, unless one is named), in whatever column.
+        Of everything else, of a tracing what is restored, the axes pair, target, component, layer, head, position and sample, as far as there are
         several of them (layer, head and position wherever they are known), NaN where nothing was run.
 
         Args:
@@ -155,16 +156,68 @@ class Result(Table):
         return to_torch(found) if self._torch else found
 
     def _array(self, metric: str, target: str | int | None = None, component: str | None = None) -> NamedArray:
+        if "axes" not in self._arrays or self._is_traced:
+            return self._laid_out(metric, target, component)
         own = self._arrays.get(metric)
-        if own is not None and "axes" in self._arrays and target is None and component is None:
-            axes = self._arrays["axes"]
-            labels = {name: list(self._arrays[name]) for name in axes if name in self._arrays}
-            return NamedArray(own, axes, labels)
-        if own is None and "axes" in self._arrays and metric not in self.columns:
+        if own is None and metric not in self.columns:
             raise PlanError(f"there are no arrays of {metric!r}: name it among the metrics")
-        return self._laid_out(metric, target, component)
+        axes = self._arrays["axes"]
+        labels = {name: list(self._arrays[name]) for name in axes if name in self._arrays}
+        if own is not None and target is None and component is None:
+            return NamedArray(own, axes, labels)
+        return self._in_own_axes(metric, axes, labels, target, component)
 
-    def _laid_out(self, metric: str, target: str | int | None, component: str | None) -> NamedArray:
+    def _in_own_axes(
+        self, metric: str, axes: list[str], labels: dict[str, list[Any]], target: str | int | None, component: str | None
+    ) -> NamedArray:
+        """A column along the question's own axes, the mean over rows that share a place."""
+        rows = self._kept(target, component)
+        values, places = self._numbers(metric)[rows], np.array(self._places(axes, labels, rows), dtype=np.int64)
+        shape = self._arrays[self.metric].shape
+        at = np.ravel_multi_index(tuple(places.reshape(-1, len(axes)).T), shape)
+        there, cells = ~np.isnan(values), int(np.prod(shape))
+        sums = np.bincount(at[there], values[there], cells)
+        counts = np.bincount(at[there], minlength=cells)
+        with np.errstate(invalid="ignore"):
+            found = NamedArray((sums / counts).reshape(shape), axes, labels)
+        if component is None or "component" not in axes:
+            return found
+        one = axes.index("component")
+        kept = [name for name in axes if name != "component"]
+        return NamedArray(np.take(found, labels["component"].index(component), axis=one), kept, labels)
+
+    def _places(self, axes: list[str], labels: dict[str, list[Any]], rows: Any) -> list[list[int]]:
+        """Where rows stand along the question's own axes."""
+        found = self._answered.places()
+        if found:
+            pairs = {pair: number for number, pair in enumerate(dict.fromkeys(self["pair"].tolist()))}
+            each = zip(self["pair"][rows].tolist(), self["run"][rows].tolist(), strict=True)
+            return [found[pairs[pair]][run] for pair, run in each]
+        at = {name: {str(label): number for number, label in enumerate(along)} for name, along in labels.items()}
+        names = self["position_name"] if "position_name" in self.columns else self["position"]
+        places = []
+        for row in rows:
+            name = str(self["name"][row])
+            sender, _, receiver = name.partition("->")
+            words = {"part": name, "sender": sender, "receiver": receiver.split("@")[0], "position": str(names[row])}
+            places.append([at[axis].get(words.get(axis, ""), -1) for axis in axes])
+        if any(-1 in place for place in places):
+            raise PlanError(f"there are no arrays of this column along {', '.join(axes)}: read the table instead")
+        return places
+
+    @property
+    def _is_traced(self) -> bool:
+        """Whether it is a tracing, whose arrays have ROME's names and are no columns'."""
+        return "low_score" in self._arrays
+
+    def _numbers(self, metric: str) -> Any:
+        column = self[metric]
+        if column.dtype == object:
+            raise PlanError(f"the column {metric!r} is text: an array holds numbers")
+        return column
+
+    def _kept(self, target: str | int | None, component: str | None) -> Any:
+        """The numbers of the rows of a target and a component."""
         kept = np.ones(len(self), dtype=bool)
         for what, key, value in (
             ("target", "target" if isinstance(target, str) else "target_id", target),
@@ -176,9 +229,13 @@ class Result(Table):
                     known = ", ".join(repr(t) for t in dict.fromkeys(self[what].tolist()))
                     raise PlanError(f"there is no {what} {value!r}: there are {known}")
                 kept &= found
-        rows = np.flatnonzero(kept)
-        if self[metric].dtype == object:
-            raise PlanError(f"the column {metric!r} is text: an array holds numbers")
+        return np.flatnonzero(kept)
+
+    def _laid_out(self, metric: str, target: str | int | None, component: str | None) -> NamedArray:
+        rows, numbers = self._kept(target, component), self._numbers(metric)
+        if component is None and self._is_traced:
+            # the corrupted runs themselves restore nothing, and stand at no layer
+            rows = rows[self["name"][rows] != "corrupted"]
         axes, labels, places = [], {}, []
         for name in _AXES:
             column = self[name][rows]
@@ -197,7 +254,7 @@ class Result(Table):
             why = f"name one of {', '.join(map(str, several))}" if len(several) > 1 else "read the table instead"
             raise PlanError(f"several rows have one place along {', '.join(axes)}: {why}")
         values = np.full([len(labels[name]) for name in axes], np.nan)
-        values[tuple(places)] = self[metric][rows]
+        values[tuple(places)] = numbers[rows]
         return NamedArray(values, axes, labels)
 
     def top(self, n: int = 10, by: str | None = None) -> Table:

@@ -115,8 +115,9 @@ def of_state_dict(weights: Mapping[str, Any], config: Mapping[str, Any], tokeniz
         if tied and name.endswith("lm_head.weight") and address in addresses:
             continue
         addresses[address] = name
-        sample = _sample(address, size)
-        samples.append((sample, sample.tobytes()))
+        if size:
+            sample = _sample(address, size)
+            samples.append((sample, sample.tobytes()))
         tensors.append((name, kind, shape, address, size, found))
     written = dict(config)
     written.setdefault("model_type", "gpt2")
@@ -134,9 +135,9 @@ def of_state_dict(weights: Mapping[str, Any], config: Mapping[str, Any], tokeniz
 
 def _sample(address: int, size: int) -> NDArray[Any]:
     """A view of every so many bytes of a tensor, from its first to about its last; who looks at it keeps the tensor."""
-    bytes_of = np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+    whole: NDArray[Any] = np.frombuffer(memoryview((ctypes.c_uint8 * size).from_address(address)), np.uint8)
     # an odd step meets every byte of a number in turn
-    return bytes_of[:: max(1, size // _SAMPLED) | 1]
+    return whole[:: max(1, size // _SAMPLED) | 1]
 
 
 def _tokenizer(tokenizer: Any) -> bytes | None:

@@ -23,12 +23,9 @@ import numpy as np
 from . import _words
 from ._arrays import NamedArray, as_list, from_bytes, to_numpy, to_torch
 from ._cache import Cache
-from ._model import Model
+from ._model import HELD, Model
 from .errors import PlanError
 from .metrics import LogitDiff
-
-# bytes of logits that are held at a time
-_HELD = 1 << 28
 
 _AXES: dict[str, tuple[str, ...]] = {
     "resid_pre": ("layer", "pos"),
@@ -259,7 +256,7 @@ def _computed(
     # what cannot be patched, such as keys behind a query, is as it was
     found = {n: np.broadcast_to(base[n], shape).copy() for n in metrics}
     places = cells.places
-    step = max(1, _HELD // size)
+    step = max(1, HELD // size)
     for first in range(0, len(cells), step):
         count = min(step, len(cells) - first)
         model._ready()

@@ -50,6 +50,8 @@ pub struct Answered {
     collected: Vec<(usize, Collection)>,
     /// Why there are no arrays, where that is known.
     no_arrays: Option<String>,
+    /// Where a preset's runs stand in its arrays, pair by pair.
+    places: Vec<Arc<[Vec<usize>]>>,
     /// What is drawn, where it is not the table itself.
     means: Option<Table>,
     /// The column that is drawn.
@@ -59,6 +61,9 @@ pub struct Answered {
     /// Of estimates, how good they are.
     attributed: Option<Attributed>,
     model: Checkpoint,
+    /// The rows in columns, once ...
+    columns: Mutex<Option<Frame>>,
+    /// ... and when somebody has asked for them.
     frame: Mutex<Option<Py<Frame>>>,
 }
 
@@ -267,7 +272,7 @@ fn run(
         cleans.fill(&mut answered.table.provenance, 0);
     }
     answered.notes.extend(doubts);
-    Ok(answered)
+    Ok(answered.in_columns())
 }
 
 impl Answered {
@@ -288,6 +293,10 @@ impl Answered {
             arrays: Vec::new(),
             collected: Vec::new(),
             no_arrays: None,
+            places: match &question.form {
+                Form::Preset { places, .. } => places.clone(),
+                _ => Vec::new(),
+            },
             means: None,
             done: Answer {
                 plan: Plan::default(),
@@ -296,8 +305,24 @@ impl Answered {
             notes: notes(),
             attributed: None,
             model: engine.model().clone(),
+            columns: Mutex::default(),
             frame: Mutex::default(),
         }
+    }
+
+    /// With its rows in columns, which nothing changes from here on.
+    fn in_columns(self) -> Self {
+        let columns = self.columns_of();
+        Self {
+            columns: Mutex::new(Some(columns)),
+            ..self
+        }
+    }
+
+    fn columns_of(&self) -> Frame {
+        let names = columns::columns(&columns::names(&self.table));
+        let rows = self.table.rows.iter().map(columns::cells);
+        Frame::new(names, rows, self.made())
     }
 
     fn made(&self) -> String {
@@ -351,11 +376,8 @@ impl Answered {
         if let Some(frame) = known() {
             return Ok(frame);
         }
-        let names = columns::columns(&columns::names(&self.table));
-        let frame = py.detach(|| {
-            let rows = self.table.rows.iter().map(columns::cells);
-            Frame::new(names, rows, self.made())
-        });
+        let built = self.columns.lock().ok().and_then(|mut built| built.take());
+        let frame = built.unwrap_or_else(|| py.detach(|| self.columns_of()));
         let frame = Py::new(py, frame)?;
         if let Ok(mut known) = self.frame.lock() {
             *known = Some(frame.clone_ref(py));
@@ -399,6 +421,11 @@ impl Answered {
             Ok((name.as_str(), kind, shape, values))
         })
         .collect()
+    }
+
+    /// Where a preset's runs stand in its arrays: for each pair, for each run, an index along each axis.
+    fn places(&self) -> Vec<Vec<Vec<usize>>> {
+        self.places.iter().map(|places| places.to_vec()).collect()
     }
 
     /// Why pairs have no common axes, where they have none.

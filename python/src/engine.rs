@@ -540,9 +540,11 @@ impl Opened {
     }
 
     /// The rows of the question that was interrupted last, once.
-    fn unfinished(&self) -> Option<Answered> {
+    fn unfinished(&self, py: Python<'_>) -> PyResult<Option<Answered>> {
+        // it may still be about to end
+        self.check(py)?;
         let mut kept = self.unfinished.lock();
-        kept.as_mut().map_or(None, |kept| kept.take())
+        Ok(kept.as_mut().map_or(None, |kept| kept.take()))
     }
 
     /// Stops what runs, from another thread.

@@ -1,8 +1,8 @@
 //! A thread that owns an engine, and how others ask it.
 //!
 //! One question at a time runs; others wait for their turn. Whoever asks gives up the interpreter meanwhile and
-//! looks every few hundredths of a second whether a signal came, upon which the engine is stopped, waited for,
-//! and the exception goes on.
+//! looks every few hundredths of a second whether a signal came, upon which the engine is stopped and the exception
+//! goes on: at once, even where what is under way takes longer to end. Whoever asks next waits for that.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +17,9 @@ use crate::fault::Fault;
 
 /// How long a signal may wait to be seen.
 const GLANCE: Duration = Duration::from_millis(40);
+
+/// How long an exception waits for the engine to stop.
+const GRACE: Duration = Duration::from_millis(80);
 
 /// How often progress is told of at most.
 const TELL: Duration = Duration::from_millis(100);
@@ -207,7 +210,8 @@ fn beside<T: Send>(py: Python<'_>, answer: Receiver<Result<T, Fault>>) -> PyResu
     }
 }
 
-/// Waits with the interpreter given up; a signal's exception calls `cancel`, and goes on once the work is over.
+/// Waits with the interpreter given up; a signal's exception calls `cancel`, and goes on once the work is over, or
+/// soon.
 fn wait<T: Send>(
     py: Python<'_>,
     answer: Receiver<Result<T, Fault>>,
@@ -235,8 +239,8 @@ fn wait<T: Send>(
         }
         if let Err(error) = looked {
             cancel();
-            // what still runs reads memory that the caller lent
-            let _ = py.detach(|| lock(&answer).recv());
+            // what still runs keeps all that it reads
+            let _ = py.detach(|| lock(&answer).recv_timeout(GRACE));
             return Err(error);
         }
     }

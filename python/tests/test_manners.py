@@ -57,6 +57,51 @@ def test_an_interrupt_ends_it_at_once_and_leaves_the_model_well():
     assert min(took) < 0.2, took
 
 
+TEXTS = "text = ['The capital of Spain is'] * 30000\n"
+IDS = "base, source = [r['base'] for r in rows], [r['source'] for r in rows]\n"
+
+# what takes some seconds, of every kind
+LASTS = {
+    "call": TEXTS + "ask = lambda: model(text, positions='all')",
+    "run_with_cache": TEXTS + "ask = lambda: model.run_with_cache(text)",
+    "attribute": "ask = lambda: model.attribute(data=rows, method='eap-ig-activations')",
+    "attribute nodes": "ask = lambda: model.attribute(of='nodes', data=rows, method='relp')",
+    "attribute verified": "ask = lambda: model.attribute(data=rows, verify_top=300)",
+    "lens": TEXTS + "ask = lambda: model.lens(text, targets=' Madrid')",
+    "direct_logit_attribution": TEXTS + "ask = lambda: model.direct_logit_attribution(text, targets=' Madrid')",
+    "a preset's function": IDS
+    + "from headlight import patching\n"
+    + "ask = lambda: patching.get_act_patch_attn_head_by_pos_every(model, base, source, lambda l: float(l[0, -1, 3]))",
+    "edges": "ask = lambda: model.edges(data=rows)",
+    "acdc": "ask = lambda: model.acdc(data=rows, threshold=0.001)",
+    "a sweep of texts": TEXTS + "ask = lambda: model.sweep(text, 'The capital of Italy is')",
+}
+
+
+@pytest.mark.parametrize("what", LASTS)
+def test_whatever_lasts_is_interrupted_at_once(what):
+    code = LONG + LASTS[what] + (
+        "\nprint('go', flush=True)\ntry:\n    ask()\nexcept KeyboardInterrupt:\n    print(time.time(), flush=True)\n"
+        "print(model.topk('The capital of Spain is', 1)[0][0], flush=True)\n"
+    )  # fmt: skip
+    took = []
+    for turn in range(4):  # others may keep the machine busy
+        process = python(code)
+        assert process.stdout.readline() == "go\n"
+        time.sleep(0.7 + turn / 5)
+        sent = time.time()
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+        end, *rest = out.split()
+        # the model is well, and is asked once what was under way is over
+        assert rest == ["Madrid"]
+        took.append(float(end) - sent)
+        if took[-1] < 0.2:
+            return
+    raise AssertionError(took)
+
+
 def test_the_command_is_interrupted_as_it_is_elsewhere(tmp_path):
     pair = {"source_ids": [1, 285, 263, 751, 261], "target_ids": [1]}
     rows = [{"base_ids": [i, 285, 263, 700, 261], **pair} for i in range(2, 400)]

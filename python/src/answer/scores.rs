@@ -117,7 +117,7 @@ pub fn attributed(
     };
     cleans.fill(&mut answered.table.provenance, 0);
     answered.notes.extend(doubts);
-    Ok(answered)
+    Ok(answered.in_columns())
 }
 
 /// Rows, Pearson's correlation and Spearman's.
