@@ -199,12 +199,20 @@ def to_numpy(value: Any) -> NDArray[Any]:
 
 def row(value: Any) -> list[float]:
     """What a function made of a row, as numbers."""
-    numbers: list[float] = to_numpy(value).astype(np.float64).ravel().tolist()
+    if value is None:
+        raise TypeError("the function gives None for a row, and should give as many numbers: has it a return?")
+    try:
+        numbers: list[float] = to_numpy(value).astype(np.float64).ravel().tolist()
+    except (TypeError, ValueError):
+        raise TypeError(f"the function gives {value!r} for a row, and should give as many numbers") from None
     return numbers
 
 
 def as_list(value: Any) -> Any:
     """Arrays of any library as lists; everything else as it is."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        # these are texts that nobody has decoded, and no numbers
+        return value
     if is_torch(value) or hasattr(value, "tolist"):
         return value.tolist()
     if not isinstance(value, str | list | tuple | Mapping) and hasattr(value, "__dlpack__"):

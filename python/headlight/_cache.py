@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _headlight, _names
+from . import _headlight, _names, _words
 from ._arrays import NamedArray, from_bytes, to_torch
 from .errors import ModelError, PlanError
 
@@ -52,7 +52,7 @@ class Cache(Mapping[str, Any]):
             wanted: Callable[[str], bool] = names
             self._names = tuple(name for name in every if wanted(name))
         else:
-            listed: Sequence[str] = [names] if isinstance(names, str) else list(names)
+            listed: Sequence[str] = [names] if isinstance(names, str) else _words.names("a cache's names", names)
             self._names = tuple(full for name in listed for full in self._full(name))
 
     def _full(self, name: str) -> list[str]:

@@ -105,9 +105,19 @@ def _records(rows: Any) -> list[dict[str, Any]]:
         import pyarrow
 
         found = pyarrow.table(rows).to_pylist()
-    else:
+    elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
         found = list(rows)
+    else:
+        raise TypeError(f"a data set is a list of dictionaries, a frame or a table, not {type(rows).__name__}")
     for number, row in enumerate(found):
         if not isinstance(row, Mapping):
             raise TypeError(f"row {number} of the data set is {type(row).__name__}, and should be a dictionary")
-    return [{key: _plain(value) for key, value in row.items() if not _is_missing(value)} for row in found]
+    plain = []
+    for number, row in enumerate(found):
+        kept = {key: _plain(value) for key, value in row.items() if not _is_missing(value)}
+        try:
+            json.dumps(kept)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"row {number} of the data set holds what is no text, number or list: {error}") from None
+        plain.append(kept)
+    return plain

@@ -56,7 +56,8 @@ class Attribution(Result):
 
     def top(self, n: int = 10, by: str | None = None) -> Table:
         """The rows with the largest scores, whatever their signs, or of a column the highest."""
-        score = np.abs(self["score"]) if by is None else self[by]
+        n = _words.whole("n", n)
+        score = np.abs(self["score"]) if by is None else self._numbers(by)
         score = np.where(np.isnan(score), -np.inf, score)
         return self.take(np.argsort(-score, kind="stable")[:n])
 
@@ -159,23 +160,23 @@ class Graph:
 
     def threshold(self, least: float, *, signed: bool = False) -> Graph:
         """All scores from ``least`` on, likewise."""
+        least = _words.number("threshold", least)
         if not np.isfinite(least):
             raise PlanError(f"--threshold {least}: give a number")
-        return self._of(self._held.choose("threshold", float(least), signed))
+        return self._of(self._held.choose("threshold", least, _words.truth("signed", signed)))
 
     def greedy(self, n: int, *, signed: bool = False) -> Graph:
         """From the logits on, n times the largest score of the edges that reach what is kept."""
         return self._choose("greedy", n, signed)
 
     def _choose(self, how: str, n: int, signed: bool) -> Graph:
-        if n < 0:
-            raise PlanError(f"{how} keeps {n} edges: give 0 or more")
-        return self._of(self._held.choose(how, float(n), signed))
+        n = _words.whole("n", n, most=2**53)
+        return self._of(self._held.choose(how, float(n), _words.truth("signed", signed)))
 
     def keep(self, edges: Any) -> Graph:
         """With these edges kept, by their names, and no others; nothing is pruned."""
         try:
-            return self._of(self._held.keep([str(edge) for edge in edges]))
+            return self._of(self._held.keep(_words.names("edges", [edges] if isinstance(edges, str) else edges)))
         except KeyError as unknown:
             raise PlanError(f"the model has no edge `{unknown.args[0]}`") from None
 
@@ -202,8 +203,9 @@ class Graph:
             prompts: As of ``Model.edges``.
         """
         self._model._ready()
-        word = _words.asked(base, source, **prompts)
-        rows, whole, nothing, found = self._model._opened.evaluate(word, [self._held], (metric, ablation))
+        word = _words.asked(base, source, call="Graph.evaluate", **prompts)
+        how = (_words.metric("metric", metric), _words.text("ablation", ablation))
+        rows, whole, nothing, found = self._model._opened.evaluate(word, [self._held], how)
         return Faithfulness(found[0], whole, nothing, rows)
 
     def matrix(self, what: Literal["score", "in_graph"] = "score") -> NamedArray:

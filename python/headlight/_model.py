@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
@@ -209,7 +209,9 @@ class Model(Questions):
             >>> hl.Model("demo").to_tokens("The capital of Spain is").shape
             (1, 5)
         """
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = [text] if isinstance(text, str | bytes) or not isinstance(text, Iterable) else list(text)
+        for one in texts:
+            _words.text("what tokens are made of", one)
         found = [self._opened.encode(one) for one in texts]
         if prepend_bos:
             found = [[self._bos(), *ids] for ids in found]
@@ -239,7 +241,7 @@ class Model(Questions):
 
     def to_single_token(self, text: str) -> int:
         """The id of a text that is one token; of one that is several, an error that names them."""
-        return self._opened.target(text)
+        return self._opened.target(_words.text("a token", text))
 
     def to_string(self, ids: Any) -> str:
         """Tokens together as text."""
@@ -290,13 +292,17 @@ class Model(Questions):
             >>> hl.Model("demo").topk("The capital of Spain is")[0][0]
             ' Madrid'
         """
+        k = min(_words.whole("k", k, least=1), self.config.vocabulary)
         self._ready()
         return [(text, p) for _, text, p in self._opened.topk(self._ids(prompt), k)]
 
     def test_prompt(self, prompt: str, answer: str, *, top_k: int = 10) -> PromptTest:
         """How probable an answer is, token by token: its rank, its probability, and what else comes first."""
         self._ready()
-        ids, answers = self._ids(prompt), self._opened.encode(answer)
+        top_k = _words.whole("top_k", top_k)
+        ids, answers = self._ids(prompt), self._opened.encode(_words.text("answer", answer))
+        if not answers:
+            raise PlanError("the answer is empty: give at least one token")
         found = []
         for at, token in enumerate(answers):
             logits = self._logits([ids + answers[:at]], False)[0, 0].astype(np.float64)
@@ -334,9 +340,11 @@ def _arrays_of(arrays: ArraysOf) -> ArraysOf:
 
 
 def _wish(device: str, precision: str, threads: int | None, memory: str | int | None) -> dict[str, Any]:
-    if threads is not None and not 1 <= threads <= 1024:
+    _words.text("device", device)
+    _words.text("precision", precision)
+    if threads is not None and not 1 <= _words.whole("threads", threads, least=-(2**63)) <= 1024:
         raise PlanError(f"threads is {threads}: it takes 1 to 1024")
     size = _headlight.size(memory) if isinstance(memory, str) else memory
-    if size is not None and size <= 0:
+    if size is not None and _words.whole("memory", size, least=-(2**63)) <= 0:
         raise PlanError(f"`{size}` is not a size: write 512M, 2G or a number of bytes")
     return {"device": device, "precision": precision, "threads": threads, "memory": size}

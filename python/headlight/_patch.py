@@ -92,26 +92,33 @@ class Op:
         """The mean of the site's activation over all positions of these prompts, or, position by position, over those
         that are as long as the one that is patched."""
         kind = "mean-by-position" if by_position else "mean"
-        words = [_words.prompt("mean's", one) for one in prompts]
+        nothing = hasattr(prompts, "__len__") and len(prompts) == 0
+        words = [] if nothing else _words.prompts("mean's", prompts)
         return cls(f"{kind}={label}", None, {"op": "zero"}, {**_MADE, "kind": kind, "label": label, "prompts": words})
 
     @classmethod
     def scale(cls, factor: float) -> Op:
         """factor · b."""
-        return cls(f"scale={factor!r}", f"scale={float(factor)!r}", {"op": "scale", "alpha": float(factor)})
+        number = _words.number("a factor", factor)
+        return cls(f"scale={factor!r}", f"scale={number!r}", {"op": "scale", "alpha": number})
 
     @classmethod
     def interpolate(cls, alpha: float) -> Op:
         """b + α(s − b)."""
-        text = f"interpolate={float(alpha)!r}"
-        return cls(text, text, {"op": "interpolate", "alpha": float(alpha)})
+        number = _words.number("alpha", alpha)
+        text = f"interpolate={number!r}"
+        return cls(text, text, {"op": "interpolate", "alpha": number})
 
     @classmethod
     def noise(cls, level: float, seed: int = 0, sample: int = 0) -> Op:
         """b plus normal noise of this standard deviation, which follows from the seed, the pair, the site, the
         position, the column and the sample alone."""
-        made = {**_MADE, "kind": "noise", "level": float(level), "seed": seed, "sample": sample}
-        keys = {"op": "noise", "level": float(level), "seed": seed, "sample": sample}
+        how = {
+            "level": _words.number("a level", level),
+            "seed": _words.whole("seed", seed, most=2**64 - 1),
+            "sample": _words.whole("sample", sample, most=2**32 - 1),
+        }
+        made, keys = {**_MADE, "kind": "noise", **how}, {"op": "noise", **how}
         return cls(f"noise={level!r}", None, keys, made)
 
     @classmethod
@@ -119,6 +126,8 @@ class Op:
         """Whatever f makes of b and s, each a float64 array of one row (of one head, where the site has heads): as
         many numbers. It is called once a row, in no order, with the interpreter held: a slow path. With
         ``reads_source=False`` it is called with b alone, and no source is needed."""
+        if not callable(f):
+            raise TypeError(f"an operator's function is called with rows, and {f!r} cannot be")
         name = label or getattr(f, "__name__", "function")
         made = {**_MADE, "kind": "function", "label": name, "call": f, "reads_source": reads_source}
         return cls(f"function={name}", None, {"op": "interchange" if reads_source else "zero"}, made)
@@ -127,7 +136,12 @@ class Op:
     def _constant(cls, kind: str, value: Any, label: str) -> Op:
         if isinstance(value, str):
             return cls(f"{kind}={value}", f"{kind}={value}", {"op": kind, "value": value})
-        array = np.atleast_1d(to_numpy(value).astype(np.float64))
+        try:
+            if value is None or isinstance(value, bytes):
+                raise TypeError
+            array = np.atleast_1d(to_numpy(value).astype(np.float64))
+        except (TypeError, ValueError):
+            raise TypeError(f"the constant of `{kind}` is numbers, or F.safetensors#tensor, not {value!r}") from None
         if array.ndim > 2:
             raise PlanError(f"the constant of `{kind}` has {array.ndim} axes: give one row, or a row a position")
         if not np.isfinite(array).all():
@@ -152,12 +166,19 @@ class Op:
 
 def sweep_op(op: str | Op) -> str | dict[str, Any]:
     """An operator as a sweep takes it."""
-    return op if isinstance(op, str) else op._sweep()
+    return op if isinstance(op, str) else _made(op)._sweep()
+
+
+def _made(op: Any) -> Op:
+    if not isinstance(op, Op):
+        raise TypeError(f"an operator is an Op, or a text such as 'zero', not {op!r}")
+    return op
 
 
 def _keys_of(op: str | Op) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """An operator as an experiment spells it, and what no experiment can hold."""
-    if isinstance(op, Op):
+    if not isinstance(op, str):
+        op = _made(op)
         kept = op._made if op._made is not None and op._made["kind"] != "noise" else None
         return dict(op._keys or {}), kept
     name, given, value = op.partition("=")
@@ -229,12 +250,14 @@ class Patch:
         that no experiment can hold."""
         from ._names import has_heads
 
+        # whatever else is given, a component that nobody knows is said
+        headed = has_heads(_words.text("component", self.component))
         word: dict[str, Any] = {"component": self.component}
         if self.layer is not None:
-            word["layer"] = self.layer
+            word["layer"] = _words.whole("layer", self.layer)
         if self.heads is not None:
             word["heads"] = _words.numbers("heads", self.heads)
-        elif has_heads(self.component):
+        elif headed:
             word["heads"] = list(range(heads))
         word["positions"] = places(self.positions) if self.positions is not None else list(range(length))
         if self.keys is not None:
@@ -245,13 +268,15 @@ class Patch:
             word["columns"] = self.columns if isinstance(self.columns, str) else _words.numbers("columns", self.columns)
         if self.source_positions is not None:
             word["source_positions"] = places(self.source_positions)
-        for name in ("basis", "source_run", "source_layer"):
+        for name in ("basis", "source_run"):
             if getattr(self, name) is not None:
-                word[name] = getattr(self, name)
-        if not self.error_term:
+                word[name] = _words.text(name, getattr(self, name))
+        if self.source_layer is not None:
+            word["source_layer"] = _words.whole("source_layer", self.source_layer)
+        if not _words.truth("error_term", self.error_term):
             word["error_term"] = False
         if self.source != "source":
-            word["source"] = self.source
+            word["source"] = _words.text("source", self.source)
         keys, made = _keys_of(self.op)
         word.update(keys)
         return word, made
@@ -264,4 +289,8 @@ def places(value: Any) -> list[int | str]:
     if isinstance(value, slice) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
         return [*_words.numbers("positions", value)]
     found = as_list(value)
-    return found if isinstance(found, list) else [found]
+    listed: list[int | str] = found if isinstance(found, list) else [found]
+    for one in listed:
+        if isinstance(one, bool) or not isinstance(one, int | str):
+            raise TypeError(f"positions are numbers or names, not {one!r}")
+    return listed

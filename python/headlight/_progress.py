@@ -78,6 +78,8 @@ class Bar:
 
 def callback(wish: ProgressWish) -> tuple[Callable[[int, int, float], None] | None, Callable[[], None]]:
     """What the engine calls, and what is called when it is done."""
+    if wish is not None and not callable(wish) and not isinstance(wish, bool):
+        raise TypeError(f"progress is None, True, False or a function, not {wish!r}")
     if callable(wish):
         tell = wish
         return (lambda done, total, seconds: tell(Progress(done, total, seconds))), (lambda: None)

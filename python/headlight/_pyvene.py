@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ._arrays import as_list
@@ -55,6 +55,8 @@ def from_pyvene(config: Any, unit_locations: Mapping[str, Any], *, example: int 
         representations = [representations]
     if getattr(config, "mode", "parallel") != "parallel":
         raise PlanError("the configuration is serial: save it, and use `headlight import pyvene`")
+    if not isinstance(representations, Iterable) or isinstance(representations, str | bytes):
+        raise TypeError(f"a configuration is pyvene's, or a list of representations, not {config!r}")
     representations = list(representations)
     kinds = _kinds(config, representations)
     source_at, base_at, reads = _locations(unit_locations)

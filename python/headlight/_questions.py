@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
@@ -171,7 +172,7 @@ class Questions:
             ['country']
         """
         rows = _words.asked(
-            None, None, data=data, first_token=first_token, joint=joint, bos=prepend_bos, direction=direction,
+            None, None, data=data, first_token=first_token, joint=joint, prepend_bos=prepend_bos, direction=direction,
             skip_bad=skip_bad, known=known,
         )  # fmt: skip
         if isinstance(experiment, str | os.PathLike):
@@ -180,12 +181,16 @@ class Questions:
             word: dict[str, Any] = {"json": None, "path": name, **several, "prompts": rows, "made": []}
             return self._ask(self._opened.runs, word, metrics, f"Model.run({name!r})", progress, top_tokens)
         made: list[tuple[int, int, dict[str, Any]]] = []
+        if not isinstance(experiment, Mapping):
+            raise TypeError(f"an experiment is a file's name or a dictionary, not {experiment!r}")
         written = dict(experiment)
         runs: list[Any] = []
-        for r, run in enumerate(written.get("run", [])):
+        for r, run in enumerate(_listed("run", written.get("run", []), "dictionaries")):
+            if not isinstance(run, Mapping):
+                raise TypeError(f"run {r} is a dictionary, such as {{'patches': […]}}, not {run!r}")
             own = dict(run)
             patches = []
-            for i, one in enumerate(own.get("patches", [])):
+            for i, one in enumerate(_listed(f"the patches of run {r}", own.get("patches", []), "patches")):
                 if isinstance(one, Patch):
                     if one.positions is None:
                         raise PlanError(f"run {r}, patch {i} names no positions: in an experiment, say which")
@@ -205,7 +210,10 @@ class Questions:
         text = json.dumps(experiment, default=_plain)
         several = {name: rows[name] for name in ("first_token", "joint")}
         word = {"json": text, "path": "experiment.json", **several, "prompts": rows, "made": made}
-        return self._ask(self._opened.runs, word, metrics, call, progress, top_tokens, torch)
+        try:
+            return self._ask(self._opened.runs, word, metrics, call, progress, top_tokens, torch)
+        except PlanError as error:
+            raise PlanError(_in_experiment(text, str(error))) from None
 
     def sweep(
         self,
@@ -322,6 +330,7 @@ class Questions:
         preset: str | None = None,
         seed: int | None = None,
         prepend_bos: bool = False,
+        call: str = "Model.sweep",
         **prompts: Any,
     ) -> dict[str, Any]:
         if basis is None and not error_term:
@@ -329,19 +338,19 @@ class Questions:
         if preset is not None and components is not None:
             raise PlanError("a preset has its own components: give either preset or components")
         return {
-            "prompts": _words.asked(base, source, bos=prepend_bos, **prompts),
-            "components": _words.names(components),
+            "prompts": _words.asked(base, source, prepend_bos=prepend_bos, call=call, **prompts),
+            "components": _words.some_names("components", components),
             "layers": _words.span("layers", layers),
             "heads": _words.span("heads", heads),
             "positions": _words.span("positions", positions),
             "keys": None if keys is None else _words.span("keys", keys),
-            "window": window,
+            "window": _words.whole("window", window),
             "columns": _words.span("columns", columns),
-            "basis": basis,
-            "no_error_term": not error_term,
-            "preset": preset,
+            "basis": None if basis is None else _words.text("basis", basis),
+            "no_error_term": not _words.truth("error_term", error_term),
+            "preset": None if preset is None else _words.text("preset", preset),
             "op": sweep_op(op),
-            "seed": seed,
+            "seed": None if seed is None else _words.whole("seed", seed, most=2**64 - 1),
         }
 
     def plan(self, base: Any = None, source: Any = None, **asked: Any) -> Plan:
@@ -355,7 +364,8 @@ class Questions:
         for name in ("metrics", "top_tokens", "out", "progress"):
             asked.pop(name, None)
         self._ready()
-        count, copied, clean, runs = self._opened.plan(self._sweep_word(base, source, **asked))
+        word = self._sweep_word(base, source, call="Model.plan", **asked)
+        count, copied, clean, runs = self._opened.plan(word)
         return Plan(count, count - copied, clean + runs)
 
     def edges(
@@ -382,14 +392,14 @@ class Questions:
             metrics: Further columns.
             top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
             progress: As of ``sweep``.
-            prompts: ``targets``, ``wrong_targets``, ``data``, ``direction``, ``first_token``, ``joint``, ``bos``,
-                ``skip_bad`` and ``known``, as of ``sweep``.
+            prompts: ``targets``, ``wrong_targets``, ``data``, ``direction``, ``first_token``, ``joint``,
+                ``prepend_bos``, ``skip_bad`` and ``known``, as of ``sweep``.
         """
         word = {
-            "prompts": _words.asked(base, source, **prompts),
-            "senders": _words.names(senders),
-            "receivers": _words.names(receivers),
-            "per_position": per_position,
+            "prompts": _words.asked(base, source, call="Model.edges", **prompts),
+            "senders": _words.some_names("senders", senders),
+            "receivers": _words.some_names("receivers", receivers),
+            "per_position": _words.truth("per_position", per_position),
         }
         said = {"base": base, "source": source, "senders": senders, "receivers": receivers}
         torch = self._torch(base, source, *prompts.values())
@@ -455,23 +465,29 @@ class Questions:
             (25, ('layer', 'position'))
         """
         how = {
-            "method": method, "steps": steps, "rule": rule, "gradient_at": gradient_at,
-            "metric": None if metric is None else str(metric), "absolute": absolute, "verify_top": verify_top, "seed": seed,
-        }  # fmt: skip
+            "method": _words.text("method", method),
+            "steps": None if steps is None else _words.whole("steps", steps),
+            "rule": None if rule is None else _words.text("rule", rule),
+            "gradient_at": None if gradient_at is None else _words.text("gradient_at", gradient_at),
+            "metric": _words.metric("metric", metric),
+            "absolute": _words.truth("absolute", absolute),
+            "verify_top": None if verify_top is None else _words.whole("verify_top", verify_top),
+            "seed": _words.whole("seed", seed, most=2**64 - 1),
+        }
         said = _words.shown("Model.attribute", {"of": of, "base": base, "source": source, "method": method})
         if of == "nodes":
             word = self._sweep_word(
                 base, source, components=components, layers=layers, heads=heads, positions=positions, columns=columns,
-                preset=preset, **prompts,
+                preset=preset, call="Model.attribute", **prompts,
             )  # fmt: skip
             with self._as_taken():
                 answered = self._opened.attribute_nodes(word, how, said)
         elif of == "edges":
             word = {
-                "prompts": _words.asked(base, source, **prompts),
-                "senders": _words.names(senders),
-                "receivers": _words.names(receivers),
-                "per_position": per_position,
+                "prompts": _words.asked(base, source, call="Model.attribute", **prompts),
+                "senders": _words.some_names("senders", senders),
+                "receivers": _words.some_names("receivers", receivers),
+                "per_position": _words.truth("per_position", per_position),
             }
             with self._as_taken():
                 answered = self._opened.attribute_edges(word, how, said)
@@ -490,7 +506,7 @@ class Questions:
         """
         name = _words.path(path)
         read = self._files().reads("circuit.json" if name.endswith(".json") else "SCORES", name)
-        return Graph(self, self._opened.read_graph(name, column), read)
+        return Graph(self, self._opened.read_graph(name, _words.text("column", column)), read)
 
     def acdc(
         self,
@@ -514,8 +530,9 @@ class Questions:
             prompts: As of ``edges``.
         """
         self._ready()
-        word = _words.asked(base, source, **prompts)
-        found, _, _ = self._opened.acdc(word, (str(metric), ablation), threshold)
+        word = _words.asked(base, source, call="Model.acdc", **prompts)
+        how = (_words.metric("metric", metric) or "kl", _words.text("ablation", ablation))
+        found, _, _ = self._opened.acdc(word, how, _words.number("threshold", threshold))
         return Graph(self, found, self._files().asked(word))
 
     def path(
@@ -555,12 +572,12 @@ class Questions:
         if freeze not in ("heads", "all"):
             raise PlanError(f"unknown freeze `{freeze}`: use heads or all")
         word = {
-            "prompts": _words.asked(base, source, **prompts),
-            "senders": _words.names(senders),
-            "receivers": _words.names(receivers),
-            "apart": apart,
+            "prompts": _words.asked(base, source, call="Model.path", **prompts),
+            "senders": _words.some_names("senders", senders),
+            "receivers": _words.some_names("receivers", receivers),
+            "apart": _words.truth("apart", apart),
             "freeze_all": freeze == "all",
-            "freeze_scales": freeze_scales,
+            "freeze_scales": _words.truth("freeze_scales", freeze_scales),
             "positions": _words.span("positions", positions),
             "receiver_positions": _words.span("receiver-positions", receiver_positions),
         }
@@ -601,13 +618,13 @@ class Questions:
             prompts: As of ``edges``.
         """
         word = {
-            "prompts": _words.asked(prompt, None, **prompts),
-            "subject": subject,
-            "components": _words.names(components),
-            "window": window,
-            "samples": samples,
-            "noise": str(noise),
-            "seed": seed,
+            "prompts": _words.asked(prompt, None, call="Model.trace", **prompts),
+            "subject": subject if subject is None or isinstance(subject, str) else _words.span("subject", subject),
+            "components": _words.some_names("components", components),
+            "window": None if window is None else _words.whole("window", window),
+            "samples": _words.whole("samples", samples, most=2**32 - 1),
+            "noise": noise if isinstance(noise, str) else str(_words.number("noise", noise)),
+            "seed": _words.whole("seed", seed, most=2**64 - 1),
         }
         said = {"prompt": prompt, "subject": subject, "noise": noise, "samples": samples}
         torch = self._torch(prompt, *prompts.values())
@@ -645,7 +662,8 @@ class Questions:
             >>> r["name"].tolist()[-1], r["rank"].tolist()[-1]
             ('block_output.4', 0.0)
         """
-        word = self._lens_word(prompt, _words.names(components), layers, positions, None, prompts)
+        listed = _words.some_names("components", components)
+        word = self._lens_word("Model.lens", prompt, listed, layers, positions, None, prompts)
         said = {"prompt": prompt, "components": components, "positions": positions}
         torch = self._torch(prompt, *prompts.values())
         return self._ask(
@@ -679,19 +697,27 @@ class Questions:
             >>> r["name"].tolist()[:4]
             ['embed', 'pos_embed', 'a0', 'm0']
         """
-        word = self._lens_word(prompt, [], "all", positions, by, prompts)
+        call = "Model.direct_logit_attribution"
+        word = self._lens_word(call, prompt, [], "all", positions, _words.text("by", by), prompts)
         said = {"prompt": prompt, "by": by, "positions": positions}
-        command = _words.shown("Model.direct_logit_attribution", said)
+        command = _words.shown(call, said)
         torch = self._torch(prompt, *prompts.values())
         return self._ask(self._opened.lens, word, metrics, command, progress, torch=torch)
 
     def _lens_word(
-        self, prompt: Any, components: Any, layers: Any, positions: Any, by: str | None, prompts: Mapping[str, Any]
+        self,
+        call: str,
+        prompt: Any,
+        components: Any,
+        layers: Any,
+        positions: Any,
+        by: str | None,
+        prompts: Mapping[str, Any],
     ) -> dict[str, Any]:
         if "at" in prompts:
             raise PlanError("a lens is read where positions says: give that, or leave out at")
         return {
-            "prompts": _words.asked(prompt, None, **prompts),
+            "prompts": _words.asked(prompt, None, call=call, **prompts),
             "components": components,
             "layers": _words.span("layers", layers),
             "positions": _words.span("positions", positions),
@@ -712,14 +738,15 @@ class Questions:
         self, call: Any, word: Any, metrics: Metrics, command: str, progress: ProgressWish, top_tokens: int = 0,
         torch: bool = False,
     ) -> Result:  # fmt: skip
-        if top_tokens < 0:
+        if _words.whole("top_tokens", top_tokens, least=-(2**63)) < 0:
             raise PlanError(f"top_tokens is {top_tokens}: it takes 0, for none, or more")
+        named = _words.metrics("metrics", metrics)
         # where these stand now, wherever the process goes
         self._read_last = read = self._files().asked(word)
         tell, close = _progress.callback(progress)
         try:
             with self._as_taken():
-                answered = call(word, (_words.names(metrics), command, top_tokens), tell)
+                answered = call(word, (named, command, int(top_tokens)), tell)
         finally:
             close()
         for note in answered.notes():
@@ -745,6 +772,36 @@ def _answers(pair: dict[str, Any], name: str, found: list[str | int]) -> None:
 
 def _typed(value: Any) -> Any:
     return None if isinstance(value, str) and value == "all" else value
+
+
+def _listed(what: str, value: Any, of: str) -> Any:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise TypeError(f"{what} is a list of {of}, not {value!r}")
+    return value
+
+
+def _in_experiment(text: str, said: str) -> str:
+    """What is wrong with an experiment that was a dictionary: by its keys, and not by a place in a file that nobody wrote."""
+    found = re.fullmatch(r"experiment\.json:1:(\d+): (.*)", said, re.DOTALL)
+    if found is None:
+        return said
+    path: list[str | int] = []
+    key, position = "", 0
+    before = text.encode()[: int(found[1])].decode(errors="ignore")
+    for token in re.finditer(r'"((?:[^"\\]|\\.)*)"(\s*:)?|[\[\]{},]', before):
+        mark, position = token[0], token.end()
+        if token[2]:
+            key = token[1]
+            path[-1:] = [key]
+        elif mark in "[{":
+            path.append(0 if mark == "[" else "")
+        elif mark in "]}" and position < len(before):
+            path.pop()
+        elif mark == "," and path and isinstance(path[-1], int):
+            path[-1] += 1
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path if part != "").lstrip(".")
+    wrong = found[2].replace("expected usize", "expected a whole number from 0")
+    return f"the experiment's {where}: {wrong}" if where else f"the experiment: {wrong}"
 
 
 def _plain(value: Any) -> Any:

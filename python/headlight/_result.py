@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import _headlight, _words
 from ._arrays import NamedArray, from_bytes, to_torch
@@ -168,14 +169,21 @@ class Result(Table):
         return self._in_own_axes(metric, axes, labels, target, component)
 
     def _in_own_axes(
-        self, metric: str, axes: list[str], labels: dict[str, list[Any]], target: str | int | None, component: str | None
+        self,
+        metric: str,
+        axes: list[str],
+        labels: dict[str, list[Any]],
+        target: str | int | None,
+        component: str | None,
     ) -> NamedArray:
         """A column along the question's own axes, the mean over rows that share a place."""
         rows = self._kept(target, component)
-        values, places = self._numbers(metric)[rows], np.array(self._places(axes, labels, rows), dtype=np.int64)
+        values: NDArray[Any] = self._numbers(metric)[rows]
+        places = np.array(self._places(axes, labels, rows), dtype=np.int64)
         shape = self._arrays[self.metric].shape
-        at = np.ravel_multi_index(tuple(places.reshape(-1, len(axes)).T), shape)
-        there, cells = ~np.isnan(values), int(np.prod(shape))
+        at = np.asarray(np.ravel_multi_index(tuple(places.reshape(-1, len(axes)).T), shape))
+        there: NDArray[Any] = ~np.isnan(values)
+        cells = int(np.prod(shape))
         sums = np.bincount(at[there], values[there], cells)
         counts = np.bincount(at[there], minlength=cells)
         with np.errstate(invalid="ignore"):
@@ -199,7 +207,11 @@ class Result(Table):
         for row in rows:
             name = str(self["name"][row])
             sender, _, receiver = name.partition("->")
-            words = {"part": name, "sender": sender, "receiver": receiver.split("@")[0], "position": str(names[row])}
+            # a path's name says where its sender sends, an edge's where it is patched
+            sender, _, at_sender = sender.partition("@")
+            receiver, _, at_receiver = receiver.partition("@")
+            position = at_sender or at_receiver or str(names[row])
+            words = {"part": name, "sender": sender, "receiver": receiver, "position": position}
             places.append([at[axis].get(words.get(axis, ""), -1) for axis in axes])
         if any(-1 in place for place in places):
             raise PlanError(f"there are no arrays of this column along {', '.join(axes)}: read the table instead")
@@ -213,7 +225,7 @@ class Result(Table):
     def _numbers(self, metric: str) -> Any:
         column = self[metric]
         if column.dtype == object:
-            raise PlanError(f"the column {metric!r} is text: an array holds numbers")
+            raise PlanError(f"the column {metric!r} is text: name one of numbers")
         return column
 
     def _kept(self, target: str | int | None, component: str | None) -> Any:
@@ -259,7 +271,8 @@ class Result(Table):
 
     def top(self, n: int = 10, by: str | None = None) -> Table:
         """The strongest rows: those whose probability changed most or, by a metric, those where it is highest."""
-        score = np.abs(self["prob"] - self["base_prob"]) if by is None else self[by]
+        n = _words.whole("n", n)
+        score = np.abs(self["prob"] - self["base_prob"]) if by is None else self._numbers(by)
         score = np.where(np.isnan(score), -np.inf, score)
         return self.take(np.argsort(-score, kind="stable")[:n])
 

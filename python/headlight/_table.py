@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _headlight
+from . import _headlight, _words
 from ._arrays import from_bytes
 
 __all__ = ["Table"]
@@ -31,7 +31,7 @@ class Table:
 
     def __getitem__(self, column: str) -> NDArray[Any]:
         """A column: numbers, NaN (or −1 in whole numbers) where one is missing; texts as objects."""
-        kind, data, _ = self._frame.column(column)
+        kind, data, _ = self._frame.column(_words.text("a column", column))
         if isinstance(data, list):
             texts = np.empty(len(data), dtype=object)
             texts[:] = data
@@ -49,7 +49,11 @@ class Table:
 
     def take(self, rows: Sequence[int] | NDArray[Any]) -> Table:
         """Some of the rows, by their numbers."""
-        return Table(self._frame.take([int(row) for row in rows]))
+        numbers = [_words.whole("row", row, least=-(2**63)) for row in rows]
+        for row in numbers:
+            if row < 0:
+                raise IndexError(f"there is no row {row}: there are {len(self)}")
+        return Table(self._frame.take(numbers))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Row by row, missing values as None."""

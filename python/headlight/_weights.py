@@ -92,6 +92,9 @@ def of_hf(model: Any, tokenizer: Any) -> Lent:
 
 def of_state_dict(weights: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Any) -> Lent:
     """Tensors by name."""
+    if not isinstance(weights, Mapping) or not isinstance(config, Mapping):
+        said = type(config if isinstance(weights, Mapping) else weights).__name__
+        raise TypeError(f"weights and config are dictionaries, of tensors and of what config.json says, not {said}")
     tensors: list[tuple[str, str, list[int], int, int, Any]] = []
     watched: list[tuple[Any, int, int]] = []
     samples: list[tuple[NDArray[Any], bytes]] = []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,44 @@ from .errors import PlanError
 Prompt: TypeAlias = Any
 # what a range may be: "all", "together", "0,4", "2-5", a number, a list, a range, a mask, names of positions
 Range: TypeAlias = Any
+
+
+def whole(what: str, value: Any, least: int = 0, most: int = 2**63 - 1) -> int:
+    """A whole number."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        found = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, not {_short(value)}") from None
+    if not least <= found <= most:
+        takes = f"{least} or more" if found < least else f"at most {most}"
+        raise PlanError(f"{what} is {found}: it takes {takes}")
+    return found
+
+
+def number(what: str, value: Any) -> float:
+    """A number."""
+    if not isinstance(value, str | bytes | bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):
+            pass
+    raise TypeError(f"{what} is a number, not {_short(value)}")
+
+
+def text(what: str, value: Any) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a text, not {_short(value)}")
+    return value
+
+
+def truth(what: str, value: Any) -> bool:
+    """A truth value."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{what} is True or False, not {_short(value)}")
+    return bool(value)
 
 
 def ids(what: str, value: Any) -> list[int]:
@@ -92,13 +131,19 @@ def asked(
     data: Any = None,
     first_token: bool = False,
     joint: bool = False,
-    bos: bool = False,
+    prepend_bos: bool = False,
     direction: str = "denoise",
     skip_bad: bool = False,
     known: bool = False,
     at: int | str | None = None,
+    call: str = "",
+    **unknown: Any,
 ) -> dict[str, Any]:
-    """Prompts with what is asked of them."""
+    """Prompts with what is asked of them by a method, which has no other arguments."""
+    if unknown:
+        raise TypeError(f"{call}() got an unexpected keyword argument {min(unknown)!r}")
+    if at is not None and not isinstance(at, str):
+        at = whole("at", at, least=-(2**31))
     if direction not in ("denoise", "noise"):
         raise PlanError(f"unknown direction `{direction}`: use denoise or noise")
     word: dict[str, Any] = {
@@ -106,12 +151,12 @@ def asked(
         "data": None,
         "targets": [],
         "wrong": [],
-        "first_token": first_token,
-        "joint": joint,
-        "bos": bos,
+        "first_token": truth("first_token", first_token),
+        "joint": truth("joint", joint),
+        "bos": truth("prepend_bos", prepend_bos),
         "direction": direction,
-        "skip_bad": skip_bad,
-        "known": known,
+        "skip_bad": truth("skip_bad", skip_bad),
+        "known": truth("known", known),
         "at": None if at is None else str(at),
     }
     if data is not None:
@@ -190,13 +235,47 @@ def numbers(what: str, value: Range) -> list[int]:
     return found
 
 
-def names(value: str | Sequence[str] | None) -> list[str]:
+def names(what: str, value: str | Iterable[str] | None) -> list[str]:
     """Names: one, several with commas between them, or a list."""
     if value is None:
         return []
     if isinstance(value, str):
         return [name.strip() for name in value.split(",")]
-    return [str(name) for name in value]
+    if not isinstance(value, Iterable) or isinstance(value, bytes):
+        raise TypeError(f"{what} are names, not {_short(value)}")
+    found = list(value)
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} are names, not {_short(name)}")
+    return found
+
+
+def some_names(what: str, value: str | Iterable[str] | None) -> list[str]:
+    """Names, of which there are some unless nothing is said."""
+    found = names(what, value)
+    if value is not None and not found:
+        raise PlanError(f"{what} names nothing: leave it out, or name some")
+    return found
+
+
+def metric(what: str, value: Any) -> str | None:
+    """A metric's name, if there is one: a text, or something of ``headlight.metrics``."""
+    return None if value is None else metrics(what, [value])[0]
+
+
+def metrics(what: str, value: Any) -> list[str]:
+    """The names of metrics, likewise."""
+    listed = value if isinstance(value, list | tuple) else [value]
+    found = []
+    for one in listed:
+        name = getattr(one, "metric", None)
+        if callable(one) and not isinstance(name, str):
+            said = getattr(one, "__name__", type(one).__name__)
+            raise TypeError(
+                f"{what} are names, such as 'logit_diff': {said} is a function of logits, which headlight.patching takes"
+            )
+        found += names(what, [name] if isinstance(name, str) else one if isinstance(one, str) else [one])
+    return found
 
 
 def path(value: str | os.PathLike[str]) -> str:

@@ -24,9 +24,13 @@ class LogitDiff:
     """
 
     def __init__(self, answer_tokens: Any, clean: float | None = None, corrupted: float | None = None) -> None:
-        self.answer_tokens: list[list[int]] = as_list(answer_tokens)
-        if not all(isinstance(row, list) and len(row) >= 2 for row in self.answer_tokens):
+        found = as_list(answer_tokens)
+        if not isinstance(found, list) or not all(isinstance(row, list) and len(row) >= 2 for row in found):
             raise ValueError("answer_tokens are [batch, 2]: each prompt's right and wrong answer")
+        for token in (token for row in found for token in row):
+            if isinstance(token, bool) or not isinstance(token, int):
+                raise TypeError(f"answer_tokens are token ids, which are whole numbers, and not {token!r}")
+        self.answer_tokens: list[list[int]] = found
         if (clean is None) != (corrupted is None):
             raise ValueError("clean and corrupted go together: give both or neither")
         self.clean, self.corrupted = clean, corrupted

@@ -23,7 +23,8 @@ import numpy as np
 from . import _words
 from ._arrays import NamedArray, as_list, from_bytes, to_numpy, to_torch
 from ._cache import Cache
-from ._model import HELD, Model
+from ._model import HELD as _HELD
+from ._model import Model
 from .errors import PlanError
 from .metrics import LogitDiff
 
@@ -142,7 +143,12 @@ def _numbers(metric: Callable[[Any], Any], logits: Any, each: bool, batch: int) 
         raise IndexError(
             f"{error}: the metric reads another position than the last, and only the last is there; pass full_logits=True"
         ) from error
-    array = np.asarray(to_numpy(found), dtype=np.float64)
+    if found is None:
+        raise TypeError("the metric gives None, and should give a number: has it a return?")
+    try:
+        array = np.asarray(to_numpy(found), dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"the metric gives {found!r}, and should give a number") from None
     if each:
         if array.shape != (batch,):
             raise PlanError(
@@ -166,11 +172,20 @@ def _patch(
 ) -> Any:
     if reduce not in ("scalar", "mean", "none"):
         raise PlanError(f"unknown reduce {reduce!r}: use scalar, mean or none")
-    clean = _clean(clean_cache)
-    torch = model._torch(corrupted_tokens)
-    corrupted, source = _batch(corrupted_tokens), _batch(clean)
+    if not isinstance(model, Model):
+        raise TypeError(
+            f"the model is one of headlight's, not {type(model).__name__}: headlight.Model.from_hf makes one"
+        )
     several = isinstance(patching_metric, Mapping)
     metrics = dict(patching_metric) if isinstance(patching_metric, Mapping) else {"metric": patching_metric}
+    for metric in metrics.values():
+        if not callable(metric):
+            raise TypeError(f"a patching_metric is a function of logits, or several by name, not {metric!r}")
+    if not metrics:
+        raise PlanError("no metric is given: give a function of logits, or several by name")
+    clean = _clean(clean_cache)
+    torch = model._torch(corrupted_tokens)
+    corrupted, source = _batch("corrupted_tokens", corrupted_tokens), _batch("clean tokens", clean)
     each = reduce == "none"
     if len(metrics) == 1 and not each and isinstance(next(iter(metrics.values())), LogitDiff):
         (metric,) = metrics.values()
@@ -197,8 +212,12 @@ def _patch(
     )
 
 
-def _batch(tokens: Any) -> list[list[int]]:
+def _batch(what: str, tokens: Any) -> list[list[int]]:
     found = as_list(tokens)
+    if not isinstance(found, list) or any(isinstance(one, str) for one in found):
+        raise TypeError(
+            f"{what} are token ids [batch, position], not {type(tokens).__name__}: model.to_tokens makes them"
+        )
     if found and not isinstance(found[0], list):
         found = [found]
     return [_words.ids("batch's", row) for row in found]
@@ -256,7 +275,7 @@ def _computed(
     # what cannot be patched, such as keys behind a query, is as it was
     found = {n: np.broadcast_to(base[n], shape).copy() for n in metrics}
     places = cells.places
-    step = max(1, HELD // size)
+    step = max(1, _HELD // size)
     for first in range(0, len(cells), step):
         count = min(step, len(cells) - first)
         model._ready()

@@ -1,6 +1,7 @@
 //! What goes wrong, as Python's exceptions: each in the one sentence that the command line would print.
 
 use headlight::Error;
+use headlight::ask::experiment::ExperimentError;
 use headlight::attribution::AttributionError;
 use headlight::circuit::evaluate::EvaluateError;
 use headlight::circuit::json::CircuitFileError;
@@ -68,6 +69,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Data(DataError::Read { .. }) => "FileError",
         Error::Data(_) | Error::Pyvene(_) => "DataError",
         Error::Device(_) => "DeviceError",
+        Error::Experiment(ExperimentError::Read { .. }) => "FileError",
         Error::File(_)
         | Error::Output(_)
         | Error::CircuitFile(CircuitFileError::File(_))

@@ -6,8 +6,10 @@ import copy
 
 import numpy as np
 import pytest
+from conftest import BASE, SOURCE
 
 import headlight as hl
+from headlight import metrics, patching
 
 AXES = ("layer", "head", "position")
 
@@ -105,3 +107,67 @@ def test_only_what_all_agree_on_is_kept(array):
     assert added(array.copy()).labels == found.labels
     assert (array + array.T).axes == () and (array + np.ones((3, 3, 3))).axes == AXES
     assert (array[:, :1] + array).axes == AXES
+
+
+ASKED = {"targets": " Rome", "wrong_targets": " Madrid"}
+
+
+@pytest.mark.parametrize("name", patching._AXES)
+def test_a_presets_axes_are_the_same_whatever_the_metric(model, name):
+    result = model.sweep(BASE, SOURCE, preset=name, metrics=["logit_diff", "prob"], **ASKED)
+    named = result.array("logit_diff")
+    assert named.shape == result.array("prob").shape
+    # a column that is no metric, and one target of several
+    for found in (result.array("logprob"), result.array("base_prob"), result.array("prob", target=" Rome")):
+        assert (found.axes, found.shape, found.labels) == (named.axes, named.shape, named.labels)
+    there = ~np.isnan(result.array("logprob"))
+    assert np.array_equal(result.array("prob", target=" Rome")[there], result.array("prob")[there])
+    assert np.allclose(np.log(result.array("prob")[there]), result.array("logprob")[there])
+    # a function of logits and the engine's own
+    right, wrong = (model.to_single_token(text) for text in (" Rome", " Madrid"))
+    tokens = [model.to_tokens(text) for text in (BASE, SOURCE)]
+    patch = getattr(patching, f"get_act_patch_{name}")
+    function, own = (
+        patch(model, *tokens, metric)
+        for metric in (lambda logits: logits[0, -1, right] - logits[0, -1, wrong], metrics.logit_diff([[right, wrong]]))
+    )
+    assert (function.axes, function.shape) == (own.axes, own.shape) and np.allclose(function, own, atol=1e-4)
+    assert np.allclose(np.asarray(own)[there], np.asarray(named)[there], atol=1e-4)
+
+
+def test_one_component_of_a_preset_is_an_array_without_that_axis(model):
+    result = model.sweep(BASE, SOURCE, preset="attn_head_by_pos_every", metrics="logit_diff", **ASKED)
+    whole, one = result.array(), result.array(component="head_value_output")
+    assert (whole.axes, one.axes) == (("component", "layer", "position", "head"), ("layer", "position", "head"))
+    assert np.array_equal(one, whole[whole.labels["component"].index("head_value_output")])
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda m: m.edges(BASE, SOURCE, receivers="logits", targets=" Rome", per_position=True),
+        lambda m: m.edges(BASE, SOURCE, receivers="heads", targets=" Rome"),
+        lambda m: m.path(BASE, SOURCE, targets=" Rome", positions="all"),
+        lambda m: m.path(BASE, SOURCE, targets=" Rome", positions=["Spain", "end"]),
+        lambda m: m.path(BASE, SOURCE, targets=" Rome", receivers="a3.h1.q,a4.h0.v", apart=True),
+        lambda m: m.lens(BASE, targets=" Rome", positions=["Spain", "end"]),
+        lambda m: m.direct_logit_attribution(BASE, targets=" Rome"),
+        lambda m: m.attribute(BASE, SOURCE, targets=" Rome"),
+    ],
+)
+def test_a_column_along_axes_of_a_questions_own(model, ask):
+    result = ask(model)
+    whole, one = result.array(), result.array(target=" Rome")
+    assert (one.axes, one.labels) == (whole.axes, whole.labels)
+    assert np.array_equal(one, whole, equal_nan=True)
+    assert result.array("base_prob").axes == whole.axes
+
+
+def test_a_tracings_array_is_what_was_restored(model):
+    result = model.trace(BASE, subject="Spain", samples=2, targets=" Madrid")
+    whole = result.array()
+    assert whole.axes == ("component", "layer", "position", "sample") and whole.shape == (3, 5, 5, 2)
+    assert not np.isnan(whole).any()
+    # ROME's own are means over samples, [component, position, layer]
+    assert np.allclose(np.asarray(whole).mean(-1).transpose(0, 2, 1), result.arrays["scores"])
+    assert whole.labels["component"] == ["block_output", "mlp_output", "attention_output"]
