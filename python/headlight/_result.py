@@ -41,7 +41,7 @@ class Picture:
         return _inline(self._repr_svg_())
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes it, as SVG or PNG by the file's ending."""
+        """Writes it, as SVG, PNG or PDF by the file's ending."""
         self._read.check(("--plot", path))
         self._answered.plot(_words.path(path), self._value)
 
@@ -330,26 +330,37 @@ class Result(Table):
     def plot(
         self, metric: str | os.PathLike[str] | None = None, path: str | os.PathLike[str] | None = None, **layout: Any
     ) -> Any:
-        """The heat map: plotly's, red to blue around the base, where plotly is installed; else headlight's own.
+        """The heat map: plotly's, red to blue around what the base gives, with every column of a cell under the pointer, where
+        plotly is installed; else headlight's own.
 
-        With a file's name, ``plot("x.html")`` or ``plot("kl", "x.svg")``, it is written instead: a picture, .svg or
-        .png by its ending, or a page, .html.
+        With a file's name, ``plot("x.html")`` or ``plot("kl", "x.svg")``, it is written instead: a picture, .svg, .png or
+        .pdf by its ending, or a page, .html.
+
+        Args:
+            metric: What is drawn: a column, or ``"change"`` or ``"change kl"``, its change from the base.
+            path: Where to.
+            layout: Plotly's, such as ``width=800``.
         """
-        if path is None and metric is not None and Path(metric).suffix.lower() in (".html", ".svg", ".png"):
+        if path is None and metric is not None and metric not in self.columns and _is_file(metric):
             metric, path = None, metric
-        if metric is not None and not isinstance(metric, str):
-            raise PlanError(f"{metric!r} names neither a column nor a file that ends in .html, .svg or .png")
+        column = None if metric is None else _words.text("a metric", metric)
+        if path is not None and layout:
+            raise PlanError(
+                f"{min(layout)} is for a figure of plotly's, and a file was asked for: leave out one of them"
+            )
         if path is not None:
             self._read.check(("--plot", path))
-            self._answered.plot(_words.path(path), metric)
+            self._answered.plot(_words.path(path), column)
             return None
         try:
             import plotly  # noqa: F401
         except ImportError:
-            return self.picture(metric)
+            if layout:
+                raise PlanError(f"{min(layout)} is for plotly, which is not installed: leave it out") from None
+            return self.picture(column)
         from ._plotly import figure
 
-        return figure(self, metric, layout)
+        return figure(self._answered, column, layout)
 
     def _provenance_line(self) -> str:
         made = self.provenance
@@ -379,6 +390,13 @@ class Result(Table):
         except PlanError:
             pass
         return bundle
+
+
+def _is_file(name: object) -> bool:
+    """Whether somebody means a file: whatever has an ending, of which columns have none."""
+    return isinstance(name, os.PathLike) or (
+        isinstance(name, str) and bool(Path(name).suffix or Path(name).parent.name)
+    )
 
 
 def _inline(svg: str) -> str:

@@ -11,7 +11,10 @@ use headlight::engine::{Answer, Attributed, Form};
 use headlight::execute::Plan;
 use headlight::execute::collect::Collection;
 use headlight::files::error::FileError;
-use headlight::report::{self, DrawnValue, HeatMap, Page, PictureFormat, PlotFormat};
+use headlight::report::heatmap::Facet;
+use headlight::report::{
+    self, DrawnValue, HeatMap, Page, PictureFormat, PlotFormat, are_whole_edges,
+};
 use headlight::results::array::{Array, Arrays, Values};
 use headlight::results::averages::{Averages, Over};
 use headlight::results::clean::Cleans;
@@ -38,6 +41,18 @@ use crate::graph::Graph;
 /// An array: name, kind, shape, and values as NumPy takes them.
 type NamedValues<'a, 'py> = (&'a str, &'static str, Vec<usize>, Bound<'py, PyAny>);
 
+/// A column in the cells of a grid: its name, what it is in the clean base and source, and doubles.
+type CellColumn<'py> = (String, Option<f64>, Option<f64>, Bound<'py, PyByteArray>);
+
+/// A grid: its title, its rows' labels from the lowest up, its columns (a label, a position and, where heads are set side by side,
+/// their labels), and what its cells hold, the column that is drawn first.
+type Grid<'py> = (
+    String,
+    Vec<String>,
+    Vec<(String, Option<u32>, Vec<String>)>,
+    Vec<CellColumn<'py>>,
+);
+
 /// What one patch collected: pair, run, patch, shape and doubles.
 type CollectedValues<'py> = (usize, usize, usize, Vec<usize>, Bound<'py, PyByteArray>);
 
@@ -52,6 +67,8 @@ pub struct Answered {
     no_arrays: Option<String>,
     /// Where a preset's runs stand in its arrays, pair by pair.
     places: Vec<Arc<[Vec<usize>]>>,
+    /// Whether its rows are no patched runs: what the clean base's columns are is no cell's then.
+    is_lens: bool,
     /// What is drawn, where it is not the table itself.
     means: Option<Table>,
     /// The column that is drawn.
@@ -297,6 +314,7 @@ impl Answered {
                 Form::Preset { places, .. } => places.clone(),
                 _ => Vec::new(),
             },
+            is_lens: matches!(question.form, Form::Lens { .. }),
             means: None,
             done: Answer {
                 plan: Plan::default(),
@@ -343,6 +361,19 @@ impl Answered {
                 HeatMap::by_component(&means, value)?
             }
             None => HeatMap::new(&self.table, value)?,
+        })
+    }
+
+    /// Grids of one component each, with a column in their cells; of edges, their matrix.
+    fn grids_of(&self, value: &DrawnValue) -> Result<HeatMap, Error> {
+        Ok(match &self.means {
+            Some(means) => {
+                let mut means = means.clone();
+                means.provenance = self.table.provenance.clone();
+                HeatMap::by_component(&means, value)?
+            }
+            None if are_whole_edges(&self.table) => HeatMap::new(&self.table, value)?,
+            None => HeatMap::by_component(&self.table, value)?,
         })
     }
 
@@ -524,6 +555,74 @@ impl Answered {
         };
         let bytes = py.detach(draw).map_err(|error| raise(py, &error))?;
         Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// How many grids stand side by side, what they show, and the grids of a heat map: each with every other
+    /// column that can be drawn beside the one that is.
+    #[pyo3(signature = (value = None))]
+    fn grids<'py>(
+        &self,
+        py: Python<'py>,
+        value: Option<&str>,
+    ) -> PyResult<(usize, String, Vec<Grid<'py>>)> {
+        let draw = || -> Result<Vec<(String, HeatMap)>, Error> {
+            let drawn = value.unwrap_or(&self.drawn);
+            let first = self.grids_of(&match value {
+                Some(value) => value.parse::<DrawnValue>().map_err(Error::Usage)?,
+                None => DrawnValue::of(&self.drawn),
+            })?;
+            let all = ["prob", "logprob", "logit"].map(str::to_owned);
+            let others = all.iter().chain(&self.table.metrics);
+            let others = others.filter(|name| *name != drawn);
+            let others = others.filter_map(|name| {
+                let map = self.grids_of(&DrawnValue::of(name)).ok()?;
+                Some((name.clone(), map))
+            });
+            Ok([(drawn.to_owned(), first)]
+                .into_iter()
+                .chain(others)
+                .collect())
+        };
+        let maps = py.detach(draw).map_err(|error| raise(py, &error))?;
+        let (_, first) = &maps[0];
+        let grid = |(at, facet): (usize, &Facet)| -> PyResult<Grid<'py>> {
+            let mut columns = Vec::with_capacity(maps.len());
+            for (name, map) in &maps {
+                let same = map
+                    .facets
+                    .get(at)
+                    .filter(|same| (&same.rows, &same.groups) == (&facet.rows, &facet.groups));
+                let Some(Facet {
+                    base,
+                    source,
+                    cells,
+                    ..
+                }) = same
+                else {
+                    continue;
+                };
+                if cells.iter().any(Option::is_some) {
+                    let cells = cells.iter().map(|cell| cell.unwrap_or(f64::NAN));
+                    let [base, source] =
+                        [base, source].map(|clean| clean.filter(|_| !self.is_lens));
+                    columns.push((name.clone(), base, source, doubles(py, cells)?));
+                }
+            }
+            let groups = facet.groups.iter();
+            let groups = groups.map(|of| (of.label.clone(), of.position, of.columns.clone()));
+            Ok((
+                facet.title.clone(),
+                facet.rows.clone(),
+                groups.collect(),
+                columns,
+            ))
+        };
+        let grids = first.facets.iter().enumerate().map(grid);
+        Ok((
+            first.per_row,
+            first.value.clone(),
+            grids.collect::<PyResult<_>>()?,
+        ))
     }
 
     /// The page that opens with a column, as the text of a file.

@@ -134,23 +134,6 @@ def test_anything_with_dlpack_will_do(model):
     )
 
 
-def test_plotly_draws_it_where_it_is_there(model):
-    pytest.importorskip("plotly")
-    result = model.sweep(BASE, SOURCE, targets=[" Madrid", " Rome"], components=["head_value_output", "mlp_output"])
-    fig = result.plot()
-    assert len(fig.data) == 4 and fig.layout.coloraxis.colorscale[0][0] == 0
-    panel = fig.data[0]
-    # tokens that come twice are two columns
-    assert len(set(panel.x)) == len(panel.x) == 20 and panel.z.shape == (5, 20)
-    assert fig.data[2].z.shape == (5, 5) and fig.layout.annotations[2].text == "mlp_output ·  Madrid"
-    # colours are changes from the base, and what is read is the value
-    rome = result.array("prob", target=" Rome", component="head_value_output").transpose(0, 2, 1).reshape(5, 20)
-    assert np.array_equal(fig.data[1].customdata, rome)
-    base = result["base_prob"][result["target"] == " Rome"][0]
-    assert np.allclose(fig.data[1].z, np.asarray(rome) - base)
-    assert fig.layout.coloraxis.cmin == -fig.layout.coloraxis.cmax
-
-
 def test_arrays_have_named_axes(model):
     result = model.sweep(BASE, SOURCE, targets=[" Madrid", " Rome"], components="head_value_output")
     rome = result.array("prob", target=" Rome")
