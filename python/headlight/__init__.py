@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from . import errors, metrics, patching
 from ._arrays import NamedArray
-from ._cache import Cache
+from ._cache import Attention, Cache
 from ._data import Data
 from ._facts import Config, Plan, PromptTest
-from ._graph import Agreement, Attribution, Faithfulness, Graph
+from ._graph import Agreement, Attribution, Curve, Faithfulness, Graph
 from ._headlight import __version__
 from ._model import Model
 from ._patch import Op, Patch
@@ -37,9 +37,11 @@ from .errors import (
 
 __all__ = [
     "Agreement",
+    "Attention",
     "Attribution",
     "Cache",
     "Config",
+    "Curve",
     "Data",
     "DataError",
     "DeviceError",

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _headlight, _names, _words
-from ._arrays import NamedArray, from_bytes, to_torch
+from ._arrays import NamedArray, from_bytes, to_numpy, to_torch
+from ._result import Page
 from .errors import ModelError, PlanError
 
 if TYPE_CHECKING:
     from ._model import Model
 
-__all__ = ["Cache"]
+__all__ = ["Attention", "Cache"]
 
 _SHAPES = {
     2: ("batch", "position", "width"),
@@ -109,10 +110,18 @@ class Cache(Mapping[str, Any]):
             self._known[key] = self._compute(component, layer)
         return self._known[key]
 
-    def _compute(self, component: str, layer: int | None) -> NamedArray:
-        arrays = []
+    def _attention(self, layers: list[int], scores: bool) -> str:
+        self._same()
+        self.model._ready()
+        return self.model._opened.attention(self.prompts, layers, scores)
+
+    def _same(self) -> None:
         if self.model._opened is not self._opened:
             raise ModelError("the model's weights were taken anew since this cache was made: call run_with_cache again")
+
+    def _compute(self, component: str, layer: int | None) -> NamedArray:
+        arrays = []
+        self._same()
         for prompt in self.prompts:
             self.model._ready()
             ((shape, data),) = self.model._opened.cache(prompt, [(component, layer)])
@@ -126,9 +135,61 @@ class Cache(Mapping[str, Any]):
         axes = ("batch", "head", "query", "key") if keys else _SHAPES[stacked.ndim - 1]
         return NamedArray(stacked, axes)
 
+    def attention(self, layer: int | None = None, *, scores: bool = False) -> Attention:
+        """Attention patterns as a page: a grid of queries and keys for each head.
+
+        Args:
+            layer: Of this layer, from the end if negative; of every layer unless given.
+            scores: Scores before the softmax instead.
+
+        Examples:
+            >>> import headlight as hl
+            >>> _, cache = hl.Model("demo").run_with_cache("The capital of Spain is")
+            >>> cache.attention(0).pattern.shape, "</html>" in cache.attention(0).html
+            ((1, 4, 5, 5), True)
+        """
+        name = "attn_scores" if _words.truth("scores", scores) else "pattern"
+        _, at = self._site(name if layer is None else (name, layer))
+        return Attention(self, at, scores)
+
     def __repr__(self) -> str:
         batch, length = len(self.prompts), len(self.prompts[0])
         return f"Cache of {len(self)} activations of {batch} × {length} tokens, computed when asked for"
+
+
+class Attention(Page):
+    """Attention patterns of prompts, as ``Cache.attention`` gives them. In a notebook it is its page.
+
+    Attributes:
+        pattern: Patterns, or scores: ``[batch, head, query, key]`` of a layer, with ``layer`` in front of all.
+    """
+
+    def __init__(self, cache: Cache, layer: int | None, scores: bool) -> None:
+        layers = range(cache.model.config.layers) if layer is None else [layer]
+        super().__init__(lambda: cache._attention(list(layers), scores), cache.model._files())
+        self._cache, self._layer, self._name = cache, layer, "attn_scores" if scores else "pattern"
+
+    @property
+    def pattern(self) -> Any:
+        return self._cache[self._name if self._layer is None else (self._name, self._layer)]
+
+    def to_circuitsvis(self, prompt: int = 0) -> Any:
+        """A prompt's patterns of one layer as circuitsvis draws them, where it is installed.
+
+        Args:
+            prompt: Which of the batch.
+        """
+        if self._layer is None:
+            raise PlanError("circuitsvis draws one layer: say which, as in cache.attention(0)")
+        try:
+            from circuitsvis.attention import attention_heads
+        except ImportError:
+            raise PlanError("circuitsvis is not installed: use show(), or install it") from None
+        at = _words.whole("prompt", prompt, most=len(self._cache.prompts) - 1)
+        found = np.asarray(to_numpy(self.pattern))[at]
+        names = [f"L{self._layer}H{head}" for head in range(len(found))]
+        tokens = self._cache.model.to_str_tokens(self._cache.prompts[at])
+        return attention_heads(attention=found, tokens=tokens, attention_head_names=names)
 
 
 def _out_of_range(layer: int, layers: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ._arrays import as_list
 from .errors import DataError
@@ -69,6 +69,29 @@ class Data:
         if isinstance(value, str | os.PathLike):
             return cls.read(value)
         return cls(value)
+
+    @classmethod
+    def ioi(cls, n: int = 8, seed: int = 0, *, corruption: Literal["swap", "abc"] = "swap") -> Data:
+        """Indirect-object prompts as Wang et al. (2022) make them: "When John and Mary went to the store, John gave a drink
+        to", whose answer is " Mary" and not " John". Both orders of the names come in turn, half of the rows each.
+
+        In GPT-2's tokenizer every name, place and thing is one token. Rows have ``clean``, ``corrupted``, ``answer``,
+        ``wrong_answer`` and spans of both prompts: the indirect object ``io``, the subject's two places ``s1`` and ``s2``.
+
+        Args:
+            n: How many rows.
+            seed: Which: the same rows for the same seed.
+            corruption: ``"swap"`` gives the second subject the other name, so that the answers are exchanged, ``"abc"``
+                three other names, so that nothing says which it is.
+
+        Examples:
+            >>> row = next(iter(Data.ioi(2, seed=1)))
+            >>> sorted(row)
+            ['answer', 'clean', 'corrupted', 'source_spans', 'spans', 'wrong_answer']
+        """
+        from ._ioi import rows
+
+        return cls(rows(n, seed, corruption))
 
     def __len__(self) -> int:
         """How many rows; of a file, the rows are not looked at."""

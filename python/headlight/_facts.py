@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 
 __all__ = ["Config", "LensConfig", "Plan", "PromptTest"]
@@ -71,9 +72,23 @@ class PromptTest:
     tokens: list[str]
     answer: list[tuple[str, int, float, list[tuple[str, float]]]]
 
+    def _repr_html_(self) -> str:
+        tokens = " ".join(f"<code>{_shown(token)}</code>" for token in self.tokens)
+        head = "".join(f"<th>{name}</th>" for name in ("answer", "rank", "probability", "most probable instead"))
+        body = ""
+        for text, rank, probability, top in self.answer:
+            others = ", ".join(f"<code>{_shown(t)}</code> {p:.4g}" for t, p in top)
+            body += f"<tr><td><code>{_shown(text)}</code></td><td>{rank}</td><td>{probability:.4g}</td><td>{others}</td></tr>"
+        return f"<div>{tokens}</div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
     def __repr__(self) -> str:
         lines = [f"prompt tokens: {self.tokens}", f"answer tokens: {[text for text, *_ in self.answer]}"]
         for text, rank, probability, top in self.answer:
             lines.append(f"{text!r}: rank {rank}, probability {probability:.4g}")
             lines += [f"  top {at}: {t!r} {p:.4g}" for at, (t, p) in enumerate(top)]
         return "\n".join(lines)
+
+
+def _shown(token: str) -> str:
+    """A token in HTML, its spaces as in tables."""
+    return html.escape(token.replace(" ", "_").replace("\n", "\\n"))

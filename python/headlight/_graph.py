@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import _headlight, _words
+from . import _headlight, _progress, _words
 from ._arrays import NamedArray, from_bytes
 from ._files import Files
-from ._result import Result, _inline
+from ._names import Metric
+from ._progress import ProgressWish
+from ._result import Page, Result, _inline
 from ._table import Table
 from .errors import PlanError
 
 if TYPE_CHECKING:
     from ._questions import Questions
 
-__all__ = ["Ablation", "Agreement", "Attribution", "Faithfulness", "Graph"]
+__all__ = ["Ablation", "Agreement", "Attribution", "Curve", "Faithfulness", "Graph"]
 
 Ablation = Literal["patch", "zero", "mean", "mean-by-position"]
 
@@ -92,6 +94,29 @@ class Faithfulness:
     def faithfulness(self) -> float:
         """(metric - nothing) / (whole - nothing), a ratio of means."""
         return (self.metric - self.nothing) / (self.whole - self.nothing)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How faithful circuits of MIB's ten sizes are (Mueller et al. 2025), from a thousandth of all edges to all of them.
+
+    Attributes:
+        edges: How many edges each was to have.
+        kept_by_size: How many are left of those that are chosen by the sizes of scores ...
+        by_size: ... and their faithfulness.
+        kept_by_sign: How many are left of those that are chosen by what the scores say would do harm ...
+        by_sign: ... and their faithfulness.
+        cmd: The area between ``by_size`` and 1; 0 is best.
+        cpr: The area under ``by_sign``.
+    """
+
+    edges: tuple[int, ...]
+    kept_by_size: tuple[int, ...]
+    by_size: tuple[float, ...]
+    kept_by_sign: tuple[int, ...]
+    by_sign: tuple[float, ...]
+    cmd: float
+    cpr: float
 
 
 class Graph:
@@ -189,8 +214,9 @@ class Graph:
         base: Any = None,
         source: Any = None,
         *,
-        metric: str | None = None,
+        metric: Metric | str | None = None,
         ablation: Ablation = "patch",
+        progress: ProgressWish = None,
         **prompts: Any,
     ) -> Faithfulness:
         """Runs it alone: edges outside carry the source's contributions, nothing, or means.
@@ -200,13 +226,61 @@ class Graph:
             source: ... and the one whose contributions stand outside of the circuit.
             metric: What is measured; ``logit_diff`` where all pairs have wrong answers, else ``prob``, unless given.
             ablation: What edges outside carry.
+            progress: As of ``Model.sweep``.
             prompts: As of ``Model.edges``.
+
+        Examples:
+            >>> import headlight as hl
+            >>> asked = {"targets": " Madrid", "wrong_targets": " Rome"}
+            >>> graph = hl.Model("demo").attribute(**asked).graph()
+            >>> round(graph.keep(graph.scores).evaluate(**asked).faithfulness, 2)
+            1.0
         """
         self._model._ready()
         word = _words.asked(base, source, call="Graph.evaluate", **prompts)
         how = (_words.metric("metric", metric), _words.text("ablation", ablation))
-        rows, whole, nothing, found = self._model._opened.evaluate(word, [self._held], how)
+        with _progress.told(progress) as tell:
+            rows, whole, nothing, found = self._model._opened.evaluate(word, [self._held], how, tell)
         return Faithfulness(found[0], whole, nothing, rows)
+
+    def curve(
+        self,
+        base: Any = None,
+        source: Any = None,
+        *,
+        greedy: bool = False,
+        metric: Metric | str | None = None,
+        ablation: Ablation = "patch",
+        progress: ProgressWish = None,
+        **prompts: Any,
+    ) -> Curve:
+        """How faithful circuits of MIB's ten sizes are, chosen by this graph's scores; what it keeps itself does not count.
+
+        Args:
+            base: The prompt that is run ...
+            source: ... and the one whose contributions stand outside of the circuits.
+            greedy: Choose edges from the logits on, as ``greedy``, instead of the largest scores.
+            metric: As of ``evaluate``.
+            ablation: What edges outside carry.
+            progress: As of ``Model.sweep``.
+            prompts: As of ``Model.edges``.
+
+        Examples:
+            >>> import headlight as hl
+            >>> asked = {"targets": " Madrid", "wrong_targets": " Rome"}
+            >>> curve = hl.Model("demo").attribute(method="eap-ig-inputs", **asked).graph().curve(**asked)
+            >>> curve.edges[-1], round(curve.by_size[-1], 2)
+            (761, 1.0)
+        """
+        self._model._ready()
+        word = _words.asked(base, source, call="Graph.curve", **prompts)
+        how = (_words.metric("metric", metric), _words.text("ablation", ablation))
+        greedy = _words.truth("greedy", greedy)
+        with _progress.told(progress) as tell:
+            sizes, (cmd, cpr) = self._model._opened.curve(word, self._held, greedy, how, tell)
+        edges, kept, faithful = zip(*sizes, strict=True)
+        (kept_by_size, kept_by_sign), (by_size, by_sign) = zip(*kept, strict=True), zip(*faithful, strict=True)
+        return Curve(edges, kept_by_size, by_size, kept_by_sign, by_sign, cmd, cpr)
 
     def matrix(self, what: Literal["score", "in_graph"] = "score") -> NamedArray:
         """Scores, or 1 where an edge is kept and 0 where not: ``[sender, receiver]``, NaN where there is no edge."""
@@ -234,6 +308,18 @@ class Graph:
         """Writes the drawing, as SVG or PNG by the file's ending."""
         self._read.check(("--plot", path))
         self._held.plot(_words.path(path))
+
+    def page(self) -> Page:
+        """Every edge with its score as a page, those that are kept at first alone: nodes by layers, scores under the
+        pointer, switches, downloads.
+
+        Examples:
+            >>> import headlight as hl
+            >>> graph = hl.Model("demo").attribute(targets=" Madrid").graph().top_n(30)
+            >>> "</html>" in graph.page().html
+            True
+        """
+        return Page(self._held.page, self._read, self._held.plot)
 
     def _repr_html_(self) -> str:
         return _inline(self.svg())

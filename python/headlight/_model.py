@@ -9,10 +9,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from . import _headlight, _words
+from . import _headlight, _progress, _words
 from ._arrays import from_bytes, to_torch
 from ._cache import Cache
 from ._facts import Config, LensConfig, PromptTest
+from ._progress import ProgressWish
 from ._questions import ArraysOf, Questions
 from .errors import ModelError, PlanError
 
@@ -249,16 +250,30 @@ class Model(Questions):
 
     # forward
 
-    def __call__(self, prompts: Any, *, positions: Literal["last", "all"] = "last") -> Any:
+    def __call__(
+        self, prompts: Any, *, positions: Literal["last", "all"] = "last", progress: ProgressWish = None
+    ) -> Any:
         """Logits, float32 ``[batch, vocabulary]`` after the last position, or ``[batch, position, vocabulary]`` of
-        all; torch's where torch's ids go in."""
+        all; torch's where torch's ids go in.
+
+        Args:
+            prompts: Texts or token ids, of one length.
+            positions: ``"last"`` or ``"all"``.
+            progress: As of ``sweep``, of prompts.
+
+        Examples:
+            >>> import headlight as hl
+            >>> model = hl.Model("demo")
+            >>> model(["The capital of Spain is", "The capital of Italy is"]).shape == (2, model.config.vocabulary)
+            True
+        """
         if positions not in ("last", "all"):
             raise PlanError(f"positions are 'last' or 'all', not {positions!r}")
-        found = self._logits(self._batch(prompts), positions == "all")
+        found = self._logits(self._batch(prompts), positions == "all", progress)
         array = found if positions == "all" else found[:, 0]
         return to_torch(array) if self._torch(prompts) else array
 
-    def _logits(self, batch: list[list[int]], everywhere: bool) -> Any:
+    def _logits(self, batch: list[list[int]], everywhere: bool, progress: ProgressWish = False) -> Any:
         c, length = self.config, len(batch[0]) if everywhere else 1
         for ids in batch:
             if not 0 < len(ids) <= c.context or max(ids) >= c.vocabulary:
@@ -268,11 +283,13 @@ class Model(Questions):
         logits = np.empty([len(batch), length, c.vocabulary], "<f4")
         # some at a time, so that an interrupt is heard in between
         step = max(1, HELD // (4 * length * c.vocabulary))
-        for first in range(0, len(batch), step):
-            self._ready()
-            some = batch[first : first + step]
-            data = self._opened.logits(some, everywhere)
-            logits[first : first + len(some)] = from_bytes(data, "<f4", [len(some), length, c.vocabulary])
+        with _progress.counted(progress, "prompts", len(batch)) as count:
+            for first in range(0, len(batch), step):
+                self._ready()
+                some = batch[first : first + step]
+                data = self._opened.logits(some, everywhere)
+                logits[first : first + len(some)] = from_bytes(data, "<f4", [len(some), length, c.vocabulary])
+                count(first + len(some))
         return logits
 
     def _batch(self, prompts: Any) -> list[list[int]]:
@@ -320,16 +337,24 @@ class Model(Questions):
         *,
         names: str | Sequence[str] | Callable[[str], bool] | None = None,
         names_filter: str | Sequence[str] | Callable[[str], bool] | None = None,
+        progress: ProgressWish = None,
     ) -> tuple[Any, Cache]:
         """Logits ``[batch, position, vocabulary]``, and the activations, which are computed when they are asked for.
 
         Args:
             prompts: Texts or token ids, of one length.
             names: What the cache lists; everything unless given. ``names_filter`` is TransformerLens's word.
+            progress: Of the logits, as of ``sweep``.
+
+        Examples:
+            >>> import headlight as hl
+            >>> logits, cache = hl.Model("demo").run_with_cache("The capital of Spain is", names="resid_post")
+            >>> logits.shape[:2], len(cache)
+            ((1, 5), 5)
         """
         batch = self._batch(prompts)
         torch = self._torch(prompts)
-        logits = self._logits(batch, True)
+        logits = self._logits(batch, True, progress)
         return to_torch(logits) if torch else logits, Cache(self, batch, names or names_filter, torch)
 
 

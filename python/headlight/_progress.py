@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 __all__ = ["Progress", "ProgressWish"]
 
 _PATIENCE = 2.0
+
+# seconds from one time that somebody is told to the next
+_PACE = 0.1
 
 
 @dataclass(frozen=True)
@@ -20,11 +25,20 @@ class Progress:
         done: Runs that were read out.
         total: Of how many; 0 until that is known.
         seconds: Since it was asked.
+        unit: What is counted: ``"runs"``, of ``acdc`` ``"edges"``, of logits ``"prompts"``.
+
+    Examples:
+        >>> import headlight as hl
+        >>> told = []
+        >>> r = hl.Model("demo").sweep(targets=" Rome", progress=told.append)
+        >>> all(p.done <= p.total for p in told)
+        True
     """
 
     done: int
     total: int
     seconds: float
+    unit: str = "runs"
 
     @property
     def eta(self) -> float:
@@ -47,9 +61,10 @@ def _is_watched() -> bool:
 class Bar:
     """tqdm's bar where tqdm is there, else a line of text."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
         self._bar: Any = None
         self._drawn = False
+        self._unit = unit
 
     def __call__(self, done: int, total: int, seconds: float) -> None:
         if seconds < _PATIENCE or total == 0:
@@ -58,7 +73,7 @@ class Bar:
             try:
                 from tqdm.auto import tqdm
 
-                self._bar = tqdm(total=total, unit="run")
+                self._bar = tqdm(total=total, unit=self._unit.removesuffix("s"))
             except ImportError:
                 pass
         if self._bar is not None:
@@ -66,7 +81,7 @@ class Bar:
         else:
             self._drawn = True
             rate = done / seconds
-            print(f"\r{done}/{total} runs, {rate:.0f}/s", end="", file=sys.stderr, flush=True)
+            print(f"\r{done}/{total} {self._unit}, {rate:.0f}/s", end="", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Clears it."""
@@ -76,14 +91,42 @@ class Bar:
             print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
 
 
-def callback(wish: ProgressWish) -> tuple[Callable[[int, int, float], None] | None, Callable[[], None]]:
+def callback(
+    wish: ProgressWish, unit: str = "runs"
+) -> tuple[Callable[[int, int, float], None] | None, Callable[[], None]]:
     """What the engine calls, and what is called when it is done."""
     if wish is not None and not callable(wish) and not isinstance(wish, bool):
         raise TypeError(f"progress is None, True, False or a function, not {wish!r}")
     if callable(wish):
         tell = wish
-        return (lambda done, total, seconds: tell(Progress(done, total, seconds))), (lambda: None)
+        return (lambda done, total, seconds: tell(Progress(done, total, seconds, unit))), (lambda: None)
     if wish or (wish is None and _is_watched()):
-        bar = Bar()
+        bar = Bar(unit)
         return bar, bar.close
     return None, (lambda: None)
+
+
+@contextmanager
+def told(wish: ProgressWish, unit: str = "runs") -> Iterator[Callable[[int, int, float], None] | None]:
+    """What the engine calls, for as long as something is asked."""
+    tell, close = callback(wish, unit)
+    try:
+        yield tell
+    finally:
+        close()
+
+
+@contextmanager
+def counted(wish: ProgressWish, unit: str, total: int) -> Iterator[Callable[[int], None]]:
+    """What is called with how much is done of what goes on here, of which it tells ten times a second at most."""
+    start = said = time.monotonic()
+    with told(wish, unit) as tell:
+
+        def count(done: int) -> None:
+            nonlocal said
+            now = time.monotonic()
+            if tell is not None and now - said >= _PACE:
+                said = now
+                tell(done, total, now - start)
+
+        yield count

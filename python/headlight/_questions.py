@@ -430,6 +430,7 @@ class Questions:
         positions: Any = "all",
         columns: Any = "all",
         preset: Preset | str | None = None,
+        progress: ProgressWish = None,
         **prompts: Any,
     ) -> Attribution:
         """Estimates, by gradients, of what ``edges`` or a sweep would measure, for all of them at once.
@@ -456,6 +457,7 @@ class Questions:
             positions: Of nodes.
             columns: Of nodes.
             preset: Of nodes.
+            progress: As of ``sweep``.
             prompts: As of ``edges``.
 
         Examples:
@@ -480,8 +482,8 @@ class Questions:
                 base, source, components=components, layers=layers, heads=heads, positions=positions, columns=columns,
                 preset=preset, call="Model.attribute", **prompts,
             )  # fmt: skip
-            with self._as_taken():
-                answered = self._opened.attribute_nodes(word, how, said)
+            with self._as_taken(), _progress.told(progress) as tell:
+                answered = self._opened.attribute_nodes(word, how, said, tell)
         elif of == "edges":
             word = {
                 "prompts": _words.asked(base, source, call="Model.attribute", **prompts),
@@ -489,8 +491,8 @@ class Questions:
                 "receivers": _words.some_names("receivers", receivers),
                 "per_position": _words.truth("per_position", per_position),
             }
-            with self._as_taken():
-                answered = self._opened.attribute_edges(word, how, said)
+            with self._as_taken(), _progress.told(progress) as tell:
+                answered = self._opened.attribute_edges(word, how, said, tell)
         else:
             raise PlanError(f"attribution is of edges or nodes, not of {of!r}")
         for note in answered.notes():
@@ -516,6 +518,7 @@ class Questions:
         threshold: float,
         metric: Metric | str = "kl",
         ablation: Ablation = "patch",
+        progress: ProgressWish = None,
         **prompts: Any,
     ) -> Graph:
         """A circuit found by exact runs (Conmy et al. 2023): from the logits backwards, an edge goes if without it the
@@ -527,12 +530,21 @@ class Questions:
             threshold: Above 0; with ``kl`` in nats.
             metric: What is measured, a mean over pairs and targets.
             ablation: What edges outside carry.
+            progress: As of ``sweep``, of edges.
             prompts: As of ``edges``.
+
+        Examples:
+            >>> import headlight as hl
+            >>> circuit = hl.Model("demo").acdc(threshold=0.1, targets=" Madrid")
+            >>> len(circuit) < 761, "logits" in circuit.nodes
+            (True, True)
         """
         self._ready()
         word = _words.asked(base, source, call="Model.acdc", **prompts)
         how = (_words.metric("metric", metric) or "kl", _words.text("ablation", ablation))
-        found, _, _ = self._opened.acdc(word, how, _words.number("threshold", threshold))
+        threshold = _words.number("threshold", threshold)
+        with _progress.told(progress, "edges") as tell:
+            found, _, _ = self._opened.acdc(word, how, threshold, tell)
         return Graph(self, found, self._files().asked(word))
 
     def path(
@@ -743,12 +755,8 @@ class Questions:
         named = _words.metrics("metrics", metrics)
         # where these stand now, wherever the process goes
         self._read_last = read = self._files().asked(word)
-        tell, close = _progress.callback(progress)
-        try:
-            with self._as_taken():
-                answered = call(word, (named, command, int(top_tokens)), tell)
-        finally:
-            close()
+        with self._as_taken(), _progress.told(progress) as tell:
+            answered = call(word, (named, command, int(top_tokens)), tell)
         for note in answered.notes():
             warnings.warn(note, stacklevel=3)
         return Result(answered, read, torch)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 import json
 import os
-from collections.abc import Sequence
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from . import _headlight, _words
 from ._arrays import NamedArray, from_bytes, to_torch
 from ._files import Files, beside
 from ._table import Table
-from .errors import PlanError
+from .errors import FileError, PlanError
 
 __all__ = ["Page", "Picture", "Result"]
 
@@ -50,13 +53,13 @@ class Page:
     """A result as a page, one HTML file that needs no network: switches, every value under the pointer, the strongest
     cells, downloads. In a notebook it stands in a frame of its own."""
 
-    def __init__(self, answered: _headlight.Answered, value: str | None, read: Files) -> None:
-        self._answered, self._value, self._read = answered, value, read
+    def __init__(self, make: Callable[[], str], read: Files, write: Callable[[str], None] | None = None) -> None:
+        self._make, self._read, self._write = make, read, write
 
-    @property
+    @cached_property
     def html(self) -> str:
         """The file's text."""
-        return self._answered.page(self._value)
+        return self._make()
 
     def _repr_html_(self) -> str:
         text = html.escape(self.html, quote=True)
@@ -68,7 +71,24 @@ class Page:
         if Path(path).suffix.lower() != ".html":
             raise PlanError(f"{path}: a page is told by the file name, which must end in .html")
         self._read.check(("--plot", path))
-        self._answered.plot(_words.path(path), self._value)
+        if self._write is not None:
+            self._write(_words.path(path))
+            return
+        try:
+            Path(path).write_text(self.html, encoding="utf-8")
+        except OSError as error:
+            raise FileError(f"{_words.path(path)}: cannot write the file: {error.strerror}") from None
+
+    def show(self) -> None:
+        """Shows it: in a notebook below the cell, else in the browser, as a file that is there until the computer forgets
+        its temporary ones."""
+        ipython = sys.modules.get("IPython")
+        if ipython is not None and ipython.get_ipython() is not None:
+            ipython.display.display(self)
+            return
+        with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8", delete=False) as file:
+            file.write(self.html)
+        webbrowser.open(Path(file.name).as_uri())
 
 
 class Result(Table):
@@ -95,6 +115,19 @@ class Result(Table):
         self._answered, self._read, self._torch = answered, read, torch
         self.n_runs, copied, self.operations, self.seconds = answered.done()
         self.n_live = self.n_runs - copied
+
+    @property
+    def baseline(self) -> Table:
+        """What the clean prompts give, a row for each pair and target: ``base_prob`` and ``source_prob``, and base and
+        source of each metric that was asked for.
+
+        Examples:
+            >>> import headlight as hl
+            >>> r = hl.Model("demo").sweep(targets=" Madrid", wrong_targets=" Rome", metrics="logit_diff", heads=0)
+            >>> r.baseline.columns[3:], round(r.baseline["base_prob"].item(), 2)
+            (['base_prob', 'source_prob', 'base_logit_diff', 'source_logit_diff'], 0.98)
+        """
+        return Table(self._answered.baseline())
 
     @property
     def runs_per_second(self) -> float:
@@ -325,7 +358,7 @@ class Result(Table):
 
     def page(self, metric: str | None = None) -> Page:
         """The page of all that was found, which opens with this column; of edges, their graph."""
-        return Page(self._answered, metric, self._read)
+        return Page(lambda: self._answered.page(metric), self._read, lambda path: self._answered.plot(path, metric))
 
     def plot(
         self, metric: str | os.PathLike[str] | None = None, path: str | os.PathLike[str] | None = None, **layout: Any

@@ -269,7 +269,7 @@ def metrics(what: str, value: Any) -> list[str]:
     found = []
     for one in listed:
         name = getattr(one, "metric", None)
-        if callable(one) and not isinstance(name, str):
+        if callable(one) and (not isinstance(name, str) or not isinstance(one, type)):
             said = getattr(one, "__name__", type(one).__name__)
             raise TypeError(
                 f"{what} are names, such as 'logit_diff': {said} is a function of logits, which headlight.patching takes"

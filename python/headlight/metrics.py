@@ -1,6 +1,6 @@
 """Metrics that are functions of logits, for notebooks, and that headlight knows by their names.
 
-One object serves both: called with logits it computes what a TransformerLens notebook does, and
+``model.sweep(metrics=[LogitDiff, KL])`` names columns. Of a logit difference one object serves both: called with logits it computes what a TransformerLens notebook does, and
 ``headlight.patching`` sees that the engine can compute the same in its readout, so that no logits are handed out.
 """
 
@@ -10,7 +10,41 @@ from typing import Any
 
 from ._arrays import as_list, is_torch, to_numpy
 
-__all__ = ["LogitDiff", "logit_diff"]
+__all__ = [
+    "KL",
+    "Entropy",
+    "LogProb",
+    "Logit",
+    "LogitDiff",
+    "Loss",
+    "Prob",
+    "ProbDiff",
+    "Rank",
+    "Top1",
+    "logit_diff",
+    "recovery",
+]
+
+Prob = "prob"
+LogProb = "logprob"
+Logit = "logit"
+Rank = "rank"
+ProbDiff = "prob_diff"
+KL = "kl"
+Top1 = "top1"
+Entropy = "entropy"
+Loss = "loss"
+
+
+def recovery(metric: Any) -> str:
+    """A metric as a share of what the source is away from the base: 0 where a patch does nothing, 1 where it brings all
+    of the source's.
+
+    Examples:
+        >>> recovery(LogitDiff), recovery(KL)
+        ('recovery_logit_diff', 'recovery_kl')
+    """
+    return f"recovery_{getattr(metric, 'metric', metric)}"
 
 
 class LogitDiff:
@@ -21,7 +55,20 @@ class LogitDiff:
         answer_tokens: ``[batch, 2]``, each prompt's right and wrong answer; rows may have several wrong ones.
         clean: What the clean prompts give ...
         corrupted: ... and the corrupted ones: with both, 1 is clean and 0 corrupted.
+
+    Examples:
+        >>> import numpy as np
+        >>> LogitDiff([[0, 1]])(np.array([[[3.0, 1.0]]]))
+        np.float64(2.0)
+        >>> import headlight as hl
+        >>> asked = {"targets": " Rome", "wrong_targets": " Madrid"}
+        >>> r = hl.Model("demo").sweep(metrics=[LogitDiff, recovery(LogitDiff)], **asked)
+        >>> r.columns[-2:]
+        ['logit_diff', 'recovery_logit_diff']
     """
+
+    # what a question takes it for: metrics=[LogitDiff, KL]
+    metric = "logit_diff"
 
     def __init__(self, answer_tokens: Any, clean: float | None = None, corrupted: float | None = None) -> None:
         found = as_list(answer_tokens)
@@ -52,5 +99,10 @@ class LogitDiff:
 
 
 def logit_diff(answer_tokens: Any, clean: float | None = None, corrupted: float | None = None) -> LogitDiff:
-    """``LogitDiff``, as a function makes it."""
+    """``LogitDiff``, as a function makes it.
+
+    Examples:
+        >>> logit_diff([[0, 1]]).answer_tokens
+        [[0, 1]]
+    """
     return LogitDiff(answer_tokens, clean, corrupted)

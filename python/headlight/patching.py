@@ -16,11 +16,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from . import _words
+from . import _headlight, _progress, _words
 from ._arrays import NamedArray, as_list, from_bytes, to_numpy, to_torch
 from ._cache import Cache
 from ._model import HELD as _HELD
@@ -257,13 +257,28 @@ def _computed(
     """Metrics that are functions of logits."""
     model._ready()
     cells = model._opened.cells(model._sweep_word(corrupted, clean, preset=name))
-    batch, length = len(corrupted), len(corrupted[0]) if full else 1
+    return _of_cells(model, cells, metrics, each, full, torch, len(corrupted), len(corrupted[0]), True)
+
+
+def _of_cells(
+    model: Model,
+    cells: _headlight.Cells,
+    metrics: Mapping[str, Callable[[Any], Any]],
+    each: bool,
+    full: bool,
+    torch: bool,
+    batch: int,
+    length: int,
+    watched: bool,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metrics of each cell's logits, and of the corrupted prompts'."""
+    length = length if full else 1
     one = [batch, length, model.config.vocabulary]
     size = 4 * int(np.prod(one))
     if len(cells) * size > 1 << 30:
         warnings.warn(
             "the metric is a function, so the logits of every cell are handed out: headlight.metrics.logit_diff is computed without",
-            stacklevel=4,
+            stacklevel=5,
         )
 
     def values(logits: Any) -> dict[str, Any]:
@@ -276,14 +291,134 @@ def _computed(
     found = {n: np.broadcast_to(base[n], shape).copy() for n in metrics}
     places = cells.places
     step = max(1, _HELD // size)
-    for first in range(0, len(cells), step):
-        count = min(step, len(cells) - first)
-        model._ready()
-        chunk = from_bytes(cells.logits(first, count, full), "<f4", [count, *one])
-        for at, logits in enumerate(chunk, first):
-            for n, value in values(logits).items():
-                found[n][tuple(places[at])] = value
+    with _progress.counted(None if watched else False, "runs", len(cells) * batch) as done:
+        for first in range(0, len(cells), step):
+            count = min(step, len(cells) - first)
+            model._ready()
+            chunk = from_bytes(cells.logits(first, count, full), "<f4", [count, *one])
+            for at, logits in enumerate(chunk, first):
+                for n, value in values(logits).items():
+                    found[n][tuple(places[at])] = value
+                done((at + 1) * batch)
     return found, base
+
+
+def _sent(
+    model: Model, corrupted_tokens: Any, clean_cache: Any, corrupted_cache: Any, patching_metric: Any, component: str
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The prompts of a direct path, once all else is right."""
+    if not isinstance(model, Model):
+        raise TypeError(
+            f"the model is one of headlight's, not {type(model).__name__}: headlight.Model.from_hf makes one"
+        )
+    if not callable(patching_metric):
+        raise TypeError(f"a patching_metric is a function of logits, not {patching_metric!r}")
+    if component not in ("q", "k", "v"):
+        raise PlanError(f"unknown component {component!r}: use q, k or v")
+    corrupted, clean = _batch("corrupted_tokens", corrupted_tokens), _batch("clean tokens", _clean(clean_cache))
+    if corrupted_cache is not None and _batch("corrupted tokens", _clean(corrupted_cache)) != corrupted:
+        raise PlanError("corrupted_cache is of other prompts than corrupted_tokens: leave it out, or give theirs")
+    return corrupted, clean
+
+
+def get_act_patch_direct_path(
+    model: Model,
+    corrupted_tokens: Any,
+    clean_cache: Any,
+    corrupted_cache: Any,
+    patching_metric: Callable[[Any], Any],
+    src_layer: int,
+    src_head: int,
+    component: Literal["q", "k", "v"] = "q",
+    verbose: bool = True,
+) -> Any:
+    """TransformerLens's ``get_act_patch_direct_path``: what one head tells each later head alone, an array ``[layer, head]`` of
+    the metric over the whole batch. What the source head writes in the clean prompt rather than in the corrupted one is
+    added, at every position, to what a later head reads as its query's, key's or value's input.
+
+    Args:
+        model: A headlight model.
+        corrupted_tokens: ``[batch, position]``: the prompts that are patched.
+        clean_cache: headlight's ``run_with_cache`` of the clean prompts, or their tokens.
+        corrupted_cache: The same of the corrupted ones; None will do.
+        patching_metric: A function of logits, of which only the last position is there.
+        src_layer: The layer of the head that sends.
+        src_head: Its number.
+        component: Which input: ``"q"``, ``"k"`` or ``"v"``.
+        verbose: A bar where somebody watches and it takes more than two seconds.
+
+    Returns:
+        0 in the rows up to ``src_layer``, which nothing can be sent to.
+
+    Examples:
+        >>> import headlight as hl
+        >>> model = hl.Model("demo")
+        >>> corrupted, clean = model.to_tokens("The capital of Spain is"), model.to_tokens("The capital of Italy is")
+        >>> rome, madrid = model.to_single_token(" Rome"), model.to_single_token(" Madrid")
+        >>> metric = hl.metrics.logit_diff([[rome, madrid]])
+        >>> get_act_patch_direct_path(model, corrupted, clean, None, metric, 0, 0, "v").shape
+        (5, 4)
+    """
+    corrupted, clean = _sent(model, corrupted_tokens, clean_cache, corrupted_cache, patching_metric, component)
+    layer = _words.whole("src_layer", src_layer, most=model.config.layers - 1)
+    head = _words.whole("src_head", src_head, most=model.config.heads - 1)
+    torch = model._torch(corrupted_tokens)
+    found = np.zeros((model.config.layers, model.config.heads))
+    metrics = {"metric": patching_metric}
+    model._ready()
+    word = _words.asked(corrupted, clean)
+    cells = model._opened.direct_paths(word, (layer, head), f"attention_{_INPUTS[component]}_input")
+    if len(cells):
+        sent, _ = _of_cells(model, cells, metrics, False, False, torch, len(corrupted), len(corrupted[0]), verbose)
+        found[layer + 1 :] = sent["metric"][layer + 1 :]
+    values = found.astype(np.float32)
+    return to_torch(values) if torch else NamedArray(values, ("layer", "head"))
+
+
+_INPUTS = {"q": "query", "k": "key", "v": "value"}
+
+
+def get_act_patch_direct_path_all_sources(
+    model: Model,
+    corrupted_tokens: Any,
+    clean_cache: Any,
+    corrupted_cache: Any,
+    patching_metric: Callable[[Any], Any],
+    component: Literal["q", "k", "v"] = "q",
+    verbose: bool = True,
+) -> Any:
+    """TransformerLens's ``get_act_patch_direct_path_all_sources``: the same from every head, an array ``[source layer, source
+    head, layer, head]``, 0 where nothing can be sent.
+
+    Args:
+        model: A headlight model.
+        corrupted_tokens: ``[batch, position]``: the prompts that are patched.
+        clean_cache: headlight's ``run_with_cache`` of the clean prompts, or their tokens.
+        corrupted_cache: The same of the corrupted ones; None will do.
+        patching_metric: A function of logits, of which only the last position is there.
+        component: Which input: ``"q"``, ``"k"`` or ``"v"``.
+        verbose: A bar where somebody watches and it takes more than two seconds.
+
+    Examples:
+        >>> import headlight as hl
+        >>> model = hl.Model("demo")
+        >>> corrupted, clean = model.to_tokens("The capital of Spain is"), model.to_tokens("The capital of Italy is")
+        >>> metric = hl.metrics.logit_diff([[model.to_single_token(" Rome"), model.to_single_token(" Madrid")]])
+        >>> get_act_patch_direct_path_all_sources(model, corrupted, clean, None, metric, "v").shape
+        (5, 4, 5, 4)
+    """
+    _sent(model, corrupted_tokens, clean_cache, corrupted_cache, patching_metric, component)
+    layers, heads = model.config.layers, model.config.heads
+    found = np.zeros((layers, heads, layers, heads), dtype=np.float32)
+    with _progress.counted(None if verbose else False, "heads", layers * heads) as done:
+        for at, (layer, head) in enumerate(np.ndindex(layers, heads), 1):
+            one = get_act_patch_direct_path(
+                model, corrupted_tokens, clean_cache, None, patching_metric, layer, head, component, False
+            )
+            found[layer, head] = to_numpy(one)
+            done(at)
+    axes = ("source_layer", "source_head", "layer", "head")
+    return to_torch(found) if model._torch(corrupted_tokens) else NamedArray(found, axes)
 
 
 def _made(name: str) -> Patching:

@@ -2,6 +2,7 @@
 
 mod scores;
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use headlight::report::{
 use headlight::results::array::{Array, Arrays, Values};
 use headlight::results::averages::{Averages, Over};
 use headlight::results::clean::Cleans;
-use headlight::results::columns;
+use headlight::results::columns::{self, Cell, Column, Kind};
 use headlight::results::metric::Quantity;
 use headlight::results::rows::{Gather, RunResult};
 use headlight::tracing::arrays::{arrays, arrays_of_prompts};
@@ -424,6 +425,68 @@ impl Answered {
             .iter()
             .map(|row| row.cells(averages.averaged()));
         Some(Frame::new(averages.columns(), rows, self.made()))
+    }
+
+    /// What the clean prompts of each pair give, for each target: base and source of the probability and of the metrics.
+    fn baseline(&self) -> Frame {
+        let metrics = self.table.metrics.iter();
+        let metrics = metrics.filter_map(|name| name.parse::<Metric>().ok());
+        let mut quantities: Vec<Quantity> = metrics.map(|metric| metric.quantity).collect();
+        quantities.retain({
+            // the probability has columns of its own
+            let mut seen = vec![Quantity::Prob];
+            move |quantity| {
+                let new = !seen.contains(quantity);
+                seen.push(*quantity);
+                new
+            }
+        });
+        let of = |name: &str, kind| Column {
+            nullable: true,
+            ..Column::of(name.to_owned(), kind)
+        };
+        let mut names = vec![
+            Column::of("pair", Kind::Int),
+            Column::of("target", Kind::Text),
+            Column::of("target_id", Kind::Int),
+            of("base_prob", Kind::Float),
+            of("source_prob", Kind::Float),
+        ];
+        for quantity in &quantities {
+            names.push(of(&format!("base_{quantity}"), Kind::Float));
+            names.push(of(&format!("source_{quantity}"), Kind::Float));
+        }
+        let pairs = self.table.provenance.pairs.iter().zip(0..);
+        let pairs: HashMap<u32, _> = pairs
+            .map(|(pair, index)| (pair.row.unwrap_or(index), &pair.clean))
+            .collect();
+        let float = |x: f64| match x.is_nan() {
+            true => Cell::Missing,
+            false => Cell::Float(x),
+        };
+        let (mut seen, mut rows) = (HashSet::new(), Vec::new());
+        let mut counts: HashMap<u32, usize> = HashMap::new();
+        for row in &self.table.rows {
+            if !seen.insert((row.pair, row.target_id, &row.target)) {
+                continue;
+            }
+            let index = counts.entry(row.pair).or_default();
+            let mut cells = vec![
+                Cell::Int(row.pair),
+                Cell::Text(&row.target),
+                Cell::Int(row.target_id),
+                float(row.base_prob),
+                row.source_prob.map_or(Cell::Missing, float),
+            ];
+            for quantity in &quantities {
+                let clean = pairs.get(&row.pair).and_then(|of| of.target(*quantity, *index));
+                let (base, source) = clean.unwrap_or((f64::NAN, f64::NAN));
+                cells.extend([float(base), float(source)]);
+            }
+            *index += 1;
+            rows.push(cells);
+        }
+        Frame::new(names, rows.into_iter().map(Vec::into_iter), self.made())
     }
 
     /// Arrays by name: a shape, and doubles or integers as bytes, or texts.

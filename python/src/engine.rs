@@ -1,13 +1,19 @@
 //! An opened model: its words, and what can be asked of it.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use headlight::check::check_pair;
+use headlight::circuit::Circuit;
+use headlight::circuit::curve::{SIZES, count};
 use headlight::circuit::evaluate::Ablation;
+use headlight::circuit::select::Selection;
 use headlight::execute::costs::PairCost;
 use headlight::prompt::pair::PairRuns;
+use headlight::report::{AttentionPrompt, attention_page};
 use headlight::{
     Activation, Checkpoint, Component, DeviceWish, Engine, Error, Metric, Pair, Position,
     Precision, Question, Site,
@@ -110,10 +116,7 @@ impl Opened {
         (metrics, command, top_tokens): Wished,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
-        let watched = Watched {
-            call: progress,
-            progress: Arc::default(),
-        };
+        let watched = Watched::by(progress);
         let told: Arc<Progress> = watched.progress.clone();
         let unfinished = self.unfinished.clone();
         self.worker.ask(py, &watched, move |engine| {
@@ -137,11 +140,14 @@ impl Opened {
         asked: Asked,
         method: MethodWord,
         command: String,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
-        self.worker.ask(py, &Watched::nobody(), move |engine| {
+        let watched = Watched::by(progress);
+        let told = watched.progress.clone();
+        self.worker.ask(py, &watched, move |engine| {
             let (question, _, averages) = asked.question(engine, &Failure::default())?;
             let about = (averages, command);
-            Ok::<_, Fault>(attributed(engine, question, &method, about)?)
+            Ok::<_, Fault>(attributed(engine, question, &method, about, &told)?)
         })
     }
 
@@ -365,6 +371,42 @@ impl Opened {
         found.into_iter().map(array).collect()
     }
 
+    /// The page of attention patterns (or scores) of prompts in some layers, as the text of a file.
+    fn attention(
+        &self,
+        py: Python<'_>,
+        prompts: Vec<Vec<u32>>,
+        layers: Vec<usize>,
+        scores: bool,
+    ) -> PyResult<String> {
+        let component = match scores {
+            true => Component::AttentionScores,
+            false => Component::AttentionWeight,
+        };
+        let pairs = self.prompts(py, prompts)?;
+        self.worker.ask(py, &Watched::nobody(), move |engine| {
+            let sites: Vec<_> = layers.iter().map(|l| (component, Some(*l))).collect();
+            let mut patterns = Vec::with_capacity(pairs.len());
+            for pair in &pairs {
+                let found = engine.cache(&pair.base, &sites)?;
+                patterns.push(layers.iter().copied().zip(found).collect());
+            }
+            let without = |pair| PairRuns {
+                pair,
+                runs: [].into(),
+            };
+            let pairs: Vec<PairRuns> = pairs.into_iter().map(without).collect();
+            let mut made = engine.provenance(&pairs, false);
+            // what this process was started with says nothing of it
+            made.command = "Cache.attention()".to_owned();
+            let prompts = made.pairs.iter().zip(patterns);
+            let prompts = prompts.map(|(prompt, layers)| AttentionPrompt { prompt, layers });
+            let prompts: Vec<AttentionPrompt<'_>> = prompts.collect();
+            let page = attention_page(component, &prompts, &made).map_err(Error::from)?;
+            Ok(page.html())
+        })
+    }
+
     fn sweep(
         &self,
         py: Python<'_>,
@@ -422,8 +464,9 @@ impl Opened {
         word: SweepWord,
         method: MethodWord,
         command: String,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
-        self.attributed(py, Asked::Sweep(word.into()), method, command)
+        self.attributed(py, Asked::Sweep(word.into()), method, command, progress)
     }
 
     /// Estimates of edges.
@@ -433,8 +476,9 @@ impl Opened {
         word: EdgesWord,
         method: MethodWord,
         command: String,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
-        self.attributed(py, Asked::Edges(word), method, command)
+        self.attributed(py, Asked::Edges(word), method, command, progress)
     }
 
     /// Scores and circuits in a file: a table's column, or EAP-IG's JSON.
@@ -450,16 +494,52 @@ impl Opened {
         prompts: PromptsWord,
         graphs: Vec<Py<Graph>>,
         how: (Option<String>, String),
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<(usize, f64, f64, Vec<f64>)> {
         let circuits = graphs.iter().map(|graph| {
             let circuit = graph.get().circuit.clone();
             (String::new(), circuit)
         });
         let circuits: Vec<_> = circuits.collect();
-        self.worker.ask(py, &Watched::nobody(), move |engine| {
+        let watched = Watched::by(progress);
+        let told = watched.progress.clone();
+        self.worker.ask(py, &watched, move |engine| {
             let (question, metric, ablation) = circuits_of(engine, prompts, how.0, &how.1)?;
+            told.follow(engine, question.circuit_runs(circuits.len()));
             let found = question.evaluate(&circuits, metric, ablation, &mut [])?;
             Ok((found.rows, found.whole, found.nothing, found.circuits))
+        })
+    }
+
+    /// Circuits of MIB's ten sizes, chosen by the sizes of a graph's scores and by their signs: edges asked for,
+    /// edges kept, faithfulness, and CMD and CPR.
+    fn curve(
+        &self,
+        py: Python<'_>,
+        prompts: PromptsWord,
+        graph: Py<Graph>,
+        greedy: bool,
+        how: (Option<String>, String),
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<(Vec<(usize, [usize; 2], [f64; 2])>, [f64; 2])> {
+        let scored = graph.get().circuit.clone();
+        let watched = Watched::by(progress);
+        let told = watched.progress.clone();
+        self.worker.ask(py, &watched, move |engine| {
+            let (question, metric, ablation) = circuits_of(engine, prompts, how.0, &how.1)?;
+            told.follow(engine, question.curve_runs());
+            let choice = match greedy {
+                true => Selection::Greedy,
+                false => Selection::Top,
+            };
+            let curve = question.curve(&scored, choice, (metric, ablation), &mut [])?;
+            let [by_size, by_sign] = curve.faithfulness();
+            let kept = |at: usize| curve.circuits[at].1.count();
+            let sizes = SIZES.into_iter().enumerate().map(|(i, share)| {
+                let kept = [kept(i), kept(i + SIZES.len())];
+                (count(share, scored.edges.len()), kept, [by_size[i], by_sign[i]])
+            });
+            Ok((sizes.collect(), curve.areas()))
         })
     }
 
@@ -470,11 +550,17 @@ impl Opened {
         prompts: PromptsWord,
         how: (String, String),
         threshold: f64,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<(Graph, usize, usize)> {
         let config = self.model.config.clone();
-        self.worker.ask(py, &Watched::nobody(), move |engine| {
+        let watched = Watched::by(progress);
+        let told = watched.progress.clone();
+        self.worker.ask(py, &watched, move |engine| {
             let (question, metric, ablation) = circuits_of(engine, prompts, Some(how.0), &how.1)?;
-            let found = question.acdc(metric, ablation, threshold, &|_| ())?;
+            let edges = Circuit::new(&config, &HashMap::new()).edges.len();
+            told.total.store(edges as u64, Ordering::Relaxed);
+            let tell = |edges: usize| told.done.store(edges as u64, Ordering::Relaxed);
+            let found = question.acdc(metric, ablation, threshold, &tell)?;
             let search = found.search;
             Ok((Graph::new(found.circuit, config), search.tried, search.runs))
         })
@@ -536,6 +622,23 @@ impl Opened {
         self.worker.ask(py, &Watched::nobody(), move |engine| {
             let (question, ..) = Asked::Sweep(word.into()).question(engine, &Failure::default())?;
             Cells::new(question, worker, engine.model().config.vocab)
+        })
+    }
+
+    /// One head's clean-minus-corrupted contribution added to what each later head reads, a cell each.
+    fn direct_paths(
+        &self,
+        py: Python<'_>,
+        prompts: PromptsWord,
+        sender: (usize, usize),
+        component: &str,
+    ) -> PyResult<Cells> {
+        let reads: Result<Site, _> = component.parse();
+        let reads = reads.map_err(|error| raise(py, &error.into()))?;
+        let worker = self.worker.clone();
+        self.worker.ask(py, &Watched::nobody(), move |engine| {
+            let question = engine.without_runs(prompts.pairs(engine)?)?;
+            Ok(Cells::of_direct_paths(engine, question, sender, reads.component, worker)?)
         })
     }
 

@@ -131,6 +131,13 @@ impl Graph {
         report::circuit_svg(&self.circuit)
     }
 
+    /// Its page, as the text of a file.
+    fn page(&self, py: Python<'_>) -> PyResult<String> {
+        let page = report::circuit_page(&self.circuit);
+        let page = page.map_err(|error| raise(py, &error.into()))?;
+        Ok(py.detach(|| page.html()))
+    }
+
     /// Draws it into a file, by its ending.
     fn plot(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         let drawn = PlotFormat::of(&path).and_then(|_| report::plot_circuit(&self.circuit, &path));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use headlight::engine::{Form, LogitsOf};
 use headlight::prompt::pair::PairRuns;
-use headlight::{Engine, Error, Question};
+use headlight::patch::Vector;
+use headlight::{Component, Engine, Error, Op, Patch, Question, Run};
 use pyo3::prelude::*;
 use pyo3::types::PyByteArray;
 
@@ -80,6 +81,65 @@ impl Cells {
             shape,
             length: first,
             vocab,
+            worker,
+        })
+    }
+}
+
+impl Cells {
+    /// For each head of a later layer than a head's, a run in which what that head adds in the source rather than in the
+    /// base is added to what this one reads as its queries', keys' or values' input, at every position.
+    pub fn of_direct_paths(
+        engine: &Engine,
+        question: Question<'_>,
+        (layer, head): (usize, usize),
+        reads: Component,
+        worker: Arc<Worker>,
+    ) -> Result<Self, Error> {
+        let config = &engine.model().config;
+        let mut places = Vec::new();
+        for later in layer + 1..config.layers {
+            places.extend((0..config.heads).map(|reader| vec![later, reader]));
+        }
+        let mut pairs = question.pairs;
+        for PairRuns { pair, runs } in &mut pairs {
+            let written = |ids: &[u32]| -> Result<Vec<f64>, Error> {
+                let sites = [(Component::HeadAttentionOutput, Some(layer))];
+                let found = engine.cache(ids, &sites)?.remove(0).values;
+                let rows = ids.len() * config.width;
+                Ok(found[head * rows..][..rows].to_vec())
+            };
+            let source = pair.source.as_deref().unwrap_or(&pair.base);
+            if source.len() != pair.base.len() {
+                return Err(Error::Usage(format!(
+                    "a direct path is added position by position, and one prompt has {} tokens and its clean one {}",
+                    pair.base.len(),
+                    source.len()
+                )));
+            }
+            let (corrupted, clean) = (written(&pair.base)?, written(source)?);
+            let added = clean.iter().zip(&corrupted).map(|(x, y)| x - y);
+            let vector = Vector {
+                label: "source-base".to_owned(),
+                values: added.collect(),
+                rows: pair.base.len(),
+            };
+            let every: Vec<usize> = (0..pair.base.len()).collect();
+            let one = |place: &Vec<usize>| Run {
+                patches: vec![Patch {
+                    op: Op::Add(Some(vector.clone())),
+                    ..Patch::interchange(reads, Some(place[0]), vec![place[1]], every.clone())
+                }],
+                ..Run::default()
+            };
+            *runs = places.iter().map(one).collect();
+        }
+        Ok(Self {
+            length: pairs.first().map_or(0, |of| of.pair.base.len()),
+            pairs,
+            places,
+            shape: vec![config.layers, config.heads],
+            vocab: config.vocab,
             worker,
         })
     }

@@ -7,7 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use headlight::{Engine, Error};
@@ -54,6 +54,28 @@ pub struct Progress {
     pub done: AtomicU64,
     /// Of how many; 0 until that is known.
     pub total: AtomicU64,
+    /// The engine's own count, and what it was, where results come all at once.
+    counted: OnceLock<(Arc<AtomicU64>, u64)>,
+}
+
+impl Progress {
+    /// Counts what the engine does from here on, of so many runs.
+    pub fn follow(&self, engine: &Engine, total: u64) {
+        let passed = engine.passed();
+        let before = passed.load(Ordering::Relaxed);
+        drop(self.counted.set((passed, before)));
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// What is done, and of how much.
+    fn so_far(&self) -> (u64, u64) {
+        let total = self.total.load(Ordering::Relaxed);
+        let done = match self.counted.get() {
+            Some((passed, before)) => passed.load(Ordering::Relaxed) - before,
+            None => self.done.load(Ordering::Relaxed),
+        };
+        (done.min(total), total)
+    }
 }
 
 /// A callback of Python's with what it is told of.
@@ -65,12 +87,17 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Progress that nobody asks for.
-    pub fn nobody() -> Self {
+    /// Progress that this is told of, if it is something.
+    pub fn by(call: Option<Py<PyAny>>) -> Self {
         Self {
-            call: None,
+            call,
             progress: Arc::default(),
         }
+    }
+
+    /// Progress that nobody asks for.
+    pub fn nobody() -> Self {
+        Self::by(None)
     }
 }
 
@@ -232,8 +259,7 @@ fn wait<T: Send>(
             && told.elapsed() >= TELL
         {
             told = Instant::now();
-            let Progress { done, total } = &*watched.progress;
-            let (done, total) = (done.load(Ordering::Relaxed), total.load(Ordering::Relaxed));
+            let (done, total) = watched.progress.so_far();
             let called = call.call1(py, (done, total, start.elapsed().as_secs_f64()));
             looked = called.map(drop);
         }

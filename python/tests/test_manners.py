@@ -16,6 +16,7 @@ import pytest
 from conftest import BASE, SOURCE
 
 import headlight as hl
+from headlight import _progress
 
 # some seconds of work: many prompts, of which nothing is shared
 LONG = """
@@ -137,6 +138,57 @@ def test_progress_is_told(model):
 
     with pytest.raises(RuntimeError, match="enough"):
         model.sweep(data=rows, progress=fails)
+
+
+ROWS = [
+    {"base": [i, 285, 263, 700, 261], "source": [i + 1, 285, 263, 751, 261], "targets": [1], "wrong_targets": [2]}
+    for i in range(300)
+]
+
+# everything that may last, with what it counts
+TOLD = {
+    "attribute": (lambda m, **more: m.attribute(data=ROWS, **more), "runs"),
+    "attribute nodes": (lambda m, **more: m.attribute(of="nodes", data=ROWS, method="relp", verify_top=20, **more), "runs"),
+    "acdc": (lambda m, **more: m.acdc(data=ROWS[:40], threshold=0.001, **more), "edges"),
+    "evaluate": (lambda m, **more: chosen(m).evaluate(data=ROWS * 4, **more), "runs"),
+    "curve": (lambda m, **more: chosen(m).curve(data=ROWS, **more), "runs"),
+    "logits": (lambda m, **more: m([row["base"] for row in ROWS] * 20, positions="all", **more), "prompts"),
+    "run_with_cache": (lambda m, **more: m.run_with_cache([row["base"] for row in ROWS] * 20, **more), "prompts"),
+    "lens": (lambda m, **more: m.lens([row["base"] for row in ROWS] * 4, targets=" Rome", positions="all", **more), "runs"),
+    "edges": (lambda m, **more: m.edges(data=ROWS[:20], **more), "runs"),
+    "path": (lambda m, **more: m.path(data=ROWS * 4, **more), "runs"),
+}  # fmt: skip
+
+
+def chosen(model):
+    return model.attribute(data=ROWS[:2]).graph().greedy(50)
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_whatever_lasts_tells_how_far_it_is(model, what):
+    ask, unit = TOLD[what]
+    told = []
+    ask(model, progress=told.append)
+    known = [p for p in told if p.total]
+    assert known and len({p.total for p in known}) == 1 and {p.unit for p in told} == {unit}
+    assert all(a.done <= b.done <= b.total for a, b in itertools.pairwise(known)) and known[-1].done > 0
+    # it is asked for again from nothing
+    again = []
+    ask(model, progress=again.append)
+    first = next(p for p in again if p.total)
+    assert first.total == known[0].total and first.done < first.total
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_a_bar_is_drawn_where_somebody_watches(model, what, monkeypatch, capsys):
+    ask, unit = TOLD[what]
+    monkeypatch.setattr(_progress, "_is_watched", lambda: True)
+    monkeypatch.setattr(_progress, "_PATIENCE", 0.0)
+    ask(model)
+    error = capsys.readouterr().err
+    assert unit.removesuffix("s") in error or "it/s" in error, error
+    ask(model, progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_eight_threads_on_one_model(model):

@@ -60,7 +60,9 @@ pub use self::labels::{site_label, token_label};
 pub use self::lens::{LensLine, write_lens};
 pub use self::matrix::EdgeMatrix;
 pub(crate) use self::numbers::plain;
-pub use self::page::{AttentionPrompt, CellPage, EdgePage, Page, attention_page, check_attention};
+pub use self::page::{
+    AttentionPrompt, CellPage, EdgePage, Page, attention_page, check_attention, circuit_page,
+};
 pub use self::plot::{PictureFormat, PlotFormat, check_page, check_plot, plot, plot_table};
 pub use self::possible::check_possible;
 pub use self::safetensors::{Activations, check_activations};

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 
 use super::{Answered, Held};
 use crate::graph::Graph;
+use crate::worker::Progress;
 
 /// A method, and what is asked for beside it.
 #[derive(FromPyObject)]
@@ -56,6 +57,7 @@ pub fn attributed(
     mut question: Question<'_>,
     word: &MethodWord,
     (averaged, command): (bool, String),
+    told: &Progress,
 ) -> Result<Answered, Error> {
     let attribution = word.attribution(&mut question)?;
     question.check_attribution(&attribution)?;
@@ -88,6 +90,7 @@ pub fn attributed(
     let mut gather: Vec<&mut dyn Gather> = vec![&mut table, &mut cleans];
     gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
+    told.follow(engine, question.attribution_runs(&attribution, columns.verify));
     let attributed = question.attribute(&attribution, columns, &mut gather)?;
     drop(gather);
     if let Some(averages) = &mut averages {

@@ -23,7 +23,7 @@ const ALL: u32 = u32::MAX;
 /// # Errors
 ///
 /// [`ReportError::NothingToPlot`] of no edges.
-pub(in crate::report) fn circuit_page(circuit: &Circuit) -> Result<Page, ReportError> {
+pub fn circuit_page(circuit: &Circuit) -> Result<Page, ReportError> {
     let mut page = EdgePage::new(&["score".to_owned()]);
     let unscored = circuit.scores.iter().all(|score| *score == 0.0);
     let kept: Vec<u8> = circuit.kept.iter().map(|kept| u8::from(*kept)).collect();

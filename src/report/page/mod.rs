@@ -17,8 +17,7 @@ use std::path::Path;
 
 pub use self::attention::{AttentionPrompt, attention_page, check_attention};
 pub use self::cells::CellPage;
-pub use self::edges::EdgePage;
-pub(super) use self::edges::circuit_page;
+pub use self::edges::{EdgePage, circuit_page};
 
 use self::about::About;
 use self::document::Embedded;
