@@ -27,6 +27,8 @@ __all__ = ["Questions"]
 Metrics: TypeAlias = Sequence[Metric | str] | Metric | str
 # whose arrays come back: those of what went in, or always the one library's
 ArraysOf: TypeAlias = Literal["auto", "numpy", "torch"]
+# what is kept: every row, averages over pairs, or either by how many rows there are
+RowsWish: TypeAlias = Literal["all", "means", "auto"]
 
 
 class Questions:
@@ -138,6 +140,7 @@ class Questions:
         direction: Literal["denoise", "noise"] = "denoise",
         metrics: Metrics = (),
         top_tokens: int = 0,
+        rows: RowsWish = "auto",
         first_token: bool = False,
         joint: bool = False,
         prepend_bos: bool = False,
@@ -153,6 +156,7 @@ class Questions:
             direction: Of a data set, which prompt is patched.
             metrics: Further columns.
             top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
+            rows: As of ``sweep``.
             first_token: Let a target of several tokens count as its first.
             joint: Let a target of several tokens count whole: the probability of all, each after those before it.
             prepend_bos: Begin every prompt with the model's BOS token.
@@ -171,15 +175,15 @@ class Questions:
             >>> r["name"].tolist()
             ['country']
         """
-        rows = _words.asked(
+        asked = _words.asked(
             None, None, data=data, first_token=first_token, joint=joint, prepend_bos=prepend_bos, direction=direction,
             skip_bad=skip_bad, known=known,
         )  # fmt: skip
         if isinstance(experiment, str | os.PathLike):
             name = _words.path(experiment)
             several = {"first_token": first_token, "joint": joint}
-            word: dict[str, Any] = {"json": None, "path": name, **several, "prompts": rows, "made": []}
-            return self._ask(self._opened.runs, word, metrics, f"Model.run({name!r})", progress, top_tokens)
+            word: dict[str, Any] = {"json": None, "path": name, **several, "prompts": asked, "made": []}
+            return self._ask(self._opened.runs, word, metrics, f"Model.run({name!r})", progress, top_tokens, rows=rows)
         made: list[tuple[int, int, dict[str, Any]]] = []
         if not isinstance(experiment, Mapping):
             raise TypeError(f"an experiment is a file's name or a dictionary, not {experiment!r}")
@@ -201,17 +205,17 @@ class Questions:
             runs.append({**own, "patches": patches})
         written["run"] = runs
         call = _words.shown("Model.run", {"experiment": experiment})
-        return self._runs(written, made, metrics, rows, progress, call, top_tokens)
+        return self._runs(written, made, metrics, asked, progress, call, top_tokens, rows=rows)
 
     def _runs(
-        self, experiment: Any, made: Any, metrics: Metrics, rows: dict[str, Any], progress: ProgressWish, call: str,
-        top_tokens: int, torch: bool = False,
+        self, experiment: Any, made: Any, metrics: Metrics, asked: dict[str, Any], progress: ProgressWish, call: str,
+        top_tokens: int, torch: bool = False, rows: RowsWish = "auto",
     ) -> Result:  # fmt: skip
         text = json.dumps(experiment, default=_plain)
-        several = {name: rows[name] for name in ("first_token", "joint")}
-        word = {"json": text, "path": "experiment.json", **several, "prompts": rows, "made": made}
+        several = {name: asked[name] for name in ("first_token", "joint")}
+        word = {"json": text, "path": "experiment.json", **several, "prompts": asked, "made": made}
         try:
-            return self._ask(self._opened.runs, word, metrics, call, progress, top_tokens, torch)
+            return self._ask(self._opened.runs, word, metrics, call, progress, top_tokens, torch, rows)
         except PlanError as error:
             raise PlanError(_in_experiment(text, str(error))) from None
 
@@ -237,6 +241,7 @@ class Questions:
         direction: Literal["denoise", "noise"] = "denoise",
         metrics: Metrics = (),
         top_tokens: int = 0,
+        rows: RowsWish = "auto",
         seed: int | None = None,
         first_token: bool = False,
         joint: bool = False,
@@ -271,6 +276,8 @@ class Questions:
             direction: Of a data set, whether the corrupted prompt is patched (``"denoise"``) or the clean one.
             metrics: Further columns, such as ``"logit_diff"`` and ``"recovery_logit_diff"``.
             top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
+            rows: ``"all"``, ``"means"`` (averages over pairs alone, which are the result's rows then), or ``"auto"``: all of
+                them up to 100 million, and means of more.
             seed: Of noise.
             first_token: Let a target of several tokens count as its first.
             joint: Let a target of several tokens count whole: the probability of all, each after those before it.
@@ -306,7 +313,7 @@ class Questions:
             self._files().asked(word).check(*beside(out))
         torch = self._torch(base, source, targets, wrong_targets)
         result = self._ask(
-            self._opened.sweep, word, metrics, _words.shown("Model.sweep", said), progress, top_tokens, torch
+            self._opened.sweep, word, metrics, _words.shown("Model.sweep", said), progress, top_tokens, torch, rows
         )
         if out is not None:
             result.write(out)
@@ -361,7 +368,7 @@ class Questions:
             >>> hl.Model("demo").plan(components="head_value_output").runs
             100
         """
-        for name in ("metrics", "top_tokens", "out", "progress"):
+        for name in ("metrics", "top_tokens", "rows", "out", "progress"):
             asked.pop(name, None)
         self._ready()
         word = self._sweep_word(base, source, call="Model.plan", **asked)
@@ -378,6 +385,7 @@ class Questions:
         per_position: bool = False,
         metrics: Metrics = (),
         top_tokens: int = 0,
+        rows: RowsWish = "auto",
         progress: ProgressWish = None,
         **prompts: Any,
     ) -> Result:
@@ -391,6 +399,7 @@ class Questions:
             per_position: One run for each position, instead of all together.
             metrics: Further columns.
             top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
+            rows: As of ``sweep``.
             progress: As of ``sweep``.
             prompts: ``targets``, ``wrong_targets``, ``data``, ``direction``, ``first_token``, ``joint``,
                 ``prepend_bos``, ``skip_bad`` and ``known``, as of ``sweep``.
@@ -404,7 +413,7 @@ class Questions:
         said = {"base": base, "source": source, "senders": senders, "receivers": receivers}
         torch = self._torch(base, source, *prompts.values())
         return self._ask(
-            self._opened.edges, word, metrics, _words.shown("Model.edges", said), progress, top_tokens, torch
+            self._opened.edges, word, metrics, _words.shown("Model.edges", said), progress, top_tokens, torch, rows
         )
 
     def attribute(
@@ -561,6 +570,7 @@ class Questions:
         receiver_positions: Any = "all",
         metrics: Metrics = (),
         top_tokens: int = 0,
+        rows: RowsWish = "auto",
         progress: ProgressWish = None,
         **prompts: Any,
     ) -> Result:
@@ -578,6 +588,7 @@ class Questions:
             receiver_positions: Where receivers receive.
             metrics: Further columns.
             top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
+            rows: As of ``sweep``.
             progress: As of ``sweep``.
             prompts: As of ``edges``.
         """
@@ -596,7 +607,7 @@ class Questions:
         said = {"base": base, "source": source, "senders": senders, "receivers": receivers, "freeze": freeze}
         torch = self._torch(base, source, *prompts.values())
         return self._ask(
-            self._opened.paths, word, metrics, _words.shown("Model.path", said), progress, top_tokens, torch
+            self._opened.paths, word, metrics, _words.shown("Model.path", said), progress, top_tokens, torch, rows
         )
 
     def trace(
@@ -611,6 +622,7 @@ class Questions:
         seed: int = 0,
         metrics: Metrics = (),
         top_tokens: int = 0,
+        rows: RowsWish = "auto",
         progress: ProgressWish = None,
         **prompts: Any,
     ) -> Result:
@@ -626,6 +638,7 @@ class Questions:
             seed: Of the noise.
             metrics: Further columns; the first is what arrays and the picture hold.
             top_tokens: How many of the most probable tokens after each run are kept, for ``Result.top_tokens``.
+            rows: As of ``sweep``.
             progress: As of ``sweep``.
             prompts: As of ``edges``.
         """
@@ -641,7 +654,7 @@ class Questions:
         said = {"prompt": prompt, "subject": subject, "noise": noise, "samples": samples}
         torch = self._torch(prompt, *prompts.values())
         return self._ask(
-            self._opened.trace, word, metrics, _words.shown("Model.trace", said), progress, top_tokens, torch
+            self._opened.trace, word, metrics, _words.shown("Model.trace", said), progress, top_tokens, torch, rows
         )
 
     def lens(
@@ -748,7 +761,7 @@ class Questions:
 
     def _ask(
         self, call: Any, word: Any, metrics: Metrics, command: str, progress: ProgressWish, top_tokens: int = 0,
-        torch: bool = False,
+        torch: bool = False, rows: RowsWish = "auto",
     ) -> Result:  # fmt: skip
         if _words.whole("top_tokens", top_tokens, least=-(2**63)) < 0:
             raise PlanError(f"top_tokens is {top_tokens}: it takes 0, for none, or more")
@@ -756,7 +769,7 @@ class Questions:
         # where these stand now, wherever the process goes
         self._read_last = read = self._files().asked(word)
         with self._as_taken(), _progress.told(progress) as tell:
-            answered = call(word, (named, command, int(top_tokens)), tell)
+            answered = call(word, (named, command, int(top_tokens), rows), tell)
         for note in answered.notes():
             warnings.warn(note, stacklevel=3)
         return Result(answered, read, torch)

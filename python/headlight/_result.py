@@ -26,6 +26,8 @@ __all__ = ["Page", "Picture", "Result"]
 
 # along which axes a table is laid out where the question has none of its own
 _AXES = ("pair", "target", "component", "layer", "head", "position", "sample")
+# the same of means, which have no pair and whose pairs' targets may differ
+_AXES_OF_MEANS = ("target_index", "component", "layer", "head", "position", "sample")
 
 
 class Picture:
@@ -92,7 +94,8 @@ class Page:
 
 
 class Result(Table):
-    """What was found: one row for each pair, run and target, in that order.
+    """What was found: one row for each pair, run and target, in that order, or, with ``rows="means"``, one for each cell
+    and target, with means over pairs, their spread, counts and extremes.
 
     pandas, Polars, pyarrow and DuckDB read it as it is; in a notebook it shows its heat map, the strongest cells
     and how it was made. Columns are NumPy's; arrays are torch's where torch's tensors went in, on the CPU.
@@ -133,6 +136,11 @@ class Result(Table):
     def runs_per_second(self) -> float:
         """Runs by the clock, clean prompts included."""
         return self.n_runs / self.seconds if self.seconds > 0 else float("nan")
+
+    @property
+    def is_means(self) -> bool:
+        """Whether its rows are averages over pairs."""
+        return self._answered.is_means()
 
     @property
     def metric(self) -> str:
@@ -282,7 +290,7 @@ class Result(Table):
             # the corrupted runs themselves restore nothing, and stand at no layer
             rows = rows[self["name"][rows] != "corrupted"]
         axes, labels, places = [], {}, []
-        for name in _AXES:
+        for name in _AXES_OF_MEANS if self.is_means else _AXES:
             column = self[name][rows]
             if self.missing(name)[rows].any():
                 continue
@@ -305,6 +313,8 @@ class Result(Table):
     def top(self, n: int = 10, by: str | None = None) -> Table:
         """The strongest rows: those whose probability changed most or, by a metric, those where it is highest."""
         n = _words.whole("n", n)
+        if by is None and self.is_means:
+            raise PlanError('means have no base that they are held against: name a column, such as by="prob"')
         score = np.abs(self["prob"] - self["base_prob"]) if by is None else self._numbers(by)
         score = np.where(np.isnan(score), -np.inf, score)
         return self.take(np.argsort(-score, kind="stable")[:n])
@@ -385,6 +395,8 @@ class Result(Table):
             self._read.check(("--plot", path))
             self._answered.plot(_words.path(path), column)
             return None
+        if self.is_means:
+            return self.picture(metric)
         try:
             import plotly  # noqa: F401
         except ImportError:
@@ -408,12 +420,16 @@ class Result(Table):
         except PlanError:
             # runs of several patches have no place in a grid
             drawn = ""
+        if self.is_means:
+            return f"<div>{drawn}{self._html(10)}<small>{html.escape(self._provenance_line())}</small></div>"
         strongest = self.top()._html(10)
         return f"<div>{drawn}<div>strongest</div>{strongest}<small>{html.escape(self._provenance_line())}</small></div>"
 
     def __repr__(self) -> str:
         if len(self) == 0:
             return f"Result: no rows\n{self._provenance_line()}"
+        if self.is_means:
+            return f"means over pairs\n{super().__repr__()}\n{self._provenance_line()}"
         return f"strongest\n{self.top()!r}\n{self._provenance_line()}"
 
     def _repr_mimebundle_(self, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None) -> Any:

@@ -275,3 +275,56 @@ def test_a_knockout_is_the_command_lines(model):
     number = hl.Patch("attention_scores", 1, positions=4, keys=[3], op=hl.Op.set(float("-inf")))
     assert alone["prob"][0] == model.patch("The capital of Spain is", number, targets=" Madrid")["prob"][0]
     assert alone["prob"][0] != alone["base_prob"][0]
+
+
+@pytest.mark.parametrize("ask", ["sweep", "edges", "path", "trace"])
+def test_means_alone_are_the_summary_and_the_commands_file(model, command, tmp_path, ask):
+    rows = [{**row, "spans": {"city": row["base"].split()[3]}} for row in PAIRS]
+    (tmp_path / "pairs.json").write_text(json.dumps(rows))
+    asked, flags = {
+        "sweep": ({"components": "head_value_output"}, ["--component", "head_value_output"]),
+        "edges": ({"receivers": "logits"}, ["--receivers", "logits"]),
+        "path": ({"receivers": "logits"}, ["--receivers", "logits"]),
+        "trace": ({"subject": "city", "samples": 2}, ["--subject", "city", "--samples", "2"]),
+    }[ask]
+    asked = {**asked, "data": tmp_path / "pairs.json", "metrics": "logit_diff"}
+    call = getattr(model, ask)
+    every, means = call(**asked), call(**asked, rows="means")
+    assert means.is_means and not every.is_means
+    summary = every.summary()
+    assert means.columns == summary.columns and "logit_diff_max" in means.columns
+    for name in means.columns:
+        if means[name].dtype.kind == "f":
+            np.testing.assert_array_equal(means[name], summary[name])
+        else:
+            assert means[name].tolist() == summary[name].tolist(), name
+    # against the rows: each cell's mean and extremes
+    if ask == "sweep":
+        at = (every["layer"] == 1) & (every["head"] == 2) & (every["position"] == 3)
+        one = (means["layer"] == 1) & (means["head"] == 2) & (means["position"] == 3)
+        values = every["logit_diff"][at]
+        assert len(values) == 2 and one.sum() == 1
+        assert np.isclose(means["logit_diff"][one][0], values.mean(), rtol=1e-12)
+        assert means["logit_diff_min"][one][0] == values.min() and means["logit_diff_max"][one][0] == values.max()
+        assert means.array("logit_diff").axes == ("layer", "head", "position")
+    (here,) = means.write(tmp_path / "here.csv")
+    done = command(ask, "--data", "pairs.json", "--metric", "logit_diff", *flags, "--rows", "means", "--out", "there.csv")
+    assert done.returncode == 0, done.stderr
+    assert here.read_bytes() == (tmp_path / "there.csv").read_bytes()
+    assert "means" in repr(means) and means._repr_html_()
+    with pytest.raises(hl.PlanError, match="by="):
+        means.top()
+
+
+def test_means_that_there_are_not_are_refused(model):
+    with pytest.raises(hl.PlanError, match="--rows means"):
+        model.sweep(BASE, SOURCE, targets=" Rome", components="head_value_output", rows="means")
+    with pytest.raises(hl.PlanError, match="all, means, auto"):
+        model.sweep(data=PAIRS, components="head_value_output", rows="some")
+    with pytest.raises(hl.PlanError, match="--top"):
+        model.sweep(data=PAIRS, components="head_value_output", rows="means", top_tokens=2)
+    means = model.sweep(data=PAIRS, components="head_value_output", rows="means")
+    with pytest.raises(hl.PlanError, match="keep no rows"):
+        means.picture()._repr_svg_()
+    with pytest.raises(hl.PlanError, match="keep no rows"):
+        means.page().html

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::engine::Engine;
 use crate::execute::collect::Collection;
 use crate::files::error::FileError;
+use crate::results::blocks::BlockAverage;
 use crate::results::rows::{Gather, PairResult, RunResult};
 
 static START: OnceLock<Instant> = OnceLock::new();
@@ -93,6 +94,10 @@ impl Gather for Timed<'_, '_> {
 
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
         self.clock.writing(|| self.gather.run(result))
+    }
+
+    fn block(&mut self, block: &BlockAverage) -> Result<(), FileError> {
+        self.clock.writing(|| self.gather.block(block))
     }
 
     fn collected(&mut self, pair: usize, collection: &Collection) -> Result<(), FileError> {

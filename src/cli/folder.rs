@@ -2,10 +2,11 @@
 
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Args;
 
+use super::kept::Planned;
+use super::part::PartInMaking;
 use super::progress::Progress;
 use super::setup::Setup;
 use super::shard::ShardWish;
@@ -16,14 +17,16 @@ use crate::error::Error;
 use crate::execute::Plan;
 use crate::execute::costs::PairCost;
 use crate::files::error::FileError;
-use crate::folder::cut::{Cursor, PartLimit, PartSpan, RunRange, Weighed, cut};
+use crate::folder::cut::{Cursor, PartLimit, PartSpan, RunRange, cut};
 use crate::folder::error::FolderError;
 use crate::folder::lock::FolderLock;
 use crate::folder::manifest::Manifest;
-use crate::folder::parts::{RunFolder, Unread, each_run};
+use crate::folder::parts::{RunFolder, Unread, each_block, each_run};
 use crate::report::{self, TableFormat, TableWriter};
-use crate::results::averages::Averages;
+use crate::results::averages::{Averages, BLOCK, Over};
 use crate::results::clean::CleanMetrics;
+use crate::results::columns::POSITION_NAME;
+use crate::results::kept::Kept;
 use crate::results::metric::RunReadouts;
 use crate::results::rows::{Gather, RunResult, pairs_provenance};
 use crate::results::table::{Provenance, Row};
@@ -38,7 +41,8 @@ pub struct FolderFlags {
     /// Compute one of N shards of a run in a folder, from 0; auto goes by Slurm's or MPI's variables
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardWish>,
-    /// Rows in a part of a run in a folder, at most; about a million unless given
+    /// Rows in a part of a run in a folder, at most, or of which it holds averages; about a million of the former
+    /// unless given
     #[arg(long, value_name = "N")]
     part_rows: Option<NonZeroU64>,
 }
@@ -48,6 +52,9 @@ const ROWS: u64 = 1 << 20;
 
 /// Operations in a part, at most: a minute or two of a few cores, or of a GPU.
 const FLOPS: [u64; 2] = [1 << 45, 1 << 53];
+
+/// How much more of them there is in a part that keeps averages, which are fewer the more pairs they are over.
+const OF_MEANS: u64 = 16;
 
 impl FolderFlags {
     /// Refuses flags that are for folders, where there is none, and folders in a build that has no parts; of what is
@@ -110,11 +117,16 @@ impl FolderFlags {
         self.shard.is_some()
     }
 
-    /// The most that a part holds.
-    pub fn limit(&self, gpu: bool) -> PartLimit {
+    /// The most that a part holds; rows of which averages are kept are not held, but may be counted.
+    pub fn limit(&self, gpu: bool, kept: Kept) -> PartLimit {
+        let (rows, more, block) = match kept {
+            Kept::Rows => (ROWS, 1, None),
+            Kept::Means => (u64::MAX, OF_MEANS, Some(BLOCK)),
+        };
         PartLimit {
-            rows: self.part_rows.map_or(ROWS, NonZeroU64::get),
-            flops: FLOPS[usize::from(gpu)],
+            rows: self.part_rows.map_or(rows, NonZeroU64::get),
+            flops: FLOPS[usize::from(gpu)] * more,
+            block,
         }
     }
 }
@@ -143,6 +155,10 @@ fn remembered() -> Vec<String> {
 pub struct OpenRun {
     folder: RunFolder,
     shard: usize,
+    /// What pairs take.
+    costs: Vec<PairCost>,
+    /// How averages are added up.
+    over: Over,
     _lock: FolderLock,
 }
 
@@ -153,25 +169,23 @@ impl OpenRun {
         flags: &FolderFlags,
         setup: &Setup,
         question: &Question<'_>,
-        (costs, averages): (&[PairCost], bool),
+        (planned, averages): (&Planned, bool),
     ) -> Result<Self, Error> {
         let (shard, shards) = flags.shard()?;
-        let pairs = costs.iter().zip(&question.pairs);
-        let weighed: Vec<Weighed> = pairs
-            .map(|(cost, of)| Weighed {
-                cost: cost.clone(),
-                rows: of.pair.targets.len() as u64,
-            })
-            .collect();
-        let parts = cut(
-            &weighed,
-            shards,
-            flags.limit(setup.engine.device().is_gpu()),
-        );
-        let mut manifest = Manifest::new(question.identity(), question.over(), parts);
+        let limit = flags.limit(setup.engine.device().is_gpu(), planned.kept);
+        let parts = cut(&question.weigh(&planned.costs), shards, limit);
+        let over = question.over();
+        let mut identity = question.identity();
+        identity.means = planned.is_means();
+        let mut manifest = Manifest::new(identity, over, parts);
         manifest.model = setup.engine.model().name.clone();
         manifest.command = remembered();
         manifest.columns = question.names();
+        if planned.is_means() {
+            let named = manifest.columns.iter().any(|name| name == POSITION_NAME);
+            let averages = Averages::new(over, &question.metrics);
+            manifest.columns = averages.block_columns(named);
+        }
         manifest.averages = averages;
         manifest.pairs = question.pairs.len();
         // who says nothing of the cut goes on with the one that is there
@@ -193,8 +207,16 @@ impl OpenRun {
         Ok(Self {
             folder,
             shard,
+            costs: planned.costs.clone(),
+            over,
             _lock: lock,
         })
+    }
+
+    /// What adds up averages for parts that keep these.
+    fn averages(&self, question: &Question<'_>) -> Option<Averages> {
+        let means = self.folder.manifest.identity.means;
+        means.then(|| Averages::new(self.over, &question.metrics))
     }
 
     fn parts(&self) -> &[PartSpan] {
@@ -252,14 +274,17 @@ impl OpenRun {
                 Ok(Some(known)) => {
                     progress.keep(true);
                     let path = self.folder.part_path(self.shard, number);
-                    again(
-                        (&path, &known),
-                        part,
-                        question,
-                        gather,
-                        progress,
-                        &mut |_| Ok(()),
-                    )?;
+                    let of = (&*path, &known);
+                    match self.averages(question) {
+                        None => {
+                            again(of, part, question, gather, progress, &mut |_| Ok(()))?;
+                        }
+                        Some(averages) => {
+                            let stretch = part.from..part.to;
+                            let into = (&mut *gather, &mut *progress);
+                            self.averages_again(&path, (&averages, stretch), question, into)?;
+                        }
+                    }
                     let _ = std::fs::remove_file(self.folder.open_path(self.shard, number));
                     continue;
                 }
@@ -290,18 +315,32 @@ impl OpenRun {
         let open = self.folder.open_path(self.shard, number);
         let made = self.made(setup, question, part);
         let writer = TableWriter::create(&path, &self.folder.manifest.columns)?;
-        let making = PartInMaking {
-            first: part.from.pair,
-            open: Arc::new(Mutex::new(Some((writer, made)))),
-        };
+        let making = PartInMaking::new(part, (writer, made), self.averages(question));
         let mut next = part.from;
         if let Some((stopped, known)) = self.folder.open_part(self.shard, number) {
             progress.keep(true);
             making.knows(&known);
-            let mut copy = |rows: &[Row]| making.rows(rows);
-            let stopped = (&*stopped, &known);
-            let last = again(stopped, part, question, gather, progress, &mut copy)?;
-            next = last.map_or(next, |last| Cursor::new(last.pair, last.run + 1));
+            let done = known.part.as_ref().and_then(|part| part.done);
+            match (self.averages(question), done) {
+                (Some(averages), Some(done)) => {
+                    next = done.next.into();
+                    let mut copy = making.clone();
+                    let mut all: Vec<&mut dyn Gather> = Vec::with_capacity(gather.len() + 1);
+                    for gather in gather.iter_mut() {
+                        all.push(&mut **gather);
+                    }
+                    all.push(&mut copy);
+                    let of = (&averages, part.from..next);
+                    let into = (&mut *all, &mut *progress);
+                    self.averages_again(&stopped, of, question, into)?;
+                }
+                _ => {
+                    let mut copy = |rows: &[Row]| making.rows(rows);
+                    let stopped = (&*stopped, &known);
+                    let last = again(stopped, part, question, gather, progress, &mut copy)?;
+                    next = last.map_or(next, |last| Cursor::new(last.pair, last.run + 1));
+                }
+            }
         }
         progress.keep(false);
         let said = self.said(number);
@@ -318,6 +357,53 @@ impl OpenRun {
         making.finish()?;
         let _ = std::fs::remove_file(open);
         Ok(answer)
+    }
+
+    /// Passes the averages of a file on, which are of the runs of a stretch.
+    fn averages_again(
+        &self,
+        path: &Path,
+        (averages, stretch): (&Averages, RunRange),
+        question: &Question<'_>,
+        (gather, progress): (&mut [&mut dyn Gather], &mut Progress),
+    ) -> Result<(), Error> {
+        let read = each_block(path, averages, |block| {
+            let mut gather = gather.iter_mut();
+            gather.try_for_each(|gather| gather.block(&block))
+        });
+        read.map_err(|error| match error {
+            Unread::Part(error) => Error::from(error),
+            Unread::Taker(error) => error.into(),
+        })?;
+        let nothing = Readout::default();
+        let unknown = CleanMetrics::default();
+        let pairs = question.pairs.iter().zip(&self.costs).enumerate();
+        for (pair, (of, cost)) in pairs.skip(stretch.start.pair) {
+            let mut before = 0;
+            for (run, read) in cost.read_out.iter().enumerate() {
+                let here = Cursor::new(pair, run);
+                let read_out = std::mem::replace(&mut before, *read) < *read;
+                if !read_out || here < stretch.start {
+                    continue;
+                }
+                if here >= stretch.end {
+                    return Ok(());
+                }
+                progress.run(&RunResult {
+                    pair,
+                    run,
+                    read: RunReadouts {
+                        pair: &of.pair,
+                        base: &nothing,
+                        source: None,
+                        run: &nothing,
+                    },
+                    rows: &[],
+                    clean: &unknown,
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// What is said when it is stopped in this part.
@@ -419,68 +505,4 @@ fn strange(path: &Path) -> Error {
     let problem = "it has rows of runs that its manifest does not give it".to_owned();
     let path = path.to_owned();
     FolderError::Foreign { path, problem }.into()
-}
-
-/// A part's file, with what is known of how it was made, which whoever catches a signal closes under another name.
-#[derive(Clone)]
-struct PartInMaking {
-    /// Index of the first pair.
-    first: usize,
-    open: Arc<Mutex<Option<(TableWriter, Provenance)>>>,
-}
-
-impl PartInMaking {
-    fn lock(&self) -> MutexGuard<'_, Option<(TableWriter, Provenance)>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn rows(&self, rows: &[Row]) -> Result<(), FileError> {
-        let mut open = self.lock();
-        open.as_mut()
-            .map_or(Ok(()), |(writer, _)| writer.rows(rows))
-    }
-
-    /// Takes over what was known of clean prompts when it was stopped.
-    fn knows(&self, known: &Provenance) {
-        if let Some((_, made)) = &mut *self.lock() {
-            for (pair, known) in made.pairs.iter_mut().zip(&known.pairs) {
-                pair.clean.clone_from(&known.clean);
-            }
-        }
-    }
-
-    /// The part is whole.
-    fn finish(self) -> Result<(), FileError> {
-        let open = self.lock().take();
-        open.map_or(Ok(()), |(writer, made)| writer.finish(&made))
-    }
-
-    /// Closes it under another name with what there is, and keeps everybody else waiting until the process ends.
-    fn close(&self, open: PathBuf, said: String) -> Box<dyn FnMut() + Send> {
-        let part = self.clone();
-        Box::new(move || {
-            let mut writer = part.lock();
-            let written = writer.take();
-            if let Some(Err(error)) = written.map(|(writer, made)| writer.finish_as(&open, &made)) {
-                note(format_args!("headlight: {error}"));
-            }
-            note(format_args!("{said}"));
-            // nobody may begin another file before the process ends
-            std::mem::forget(writer);
-        })
-    }
-}
-
-impl Gather for PartInMaking {
-    fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError> {
-        let mut open = self.lock();
-        let Some((writer, made)) = &mut *open else {
-            return Ok(());
-        };
-        let pair = made.pairs.get_mut(result.pair - self.first);
-        if let Some(pair) = pair.filter(|pair| pair.clean.is_empty()) {
-            pair.clean.clone_from(result.clean);
-        }
-        writer.rows(result.rows)
-    }
 }

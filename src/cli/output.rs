@@ -10,6 +10,7 @@ use super::clock::{Clock, Timed};
 use super::collect::CollectFile;
 use super::files::Files;
 use super::folder::OpenRun;
+use super::kept::Planned;
 use super::lens::LensLines;
 use super::picture::{Look, Picture};
 use super::plan;
@@ -107,6 +108,15 @@ pub fn answer(
     }
     // of a shard they would be holes
     file.check_folder(&[("--arrays", file.parts.is_shard() && also.arrays.is_some())])?;
+    let planned = Planned::of(file, &question, also.averages)?;
+    planned.check_folder(
+        file,
+        &[
+            ("--arrays", also.arrays.is_some()),
+            ("--plot", plotted(picture) || also.edges.is_some()),
+        ],
+    )?;
+    let means = planned.is_means();
     let summary = also.averages && file.path().is_some();
     if let Some(path) = file.path().filter(|_| summary) {
         report::check_summary(path)?;
@@ -115,7 +125,7 @@ pub fn answer(
         Some(path) => question.axes()?.map(|axes| (axes, path)),
         None => None,
     };
-    let plot = picture.is_some_and(|picture| picture.plot.is_some());
+    let plot = plotted(picture);
     if plot && !also.targets {
         check_plot(&question)?;
     }
@@ -127,9 +137,10 @@ pub fn answer(
         drawing_of(picture, &question)?;
     }
     if let Some(format) = setup.plan {
-        return plan::write(setup, file, &question, format);
+        return plan::write(setup, file, (&question, &planned), format);
     }
     setup.announce();
+    planned.say(file);
     setup.doubt(question.pairs.iter().map(|p| &p.pair));
     if also.targets {
         setup.engine.default_targets(&mut question.pairs)?;
@@ -138,10 +149,11 @@ pub fn answer(
         }
     }
 
-    let mut passing = Passing::new(setup, file, (&question, also.averages), clock)?;
+    let mut passing = Passing::new(setup, file, (&question, planned, also.averages), clock)?;
     // of a shard nothing is drawn: most of it would be missing
     let whole = !file.parts.is_shard();
-    let drawn_in = picture.filter(|_| whole);
+    // and not of runs of which others have kept averages alone
+    let drawn_in = picture.filter(|_| whole && !(means && passing.folder.is_some()));
     let columns = question.columns();
     let first = question.metrics.first().map(ToString::to_string);
     let drawn = match picture {
@@ -158,7 +170,7 @@ pub fn answer(
         && also.collect.is_none_or(|c| c.collect.is_none())
         && !plot
         && also.edges.is_none();
-    let averaged = summary || several || whole && passing.folder.is_some();
+    let averaged = summary || several || means || whole && passing.folder.is_some();
     let mut averages = averaged.then(|| Averages::new(question.over(), &question.metrics));
     let mut drawing = drawn_in
         .map(|picture| drawing_of(picture, &question))
@@ -225,7 +237,7 @@ pub fn answer(
     if let (true, Some(averages)) = (several, &averages) {
         strongest.add_means(averages);
     }
-    let in_file = summary || passing.folder.is_some();
+    let in_file = summary || means || passing.folder.is_some();
     let averages = averages.as_ref().filter(|_| in_file && whole);
     let of = (setup, &question);
     passing.write(of, file, &made, averages, &mut written)?;
@@ -276,6 +288,11 @@ pub fn answer(
     })
 }
 
+/// Whether a picture goes to a file.
+fn plotted(picture: Option<&Picture>) -> bool {
+    picture.is_some_and(|picture| picture.plot.is_some())
+}
+
 /// Where runs are read, if that is elsewhere than at their ends.
 fn read_at(question: &Question<'_>) -> Option<String> {
     let mut at = question.pairs.iter().map(|of| &of.pair.readouts[..]);
@@ -317,6 +334,8 @@ pub struct Passing {
     /// Whether nothing is written but the table.
     pub alone: bool,
     clock: Clock,
+    /// Whether averages are written in place of rows.
+    means: bool,
 }
 
 impl Passing {
@@ -324,28 +343,33 @@ impl Passing {
     pub fn new(
         setup: &Setup,
         file: &TableFile,
-        (question, averages): (&Question<'_>, bool),
+        (question, planned, averages): (&Question<'_>, Planned, bool),
         clock: Clock,
     ) -> Result<Self, Error> {
         // a file says which weights it is of; who waits at a terminal sees rows first
         if file.out.is_some() {
             setup.engine.model().hash_ahead();
         }
-        let costs = question.costs();
         let begin = |path| {
             let flags = &file.parts;
-            OpenRun::begin(path, flags, setup, question, (&costs, averages))
+            OpenRun::begin(path, flags, setup, question, (&planned, averages))
         };
         let folder = file.folder().map(begin).transpose()?;
         let stretch = folder
             .as_ref()
             .map_or_else(|| question.whole(), OpenRun::stretch);
-        let progress = Progress::begin(&file.progress, question, costs, stretch);
+        let means = planned.is_means();
+        let progress = Progress::begin(&file.progress, question, planned.costs, stretch);
+        let passing = match means {
+            true => Self::of_nothing(clock),
+            false => Self::of_rows(file, &question.names(), clock)?,
+        };
         Ok(Self {
             folder,
             progress: Some(progress),
             seen: Seen::of(question),
-            ..Self::of_rows(file, &question.names(), clock)?
+            means,
+            ..passing
         })
     }
 
@@ -356,6 +380,15 @@ impl Passing {
         Ok(Self {
             table: table.transpose()?,
             stdout: stdout.transpose()?,
+            ..Self::of_nothing(clock)
+        })
+    }
+
+    /// Rows that nobody writes.
+    fn of_nothing(clock: Clock) -> Self {
+        Self {
+            table: None,
+            stdout: None,
             folder: None,
             progress: None,
             kept: 0,
@@ -363,7 +396,8 @@ impl Passing {
             cleans: Cleans::default(),
             alone: false,
             clock,
-        })
+            means: false,
+        }
     }
 
     /// Runs a question; its results pass through these too.
@@ -431,7 +465,7 @@ impl Passing {
         gather
     }
 
-    /// Writes the table's file, and averages beside it; which files these are.
+    /// Writes the table's file, and averages beside it or in its place; which files these are.
     pub fn write(
         &mut self,
         (setup, question): (&Setup, &Question<'_>),
@@ -442,6 +476,19 @@ impl Passing {
     ) -> Result<(), Error> {
         if let Some(folder) = &self.folder {
             return folder.finish(setup, question, averages, written);
+        }
+        if let Some(averages) = averages.filter(|_| self.means) {
+            match file.path() {
+                Some(path) => {
+                    report::write_means(averages, made, path)?;
+                    written.push(path.to_owned());
+                }
+                None if file.is_stdout() => {
+                    report::write_means_csv(averages, std::io::stdout().lock())?;
+                }
+                None => {}
+            }
+            return Ok(());
         }
         if let (Some(table), Some(path)) = (self.table.take(), file.path()) {
             table.finish(made)?;

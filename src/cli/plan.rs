@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use super::kept::Planned;
 use super::progress::duration;
 use super::setup::Setup;
 use super::table_file::TableFile;
@@ -12,6 +13,7 @@ use super::{Command, edges, lens, path, print, run, sweep, trace};
 use crate::engine::Question;
 use crate::error::Error;
 use crate::folder::cut::{Weighed, cut};
+use crate::results::kept::MOST_ROWS;
 
 /// Flags of `plan`.
 #[derive(Debug, Args)]
@@ -77,11 +79,15 @@ struct Said {
     runs: u64,
     /// Of them those that no readout sees, as far as tokens tell, so that nothing is computed for them.
     skipped: u64,
-    /// Rows of the table.
+    /// Rows that runs have.
     rows: u64,
+    /// What is written: `rows`, or `means` over pairs alone.
+    written: &'static str,
+    /// Of more rows than these, means alone are written, unless --rows says otherwise.
+    most_rows: u64,
     /// Floating-point operations, at most.
     flops: u64,
-    /// Bytes of the table as Parquet, about.
+    /// Bytes of what is written as Parquet, about.
     bytes: u64,
     /// Bytes that activations may take beside the weights.
     memory: u64,
@@ -103,6 +109,10 @@ struct Said {
 const ROW: u64 = 16;
 const METRIC: u64 = 6;
 
+/// Bytes of an average, and of each metric's moments.
+const AVERAGE: u64 = 64;
+const MOMENTS: u64 = 44;
+
 /// What a run takes beside its operations, in seconds: its tables, its readout, its row.
 const RUN: f64 = 12e-6;
 
@@ -110,25 +120,20 @@ const RUN: f64 = 12e-6;
 pub fn write(
     setup: &Setup,
     file: &TableFile,
-    question: &Question<'_>,
+    (question, planned): (&Question<'_>, &Planned),
     format: PlanFormat,
 ) -> Result<ExitCode, Error> {
-    let costs = question.costs();
-    let mut weighed = Vec::with_capacity(costs.len());
-    for (cost, of) in costs.iter().zip(&question.pairs) {
-        // pairs without targets get the most probable token after each prompt
-        let targets = match of.pair.targets.len() {
-            0 => 1 + usize::from(of.pair.source.is_some()),
-            given => given,
-        };
-        weighed.push(Weighed {
-            cost: cost.clone(),
-            rows: targets as u64,
-        });
-    }
+    let Planned {
+        costs,
+        weighed,
+        kept,
+        ..
+    } = planned;
     let (_, shards) = file.parts.shard()?;
-    let limit = file.parts.limit(setup.engine.device().is_gpu());
-    let cut = cut(&weighed, shards, limit);
+    let limit = file
+        .parts
+        .limit(setup.engine.device().is_gpu(), planned.kept);
+    let cut = cut(weighed, shards, limit);
     let parts = || cut.iter().flatten();
     let speed = setup.engine.speed()?;
     let seconds = |flops: u64, runs: u64| flops as f64 / speed + runs as f64 * RUN;
@@ -142,13 +147,23 @@ pub fn write(
         seconds(flops, parts.iter().map(|part| part.runs).sum())
     });
     let metrics = question.columns().len() as u64;
+    let bytes = match planned.is_means() {
+        false => rows * (ROW + METRIC * metrics),
+        // of pairs that are alike, as many places as one has rows
+        true => {
+            let places = weighed.iter().map(Weighed::all_rows).max();
+            places.unwrap_or(0) * (AVERAGE + MOMENTS * (3 + metrics))
+        }
+    };
     let said = Said {
         pairs: costs.len(),
         runs,
         skipped: costs.iter().map(|cost| cost.copied as u64).sum(),
         rows,
         flops,
-        bytes: rows * (ROW + METRIC * metrics),
+        written: kept.name(),
+        most_rows: MOST_ROWS,
+        bytes,
         memory: setup.engine.budget()?,
         weights: setup.engine.model().bytes(),
         seconds: seconds(flops, runs),
@@ -169,7 +184,14 @@ pub fn write(
             said.runs, said.skipped
         )?;
         writeln!(out, "flops    {:.3e}", said.flops as f64)?;
-        writeln!(out, "rows     {}", said.rows)?;
+        match planned.is_means() {
+            false => writeln!(out, "rows     {}", said.rows)?,
+            true => writeln!(
+                out,
+                "rows     {}, of which means over pairs are written (unless --rows says otherwise, of more than {MOST_ROWS})",
+                said.rows
+            )?,
+        }
         writeln!(out, "bytes    about {:.1} MB as Parquet", mega(said.bytes))?;
         writeln!(
             out,

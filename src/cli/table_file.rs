@@ -20,7 +20,9 @@ use crate::model::Checkpoint;
 use crate::prompt::pair::PairRuns;
 use crate::report;
 use crate::report::{TopkFormat, one_line, write_topk};
+use crate::results::blocks::BlockAverage;
 use crate::results::candidate::Candidate;
+use crate::results::kept::RowsWish;
 use crate::results::metric::Metric;
 use crate::results::rows::{Gather, PairResult, RunResult};
 use crate::results::table::Provenance;
@@ -40,6 +42,9 @@ pub struct TableFile {
     /// The N most probable tokens after each run, in the column `top_tokens`; none unless given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: Option<u32>,
+    /// What --out holds: all rows, means over pairs alone, or (auto) all up to 100 million and means of more
+    #[arg(long, default_value_t, value_name = "all|means|auto")]
+    pub rows: RowsWish,
     #[command(flatten)]
     pub parts: FolderFlags,
     #[command(flatten)]
@@ -49,6 +54,11 @@ pub struct TableFile {
 impl TableFile {
     /// Refuses a file that could not be written, before anything is computed.
     pub fn check(&self, global: &Global) -> Result<(), Error> {
+        if self.rows != RowsWish::Auto && self.out.is_none() && global.plan.is_none() {
+            return Err(Error::Usage(
+                "--rows says what --out holds: give --out, or leave it out".into(),
+            ));
+        }
         self.parts.check(self.folder(), global.plan.is_some())?;
         match self.path() {
             Some(out) => Ok(report::check_writable(out)?),
@@ -58,6 +68,12 @@ impl TableFile {
 
     /// The same, of a command that writes no folders.
     pub fn check_one_file(&self, global: &Global) -> Result<(), Error> {
+        if self.rows != RowsWish::Auto {
+            return Err(Error::Usage(
+                "--rows is for exact runs: of what gradients estimate every row is written, so leave it out"
+                    .into(),
+            ));
+        }
         match self.folder() {
             Some(folder) => Err(Error::Usage(format!(
                 "--out {}: this command writes one file and no folder of parts: leave the slash out",
@@ -169,6 +185,16 @@ impl Gather for Seen {
         self.rows += result.rows.len();
         let lost = result.rows.iter().filter(|row| !row.logprob.is_finite());
         self.lost += if self.of_parts { 0 } else { lost.count() };
+        Ok(())
+    }
+
+    fn block(&mut self, block: &BlockAverage) -> Result<(), FileError> {
+        // behind prob stands logprob
+        if let Some(logprobs) = block.sums.values.get(1) {
+            let lost = logprobs.values() - logprobs.count();
+            self.rows += logprobs.values() as usize;
+            self.lost += if self.of_parts { 0 } else { lost as usize };
+        }
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::components;
 use super::data::DataFlags;
 use super::files::Files;
+use super::kept::Planned;
 use super::output::Passing;
 use super::picture::Picture;
 use super::plan;
@@ -134,13 +135,17 @@ impl Trace {
             .top_tokens(self.table.top_tokens());
         self.table
             .check_folder(&[("--arrays", self.arrays.is_some())])?;
+        let planned = Planned::of(&self.table, &question, true)?;
+        planned.check_folder(&self.table, &[("--plot", self.picture.plot.is_some())])?;
+        let of_means = planned.is_means();
         if let Some(format) = setup.plan {
-            return plan::write(&setup, &self.table, &question, format);
+            return plan::write(&setup, &self.table, (&question, &planned), format);
         }
         if let Some(path) = self.table.path() {
             report::check_summary(path)?;
         }
         setup.announce();
+        planned.say(&self.table);
         setup.doubt(question.pairs.iter().map(|p| &p.pair));
         engine.default_targets(&mut question.pairs)?;
         let over = question.over();
@@ -150,7 +155,7 @@ impl Trace {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        let mut passing = Passing::new(&setup, &self.table, (&question, true), clock)?;
+        let mut passing = Passing::new(&setup, &self.table, (&question, planned, true), clock)?;
         passing.alone = self.arrays.is_none() && self.picture.plot.is_none();
         let layers = engine.model().config.layers;
         let mut means = TraceMeans::new(tracing, over, layers, &question.metrics);
@@ -168,7 +173,9 @@ impl Trace {
             ..means.drawn()
         };
         let metric = means.metric().to_string();
-        let map = whole.then(|| -> Result<_, Error> {
+        // of prompts of which averages alone were kept, what is drawn beside them is not known
+        let drawn_here = whole && !(of_means && passing.folder.is_some());
+        let map = drawn_here.then(|| -> Result<_, Error> {
             let value = self.picture.look.value().of_first(Some(&metric));
             let mut map = HeatMap::by_component(&drawn, &value)?;
             if let (true, Some(low)) = (value == DrawnValue::of(&metric), means.lowest()) {
@@ -306,7 +313,7 @@ impl Trace {
         )?;
         for average in means.averages.rows().iter().filter(|a| is_corrupted(a)) {
             let target = report::token_label(&means.target(average));
-            let prob = &average.values[0];
+            let prob = average.moments(0);
             writeln!(
                 out,
                 "{target}: {} clean, {} corrupted (standard deviation {}, standard error {})",

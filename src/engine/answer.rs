@@ -78,7 +78,20 @@ impl Question<'_> {
         self.costs_of(0..self.pairs.len())
     }
 
-    /// The same of some pairs.
+    /// What its pairs weigh, given what they take. One without targets has rows as if it got one of each prompt.
+    pub fn weigh(&self, costs: &[PairCost]) -> Vec<Weighed> {
+        let pairs = costs.iter().zip(&self.pairs);
+        let weigh = pairs.map(|(cost, of)| Weighed {
+            cost: cost.clone(),
+            rows: match of.pair.targets.len() {
+                0 => 1 + u64::from(of.pair.source.is_some()),
+                given => given as u64,
+            },
+        });
+        weigh.collect()
+    }
+
+    /// What some pairs take.
     fn costs_of(&self, pairs: Range<usize>) -> Vec<PairCost> {
         let config = &self.engine().model.config;
         let mut costing = Costing::new(config, self.metrics.iter().any(Metric::needs_loss));
@@ -113,6 +126,7 @@ impl Question<'_> {
         let limit = PartLimit {
             rows: u64::MAX,
             flops: (total / (UNITS * devices as u64)).max(LEAST * clean.unwrap_or(0)),
+            block: None,
         };
         let within = |at: Cursor| Cursor::new(at.pair - first, at.run);
         let whole = |at: Cursor| Cursor::new(at.pair + first, at.run);

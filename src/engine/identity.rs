@@ -182,6 +182,7 @@ impl Question<'_> {
             patches: self.hash_of_patches(),
             metrics: self.metrics.iter().map(Metric::to_string).collect(),
             top_tokens: self.top_tokens,
+            means: false,
         }
     }
 

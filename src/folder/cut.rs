@@ -64,6 +64,13 @@ pub struct Weighed {
     pub rows: u64,
 }
 
+impl Weighed {
+    /// How many rows all of its runs have.
+    pub fn all_rows(&self) -> u64 {
+        read_out(self, count(self)) * self.rows
+    }
+}
+
 /// The most that a part holds, unless one run is more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartLimit {
@@ -71,6 +78,9 @@ pub struct PartLimit {
     pub rows: u64,
     /// Planned operations.
     pub flops: u64,
+    /// Of parts that keep averages, how many pairs make a block: parts are whole pairs then, and whole blocks where these
+    /// fit, since they keep less.
+    pub block: Option<usize>,
 }
 
 /// What a run weighs beside its operations, so that runs that change nothing are shared out too.
@@ -117,13 +127,20 @@ pub fn cut(pairs: &[Weighed], shards: usize, limit: PartLimit) -> Vec<Vec<PartSp
         shard if shard == shards => Cursor::new(pairs.len(), 0),
         shard => {
             let share = u128::from(total) * shard as u128 / shards as u128;
-            at(pairs, &before, share as u64, total / shards as u64 / 64)
+            let at = at(pairs, &before, share as u64, total / shards as u64 / 64);
+            match limit.block {
+                Some(_) => nearest(pairs, at),
+                None => at,
+            }
         }
     };
     let mut from = begin(0);
     let each = (1..=shards).map(|shard| {
         let to = begin(shard).max(from);
-        let parts = parts(pairs, from..to, limit);
+        let parts = match limit.block {
+            Some(block) => parts_of_blocks(pairs, from.pair..to.pair, limit, block),
+            None => parts(pairs, from..to, limit),
+        };
         from = to;
         parts
     });
@@ -168,6 +185,69 @@ fn normal(pairs: &[Weighed], at: Cursor) -> Cursor {
         Some(pair) if at.run > 0 && at.run >= count(pair) => Cursor::new(at.pair + 1, 0),
         _ => at,
     }
+}
+
+/// The beginning of a pair that is nearest.
+fn nearest(pairs: &[Weighed], at: Cursor) -> Cursor {
+    let Some(pair) = pairs.get(at.pair).filter(|_| at.run > 0) else {
+        return at;
+    };
+    let (inside, all) = (weight(pair, at.run), weight(pair, count(pair)));
+    Cursor::new(at.pair + usize::from(2 * inside >= all), 0)
+}
+
+/// Cuts a stretch of pairs: whole blocks as long as they fit; of a block that is too much by itself, whole pairs.
+fn parts_of_blocks(
+    pairs: &[Weighed],
+    stretch: Range<usize>,
+    limit: PartLimit,
+    block: usize,
+) -> Vec<PartSpan> {
+    let span = |some: Range<usize>| {
+        let mut part = PartSpan {
+            from: Cursor::new(some.start, 0),
+            to: Cursor::new(some.end, 0),
+            runs: 0,
+            rows: 0,
+            flops: 0,
+        };
+        for pair in &pairs[some] {
+            let runs = read_out(pair, count(pair));
+            part.runs += runs;
+            part.rows += runs * pair.rows;
+            part.flops += pair.cost.clean + flops(pair, count(pair));
+        }
+        part
+    };
+    let join = |first: PartSpan, then: PartSpan| PartSpan {
+        from: first.from,
+        to: then.to,
+        runs: first.runs + then.runs,
+        rows: first.rows + then.rows,
+        flops: first.flops + then.flops,
+    };
+    let fits = |part: &PartSpan| part.rows <= limit.rows && part.flops <= limit.flops;
+    let end_of_block = |pair: usize| ((pair / block + 1) * block).min(stretch.end);
+    let mut parts = Vec::new();
+    let mut at = stretch.start;
+    while at < stretch.end {
+        let first = span(at..end_of_block(at));
+        let whole = fits(&first);
+        let mut part = if whole { first } else { span(at..at + 1) };
+        let end = if whole { stretch.end } else { end_of_block(at) };
+        while part.to.pair < end {
+            let next = part.to.pair;
+            let to = if whole { end_of_block(next) } else { next + 1 };
+            let more = join(part, span(next..to));
+            if !fits(&more) {
+                break;
+            }
+            part = more;
+        }
+        at = part.to.pair;
+        parts.push(part);
+    }
+    parts
 }
 
 /// Cuts a stretch of runs: whole pairs as long as they fit; a pair that is too much by itself is cut.
@@ -267,7 +347,7 @@ mod tests {
         fn parts_are_all_runs_once_and_in_order(
             pairs in weighed(), shards in 1usize..24, rows in 1u64..60, flops in 1u64..3_000_000,
         ) {
-            let limit = PartLimit { rows, flops };
+            let limit = PartLimit { rows, flops, block: None };
             let cut = cut(&pairs, shards, limit);
             prop_assert_eq!(cut.len(), shards);
             let all: Vec<PartSpan> = cut.concat();
@@ -295,10 +375,49 @@ mod tests {
             prop_assert_eq!(at, Cursor::new(pairs.len(), 0));
         }
 
+        #[test]
+        fn parts_of_averages_are_whole_pairs_and_blocks_that_fit(
+            pairs in weighed(), shards in 1usize..24, rows in 1u64..60, flops in 1u64..3_000_000, block in 1usize..5,
+        ) {
+            let limit = PartLimit { rows, flops, block: Some(block) };
+            let cut = cut(&pairs, shards, limit);
+            prop_assert_eq!(cut.len(), shards);
+            for shard in &cut {
+                let end = shard.last().map_or(0, |last| last.to.pair);
+                for part in shard {
+                    prop_assert_eq!((part.from.run, part.to.run), (0, 0));
+                    let all = &pairs[part.from.pair..part.to.pair];
+                    let of = |pairs: &[Weighed]| {
+                        let runs = |pair: &Weighed| read_out(pair, count(pair));
+                        let flops = |pair: &Weighed| weight(pair, count(pair)) - RUN * runs(pair) + pair.cost.clean * u64::from(count(pair) == 0);
+                        let rows: u64 = pairs.iter().map(|pair| runs(pair) * pair.rows).sum();
+                        (pairs.iter().map(runs).sum::<u64>(), rows, pairs.iter().map(flops).sum::<u64>())
+                    };
+                    prop_assert_eq!((part.runs, part.rows, part.flops), of(all));
+                    prop_assert!(all.len() == 1 || (part.rows <= rows && part.flops <= flops));
+                    // a block is not cut unless it does not fit
+                    if part.to.pair % block != 0 && part.to.pair != end {
+                        let begin = (part.to.pair / block * block).max(shard[0].from.pair);
+                        let whole = begin..((begin / block + 1) * block).min(end);
+                        let (_, of_rows, of_flops) = of(&pairs[whole]);
+                        prop_assert!(of_rows > rows || of_flops > flops);
+                    }
+                }
+            }
+            let all: Vec<PartSpan> = cut.concat();
+            let mut at = Cursor::default();
+            for part in &all {
+                prop_assert_eq!(part.from, at);
+                prop_assert!(part.to > part.from);
+                at = part.to;
+            }
+            prop_assert_eq!(at, Cursor::new(pairs.len(), 0));
+        }
+
         /// No shard is further from its share than a run, what a pair runs clean, and a sixty-fourth.
         #[test]
         fn shards_weigh_the_same(pairs in weighed(), shards in 1usize..8) {
-            let limit = PartLimit { rows: u64::MAX, flops: u64::MAX };
+            let limit = PartLimit { rows: u64::MAX, flops: u64::MAX, block: None };
             let total: u64 = pairs.iter().map(|pair| weight(pair, count(pair))).sum();
             let share = total / shards as u64;
             for parts in cut(&pairs, shards, limit) {

@@ -43,6 +43,14 @@ pub struct Identity {
     /// How many of the most probable tokens after each run stand in its rows.
     #[serde(default, skip_serializing_if = "is_none")]
     pub top_tokens: usize,
+    /// Whether averages over pairs are kept in place of rows.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub means: bool,
+}
+
+/// What an identity does not say, as before there could be averages alone.
+fn is_false(said: &bool) -> bool {
+    !said
 }
 
 /// Whether there are none: what an identity then does not say, as before there could be any.
@@ -60,6 +68,10 @@ impl Identity {
 
     /// In what another run's differs from this, in words.
     pub fn differs(&self, other: &Self) -> Vec<String> {
+        let kept = |of: &Self| match of.means {
+            true => "means",
+            false => "all",
+        };
         let said = [
             (
                 self.version != other.version,
@@ -90,6 +102,10 @@ impl Identity {
             (
                 self.top_tokens != other.top_tokens,
                 format!("--top ({}, now {})", other.top_tokens, self.top_tokens),
+            ),
+            (
+                self.means != other.means,
+                format!("--rows ({}, now {})", kept(other), kept(self)),
             ),
         ];
         let differs = said.into_iter().filter(|(differs, _)| *differs);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::cut::Cursor;
 use super::error::FolderError;
-use super::parts::{RunFolder, Unread, each_run};
+use super::parts::{RunFolder, Unread, each_block, each_run};
 use crate::files::error::FileError;
 use crate::report::{self, TableWriter};
 use crate::results::averages::Averages;
@@ -99,7 +99,8 @@ impl Merge {
         })
     }
 
-    /// Writes all rows to `out`, and averages beside it where one run would; which files these are.
+    /// Writes all rows to `out`, and averages beside it where one run would; of parts that keep averages, all of these.
+    /// Which files were written.
     ///
     /// # Errors
     ///
@@ -111,6 +112,20 @@ impl Merge {
             part: None,
             ..self.provenance
         };
+        if manifest.identity.means {
+            let mut averages = Averages::new(manifest.over(), &manifest.metrics());
+            let read_as = Averages::new(manifest.over(), &manifest.metrics());
+            for (folder, shard, part) in self.parts {
+                let path = self.folders[folder].part_path(shard, part);
+                each_block(&path, &read_as, |block| {
+                    averages.merge(&block);
+                    Ok(())
+                })
+                .map_err(whichever)?;
+            }
+            report::write_means(&averages, &made, out)?;
+            return Ok(vec![out.to_owned()]);
+        }
         let mut table = TableWriter::create(out, &manifest.columns)?;
         let averages = manifest.averages;
         if averages {
@@ -118,25 +133,23 @@ impl Merge {
         }
         let nothing = CleanMetrics::default();
         let pairs = made.pairs.iter().zip(0..);
-        let clean: HashMap<u32, &CleanMetrics> = pairs
-            .map(|(pair, index)| (pair.row.unwrap_or(index), &pair.clean))
+        let clean: HashMap<u32, (usize, &CleanMetrics)> = pairs
+            .map(|(pair, index)| (pair.row.unwrap_or(index), (index as usize, &pair.clean)))
             .collect();
         let mut averages = averages.then(|| Averages::new(manifest.over(), &manifest.metrics()));
         for (folder, shard, part) in self.parts {
             let path = self.folders[folder].part_path(shard, part);
             let read = each_run(&path, |rows| {
                 if let Some(averages) = &mut averages {
-                    let clean = clean.get(&rows[0].pair).copied().unwrap_or(&nothing);
+                    let known = clean.get(&rows[0].pair).copied();
+                    let (pair, clean) = known.unwrap_or((rows[0].pair as usize, &nothing));
                     (0..)
                         .zip(rows)
-                        .for_each(|(index, row)| averages.add(row, index, clean));
+                        .for_each(|(index, row)| averages.add(pair, row, index, clean));
                 }
                 table.rows(rows)
             });
-            read.map_err(|error| match error {
-                Unread::Part(error) => error,
-                Unread::Taker(error) => FileError::into(error),
-            })?;
+            read.map_err(whichever)?;
         }
         table.finish(&made)?;
         let mut written = vec![out.to_owned()];
@@ -146,6 +159,13 @@ impl Merge {
             written.push(report::summary_path(out));
         }
         Ok(written)
+    }
+}
+
+fn whichever(error: Unread<FileError>) -> FolderError {
+    match error {
+        Unread::Part(error) => error,
+        Unread::Taker(error) => error.into(),
     }
 }
 

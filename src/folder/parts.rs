@@ -11,6 +11,8 @@ use super::manifest::{MANIFEST, Manifest};
 use crate::files::error::FileError;
 use crate::files::whole::WholeFile;
 use crate::report::{self, ReportError};
+use crate::results::averages::Averages;
+use crate::results::blocks::BlockAverage;
 use crate::results::table::{PartStamp, Provenance, Row};
 use crate::text::counted;
 
@@ -117,6 +119,8 @@ impl RunFolder {
             identity: self.identity.clone(),
             from: part.from.into(),
             to: part.to.into(),
+            done: None,
+            means: self.manifest.identity.means,
         }
     }
 
@@ -132,7 +136,14 @@ impl RunFolder {
         let Some((provenance, rows)) = found else {
             return Ok(None);
         };
-        if rows != of.rows {
+        // how many averages there are nobody knows before
+        let means = self.manifest.identity.means;
+        let stopped = |part: &PartStamp| part.done.is_some();
+        if means && provenance.part.as_ref().is_some_and(stopped) {
+            let problem = "it was stopped before it was whole".to_owned();
+            return Err(FolderError::Foreign { path, problem });
+        }
+        if rows != of.rows && !means {
             let problem = format!("it has {} rows, and the manifest says {}", rows, of.rows);
             return Err(FolderError::Foreign { path, problem });
         }
@@ -155,7 +166,11 @@ impl RunFolder {
         let path = self.open_path(shard, part);
         let (made, rows) = self.about(&path, of).ok()??;
         report::check_bytes(&path).ok()?;
-        (rows <= of.rows).then_some((path, made))
+        let said = made.part.as_ref().is_some_and(|part| part.done.is_some());
+        match self.manifest.identity.means {
+            true => said.then_some((path, made)),
+            false => (rows <= of.rows).then_some((path, made)),
+        }
     }
 
     fn about(&self, path: &Path, of: &PartSpan) -> Result<Option<(Provenance, u64)>, FolderError> {
@@ -173,7 +188,7 @@ impl RunFolder {
         })?;
         let wanted = self.stamp(of);
         let problem = match table.provenance.part.as_ref() {
-            Some(stamp) if *stamp == wanted => return Ok(Some((table.provenance, rows))),
+            Some(stamp) if stamp.is_of(&wanted) => return Ok(Some((table.provenance, rows))),
             Some(stamp) if stamp.identity != wanted.identity => "it is another run's",
             Some(_) => "it has other runs than the manifest says",
             None => "it is the result of no run in a folder",
@@ -273,6 +288,43 @@ pub fn each_run<E>(
     match (failed, read) {
         (Some(error), _) => Err(Unread::Taker(error)),
         (None, Ok(())) => Ok(()),
+        (None, Err(error)) => Err(Unread::Part(FolderError::Damaged(error))),
+    }
+}
+
+/// Hands the averages of a file on, in order; these say what is averaged.
+///
+/// # Errors
+///
+/// [`Unread`].
+pub fn each_block<E>(
+    path: &Path,
+    averages: &Averages,
+    mut take: impl FnMut(BlockAverage) -> Result<(), E>,
+) -> Result<(), Unread<E>> {
+    let mut failed = None;
+    // any error ends the reading, and this one is never seen
+    let ended = || Err(ReportError::Inconsistent(String::new()));
+    let read = report::read_rows(path, &mut |rows| {
+        for row in rows {
+            let taken = match BlockAverage::of_row(row, averages.averaged()) {
+                Some(block) => take(block).map_err(Unread::Taker),
+                None => Err(Unread::Part(FolderError::Foreign {
+                    path: path.to_owned(),
+                    problem: "its rows are no averages of what this run's manifest averages"
+                        .to_owned(),
+                })),
+            };
+            if let Err(error) = taken {
+                failed = Some(error);
+                return ended();
+            }
+        }
+        Ok(())
+    });
+    match (failed, read) {
+        (Some(error), _) => Err(error),
+        (None, Ok(_)) => Ok(()),
         (None, Err(error)) => Err(Unread::Part(FolderError::Damaged(error))),
     }
 }

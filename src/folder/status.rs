@@ -118,13 +118,16 @@ impl Status {
                     }
                     Ok(None) => {
                         let open = folder.open_part(index, number);
-                        let rows = open.and_then(|(path, _)| report::read_about(&path).ok());
-                        let rows = rows.map_or(0, |(_, rows)| rows);
-                        // every run of a part has at least one row, where it has any
-                        shard.runs_done += match part.rows {
-                            0 => 0,
-                            all => part.runs * rows / all,
-                        };
+                        let about = open.and_then(|(path, _)| report::read_about(&path).ok());
+                        // a part of averages says it; else every run of a part has as many rows
+                        shard.runs_done += about.map_or(0, |(about, rows)| {
+                            let stamp = about.provenance.part.as_ref();
+                            match (stamp.and_then(|stamp| stamp.done), part.rows) {
+                                (Some(done), _) => done.runs,
+                                (None, 0) => 0,
+                                (None, all) => part.runs * rows / all,
+                            }
+                        });
                     }
                     Err(error) => shard.problems.push(error.to_string()),
                 }

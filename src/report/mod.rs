@@ -72,7 +72,7 @@ pub use self::style::{DrawnValue, FigureStyle, ValueRange};
 pub use self::table::{
     CsvStream, EachRows, TableFormat, TableWriter, check_bytes, check_summary, check_writable,
     meta_path, read, read_about, read_rows, summary_path, write, write_averages, write_csv,
-    write_summary,
+    write_means, write_means_csv, write_summary,
 };
 pub use self::terminal::render;
 pub use self::topk::{Told, TopkFormat, write_topk, write_topk_of_rows};

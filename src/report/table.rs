@@ -309,7 +309,7 @@ pub fn write_csv(table: &Table, out: impl Write) -> Result<(), ReportError> {
 }
 
 /// Reads a result file that [`write()`] made. It is strict: what does not fit is an error that names
-/// the file, the place and the column, never a guess.
+/// the file, the place and the column, never a guess. A folder's part that keeps averages has no rows that it could give.
 ///
 /// # Errors
 ///
@@ -331,7 +331,13 @@ pub fn read(path: &Path) -> Result<Table, ReportError> {
     if let Some(meta) = meta {
         table.provenance = meta.provenance;
     }
-    Ok(table)
+    match table.provenance.part.as_ref() {
+        Some(part) if part.means => Err(ReportError::malformed(
+            path,
+            "it holds averages of a part of a run, and no rows: merge the folder that it is of",
+        )),
+        _ => Ok(table),
+    }
 }
 
 /// Takes some rows of a table, in order.
@@ -486,6 +492,43 @@ pub fn write_summary(
     path: &Path,
 ) -> Result<(), ReportError> {
     write_averages(averages, provenance, &summary_path(path))
+}
+
+/// Writes averages to `path` as all that there is of a result, in the format of its ending, and their provenance
+/// inside or beside it as of a table.
+///
+/// # Errors
+///
+/// [`ReportError`] of the file, or of the one beside it.
+pub fn write_means(
+    averages: &Averages,
+    provenance: &Provenance,
+    path: &Path,
+) -> Result<(), ReportError> {
+    let columns = averages.columns();
+    let mut writer = TableWriter::of(path, &columns)?;
+    if let Some(meta) = TableFormat::of(path)?.sidecar(path) {
+        writer.sidecar = Some((WholeFile::create(&meta)?, columns));
+    }
+    for average in averages.rows() {
+        writer.cells(average.cells(averages.averaged()))?;
+    }
+    Ok(writer.finish(provenance)?)
+}
+
+/// Writes averages as CSV to a stream such as standard output, without the provenance.
+///
+/// # Errors
+///
+/// [`FileError::Write`] where `out` does not take them.
+pub fn write_means_csv(averages: &Averages, out: impl Write) -> Result<(), FileError> {
+    let mut lines = csv::Lines::new(&averages.columns(), out).map_err(to_stream)?;
+    for average in averages.rows() {
+        lines
+            .row(average.cells(averages.averaged()))
+            .map_err(to_stream)?;
+    }
+    lines.finish().map(drop).map_err(to_stream)
 }
 
 /// Writes averages to `path`, in the format of its ending.

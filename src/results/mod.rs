@@ -2,9 +2,11 @@
 
 pub mod array;
 pub mod averages;
+pub mod blocks;
 pub mod candidate;
 pub mod clean;
 pub mod columns;
+pub mod kept;
 pub mod metric;
 pub mod moments;
 pub mod recovery;

@@ -19,6 +19,17 @@ pub struct Moments {
     other: f64,
 }
 
+/// What moments are as numbers: how many values were finite, their mean, Σ(x − mean)², the least and the greatest
+/// (∞ and −∞ of none), how many were not finite, and the first of these (NaN of none).
+pub const MOMENTS: [&str; 7] = ["n", "mean", "m2", "min", "max", "others", "other"];
+
+/// A count that was written as a number.
+pub(crate) fn whole(count: f64) -> Option<u32> {
+    // a cast of what is none gives another number, or 0 of NaN
+    let whole = count as u32;
+    (f64::from(whole) == count).then_some(whole)
+}
+
 impl Default for Moments {
     fn default() -> Self {
         Self {
@@ -51,7 +62,7 @@ impl Moments {
         self.high = self.high.max(x);
     }
 
-    /// The moments of these values and then those.
+    /// The moments of these values and then those. One value is merged as [`Moments::add`] adds it, to the bit.
     #[must_use]
     pub fn merge(self, later: Self) -> Self {
         let (n, m) = (f64::from(self.count), f64::from(later.count));
@@ -59,24 +70,51 @@ impl Moments {
         let (mean, squares) = match (self.count, later.count) {
             (_, 0) => (self.mean, self.squares),
             (0, _) => (later.mean, later.squares),
+            (_, 1) => {
+                let mean = self.mean + off / (n + 1.0);
+                (mean, self.squares + off * (later.mean - mean))
+            }
             _ => (
                 self.mean + off * (m / (n + m)),
                 self.squares + later.squares + off * off * (n * m / (n + m)),
             ),
         };
         Self {
-            count: self.count + later.count,
+            count: self.count.saturating_add(later.count),
             mean,
             squares,
             low: self.low.min(later.low),
             high: self.high.max(later.high),
-            others: self.others + later.others,
+            others: self.others.saturating_add(later.others),
             other: if self.others > 0 {
                 self.other
             } else {
                 later.other
             },
         }
+    }
+
+    /// All of it as numbers, from which [`Moments::of_numbers`] has the same bits again: in the order of [`MOMENTS`].
+    pub fn numbers(&self) -> [f64; MOMENTS.len()] {
+        let (count, others) = (f64::from(self.count), f64::from(self.others));
+        let Self {
+            mean, squares, low, ..
+        } = *self;
+        [count, mean, squares, low, self.high, others, self.other]
+    }
+
+    /// Moments that were written as numbers; nothing where counts are none.
+    pub fn of_numbers(numbers: [f64; MOMENTS.len()]) -> Option<Self> {
+        let [count, mean, squares, low, high, others, other] = numbers;
+        Some(Self {
+            count: whole(count)?,
+            mean,
+            squares,
+            low,
+            high,
+            others: whole(others)?,
+            other,
+        })
     }
 
     /// Values that were finite.
@@ -213,6 +251,30 @@ mod tests {
             Moments::default().merge(some).deviation().to_bits(),
             some.deviation().to_bits()
         );
+    }
+
+    proptest! {
+        #[test]
+        fn one_value_merges_as_it_is_added(
+            values in proptest::collection::vec(prop_oneof![9 => -1e3..1e3f64, 1 => Just(f64::NAN)], 0..40),
+        ) {
+            let mut merged = Moments::default();
+            for value in &values {
+                merged = merged.merge(of(&[*value]));
+            }
+            let bits = |moments: Moments| moments.numbers().map(f64::to_bits);
+            prop_assert_eq!(bits(merged), bits(of(&values)));
+            prop_assert_eq!(Moments::of_numbers(merged.numbers()).map(bits), Some(bits(merged)));
+        }
+    }
+
+    #[test]
+    fn counts_that_are_none_are_refused() {
+        for wrong in [-1.0, 0.5, f64::NAN, f64::INFINITY, 1e10] {
+            let mut numbers = of(&[0.1]).numbers();
+            numbers[5] = wrong;
+            assert_eq!(Moments::of_numbers(numbers), None, "{wrong}");
+        }
     }
 
     #[test]

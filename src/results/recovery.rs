@@ -6,6 +6,7 @@
 
 use crate::results::clean::CleanMetrics;
 use crate::results::metric::{Metric, Quantity};
+use crate::results::moments::whole;
 use crate::results::table::Row;
 
 /// A quantity of a run and of its pair's clean prompts.
@@ -37,6 +38,9 @@ pub struct LevelMeans {
     source: f64,
 }
 
+/// What sums of levels are as numbers: of how many runs, and Σ of what is read of them, of their bases and sources.
+pub const LEVELS: [&str; 4] = ["levels", "run_sum", "base_sum", "source_sum"];
+
 impl LevelMeans {
     /// Adds those of a run, unless its own or the base's is not finite.
     pub fn add(&mut self, levels: Levels) {
@@ -46,6 +50,32 @@ impl LevelMeans {
             self.base += levels.base;
             self.source += levels.source;
         }
+    }
+
+    /// The sums of these and then those.
+    #[must_use]
+    pub fn merge(self, later: Self) -> Self {
+        Self {
+            count: self.count.saturating_add(later.count),
+            run: self.run + later.run,
+            base: self.base + later.base,
+            source: self.source + later.source,
+        }
+    }
+
+    /// All of it as numbers, from which [`LevelMeans::of_numbers`] has the same bits again: in the order of [`LEVELS`].
+    pub fn numbers(self) -> [f64; LEVELS.len()] {
+        [f64::from(self.count), self.run, self.base, self.source]
+    }
+
+    /// Sums that were written as numbers; nothing where the count is none.
+    pub fn of_numbers([count, run, base, source]: [f64; LEVELS.len()]) -> Option<Self> {
+        Some(Self {
+            count: whole(count)?,
+            run,
+            base,
+            source,
+        })
     }
 
     /// The means; NaN of nothing.

@@ -11,6 +11,7 @@ use crate::files::error::FileError;
 use crate::model::Checkpoint;
 use crate::patch::{Op, Patch, Run};
 use crate::prompt::pair::{Pair, PairRuns};
+use crate::results::blocks::BlockAverage;
 use crate::results::candidate::Candidate;
 use crate::results::clean::CleanMetrics;
 use crate::results::metric::{Metric, RunReadouts};
@@ -61,6 +62,16 @@ pub trait Gather {
     ///
     /// As [`Gather::pair`].
     fn run(&mut self, result: &RunResult<'_>) -> Result<(), FileError>;
+
+    /// Averages over some pairs, of whose runs nothing else is left, in place of these runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gather::pair`].
+    fn block(&mut self, block: &BlockAverage) -> Result<(), FileError> {
+        let _ = block;
+        Ok(())
+    }
 
     /// What a patch of the pair of this number, as tables count, collected, before the pair itself or after.
     ///

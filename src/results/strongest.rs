@@ -103,7 +103,7 @@ impl Strongest {
             if average.index > 0 && !self.metric.is_of_target() {
                 continue;
             }
-            self.add(average.levels[i].means(), |base, value| Strong {
+            self.add(average.levels(i), |base, value| Strong {
                 row: Row {
                     target: average
                         .target

@@ -102,6 +102,36 @@ pub struct PartStamp {
     pub from: (usize, usize),
     /// ... and before which it ends.
     pub to: (usize, usize),
+    /// Of a part that keeps averages, how far it is while it is not whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<PartDone>,
+    /// Whether its rows are averages over pairs.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub means: bool,
+}
+
+impl PartStamp {
+    /// Whether it is the same part, however far.
+    pub fn is_of(&self, other: &Self) -> bool {
+        let here = Self {
+            done: other.done,
+            ..self.clone()
+        };
+        here == *other
+    }
+}
+
+/// How far a part is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PartDone {
+    /// Index of the pair and of the run in it that are to be done next.
+    pub next: (usize, usize),
+    /// How many of its runs are done.
+    pub runs: u64,
+}
+
+fn is_false(said: &bool) -> bool {
+    !said
 }
 
 /// One prompt pair of a result.

@@ -37,7 +37,7 @@ fn scores(
         let mut all = vec![f64::NAN; shape.iter().product()];
         for average in means.averages.rows() {
             if let Some(place) = place(average) {
-                all[place] = value(means.moments(average));
+                all[place] = value(&means.moments(average));
             }
         }
         Array::Floats(shape.to_vec(), all)

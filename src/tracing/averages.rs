@@ -6,6 +6,7 @@ use super::runs::{ROLES, Tracing};
 use crate::files::error::FileError;
 use crate::files::spool::Spool;
 use crate::results::averages::{Average, Averages, Over};
+use crate::results::blocks::BlockAverage;
 use crate::results::metric::{Metric, Quantity, RunReadouts};
 use crate::results::moments::Moments;
 use crate::results::recovery::Levels;
@@ -103,8 +104,8 @@ impl<'a> TraceMeans<'a> {
     }
 
     /// Its moments of an average.
-    pub(super) fn moments<'m>(&self, average: &'m Average) -> &'m Moments {
-        &average.values[self.index]
+    pub(super) fn moments(&self, average: &Average) -> Moments {
+        average.moments(self.index)
     }
 
     /// Of each prompt, in order: the clean one's metric of its first target, and the same of the corrupted.
@@ -152,7 +153,7 @@ impl<'a> TraceMeans<'a> {
     pub fn corrupted(&self, metric: usize, index: u32) -> f64 {
         let all = self.averages.rows().iter();
         let mut of = all.filter(|a| is_corrupted(a) && a.index == index);
-        of.next().map_or(f64::NAN, |a| a.values[metric].mean())
+        of.next().map_or(f64::NAN, |a| a.moments(metric).mean())
     }
 
     /// The same of what is drawn, of the first target.
@@ -198,7 +199,7 @@ impl<'a> TraceMeans<'a> {
                 .iter()
                 .position(|role| row.name.as_deref() == Some(role));
             let role = role.map(|role| role as u32);
-            let mean = |i: usize| average.values[i].mean();
+            let mean = |i: usize| average.moments(i).mean();
             let target_id = average.target.as_ref().map_or(average.index, |(_, id)| *id);
             Row {
                 pair: 0,
@@ -213,7 +214,7 @@ impl<'a> TraceMeans<'a> {
                 logprob: mean(1),
                 logit: mean(2),
                 base_prob: self.clean(average.index),
-                metrics: (3..average.values.len()).map(mean).collect(),
+                metrics: (3..self.averages.averaged().len()).map(mean).collect(),
                 ..row.clone()
             }
         };
@@ -276,5 +277,10 @@ impl Gather for TraceMeans<'_> {
             clean.for_each(|(clean, row)| clean.add(row.base_prob));
         }
         self.averages.run(result)
+    }
+
+    fn block(&mut self, block: &BlockAverage) -> Result<(), FileError> {
+        self.finish()?;
+        self.averages.block(block)
     }
 }

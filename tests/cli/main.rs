@@ -32,6 +32,7 @@ mod known;
 #[path = "../common/lab.rs"]
 mod lab;
 mod layouts;
+mod means;
 mod meant;
 mod metrics;
 mod models;

@@ -32,7 +32,7 @@ pub fn spawn(lab: &Lab, args: &[&str]) -> Child {
 }
 
 /// Starts a command and kills it after up to `longest`, so many times; how often it was killed before it ended.
-fn kill(
+pub fn kill(
     lab: &Lab,
     args: &[&str],
     (times, longest): (usize, Duration),

@@ -2,8 +2,8 @@
 //! bytes of a run that nothing happened to.
 
 mod damage;
-mod kills;
-mod shards;
+pub mod kills;
+pub mod shards;
 mod signals;
 mod slurm;
 mod watching;

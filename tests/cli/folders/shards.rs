@@ -14,7 +14,7 @@ fn merged(lab: &Lab, folders: &[&str]) -> (Vec<u8>, Vec<u8>) {
     (read("merged.parquet"), read("merged.summary.parquet"))
 }
 
-fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {
+pub fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     for i in (1..count).rev() {
         order.swap(i, random.below(i as u64 + 1) as usize);
