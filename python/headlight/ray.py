@@ -32,7 +32,7 @@ class Sweeper:
         precision: As of ``Model``.
         threads: As of ``Model``; the CPUs that Ray gave the worker unless given.
         memory: As of ``Model``.
-        sweep: Arguments of ``Model.sweep`` but prompts and data: ``preset``, ``components``, ``metrics`` …
+        sweep: Arguments of ``Model.sweep`` but prompts, data and rows: ``preset``, ``components``, ``metrics`` …
 
     Examples:
         >>> sweeper = Sweeper("demo", device="cpu", components="head_value_output")
@@ -53,7 +53,7 @@ class Sweeper:
         memory: str | int | None = None,
         **sweep: Any,
     ) -> None:
-        given = {"base", "source", "data", "out", "progress"} & set(sweep)
+        given = {"base", "source", "data", "rows", "out", "progress"} & set(sweep)
         if given:
             raise PlanError(
                 f"a Sweeper's pairs come in batches, and its rows go where Ray writes them: leave out {min(given)}"
@@ -71,7 +71,7 @@ class Sweeper:
             batch = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         rows = list(Data(batch))
         numbers = None if self.number is None else [_numbered(row, self.number) for row in rows]
-        result = self.model.sweep(data=rows, progress=False, **self.sweep)
+        result = self.model.sweep(data=rows, rows="all", progress=False, **self.sweep)
         # metadata says how a table was made, and Ray puts batches together
         table = pa.table(result).replace_schema_metadata(None)
         if numbers is None:

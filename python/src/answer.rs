@@ -20,6 +20,7 @@ use headlight::results::array::{Array, Arrays, Values};
 use headlight::results::averages::{Averages, Over};
 use headlight::results::clean::Cleans;
 use headlight::results::columns::{self, Cell, Column, Kind};
+use headlight::results::kept::{Kept, RowsWish};
 use headlight::results::metric::Quantity;
 use headlight::results::rows::{Gather, RunResult};
 use headlight::tracing::arrays::{arrays, arrays_of_prompts};
@@ -61,6 +62,8 @@ type CollectedValues<'py> = (usize, usize, usize, Vec<usize>, Bound<'py, PyByteA
 #[pyclass(frozen, module = "headlight._headlight")]
 pub struct Answered {
     table: Table,
+    /// Whether the table has rows; else averages are all there is.
+    kept: Kept,
     averages: Option<Averages>,
     arrays: Vec<(String, Held)>,
     collected: Vec<(usize, Collection)>,
@@ -145,6 +148,8 @@ pub struct Wishes {
     pub metrics: Vec<String>,
     /// How many of the most probable tokens after each run stand in its rows.
     pub top_tokens: usize,
+    /// What is kept of rows, as `--rows` spells it.
+    pub rows: String,
     /// Whether pairs without targets get some.
     pub targets: bool,
     /// Whether averages stand beside the table.
@@ -182,6 +187,16 @@ fn run(
 ) -> Result<Answered, Error> {
     let metrics: Result<Vec<Metric>, _> = wishes.metrics.iter().map(|m| m.parse()).collect();
     let mut question = question.metrics(&metrics?)?.top_tokens(wishes.top_tokens);
+    let wish: RowsWish = wishes.rows.parse().map_err(Error::Usage)?;
+    let kept = wish.kept(question.count_rows(), wishes.averages);
+    let kept = kept.map_err(Error::Usage)?;
+    let means_alone = kept == Kept::Means;
+    if means_alone && question.top_tokens > 0 {
+        return Err(Error::Usage(
+            "--top is a column of rows, of which only averages are kept: leave it out, or give --rows all"
+                .into(),
+        ));
+    }
     let doubts = engine.spaces(question.pairs.iter().map(|p| &p.pair));
     if wishes.targets {
         engine.default_targets(&mut question.pairs)?;
@@ -196,6 +211,8 @@ fn run(
         question.metrics.push(Metric::plain(Quantity::Prob));
     }
     let (axes, no_arrays) = match question.axes() {
+        // they hold every pair's own values
+        Ok(_) if means_alone => (None, None),
         Ok(axes) => (axes, None),
         Err(error) => (None, Some(error.to_string())),
     };
@@ -215,14 +232,15 @@ fn run(
         Form::Tracing { tracing, .. } => {
             let means = TraceMeans::new(tracing, over, layers, &metrics);
             Some(match over {
-                Over::Prompts => means.scored(&temporary),
+                Over::Prompts if !means_alone => means.scored(&temporary),
                 _ => means,
             })
         }
         _ => None,
     };
     let mut averages = (wishes.averages && traced.is_none()).then(|| Averages::new(over, &metrics));
-    let mut gather: Vec<&mut dyn Gather> = vec![&mut table, &mut collected, &mut cleans];
+    let mut gather: Vec<&mut dyn Gather> = vec![&mut collected, &mut cleans];
+    gather.extend((!means_alone).then_some(&mut table as &mut dyn Gather));
     gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(traced.iter_mut().map(|g| g as &mut dyn Gather));
@@ -278,6 +296,7 @@ fn run(
     let held = found.into_iter();
     let held = held.map(|(name, array)| Ok((name, Held::of(array)?)));
     let mut answered = Answered {
+        kept,
         arrays: held.collect::<Result<_, Error>>()?,
         averages,
         collected: collected.0,
@@ -307,6 +326,7 @@ impl Answered {
         Self {
             drawn: first.map_or_else(|| "prob".to_owned(), ToString::to_string),
             table,
+            kept: Kept::Rows,
             averages: None,
             arrays: Vec::new(),
             collected: Vec::new(),
@@ -361,7 +381,7 @@ impl Answered {
                 means.provenance = self.table.provenance.clone();
                 HeatMap::by_component(&means, value)?
             }
-            None => HeatMap::new(&self.table, value)?,
+            None => HeatMap::new(self.rows("draws")?, value)?,
         })
     }
 
@@ -385,9 +405,19 @@ impl Answered {
                 means.provenance = self.table.provenance.clone();
                 Page::by_component(&means)?
             }
-            None => Page::new(&self.table)?,
+            None => Page::new(self.rows("shows")?)?,
         };
         Ok(page.showing(value.unwrap_or(&self.drawn))?)
+    }
+
+    /// The table, of whose rows something is made.
+    fn rows(&self, what: &str) -> Result<&Table, Error> {
+        match self.kept {
+            Kept::Rows => Ok(&self.table),
+            Kept::Means => Err(Error::Usage(format!(
+                "a result of means keeps no rows that a picture {what}: ask for rows=\"all\""
+            ))),
+        }
     }
 
     /// The table with the hash of the model in its provenance.
@@ -407,6 +437,9 @@ impl Answered {
         let known = || self.frame.lock().ok()?.as_ref().map(|f| f.clone_ref(py));
         if let Some(frame) = known() {
             return Ok(frame);
+        }
+        if let (Kept::Means, Some(means)) = (self.kept, self.summary()) {
+            return Py::new(py, means);
         }
         let built = self.columns.lock().ok().and_then(|mut built| built.take());
         let frame = built.unwrap_or_else(|| py.detach(|| self.columns_of()));
@@ -487,6 +520,11 @@ impl Answered {
             rows.push(cells);
         }
         Frame::new(names, rows.into_iter().map(Vec::into_iter), self.made())
+    }
+
+    /// Whether the rows are averages.
+    fn is_means(&self) -> bool {
+        self.kept == Kept::Means
     }
 
     /// Arrays by name: a shape, and doubles or integers as bytes, or texts.
@@ -576,6 +614,10 @@ impl Answered {
     fn write(&self, py: Python<'_>, path: PathBuf) -> PyResult<Vec<PathBuf>> {
         let table = self.hashed(py)?;
         let write = || -> Result<Vec<PathBuf>, Error> {
+            if let (Kept::Means, Some(averages)) = (self.kept, &self.averages) {
+                report::write_means(averages, &table.provenance, &path)?;
+                return Ok(vec![path.clone()]);
+            }
             if self.averages.is_some() {
                 report::check_summary(&path)?;
             }

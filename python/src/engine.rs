@@ -105,15 +105,16 @@ impl Wish {
     }
 }
 
-/// Metrics, what the provenance calls the call, and how many of the most probable tokens after each run are wanted.
-type Wished = (Vec<String>, String, usize);
+/// Metrics, what the provenance calls the call, how many of the most probable tokens after each run are wanted, and
+/// what is kept of rows, as `--rows` spells it.
+type Wished = (Vec<String>, String, usize, String);
 
 impl Opened {
     fn answered(
         &self,
         py: Python<'_>,
         asked: Asked,
-        (metrics, command, top_tokens): Wished,
+        (metrics, command, top_tokens, rows): Wished,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Answered> {
         let watched = Watched::by(progress);
@@ -125,6 +126,7 @@ impl Opened {
             let wishes = Wishes {
                 metrics,
                 top_tokens,
+                rows,
                 targets,
                 averages,
                 command,

@@ -324,7 +324,7 @@ def test_means_that_there_are_not_are_refused(model):
     with pytest.raises(hl.PlanError, match="--top"):
         model.sweep(data=PAIRS, components="head_value_output", rows="means", top_tokens=2)
     means = model.sweep(data=PAIRS, components="head_value_output", rows="means")
-    with pytest.raises(hl.PlanError, match="keep no rows"):
+    with pytest.raises(hl.PlanError, match="keeps no rows"):
         means.picture()._repr_svg_()
-    with pytest.raises(hl.PlanError, match="keep no rows"):
+    with pytest.raises(hl.PlanError, match="keeps no rows"):
         means.page().html

@@ -25,7 +25,7 @@ impl Planned {
     pub fn of(file: &TableFile, question: &Question<'_>, averages: bool) -> Result<Self, Error> {
         let costs = question.costs();
         let weighed = question.weigh(&costs);
-        let rows = weighed.iter().map(Weighed::all_rows).sum();
+        let rows = question.count_rows();
         let kept = file.rows.kept(rows, averages).map_err(Error::Usage)?;
         if kept == Kept::Means && file.top.is_some() {
             return Err(Error::Usage(

@@ -68,12 +68,6 @@ impl TableFile {
 
     /// The same, of a command that writes no folders.
     pub fn check_one_file(&self, global: &Global) -> Result<(), Error> {
-        if self.rows != RowsWish::Auto {
-            return Err(Error::Usage(
-                "--rows is for exact runs: of what gradients estimate every row is written, so leave it out"
-                    .into(),
-            ));
-        }
         match self.folder() {
             Some(folder) => Err(Error::Usage(format!(
                 "--out {}: this command writes one file and no folder of parts: leave the slash out",

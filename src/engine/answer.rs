@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use super::lens::{Work, contribute};
+use super::question::targets;
 use super::shared::{TakePart, share};
 use super::{Form, Question, ReadoutOptions, SharedTask};
 use crate::backend::Backend;
@@ -83,10 +84,7 @@ impl Question<'_> {
         let pairs = costs.iter().zip(&self.pairs);
         let weigh = pairs.map(|(cost, of)| Weighed {
             cost: cost.clone(),
-            rows: match of.pair.targets.len() {
-                0 => 1 + u64::from(of.pair.source.is_some()),
-                given => given as u64,
-            },
+            rows: targets(of),
         });
         weigh.collect()
     }

@@ -101,6 +101,14 @@ fn of_one_row(metric: Metric, what: &str) -> Result<(), Error> {
     }
 }
 
+/// How many targets a pair has, or will be given.
+pub(super) fn targets(of: &PairRuns) -> u64 {
+    match of.pair.targets.len() {
+        0 => 1 + u64::from(of.pair.source.is_some()),
+        given => given as u64,
+    }
+}
+
 /// Axes of arrays, and what stands along them.
 pub struct ArrayAxes {
     shape: Vec<usize>,
@@ -301,11 +309,20 @@ impl<'e> Question<'e> {
 
     /// How many runs are read out.
     pub fn count(&self) -> usize {
-        let of_pair = |PairRuns { pair, runs }: &PairRuns| match &self.form {
+        self.pairs.iter().map(|of| self.count_of(of)).sum()
+    }
+
+    /// How many rows there will be. A pair without targets counts as if it got one of each prompt.
+    pub fn count_rows(&self) -> u64 {
+        let of_pair = |of: &PairRuns| self.count_of(of) as u64 * targets(of);
+        self.pairs.iter().map(of_pair).sum()
+    }
+
+    fn count_of(&self, PairRuns { pair, runs }: &PairRuns) -> usize {
+        match &self.form {
             Form::Edges { edges, extent } => patching::count((edges, *extent), pair.base.len()),
             _ => runs.iter().filter(|run| !run.step).count(),
-        };
-        self.pairs.iter().map(of_pair).sum()
+        }
     }
 
     /// What its rows are filed under.

@@ -37,7 +37,7 @@ impl RowsWish {
     pub fn kept(self, rows: u64, averages: bool) -> Result<Kept, String> {
         match self {
             Self::Means if !averages => Err(
-                "rows=means keeps averages over pairs, and there is no data set of pairs: give one, or leave it out"
+                "--rows means keeps averages over pairs, of which there is one: give a data set, or leave it out"
                     .to_owned(),
             ),
             Self::Auto if averages && rows > MOST_ROWS => Ok(Kept::Means),
