@@ -49,6 +49,7 @@ impl CellRuns {
         let whole = template(row, &mut here);
         match self.cells.get_mut(cell) {
             None => {
+                let whole = whole && self.can_be_read(row, &here);
                 let template = if whole { self.index(&here) } else { None };
                 self.cells.push(CellRun {
                     pair: row.pair,
@@ -79,6 +80,12 @@ impl CellRuns {
                 self.stood += 1;
             }
         }
+    }
+
+    /// Whether patches that no template is known of are what our own are: a table is anybody's file.
+    fn can_be_read(&self, row: &Row, template: &str) -> bool {
+        self.known.contains_key(template)
+            || serde_json::from_str::<Vec<WrittenPatch>>(&row.patches).is_ok()
     }
 
     fn index(&mut self, template: &str) -> Option<u32> {
@@ -117,6 +124,18 @@ impl CellRuns {
         };
         cells.iter().map(|cell| of(cell).unwrap_or(-1)).collect()
     }
+}
+
+/// What the page's script reads of a patch.
+#[derive(serde::Deserialize)]
+#[expect(dead_code)] // that it is there, and what it is, is all
+struct WrittenPatch {
+    component: String,
+    op: String,
+    positions: Vec<u32>,
+    #[serde(default)]
+    heads: Vec<u32>,
+    value: Option<String>,
 }
 
 /// What makes patches say less than was run.
@@ -248,7 +267,7 @@ mod tests {
     fn cells_have_what_all_their_pairs_run() {
         let mut runs = CellRuns::default();
         let text = |layer: u32, position: u32, more: &str| {
-            format!(r#"[{{"layer":{layer},"positions":[{position}]{more}}}]"#)
+            format!(r#"[{{"component":"z","op":"zero","layer":{layer},"positions":[{position}]{more}}}]"#)
         };
         // shared by pairs that stand elsewhere; other in a second pair; two runs of one pair; nothing
         runs.add(0, &row(5, 1, 2, &text(1, 2, "")));
@@ -263,6 +282,16 @@ mod tests {
         assert_eq!(runs.of(&cells, 5), [0, -3, -1, -1, 0, -1]);
         assert_eq!(runs.of(&cells, 4), [0, -1, -1, -1, 0, -1]);
         let templates = runs.templates();
-        assert_eq!(templates[0], r#"[{"layer":L,"positions":[P]}]"#);
+        let wanted = r#"[{"component":"z","op":"zero","layer":L,"positions":[P]}]"#;
+        assert_eq!(templates[0], wanted);
+        // whatever is no patch of ours
+        let mut runs = CellRuns::default();
+        for (cell, text) in ["[1]", "no JSON", r#"[{"op":3,"positions":[2]}]"#]
+            .iter()
+            .enumerate()
+        {
+            runs.add(cell, &row(5, 1, 2, text));
+        }
+        assert_eq!(runs.of(&[Some(0), Some(1), Some(2)], 5), [-1, -1, -1]);
     }
 }
