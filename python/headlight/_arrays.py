@@ -47,13 +47,23 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """The axes' names."""
+        """The axes' names.
+
+        Examples:
+            >>> hl.NamedArray([[1.0, 2.0]], ['layer', 'head']).axes
+            ('layer', 'head')
+        """
         # a shape may be set in place
         return self._axes if len(self._axes) == self.ndim else ()
 
     @property
     def labels(self) -> dict[str, list[Any]]:
-        """What stands along each axis."""
+        """What stands along each axis.
+
+        Examples:
+            >>> hl.NamedArray([1.0, 2.0], ['head'], {'head': [0, 3]})[::-1].labels
+            {'head': [3, 0]}
+        """
         axes = self.axes
         of = {name: along for name, along in self._labels.items() if name in axes}
         return {name: along for name, along in of.items() if len(along) == self.shape[axes.index(name)]}
@@ -98,7 +108,12 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         return tuple(made) if isinstance(found, tuple) else made[0]
 
     def copy(self, order: Any = "C") -> NamedArray:
-        """A copy, with its axes."""
+        """A copy, with its axes.
+
+        Examples:
+            >>> hl.NamedArray([1.0], ['head']).copy().axes
+            ('head',)
+        """
         return self._named(np.asarray(self).copy(order))
 
     def __copy__(self) -> NamedArray:
@@ -108,25 +123,54 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         return self.copy()
 
     def astype(self, *given: Any, **more: Any) -> Any:
-        """The same in other numbers, with its axes."""
+        """The same in other numbers, with its axes.
+
+        Examples:
+            >>> hl.NamedArray([1.5], ['head']).astype(int).axes
+            ('head',)
+        """
         return self._named(np.asarray(self).astype(*given, **more))
 
     def round(self, *given: Any, **more: Any) -> Any:
-        """Rounded, with its axes."""
+        """Rounded, with its axes.
+
+        Examples:
+            >>> hl.NamedArray([1.5], ['head']).round().axes
+            ('head',)
+        """
         return self._named(np.asarray(self).round(*given, **more))
 
     def sort(self, *given: Any, **more: Any) -> None:
-        """Sorts it in place, after which no label is true."""
+        """Sorts it in place, after which no label is true.
+
+        Examples:
+            >>> array = hl.NamedArray([2.0, 1.0], ['head'])
+            >>> array.sort()
+            >>> array.axes
+            ()
+        """
         super().sort(*given, **more)
         self._axes, self._labels = (), {}
 
     def partition(self, *given: Any, **more: Any) -> None:
-        """Likewise."""
+        """Likewise.
+
+        Examples:
+            >>> array = hl.NamedArray([2.0, 1.0], ['head'])
+            >>> array.partition(0)
+            >>> array.axes
+            ()
+        """
         super().partition(*given, **more)
         self._axes, self._labels = (), {}
 
     def transpose(self, *order: Any) -> NamedArray:
-        """With its axes in another order."""
+        """With its axes in another order.
+
+        Examples:
+            >>> hl.NamedArray([[1.0, 2.0]], ['layer', 'head']).transpose(1, 0).axes
+            ('head', 'layer')
+        """
         turned = np.asarray(self).transpose(*order)
         if not self.axes:
             return NamedArray(turned)
@@ -136,11 +180,21 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
 
     @property
     def T(self) -> NamedArray:
-        """With its axes in reverse order."""
+        """With its axes in reverse order.
+
+        Examples:
+            >>> hl.NamedArray([[1.0, 2.0]], ['layer', 'head']).T.axes
+            ('head', 'layer')
+        """
         return self.transpose()
 
     def swapaxes(self, first: Any, second: Any) -> NamedArray:
-        """With two axes exchanged."""
+        """With two axes exchanged.
+
+        Examples:
+            >>> hl.NamedArray([[1.0, 2.0]], ['layer', 'head']).swapaxes(0, 1).axes
+            ('head', 'layer')
+        """
         order = list(range(self.ndim))
         order[first], order[second] = order[second], order[first]
         return self.transpose(order)

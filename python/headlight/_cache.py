@@ -96,6 +96,13 @@ class Cache(Mapping[str, Any]):
             return False
 
     def __getitem__(self, name: str | tuple[Any, ...]) -> Any:
+        """Activations by a name, or by a name and a layer (from the end if negative).
+
+        Examples:
+            >>> _, cache = model.run_with_cache([BASE, SOURCE])
+            >>> cache["q", 0].shape, cache["resid_post"].shape
+            ((2, 5, 4, 32), (5, 2, 5, 128))
+        """
         component, layer = self._site(name)
         if layer is None and not _names.is_global(component):
             each = [self._at(component, at) for at in range(self.model.config.layers)]
@@ -162,6 +169,12 @@ class Attention(Page):
 
     Attributes:
         pattern: Patterns, or scores: ``[batch, head, query, key]`` of a layer, with ``layer`` in front of all.
+
+    Examples:
+        >>> _, cache = model.run_with_cache(BASE)
+        >>> attention = cache.attention(1)
+        >>> attention._repr_html_()[:7]
+        '<iframe'
     """
 
     def __init__(self, cache: Cache, layer: int | None, scores: bool) -> None:
@@ -171,6 +184,13 @@ class Attention(Page):
 
     @property
     def pattern(self) -> Any:
+        """The numbers themselves.
+
+        Examples:
+            >>> _, cache = model.run_with_cache(BASE)
+            >>> cache.attention().pattern.axes
+            ('layer', 'batch', 'head', 'query', 'key')
+        """
         return self._cache[self._name if self._layer is None else (self._name, self._layer)]
 
     def to_circuitsvis(self, prompt: int = 0) -> Any:
@@ -178,6 +198,10 @@ class Attention(Page):
 
         Args:
             prompt: Which of the batch.
+
+        Examples:
+            >>> _, cache = model.run_with_cache(BASE)
+            >>> cache.attention(0).to_circuitsvis()  # doctest: +SKIP
         """
         if self._layer is None:
             raise PlanError("circuitsvis draws one layer: say which, as in cache.attention(0)")

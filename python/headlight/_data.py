@@ -51,19 +51,34 @@ class Data:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Data:
-        """A file: .jsonl, .csv, .parquet or .json; it is read when something is asked of it."""
+        """A file: .jsonl, .csv, .parquet or .json; it is read when something is asked of it.
+
+        Examples:
+            >>> hl.Data.read('pairs.jsonl')
+            Data.read('pairs.jsonl')
+        """
         data = cls.__new__(cls)
         data._path, data._rows = os.fspath(path), []
         return data
 
     @classmethod
     def from_records(cls, rows: Iterable[Mapping[str, Any]]) -> Data:
-        """A list of dictionaries."""
+        """A list of dictionaries.
+
+        Examples:
+            >>> hl.Data.from_records([{'base': BASE, 'source': SOURCE, 'target': ' Rome'}])
+            Data(1 rows)
+        """
         return cls(list(rows))
 
     @classmethod
     def of(cls, value: Any) -> Data:
-        """Whatever can be a data set: one already, a file's name, or rows."""
+        """Whatever can be a data set: one already, a file's name, or rows.
+
+        Examples:
+            >>> hl.Data.of([{'base': BASE, 'source': SOURCE, 'target': ' Rome'}])
+            Data(1 rows)
+        """
         if isinstance(value, Data):
             return value
         if isinstance(value, str | os.PathLike):
@@ -103,7 +118,12 @@ class Data:
         return iter(self._rows)
 
     def __getitem__(self, which: int | slice) -> Data:
-        """One row, or some, as a data set."""
+        """One row, or some, as a data set.
+
+        Examples:
+            >>> hl.Data.ioi(8)[2:5]
+            Data(3 rows)
+        """
         if self._path is not None:
             raise TypeError("a file's rows are not read before something is asked of it: use a list of rows")
         return Data(self._rows[which] if isinstance(which, slice) else [self._rows[which]])

@@ -10,7 +10,12 @@ __all__ = ["Config", "LensConfig", "Plan", "PromptTest"]
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes and switches of a GPT-2."""
+    """Sizes and switches of a GPT-2.
+
+    Examples:
+        >>> model.config.layers, model.config.width
+        (5, 128)
+    """
 
     layers: int
     heads: int
@@ -27,7 +32,12 @@ class Config:
 
 @dataclass(frozen=True)
 class LensConfig:
-    """The same under TransformerLens's names, so that helper code keeps working."""
+    """The same under TransformerLens's names, so that helper code keeps working.
+
+    Examples:
+        >>> model.cfg.n_layers, model.cfg.d_model
+        (5, 128)
+    """
 
     n_layers: int
     n_heads: int
@@ -50,6 +60,10 @@ class Plan:
         runs: Patched runs.
         live: Those that are computed: of the others, prompts say already that they change nothing.
         operations: Floating-point operations, two each multiply-add.
+
+    Examples:
+        >>> model.plan(components='mlp_output').runs
+        25
     """
 
     runs: int
@@ -66,6 +80,11 @@ class PromptTest:
         tokens: The prompt's tokens.
         answer: Each of the answer's tokens: text, rank among all tokens (0 is the most probable), probability, and
             the most probable tokens at its place with their probabilities.
+
+    Examples:
+        >>> text, rank, probability, top = model.test_prompt(BASE, ' Madrid').answer[0]
+        >>> text, rank, round(probability, 2)
+        (' Madrid', 0, 0.98)
     """
 
     prompt: str

@@ -35,6 +35,11 @@ class Agreement:
         sample: Of a random sample of the others.
         missed: What half of the largest do exactly, how many runs of the sample do more, and the share of all others
             that may, at 95 % confidence.
+
+    Examples:
+        >>> scores = model.attribute(verify_top=5, targets=' Madrid')
+        >>> scores.agreement.top[0]
+        5
     """
 
     top: tuple[int, float | None, float | None]
@@ -57,7 +62,12 @@ class Attribution(Result):
         self._model = model
 
     def top(self, n: int = 10, by: str | None = None) -> Table:
-        """The rows with the largest scores, whatever their signs, or of a column the highest."""
+        """The rows with the largest scores, whatever their signs, or of a column the highest.
+
+        Examples:
+            >>> model.attribute(targets=' Madrid').top(2)['name'].tolist()
+            ['a0.h0->m0', 'input->a0.h0<v>']
+        """
         n = _words.whole("n", n)
         score = np.abs(self["score"]) if by is None else self._numbers(by)
         score = np.where(np.isnan(score), -np.inf, score)
@@ -65,12 +75,25 @@ class Attribution(Result):
 
     @property
     def agreement(self) -> Agreement | None:
-        """How good the scores are, where ``verify_top`` ran some."""
+        """How good the scores are, where ``verify_top`` ran some.
+
+        Examples:
+            >>> model.attribute(verify_top=5, targets=' Madrid').agreement.sample[0]
+            5
+            >>> model.attribute(targets=' Madrid').agreement is None
+            True
+        """
         found = self._answered.agreement()
         return None if found is None else Agreement(*found)
 
     def graph(self, column: str = "score") -> Graph:
-        """Every edge with the mean of its scores over pairs and targets, none of them kept yet."""
+        """Every edge with the mean of its scores over pairs and targets, none of them kept yet.
+
+        Examples:
+            >>> graph = model.attribute(targets=' Madrid').graph()
+            >>> len(graph), len(graph.scores)
+            (0, 761)
+        """
         return Graph(self._model, self._answered.graph(column), self._read)
 
 
@@ -83,6 +106,10 @@ class Faithfulness:
         whole: Of the whole model.
         nothing: Of nothing of it, everything ablated.
         rows: Pairs and targets.
+
+    Examples:
+        >>> hl.Faithfulness(metric=2.0, whole=4.0, nothing=0.0, rows=1).faithfulness
+        0.5
     """
 
     metric: float
@@ -92,7 +119,12 @@ class Faithfulness:
 
     @property
     def faithfulness(self) -> float:
-        """(metric - nothing) / (whole - nothing), a ratio of means."""
+        """(metric - nothing) / (whole - nothing), a ratio of means.
+
+        Examples:
+            >>> hl.Faithfulness(metric=3.0, whole=4.0, nothing=2.0, rows=1).faithfulness
+            0.5
+        """
         return (self.metric - self.nothing) / (self.whole - self.nothing)
 
 
@@ -108,6 +140,12 @@ class Curve:
         by_sign: ... and their faithfulness.
         cmd: The area between ``by_size`` and 1; 0 is best.
         cpr: The area under ``by_sign``.
+
+    Examples:
+        >>> asked = {'targets': ' Madrid', 'wrong_targets': ' Rome'}
+        >>> curve = model.attribute(method='eap-ig-inputs', **asked).graph().curve(**asked)
+        >>> curve.edges[:4], curve.kept_by_size[-1] == 761
+        ((0, 1, 3, 7), True)
     """
 
     edges: tuple[int, ...]
@@ -147,6 +185,11 @@ class Graph:
         Args:
             path: The file, whose name ends in .json.
             model: Whose edges they are: one of other layers or heads is refused.
+
+        Examples:
+            >>> model.attribute(targets=' Madrid').graph().top_n(20).to_json('circuit.json')
+            >>> hl.Graph.from_json('circuit.json', model).edges[:1]
+            ['input->a0.h0<k>']
         """
         if not _words.path(path).lower().endswith(".json"):
             raise PlanError(f"{_words.path(path)}: a circuit is EAP-IG's JSON, whose name ends in .json")
@@ -154,17 +197,32 @@ class Graph:
 
     @property
     def edges(self) -> list[str]:
-        """Names of the edges that are kept, such as ``a0.h1->a2.h0<q>``."""
+        """Names of the edges that are kept, such as ``a0.h1->a2.h0<q>``.
+
+        Examples:
+            >>> model.attribute(targets=' Madrid').graph().top_n(1).edges
+            []
+        """
         return [name for name, _, kept in self._edges if kept]
 
     @property
     def scores(self) -> dict[str, float]:
-        """The score of every edge, kept or not."""
+        """The score of every edge, kept or not.
+
+        Examples:
+            >>> sorted(model.attribute(targets=' Madrid').graph().scores)[:2]
+            ['a0.h0->a1.h0<k>', 'a0.h0->a1.h0<q>']
+        """
         return {name: score for name, score, _ in self._edges}
 
     @property
     def nodes(self) -> list[str]:
-        """Names of the nodes of which edges are kept, from the input up; the logits always are."""
+        """Names of the nodes of which edges are kept, from the input up; the logits always are.
+
+        Examples:
+            >>> model.attribute(targets=' Madrid').graph().greedy(3).nodes
+            ['logits']
+        """
         return self._held.nodes()
 
     def __len__(self) -> int:
@@ -180,18 +238,34 @@ class Graph:
         return Graph(self._model, held, self._read)
 
     def top_n(self, n: int, *, signed: bool = False) -> Graph:
-        """The n largest scores, by size unless ``signed``, and of these what leads from the input to the logits."""
+        """The n largest scores, by size unless ``signed``, and of these what leads from the input to the logits.
+
+        Examples:
+            >>> circuit = model.attribute(targets=' Madrid').graph().top_n(50)
+            >>> len(circuit) <= 50
+            True
+        """
         return self._choose("top_n", n, signed)
 
     def threshold(self, least: float, *, signed: bool = False) -> Graph:
-        """All scores from ``least`` on, likewise."""
+        """All scores from ``least`` on, likewise.
+
+        Examples:
+            >>> len(model.attribute(targets=' Madrid').graph().threshold(1e-4))
+            52
+        """
         least = _words.number("threshold", least)
         if not np.isfinite(least):
             raise PlanError(f"--threshold {least}: give a number")
         return self._of(self._held.choose("threshold", least, _words.truth("signed", signed)))
 
     def greedy(self, n: int, *, signed: bool = False) -> Graph:
-        """From the logits on, n times the largest score of the edges that reach what is kept."""
+        """From the logits on, n times the largest score of the edges that reach what is kept.
+
+        Examples:
+            >>> len(model.attribute(targets=' Madrid').graph().greedy(40))
+            40
+        """
         return self._choose("greedy", n, signed)
 
     def _choose(self, how: str, n: int, signed: bool) -> Graph:
@@ -199,14 +273,26 @@ class Graph:
         return self._of(self._held.choose(how, float(n), _words.truth("signed", signed)))
 
     def keep(self, edges: Any) -> Graph:
-        """With these edges kept, by their names, and no others; nothing is pruned."""
+        """With these edges kept, by their names, and no others; nothing is pruned.
+
+        Examples:
+            >>> graph = model.attribute(targets=' Madrid').graph()
+            >>> graph.keep(['a0.h0->m0', 'm0->logits']).edges
+            ['a0.h0->m0', 'm0->logits']
+        """
         try:
             return self._of(self._held.keep(_words.names("edges", [edges] if isinstance(edges, str) else edges)))
         except KeyError as unknown:
             raise PlanError(f"the model has no edge `{unknown.args[0]}`") from None
 
     def prune(self) -> Graph:
-        """Without edges that lead nowhere or come from nowhere."""
+        """Without edges that lead nowhere or come from nowhere.
+
+        Examples:
+            >>> graph = model.attribute(targets=' Madrid').graph().keep(['a0.h0->m0', 'm0->logits'])
+            >>> graph.prune().edges
+            []
+        """
         return self._of(self._held.prune())
 
     def evaluate(
@@ -283,7 +369,13 @@ class Graph:
         return Curve(edges, kept_by_size, by_size, kept_by_sign, by_sign, cmd, cpr)
 
     def matrix(self, what: Literal["score", "in_graph"] = "score") -> NamedArray:
-        """Scores, or 1 where an edge is kept and 0 where not: ``[sender, receiver]``, NaN where there is no edge."""
+        """Scores, or 1 where an edge is kept and 0 where not: ``[sender, receiver]``, NaN where there is no edge.
+
+        Examples:
+            >>> matrix = model.attribute(targets=' Madrid').graph().matrix()
+            >>> matrix.shape, matrix.labels['sender'][:2]
+            ((26, 66), ['input', 'a0.h0'])
+        """
         found = self._held.matrix(what)
         if found is None:
             raise PlanError(f"a graph has no matrix {what!r}: use score or in_graph")
@@ -294,18 +386,34 @@ class Graph:
     def to_json(
         self, path: str | os.PathLike[str], *, convention: Literal["headlight", "eap-ig"] = "headlight"
     ) -> None:
-        """Writes it as EAP-IG's JSON, scores with headlight's signs or with EAP-IG's, whose metric is a loss."""
+        """Writes it as EAP-IG's JSON, scores with headlight's signs or with EAP-IG's, whose metric is a loss.
+
+        Examples:
+            >>> import json
+            >>> model.attribute(targets=' Madrid').graph().top_n(20).to_json('circuit.json')
+            >>> sorted(json.load(open('circuit.json')))
+            ['cfg', 'edges', 'nodes']
+        """
         if convention not in ("headlight", "eap-ig"):
             raise PlanError(f"unknown convention `{convention}`: use headlight or eap-ig")
         self._read.check(("--out", path))
         self._held.write(_words.path(path), convention == "eap-ig")
 
     def svg(self) -> str:
-        """The drawing: lines as thick as scores are large, blue above zero and red below."""
+        """The drawing: lines as thick as scores are large, blue above zero and red below.
+
+        Examples:
+            >>> model.attribute(targets=' Madrid').graph().top_n(20).svg()[:4]
+            '<svg'
+        """
         return self._held.svg()
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Writes the drawing, as SVG or PNG by the file's ending."""
+        """Writes the drawing, as SVG or PNG by the file's ending.
+
+        Examples:
+            >>> model.attribute(targets=' Madrid').graph().top_n(20).plot('circuit.svg')
+        """
         self._read.check(("--plot", path))
         self._held.plot(_words.path(path))
 

@@ -94,6 +94,11 @@ class Model(Questions):
             model: The model, on the CPU in float32, float16 or bfloat16.
             tokenizer: Its tokenizer; without, prompts are token ids.
             wishes: ``device``, ``precision``, ``threads``, ``memory`` and ``arrays``, as ``Model`` takes them.
+
+        Examples:
+            >>> from transformers import AutoTokenizer, GPT2LMHeadModel  # doctest: +SKIP
+            >>> hf, tokenizer = (of.from_pretrained('gpt2') for of in (GPT2LMHeadModel, AutoTokenizer))  # doctest: +SKIP
+            >>> model = hl.Model.from_hf(hf, tokenizer)  # doctest: +SKIP
         """
         from ._weights import of_hf
 
@@ -110,6 +115,14 @@ class Model(Questions):
             config: What stands in ``config.json``.
             tokenizer: A tokenizer of transformers or tokenizers, or the text of ``tokenizer.json``.
             wishes: ``device``, ``precision``, ``threads``, ``memory`` and ``arrays``, as ``Model`` takes them.
+
+        Examples:
+            >>> weights = {'wte.weight': np.zeros((5, 2), np.float32)}
+            >>> try:
+            ...     hl.Model.from_state_dict(weights, {'n_layer': 1, 'n_head': 1, 'n_embd': 2, 'vocab_size': 5})
+            ... except hl.ModelError as error:
+            ...     print('has no tensor `wpe.weight`' in str(error))
+            True
         """
         from ._weights import of_state_dict
 
@@ -118,7 +131,12 @@ class Model(Questions):
     @classmethod
     def from_transformer_lens(cls, bridge: Any, **wishes: Any) -> Model:
         """A ``TransformerBridge`` of TransformerLens 3 or later: the Hugging Face model in it, with its raw weights
-        (folded and centred ones give the same interchanges, but other activations)."""
+        (folded and centred ones give the same interchanges, but other activations).
+
+        Examples:
+            >>> from transformer_lens.model_bridge import TransformerBridge  # doctest: +SKIP
+            >>> model = hl.Model.from_transformer_lens(TransformerBridge.boot_transformers('gpt2'))  # doctest: +SKIP
+        """
         original = getattr(bridge, "original_model", None)
         if original is None:
             raise ModelError(
@@ -141,7 +159,11 @@ class Model(Questions):
         return model
 
     def refresh(self) -> None:
-        """Takes weights that were changed in place as they are now."""
+        """Takes weights that were changed in place as they are now.
+
+        Examples:
+            >>> model.refresh()  # after optimizer.step() on what from_hf was given
+        """
         if self._lent is not None:
             lent = self._lent.again()
             wish = self._wish
@@ -167,28 +189,53 @@ class Model(Questions):
 
     @property
     def name(self) -> str:
-        """What it was opened by."""
+        """What it was opened by.
+
+        Examples:
+            >>> model.name
+            'demo'
+        """
         return self._opened.name
 
     @property
     def device(self) -> str:
-        """``"cpu"``, or the GPU's name."""
+        """``"cpu"``, or the GPU's name.
+
+        Examples:
+            >>> model.device
+            'cpu'
+        """
         return self._opened.device
 
     @property
     def precision(self) -> str:
-        """In what numbers it runs."""
+        """In what numbers it runs.
+
+        Examples:
+            >>> model.precision
+            'f32'
+        """
         return self._opened.precision
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the weights' file, or of the tensors; every weight is read the first time."""
+        """SHA-256 of the weights' file, or of the tensors; every weight is read the first time.
+
+        Examples:
+            >>> len(model.hash)
+            64
+        """
         self._ready()
         return self._opened.hash()
 
     @property
     def cfg(self) -> LensConfig:
-        """Sizes under TransformerLens's names."""
+        """Sizes under TransformerLens's names.
+
+        Examples:
+            >>> model.cfg.n_heads, model.cfg.d_head
+            (4, 32)
+        """
         c = self.config
         return LensConfig(
             c.layers, c.heads, c.width, c.head_width, c.mlp_width, c.vocabulary, c.context, c.epsilon, c.activation,
@@ -241,11 +288,21 @@ class Model(Questions):
         return self._opened.tokens([self._bos(), *ids] if prepend_bos else ids)
 
     def to_single_token(self, text: str) -> int:
-        """The id of a text that is one token; of one that is several, an error that names them."""
+        """The id of a text that is one token; of one that is several, an error that names them.
+
+        Examples:
+            >>> model.to_string([model.to_single_token(' Rome')])
+            ' Rome'
+        """
         return self._opened.target(_words.text("a token", text))
 
     def to_string(self, ids: Any) -> str:
-        """Tokens together as text."""
+        """Tokens together as text.
+
+        Examples:
+            >>> model.to_string(model.to_tokens(BASE)[0])
+            'The capital of Spain is'
+        """
         return self._opened.decode(_words.ids("given", ids))
 
     # forward
@@ -314,7 +371,12 @@ class Model(Questions):
         return [(text, p) for _, text, p in self._opened.topk(self._ids(prompt), k)]
 
     def test_prompt(self, prompt: str, answer: str, *, top_k: int = 10) -> PromptTest:
-        """How probable an answer is, token by token: its rank, its probability, and what else comes first."""
+        """How probable an answer is, token by token: its rank, its probability, and what else comes first.
+
+        Examples:
+            >>> model.test_prompt(BASE, ' Rome', top_k=1).answer[0][3][0][0]
+            ' Madrid'
+        """
         self._ready()
         top_k = _words.whole("top_k", top_k)
         ids, answers = self._ids(prompt), self._opened.encode(_words.text("answer", answer))

@@ -34,6 +34,10 @@ class Op:
 
     Made by its class methods; wherever an operator is expected, the command line's spelling will do as well,
     such as ``"zero"`` or ``"scale=0.5"``.
+
+    Examples:
+        >>> hl.Op.scale(0.5), hl.Op.zero()
+        (scale=0.5, zero)
     """
 
     label: str
@@ -43,33 +47,65 @@ class Op:
 
     @classmethod
     def interchange(cls) -> Op:
-        """s: the default."""
+        """s: the default.
+
+        Examples:
+            >>> model.sweep(BASE, SOURCE, heads=0, op=hl.Op.interchange()).n_runs
+            50
+        """
         return cls("interchange", "interchange", {"op": "interchange"})
 
     @classmethod
     def zero(cls) -> Op:
-        """0."""
+        """0.
+
+        Examples:
+            >>> model.sweep(BASE, components='mlp_output', op=hl.Op.zero()).n_runs
+            25
+        """
         return cls("zero", "zero", {"op": "zero"})
 
     @classmethod
     def skip(cls) -> Op:
-        """What the site's module reads in the source: the module is skipped."""
+        """What the site's module reads in the source: the module is skipped.
+
+        Examples:
+            >>> model.sweep(BASE, SOURCE, components='mlp_output', op=hl.Op.skip()).n_runs
+            25
+        """
         return cls("skip", "skip", {"op": "skip"})
 
     @classmethod
     def collect(cls) -> Op:
-        """b stays as it is, and is found in ``Result.collected``."""
+        """b stays as it is, and is found in ``Result.collected``.
+
+        Examples:
+            >>> collect = hl.Patch('mlp_output', 1, positions=3, op=hl.Op.collect())
+            >>> list(model.patch(BASE, collect).collected)
+            [(0, 0, 0)]
+        """
         return cls("collect", "collect", {"op": "collect"})
 
     @classmethod
     def knockout(cls) -> Op:
-        """Of scores, −∞: the query does not see the key, and the softmax is of the others."""
+        """Of scores, −∞: the query does not see the key, and the softmax is of the others.
+
+        Examples:
+            >>> model.sweep(BASE, positions='end', keys='Spain', op=hl.Op.knockout())['op'][0]
+            'knockout'
+        """
         return cls("knockout", "knockout", {"op": "knockout"})
 
     @classmethod
     def set(cls, value: Any, *, label: str = "array") -> Op:
         """A constant: one row of the site (of one head, where it has heads), or one row a position, as an array or
-        ``"F.safetensors#tensor"``; or a number, which then stands everywhere."""
+        ``"F.safetensors#tensor"``; or a number, which then stands everywhere.
+
+        Examples:
+            >>> import numpy as np
+            >>> model.sweep(BASE, heads=0, op=hl.Op.set(np.zeros(32), label='nothing'))['op'][0]
+            'set=nothing'
+        """
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             text = f"set={float(value)!r}"
             return cls(text, text, {"op": "set", "value": repr(float(value))})
@@ -77,12 +113,22 @@ class Op:
 
     @classmethod
     def add(cls, value: Any = None, *, label: str = "array") -> Op:
-        """b + s, or b plus a constant."""
+        """b + s, or b plus a constant.
+
+        Examples:
+            >>> hl.Op.add(), hl.Op.add('directions.safetensors#happy')
+            (add, add=directions.safetensors#happy)
+        """
         return cls("add", "add", {"op": "add"}) if value is None else cls._constant("add", value, label)
 
     @classmethod
     def subtract(cls, value: Any = None, *, label: str = "array") -> Op:
-        """b − s, or b minus a constant."""
+        """b − s, or b minus a constant.
+
+        Examples:
+            >>> hl.Op.subtract()
+            subtract
+        """
         if value is None:
             return cls("subtract", "subtract", {"op": "subtract"})
         return cls._constant("subtract", value, label)
@@ -90,7 +136,12 @@ class Op:
     @classmethod
     def mean(cls, prompts: Sequence[Any], *, by_position: bool = False, label: str = "prompts") -> Op:
         """The mean of the site's activation over all positions of these prompts, or, position by position, over those
-        that are as long as the one that is patched."""
+        that are as long as the one that is patched.
+
+        Examples:
+            >>> hl.Op.mean([BASE, SOURCE], label='capitals')
+            mean=capitals
+        """
         kind = "mean-by-position" if by_position else "mean"
         nothing = hasattr(prompts, "__len__") and len(prompts) == 0
         words = [] if nothing else _words.prompts("mean's", prompts)
@@ -98,13 +149,23 @@ class Op:
 
     @classmethod
     def scale(cls, factor: float) -> Op:
-        """factor · b."""
+        """factor · b.
+
+        Examples:
+            >>> hl.Op.scale(2)
+            scale=2
+        """
         number = _words.number("a factor", factor)
         return cls(f"scale={factor!r}", f"scale={number!r}", {"op": "scale", "alpha": number})
 
     @classmethod
     def interpolate(cls, alpha: float) -> Op:
-        """b + α(s − b)."""
+        """b + α(s − b).
+
+        Examples:
+            >>> hl.Op.interpolate(0.5)
+            interpolate=0.5
+        """
         number = _words.number("alpha", alpha)
         text = f"interpolate={number!r}"
         return cls(text, text, {"op": "interpolate", "alpha": number})
@@ -112,7 +173,12 @@ class Op:
     @classmethod
     def noise(cls, level: float, seed: int = 0, sample: int = 0) -> Op:
         """b plus normal noise of this standard deviation, which follows from the seed, the pair, the site, the
-        position, the column and the sample alone."""
+        position, the column and the sample alone.
+
+        Examples:
+            >>> hl.Op.noise(0.1, seed=3)
+            noise=0.1
+        """
         how = {
             "level": _words.number("a level", level),
             "seed": _words.whole("seed", seed, most=2**64 - 1),
@@ -125,7 +191,13 @@ class Op:
     def function(cls, f: Callable[..., Any], *, reads_source: bool = True, label: str | None = None) -> Op:
         """Whatever f makes of b and s, each a float64 array of one row (of one head, where the site has heads): as
         many numbers. It is called once a row, in no order, with the interpreter held: a slow path. With
-        ``reads_source=False`` it is called with b alone, and no source is needed."""
+        ``reads_source=False`` it is called with b alone, and no source is needed.
+
+        Examples:
+            >>> half = hl.Op.function(lambda b, s: (b + s) / 2, label='half way')
+            >>> model.sweep(BASE, SOURCE, heads=0, layers=0, op=half)['op'][0]
+            'function=half way'
+        """
         if not callable(f):
             raise TypeError(f"an operator's function is called with rows, and {f!r} cannot be")
         name = label or getattr(f, "__name__", "function")

@@ -42,7 +42,12 @@ class Progress:
 
     @property
     def eta(self) -> float:
-        """Seconds that it will take yet, if it goes on like this."""
+        """Seconds that it will take yet, if it goes on like this.
+
+        Examples:
+            >>> hl.Progress(done=25, total=100, seconds=2.0).eta
+            6.0
+        """
         return self.seconds * (self.total - self.done) / self.done if self.done else float("nan")
 
 

@@ -403,6 +403,11 @@ class Questions:
             progress: As of ``sweep``.
             prompts: ``targets``, ``wrong_targets``, ``data``, ``direction``, ``first_token``, ``joint``,
                 ``prepend_bos``, ``skip_bad`` and ``known``, as of ``sweep``.
+
+        Examples:
+            >>> r = model.edges(BASE, SOURCE, targets=' Rome', receivers='logits')
+            >>> len(r), r.array().axes
+            (26, ('sender', 'receiver'))
         """
         word = {
             "prompts": _words.asked(base, source, call="Model.edges", **prompts),
@@ -514,6 +519,12 @@ class Questions:
         Args:
             path: A .json with what is kept, or a .csv, .jsonl or .parquet with scores, of which nothing is kept yet.
             column: Of a table: ``"score"``, ``"exact"`` or ``"absolute"``.
+
+        Examples:
+            >>> model.attribute(targets=' Madrid').write('scores.csv')
+            [PosixPath('scores.csv')]
+            >>> len(model.circuit('scores.csv').greedy(40))
+            40
         """
         name = _words.path(path)
         read = self._files().reads("circuit.json" if name.endswith(".json") else "SCORES", name)
@@ -591,6 +602,11 @@ class Questions:
             rows: As of ``sweep``.
             progress: As of ``sweep``.
             prompts: As of ``edges``.
+
+        Examples:
+            >>> r = model.path(BASE, SOURCE, targets=' Rome', receivers='a3.h1.q')
+            >>> r.array('prob').labels['receiver']
+            ['a3.h1<q>']
         """
         if freeze not in ("heads", "all"):
             raise PlanError(f"unknown freeze `{freeze}`: use heads or all")
@@ -641,6 +657,11 @@ class Questions:
             rows: As of ``sweep``.
             progress: As of ``sweep``.
             prompts: As of ``edges``.
+
+        Examples:
+            >>> r = model.trace(BASE, subject='Spain', samples=2, targets=' Madrid')
+            >>> r.array().axes
+            ('component', 'layer', 'position', 'sample')
         """
         word = {
             "prompts": _words.asked(prompt, None, call="Model.trace", **prompts),
@@ -750,13 +771,22 @@ class Questions:
         }
 
     def unfinished(self) -> Result | None:
-        """The rows, in order, that a question had when it was interrupted last; they are handed out once."""
+        """The rows, in order, that a question had when it was interrupted last; they are handed out once.
+
+        Examples:
+            >>> model.unfinished() is None  # nothing was interrupted
+            True
+        """
         with self._as_taken():
             answered = self._opened.unfinished()
         return None if answered is None else Result(answered, self._read_last)
 
     def cancel(self) -> None:
-        """Stops what runs on this model, from another thread; whoever waits for it gets ``errors.Interrupted``."""
+        """Stops what runs on this model, from another thread; whoever waits for it gets ``errors.Interrupted``.
+
+        Examples:
+            >>> model.cancel()  # from another thread than the one that asked
+        """
         self._opened.cancel()
 
     def _ask(

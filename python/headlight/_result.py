@@ -31,7 +31,12 @@ _AXES_OF_MEANS = ("target_index", "component", "layer", "head", "position", "sam
 
 
 class Picture:
-    """A heat map: SVG in notebooks, PNG where that is all there is."""
+    """A heat map: SVG in notebooks, PNG where that is all there is.
+
+    Examples:
+        >>> model.sweep(targets=' Rome').picture('logit')._repr_svg_()[:4]
+        '<svg'
+    """
 
     def __init__(self, answered: _headlight.Answered, value: str | None, read: Files) -> None:
         self._answered, self._value, self._read = answered, value, read
@@ -46,21 +51,36 @@ class Picture:
         return _inline(self._repr_svg_())
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes it, as SVG, PNG or PDF by the file's ending."""
+        """Writes it, as SVG, PNG or PDF by the file's ending.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').picture('logit').write('map.svg')
+        """
         self._read.check(("--plot", path))
         self._answered.plot(_words.path(path), self._value)
 
 
 class Page:
     """A result as a page, one HTML file that needs no network: switches, every value under the pointer, the strongest
-    cells, downloads. In a notebook it stands in a frame of its own."""
+    cells, downloads. In a notebook it stands in a frame of its own.
+
+    Examples:
+        >>> page = model.sweep(targets=' Rome').page()
+        >>> page._repr_html_()[:7]
+        '<iframe'
+    """
 
     def __init__(self, make: Callable[[], str], read: Files, write: Callable[[str], None] | None = None) -> None:
         self._make, self._read, self._write = make, read, write
 
     @cached_property
     def html(self) -> str:
-        """The file's text."""
+        """The file's text.
+
+        Examples:
+            >>> '</html>' in model.sweep(targets=' Rome').page().html
+            True
+        """
         return self._make()
 
     def _repr_html_(self) -> str:
@@ -69,7 +89,11 @@ class Page:
         return f'<iframe srcdoc="{text}" sandbox="{allowed}" width="100%" height="720" style="border:0"></iframe>'
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes it; the file's name ends in .html."""
+        """Writes it; the file's name ends in .html.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').page().write('page.html')
+        """
         if Path(path).suffix.lower() != ".html":
             raise PlanError(f"{path}: a page is told by the file name, which must end in .html")
         self._read.check(("--plot", path))
@@ -83,7 +107,11 @@ class Page:
 
     def show(self) -> None:
         """Shows it: in a notebook below the cell, else in the browser, as a file that is there until the computer forgets
-        its temporary ones."""
+        its temporary ones.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').page().show()  # doctest: +SKIP
+        """
         ipython = sys.modules.get("IPython")
         if ipython is not None and ipython.get_ipython() is not None:
             ipython.display.display(self)
@@ -134,7 +162,12 @@ class Result(Table):
 
     @property
     def runs_per_second(self) -> float:
-        """Runs by the clock, clean prompts included."""
+        """Runs by the clock, clean prompts included.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').runs_per_second > 0
+            True
+        """
         return self.n_runs / self.seconds if self.seconds > 0 else float("nan")
 
     @property
@@ -144,18 +177,34 @@ class Result(Table):
 
     @property
     def metric(self) -> str:
-        """The column that is drawn unless another is named."""
+        """The column that is drawn unless another is named.
+
+        Examples:
+            >>> model.sweep(targets=' Rome', metrics=['kl', 'rank']).metric
+            'kl'
+        """
         return self._answered.drawn()
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """How it was made: version, model, device, precision, call, every pair's tokens."""
+        """How it was made: version, model, device, precision, call, every pair's tokens.
+
+        Examples:
+            >>> made = model.sweep(targets=' Rome').provenance
+            >>> made['model'], made['pairs'][0]['base_tokens'][-1]
+            ('demo', ' is')
+        """
         made: dict[str, Any] = json.loads(self._answered.provenance(False))
         return made
 
     @property
     def arrays(self) -> dict[str, Any]:
-        """Everything that ``write_arrays`` writes, by its name."""
+        """Everything that ``write_arrays`` writes, by its name.
+
+        Examples:
+            >>> sorted(model.sweep(targets=' Rome', preset='resid_pre').arrays)[:3]
+            ['axes', 'component', 'head']
+        """
         return {
             name: to_torch(array) if self._torch and isinstance(array, np.ndarray) else array
             for name, array in self._arrays.items()
@@ -175,7 +224,14 @@ class Result(Table):
     @property
     def collected(self) -> dict[tuple[int, int, int], Any]:
         """What ``collect`` patches read, by pair, run and patch: ``[positions, width]``, or ``[heads, positions,
-        width]`` for sites with heads."""
+        width]`` for sites with heads.
+
+        Examples:
+            >>> collect = hl.Patch('mlp_output', 1, positions='end', op='collect')
+            >>> (found,) = model.patch(BASE, collect).collected.values()
+            >>> found.shape
+            (1, 128)
+        """
         found = {(p, r, i): from_bytes(data, "<f8", shape) for p, r, i, shape, data in self._answered.collected()}
         return {at: to_torch(array) for at, array in found.items()} if self._torch else found
 
@@ -193,6 +249,12 @@ class Result(Table):
             target: The target, by its text or id, where there are several: without, they are an axis.
             component: The component, where there are several: without, they are an axis, which only those can be that
                 all have heads, or all have none.
+
+        Examples:
+            >>> r = model.sweep(BASE, SOURCE, targets=' Rome', components='head_value_output')
+            >>> rome = r.array('prob')
+            >>> rome.axes, rome.shape
+            (('layer', 'head', 'position'), (5, 4, 5))
         """
         found = self._array(metric or self.metric, target, component)
         return to_torch(found) if self._torch else found
@@ -311,7 +373,12 @@ class Result(Table):
         return NamedArray(values, axes, labels)
 
     def top(self, n: int = 10, by: str | None = None) -> Table:
-        """The strongest rows: those whose probability changed most or, by a metric, those where it is highest."""
+        """The strongest rows: those whose probability changed most or, by a metric, those where it is highest.
+
+        Examples:
+            >>> model.sweep(BASE, SOURCE, targets=' Rome').top(1)['component'].tolist()
+            ['head_value_output']
+        """
         n = _words.whole("n", n)
         if by is None and self.is_means:
             raise PlanError('means have no base that they are held against: name a column, such as by="prob"')
@@ -341,19 +408,34 @@ class Result(Table):
         return [(one["token"], float(one["prob"])) for one in json.loads(self["top_tokens"][rows[0]])]
 
     def summary(self) -> Table | None:
-        """Averages over pairs, with standard errors, where there are several pairs."""
+        """Averages over pairs, with standard errors, where there are several pairs.
+
+        Examples:
+            >>> rows = [{'base': BASE, 'source': SOURCE, 'target': ' Rome'}, {'base': SOURCE, 'source': BASE, 'target': ' Madrid'}]
+            >>> model.sweep(data=rows, components='mlp_output').summary()['pairs'][0].item()
+            2
+        """
         frame = self._answered.summary()
         return None if frame is None else Table(frame)
 
     def write(self, path: str | os.PathLike[str]) -> list[Path]:
         """Writes the table as .csv, .jsonl or .parquet by its ending, byte for byte what the command line writes;
         averages over pairs stand beside it, and provenance in it or beside it. Which files were written. A file that the
-        question read is not written over."""
+        question read is not written over.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').write('sweep.csv')
+            [PosixPath('sweep.csv')]
+        """
         self._read.check(*beside(path))
         return [Path(file) for file in self._answered.write(_words.path(path))]
 
     def write_arrays(self, path: str | os.PathLike[str]) -> None:
-        """Writes the arrays of a preset, of edges, paths or a tracing, as .npz or .safetensors by its ending."""
+        """Writes the arrays of a preset, of edges, paths or a tracing, as .npz or .safetensors by its ending.
+
+        Examples:
+            >>> model.sweep(targets=' Rome', preset='resid_pre').write_arrays('patch.npz')
+        """
         why = self._answered.no_arrays()
         if why is not None:
             raise PlanError(why)
@@ -363,11 +445,19 @@ class Result(Table):
         self._answered.write_arrays(_words.path(path))
 
     def picture(self, metric: str | None = None) -> Picture:
-        """The heat map as headlight draws it."""
+        """The heat map as headlight draws it.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').picture().write('map.svg')
+        """
         return Picture(self._answered, metric, self._read)
 
     def page(self, metric: str | None = None) -> Page:
-        """The page of all that was found, which opens with this column; of edges, their graph."""
+        """The page of all that was found, which opens with this column; of edges, their graph.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').page('logprob').write('page.html')
+        """
         return Page(lambda: self._answered.page(metric), self._read, lambda path: self._answered.plot(path, metric))
 
     def plot(
@@ -383,6 +473,9 @@ class Result(Table):
             metric: What is drawn: a column, or ``"change"`` or ``"change kl"``, its change from the base.
             path: Where to.
             layout: Plotly's, such as ``width=800``.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').plot('map.svg')
         """
         if path is None and metric is not None and metric not in self.columns and _is_file(metric):
             metric, path = None, metric

@@ -16,7 +16,13 @@ __all__ = ["Table"]
 
 
 class Table:
-    """Columns by their names, which pandas, Polars, pyarrow and DuckDB read as they are (``__arrow_c_stream__``)."""
+    """Columns by their names, which pandas, Polars, pyarrow and DuckDB read as they are (``__arrow_c_stream__``).
+
+    Examples:
+        >>> table = model.sweep(targets=' Rome').top(3)
+        >>> len(table), table.columns[:2]
+        (3, ['pair', 'run'])
+    """
 
     def __init__(self, frame: _headlight.Frame) -> None:
         self._frame = frame
@@ -26,11 +32,21 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """The columns' names, in order."""
+        """The columns' names, in order.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').columns[-3:]
+            ['base_prob', 'source_prob', 'patches']
+        """
         return self._frame.names()
 
     def __getitem__(self, column: str) -> NDArray[Any]:
-        """A column: numbers, NaN (or −1 in whole numbers) where one is missing; texts as objects."""
+        """A column: numbers, NaN (or −1 in whole numbers) where one is missing; texts as objects.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').top(2)['token'].tolist()
+            [' Spain', ' is']
+        """
         kind, data, _ = self._frame.column(_words.text("a column", column))
         if isinstance(data, list):
             texts = np.empty(len(data), dtype=object)
@@ -39,7 +55,12 @@ class Table:
         return from_bytes(data, "<i8" if kind == "int" else "<f8", [len(self)])
 
     def missing(self, column: str) -> NDArray[np.bool_]:
-        """Which of a column's values are missing."""
+        """Which of a column's values are missing.
+
+        Examples:
+            >>> model.sweep(targets=' Rome', components='mlp_output').missing('head').all().item()
+            True
+        """
         kind, data, mask = self._frame.column(column)
         if kind == "text":
             return np.array([text is None for text in data], dtype=bool)
@@ -48,7 +69,13 @@ class Table:
         return from_bytes(mask, "u1", [len(self)]).astype(bool)
 
     def take(self, rows: Sequence[int] | NDArray[Any]) -> Table:
-        """Some of the rows, by their numbers."""
+        """Some of the rows, by their numbers.
+
+        Examples:
+            >>> r = model.sweep(targets=' Rome')
+            >>> len(r.take([0, 5]))
+            2
+        """
         numbers = [_words.whole("row", row, least=-(2**63)) for row in rows]
         for row in numbers:
             if row < 0:
@@ -56,7 +83,12 @@ class Table:
         return Table(self._frame.take(numbers))
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Row by row, missing values as None."""
+        """Row by row, missing values as None.
+
+        Examples:
+            >>> next(model.sweep(targets=' Rome').rows())['component']
+            'head_attention_value_output'
+        """
         names = self.columns
         values = [
             [None if gone else value for value, gone in zip(self[n].tolist(), self.missing(n), strict=True)]
@@ -69,7 +101,12 @@ class Table:
         return self._frame.__arrow_c_stream__(requested_schema)
 
     def to_pandas(self) -> Any:
-        """As a pandas DataFrame; whole numbers that may be missing are nullable ones."""
+        """As a pandas DataFrame; whole numbers that may be missing are nullable ones.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').to_pandas().nlargest(1, 'prob')['layer'].item()
+            0
+        """
         import pandas as pd
 
         columns: dict[str, Any] = {}
@@ -82,13 +119,23 @@ class Table:
         return pd.DataFrame(columns)
 
     def to_polars(self) -> Any:
-        """As a Polars DataFrame, without a copy."""
+        """As a Polars DataFrame, without a copy.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').to_polars().height
+            200
+        """
         import polars as pl
 
         return pl.DataFrame(self)
 
     def to_arrow(self) -> Any:
-        """As a pyarrow table, without a copy; its schema's metadata says how it was made."""
+        """As a pyarrow table, without a copy; its schema's metadata says how it was made.
+
+        Examples:
+            >>> model.sweep(targets=' Rome').to_arrow().num_rows
+            200
+        """
         import pyarrow as pa
 
         return pa.table(self)

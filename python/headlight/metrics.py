@@ -84,7 +84,13 @@ class LogitDiff:
 
     def __call__(self, logits: Any) -> Any:
         """Of logits ``[batch, position, vocabulary]``, or ``[batch, vocabulary]``: a number (of torch's, where
-        torch goes in)."""
+        torch goes in).
+
+        Examples:
+            >>> import numpy as np
+            >>> LogitDiff([[0, 1]])(np.array([[2.0, 0.5]]))
+            np.float64(1.5)
+        """
         found = logits if is_torch(logits) else to_numpy(logits)
         last = found[:, -1] if found.ndim == 3 else found
         rows = zip(last, self.answer_tokens, strict=True)
@@ -92,7 +98,12 @@ class LogitDiff:
         return self.scaled(sum(each) / len(each))
 
     def scaled(self, value: Any) -> Any:
-        """A logit difference between corrupted, 0, and clean, 1, where these are known."""
+        """A logit difference between corrupted, 0, and clean, 1, where these are known.
+
+        Examples:
+            >>> LogitDiff([[0, 1]], clean=3.0, corrupted=1.0).scaled(2.0)
+            0.5
+        """
         if self.clean is None or self.corrupted is None:
             return value
         return (value - self.corrupted) / (self.clean - self.corrupted)

@@ -28,6 +28,31 @@ from ._model import Model
 from .errors import PlanError
 from .metrics import LogitDiff
 
+__all__ = [
+    "Patching",
+    "PatchingResult",
+    "get_act_patch_attn_head_all_pos_every",
+    "get_act_patch_attn_head_by_pos_every",
+    "get_act_patch_attn_head_k_all_pos",
+    "get_act_patch_attn_head_k_by_pos",
+    "get_act_patch_attn_head_out_all_pos",
+    "get_act_patch_attn_head_out_by_pos",
+    "get_act_patch_attn_head_pattern_all_pos",
+    "get_act_patch_attn_head_pattern_by_pos",
+    "get_act_patch_attn_head_pattern_dest_src_pos",
+    "get_act_patch_attn_head_q_all_pos",
+    "get_act_patch_attn_head_q_by_pos",
+    "get_act_patch_attn_head_v_all_pos",
+    "get_act_patch_attn_head_v_by_pos",
+    "get_act_patch_attn_out",
+    "get_act_patch_block_every",
+    "get_act_patch_direct_path",
+    "get_act_patch_direct_path_all_sources",
+    "get_act_patch_mlp_out",
+    "get_act_patch_resid_mid",
+    "get_act_patch_resid_pre",
+]
+
 _AXES: dict[str, tuple[str, ...]] = {
     "resid_pre": ("layer", "pos"),
     "resid_mid": ("layer", "pos"),
@@ -68,6 +93,12 @@ class PatchingResult:
         baseline: The metrics of the corrupted prompts themselves, ``[metric?, batch?]``.
         has_metric_axis: Whether there is a first axis of metrics.
         patch_type_names: What stands along ``patch_type``.
+
+    Examples:
+        >>> tokens = [model.to_tokens(text) for text in (BASE, SOURCE)]
+        >>> found = get_act_patch_resid_pre(model, *tokens, lambda logits: logits[0, -1, 0], baseline=True)
+        >>> found.values.shape, found.axis_names
+        ((5, 5), ('layer', 'pos'))
     """
 
     values: Any
@@ -79,13 +110,27 @@ class PatchingResult:
     patch_type_names: tuple[str, ...] = field(default=())
 
     def __getitem__(self, metric: str) -> Any:
-        """One metric's values."""
+        """One metric's values.
+
+        Examples:
+            >>> tokens = [model.to_tokens(text) for text in (BASE, SOURCE)]
+            >>> several = {'first': lambda logits: logits[0, -1, 0], 'second': lambda logits: logits[0, -1, 1]}
+            >>> get_act_patch_resid_pre(model, *tokens, several)['second'].shape
+            (5, 5)
+        """
         if metric not in self.metric_names:
             raise KeyError(f"there is no metric {metric!r}: there are {', '.join(self.metric_names)}")
         return self.values[self.metric_names.index(metric)] if self.has_metric_axis else self.values
 
     def to_dataframe(self) -> Any:
-        """One row a cell (and prompt), a column a metric."""
+        """One row a cell (and prompt), a column a metric.
+
+        Examples:
+            >>> tokens = [model.to_tokens(text) for text in (BASE, SOURCE)]
+            >>> found = get_act_patch_resid_pre(model, *tokens, {'first': lambda logits: logits[0, -1, 0]})
+            >>> list(found.to_dataframe().columns)
+            ['layer', 'pos', 'first']
+        """
         import pandas as pd
 
         arrays = [np.asarray(self[name]) for name in self.metric_names]
@@ -96,7 +141,14 @@ class PatchingResult:
 
 
 class Patching(Protocol):
-    """A function of this module."""
+    """A function of this module.
+
+    Examples:
+        >>> tokens = [model.to_tokens(text) for text in (BASE, SOURCE)]
+        >>> metric = hl.metrics.logit_diff([[model.to_single_token(' Rome'), model.to_single_token(' Madrid')]])
+        >>> get_act_patch_attn_head_v_all_pos(model, *tokens, metric).shape
+        (5, 4)
+    """
 
     def __call__(
         self,
@@ -447,7 +499,13 @@ Args:
     patching_metric: A function of logits, or several by name.
     reduce: ``"none"`` keeps prompts apart.
     baseline: Also return the metric of the corrupted prompts themselves.
-    full_logits: Hand the metric every position, instead of the last."""
+    full_logits: Hand the metric every position, instead of the last.
+
+Examples:
+    >>> tokens = [model.to_tokens(text) for text in (BASE, SOURCE)]
+    >>> metric = hl.metrics.logit_diff([[model.to_single_token(" Rome"), model.to_single_token(" Madrid")]])
+    >>> get_act_patch_{name}(model, *tokens, metric).axes
+    {_AXES[name]}"""
     return patch
 
 

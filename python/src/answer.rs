@@ -512,7 +512,9 @@ impl Answered {
                 row.source_prob.map_or(Cell::Missing, float),
             ];
             for quantity in &quantities {
-                let clean = pairs.get(&row.pair).and_then(|of| of.target(*quantity, *index));
+                let clean = pairs
+                    .get(&row.pair)
+                    .and_then(|of| of.target(*quantity, *index));
                 let (base, source) = clean.unwrap_or((f64::NAN, f64::NAN));
                 cells.extend([float(base), float(source)]);
             }

@@ -105,6 +105,9 @@ impl Wish {
     }
 }
 
+/// Of a size of circuits: edges asked for, and edges kept and faithfulness, chosen by size and by sign.
+type CurveSize = (usize, [usize; 2], [f64; 2]);
+
 /// Metrics, what the provenance calls the call, how many of the most probable tokens after each run are wanted, and
 /// what is kept of rows, as `--rows` spells it.
 type Wished = (Vec<String>, String, usize, String);
@@ -523,7 +526,7 @@ impl Opened {
         greedy: bool,
         how: (Option<String>, String),
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<(Vec<(usize, [usize; 2], [f64; 2])>, [f64; 2])> {
+    ) -> PyResult<(Vec<CurveSize>, [f64; 2])> {
         let scored = graph.get().circuit.clone();
         let watched = Watched::by(progress);
         let told = watched.progress.clone();
@@ -539,7 +542,11 @@ impl Opened {
             let kept = |at: usize| curve.circuits[at].1.count();
             let sizes = SIZES.into_iter().enumerate().map(|(i, share)| {
                 let kept = [kept(i), kept(i + SIZES.len())];
-                (count(share, scored.edges.len()), kept, [by_size[i], by_sign[i]])
+                (
+                    count(share, scored.edges.len()),
+                    kept,
+                    [by_size[i], by_sign[i]],
+                )
             });
             Ok((sizes.collect(), curve.areas()))
         })
@@ -640,7 +647,13 @@ impl Opened {
         let worker = self.worker.clone();
         self.worker.ask(py, &Watched::nobody(), move |engine| {
             let question = engine.without_runs(prompts.pairs(engine)?)?;
-            Ok(Cells::of_direct_paths(engine, question, sender, reads.component, worker)?)
+            Ok(Cells::of_direct_paths(
+                engine,
+                question,
+                sender,
+                reads.component,
+                worker,
+            )?)
         })
     }
 

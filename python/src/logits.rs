@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use headlight::engine::{Form, LogitsOf};
-use headlight::prompt::pair::PairRuns;
 use headlight::patch::Vector;
+use headlight::prompt::pair::PairRuns;
 use headlight::{Component, Engine, Error, Op, Patch, Question, Run};
 use pyo3::prelude::*;
 use pyo3::types::PyByteArray;

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import headlight as hl
-from headlight import errors, patching
+from headlight import errors, metrics, patching
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,3 +67,37 @@ def test_a_notebook_runs_and_was_run(path, tmp_path, monkeypatch):
         assert cell["execution_count"] == number and "".join(cell["source"]).strip()
         exec(compile("".join(cell["source"]), f"{path.name}:{number}", "exec"), names)
     assert os.listdir(tmp_path) == []
+
+
+def described() -> Iterator[tuple[str, object]]:
+    """Everything that is public, by its name: classes with their methods and properties, and functions."""
+    seen = set()
+    for module in (hl, errors, metrics, patching):
+        for name in module.__all__ if hasattr(module, "__all__") else dir(module):
+            one = getattr(module, name)
+            own = getattr(one, "__module__", "").startswith("headlight")
+            if (
+                name.startswith("_")
+                or not own
+                or not (inspect.isclass(one) or inspect.isfunction(one))
+                or id(one) in seen
+            ):
+                continue
+            seen.add(id(one))
+            yield f"{module.__name__}.{name}", one
+            for kind in one.__mro__ if inspect.isclass(one) else ():
+                for inside, value in vars(kind).items() if kind.__module__.startswith("headlight") else ():
+                    made = value.__func__ if isinstance(value, classmethod) else value
+                    made = made.fget if isinstance(made, property) else getattr(made, "func", made)
+                    if inside.startswith("_") or not inspect.isfunction(made) or id(made) in seen:
+                        continue
+                    seen.add(id(made))
+                    yield f"{module.__name__}.{name}.{inside}", made
+
+
+def test_everything_public_is_described_with_an_example():
+    # which doctest runs, with what python/headlight/conftest.py puts there
+    found = list(described())
+    assert len(found) > 150
+    assert [name for name, one in found if not (one.__doc__ or "").strip()] == []
+    assert [name for name, one in found if ">>>" not in (one.__doc__ or "")] == []

@@ -62,9 +62,9 @@ def test_all_eighteen_are_transformer_lenss(name, case):
             assert np.abs(np.asarray(found) - expected).max() < 1e-5
 
 
-def test_there_are_eighteen():
+def test_there_are_twenty():
     names = [name for name in vars(patching) if name.startswith("get_act_patch_")]
-    assert len(names) == 18 and all(getattr(patching, name).__doc__ for name in names)
+    assert len(names) == 18 + 2 and all(getattr(patching, name).__doc__ for name in names)
     assert all(getattr(patching, name).__name__ == name for name in names)
 
 
@@ -124,3 +124,69 @@ def test_however_many_logits_are_held_at_a_time(model, monkeypatch):
     whole = patching.get_act_patch_attn_head_by_pos_every(model, corrupted, clean, metric)
     monkeypatch.setattr(patching, "_HELD", 7 * 4 * 2 * model.config.vocabulary)
     assert np.array_equal(patching.get_act_patch_attn_head_by_pos_every(model, corrupted, clean, metric), whole)
+
+
+def direct_paths(model, *more, **others):
+    tokens = [model.to_tokens(text) for text in (BASE, SOURCE)]
+    return patching.get_act_patch_direct_path(model, *tokens, None, *more, **others)
+
+
+@pytest.mark.parametrize("component", ["q", "k", "v"])
+def test_a_direct_path_is_an_edge(model, component):
+    rome, madrid = (model.to_single_token(text) for text in (" Rome", " Madrid"))
+    asked = {"targets": " Rome", "wrong_targets": " Madrid", "metrics": "logit_diff"}
+    edges = model.edges(BASE, SOURCE, senders="a0.h0,a2.h3", receivers=component, **asked).array("logit_diff")
+    for layer, head in ((0, 0), (2, 3)):
+        found = direct_paths(model, lambda l: l[0, -1, rome] - l[0, -1, madrid], layer, head, component)  # noqa: E741
+        assert found.axes == ("layer", "head") and found.shape == (5, 4)
+        sender = edges.labels["sender"].index(f"a{layer}.h{head}")
+        for (later, reader), value in np.ndenumerate(found):
+            if later <= layer:
+                assert value == 0
+                continue
+            receiver = edges.labels["receiver"].index(f"a{later}.h{reader}<{component}>")
+            assert abs(value - np.asarray(edges)[sender, receiver]) < 1e-4
+        known = direct_paths(model, metrics.logit_diff([[rome, madrid]]), layer, head, component)
+        assert np.allclose(known, found, atol=1e-5)
+
+
+def test_direct_paths_of_batches_and_from_everywhere(model):
+    metric = metrics.logit_diff([[model.to_single_token(" Rome"), model.to_single_token(" Madrid")]] * 2)
+    corrupted, clean = model.to_tokens([BASE, BASE]), model.to_tokens([SOURCE, "The capital of France is"])
+    _, caches = model.run_with_cache(clean), model.run_with_cache(corrupted)
+    one = patching.get_act_patch_direct_path(model, corrupted, clean, caches[1], metric, 0, 0, "v")
+    apart = [
+        patching.get_act_patch_direct_path(
+            model,
+            corrupted[at : at + 1],
+            clean[at : at + 1],
+            None,
+            metrics.logit_diff(metric.answer_tokens[:1]),
+            0,
+            0,
+            "v",
+        )
+        for at in range(2)
+    ]
+    assert np.allclose(one, np.mean([np.asarray(a) for a in apart], axis=0), atol=1e-4)
+    every = patching.get_act_patch_direct_path_all_sources(model, corrupted, clean, None, metric, "v")
+    assert every.axes == ("source_layer", "source_head", "layer", "head") and np.array_equal(every[0, 0], one)
+    assert not np.asarray(every)[4].any() and np.asarray(every)[3, 0, 4].any()
+
+
+def test_direct_paths_that_cannot_be(model):
+    def metric(logits):
+        return 0.0
+
+    for given, kind, said in (
+        ((metric, 9, 0), hl.PlanError, "src_layer is 9: it takes at most 4"),
+        ((metric, 0, -1), hl.PlanError, "src_head is -1: it takes 0 or more"),
+        ((metric, 0, 0, "z"), hl.PlanError, "unknown component 'z': use q, k or v"),
+        ((3, 0, 0), TypeError, "a patching_metric is a function of logits, not 3"),
+    ):
+        with pytest.raises(kind) as caught:
+            direct_paths(model, *given)
+        assert str(caught.value) == said
+    with pytest.raises(hl.PlanError, match="corrupted_cache is of other prompts"):
+        tokens = [model.to_tokens(text) for text in (BASE, SOURCE)]
+        patching.get_act_patch_direct_path(model, *tokens, tokens[1], metric, 0, 0)

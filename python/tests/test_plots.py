@@ -11,8 +11,8 @@ from conftest import BASE, SOURCE
 import headlight as hl
 
 ROWS = [
-    {"base": BASE, "source": SOURCE, "target": " Rome", "wrong": " Madrid"},
-    {"base": SOURCE, "source": BASE, "target": " Madrid", "wrong": " Rome"},
+    {"base": BASE, "source": SOURCE, "target": " Rome", "wrong_target": " Madrid"},
+    {"base": SOURCE, "source": BASE, "target": " Madrid", "wrong_target": " Rome"},
 ]
 ASKED = {"targets": " Madrid", "wrong_targets": " Rome"}
 

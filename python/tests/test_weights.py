@@ -76,6 +76,8 @@ COMPUTES = {
     "Model.unfinished": lambda m, cache, graph: m.unfinished(),
     "Model.hash": lambda m, cache, graph: m.hash,
     "Cache.__getitem__": lambda m, cache, graph: cache["z", 1],
+    "Cache.attention": lambda m, cache, graph: cache.attention(1).html,
+    "Graph.curve": lambda m, cache, graph: graph.curve(BASE, SOURCE, **TARGETS),
     "Graph.evaluate": lambda m, cache, graph: graph.evaluate(BASE, SOURCE, **TARGETS),
 }
 
@@ -86,7 +88,7 @@ RESTS = {
         "from_hf", "from_state_dict", "from_transformer_lens", "refresh", "circuit", "cancel",
     },
     "Graph": {
-        "from_json", "edges", "scores", "nodes", "top_n", "threshold", "greedy", "keep", "prune", "matrix", "to_json", "svg", "plot",
+        "from_json", "edges", "scores", "nodes", "top_n", "threshold", "greedy", "keep", "prune", "matrix", "to_json", "svg", "plot", "page",
     },
     "Cache": {"keys", "items", "values", "get"},
 }  # fmt: skip

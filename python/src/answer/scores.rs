@@ -90,7 +90,10 @@ pub fn attributed(
     let mut gather: Vec<&mut dyn Gather> = vec![&mut table, &mut cleans];
     gather.extend(averages.iter_mut().map(|g| g as &mut dyn Gather));
     gather.extend(values.iter_mut().map(|g| g as &mut dyn Gather));
-    told.follow(engine, question.attribution_runs(&attribution, columns.verify));
+    told.follow(
+        engine,
+        question.attribution_runs(&attribution, columns.verify),
+    );
     let attributed = question.attribute(&attribution, columns, &mut gather)?;
     drop(gather);
     if let Some(averages) = &mut averages {
