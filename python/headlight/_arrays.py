@@ -50,7 +50,7 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         """The axes' names.
 
         Examples:
-            >>> hl.NamedArray([[1.0, 2.0]], ['layer', 'head']).axes
+            >>> hl.NamedArray([[1.0, 2.0]], ["layer", "head"]).axes
             ('layer', 'head')
         """
         # a shape may be set in place
@@ -61,7 +61,7 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         """What stands along each axis.
 
         Examples:
-            >>> hl.NamedArray([1.0, 2.0], ['head'], {'head': [0, 3]})[::-1].labels
+            >>> hl.NamedArray([1.0, 2.0], ["head"], {"head": [0, 3]})[::-1].labels
             {'head': [3, 0]}
         """
         axes = self.axes
@@ -111,7 +111,7 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         """A copy, with its axes.
 
         Examples:
-            >>> hl.NamedArray([1.0], ['head']).copy().axes
+            >>> hl.NamedArray([1.0], ["head"]).copy().axes
             ('head',)
         """
         return self._named(np.asarray(self).copy(order))
@@ -126,7 +126,7 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         """The same in other numbers, with its axes.
 
         Examples:
-            >>> hl.NamedArray([1.5], ['head']).astype(int).axes
+            >>> hl.NamedArray([1.5], ["head"]).astype(int).axes
             ('head',)
         """
         return self._named(np.asarray(self).astype(*given, **more))
@@ -135,7 +135,7 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         """Rounded, with its axes.
 
         Examples:
-            >>> hl.NamedArray([1.5], ['head']).round().axes
+            >>> hl.NamedArray([1.5], ["head"]).round().axes
             ('head',)
         """
         return self._named(np.asarray(self).round(*given, **more))
@@ -144,7 +144,7 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         """Sorts it in place, after which no label is true.
 
         Examples:
-            >>> array = hl.NamedArray([2.0, 1.0], ['head'])
+            >>> array = hl.NamedArray([2.0, 1.0], ["head"])
             >>> array.sort()
             >>> array.axes
             ()
@@ -156,7 +156,7 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         """Likewise.
 
         Examples:
-            >>> array = hl.NamedArray([2.0, 1.0], ['head'])
+            >>> array = hl.NamedArray([2.0, 1.0], ["head"])
             >>> array.partition(0)
             >>> array.axes
             ()
@@ -168,7 +168,7 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         """With its axes in another order.
 
         Examples:
-            >>> hl.NamedArray([[1.0, 2.0]], ['layer', 'head']).transpose(1, 0).axes
+            >>> hl.NamedArray([[1.0, 2.0]], ["layer", "head"]).transpose(1, 0).axes
             ('head', 'layer')
         """
         turned = np.asarray(self).transpose(*order)
@@ -183,7 +183,7 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         """With its axes in reverse order.
 
         Examples:
-            >>> hl.NamedArray([[1.0, 2.0]], ['layer', 'head']).T.axes
+            >>> hl.NamedArray([[1.0, 2.0]], ["layer", "head"]).T.axes
             ('head', 'layer')
         """
         return self.transpose()
@@ -192,7 +192,7 @@ class NamedArray(np.ndarray[Any, np.dtype[np.float64]]):
         """With two axes exchanged.
 
         Examples:
-            >>> hl.NamedArray([[1.0, 2.0]], ['layer', 'head']).swapaxes(0, 1).axes
+            >>> hl.NamedArray([[1.0, 2.0]], ["layer", "head"]).swapaxes(0, 1).axes
             ('head', 'layer')
         """
         order = list(range(self.ndim))

@@ -54,7 +54,7 @@ class Data:
         """A file: .jsonl, .csv, .parquet or .json; it is read when something is asked of it.
 
         Examples:
-            >>> hl.Data.read('pairs.jsonl')
+            >>> hl.Data.read("pairs.jsonl")
             Data.read('pairs.jsonl')
         """
         data = cls.__new__(cls)
@@ -66,7 +66,7 @@ class Data:
         """A list of dictionaries.
 
         Examples:
-            >>> hl.Data.from_records([{'base': BASE, 'source': SOURCE, 'target': ' Rome'}])
+            >>> hl.Data.from_records([{"base": BASE, "source": SOURCE, "target": " Rome"}])
             Data(1 rows)
         """
         return cls(list(rows))
@@ -76,7 +76,7 @@ class Data:
         """Whatever can be a data set: one already, a file's name, or rows.
 
         Examples:
-            >>> hl.Data.of([{'base': BASE, 'source': SOURCE, 'target': ' Rome'}])
+            >>> hl.Data.of([{"base": BASE, "source": SOURCE, "target": " Rome"}])
             Data(1 rows)
         """
         if isinstance(value, Data):

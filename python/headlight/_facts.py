@@ -62,7 +62,7 @@ class Plan:
         operations: Floating-point operations, two each multiply-add.
 
     Examples:
-        >>> model.plan(components='mlp_output').runs
+        >>> model.plan(components="mlp_output").runs
         25
     """
 
@@ -82,7 +82,7 @@ class PromptTest:
             the most probable tokens at its place with their probabilities.
 
     Examples:
-        >>> text, rank, probability, top = model.test_prompt(BASE, ' Madrid').answer[0]
+        >>> text, rank, probability, top = model.test_prompt(BASE, " Madrid").answer[0]
         >>> text, rank, round(probability, 2)
         (' Madrid', 0, 0.98)
     """

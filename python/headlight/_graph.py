@@ -37,7 +37,7 @@ class Agreement:
             that may, at 95 % confidence.
 
     Examples:
-        >>> scores = model.attribute(verify_top=5, targets=' Madrid')
+        >>> scores = model.attribute(verify_top=5, targets=" Madrid")
         >>> scores.agreement.top[0]
         5
     """
@@ -65,7 +65,7 @@ class Attribution(Result):
         """The rows with the largest scores, whatever their signs, or of a column the highest.
 
         Examples:
-            >>> model.attribute(targets=' Madrid').top(2)['name'].tolist()
+            >>> model.attribute(targets=" Madrid").top(2)["name"].tolist()
             ['a0.h0->m0', 'input->a0.h0<v>']
         """
         n = _words.whole("n", n)
@@ -78,9 +78,9 @@ class Attribution(Result):
         """How good the scores are, where ``verify_top`` ran some.
 
         Examples:
-            >>> model.attribute(verify_top=5, targets=' Madrid').agreement.sample[0]
+            >>> model.attribute(verify_top=5, targets=" Madrid").agreement.sample[0]
             5
-            >>> model.attribute(targets=' Madrid').agreement is None
+            >>> model.attribute(targets=" Madrid").agreement is None
             True
         """
         found = self._answered.agreement()
@@ -90,7 +90,7 @@ class Attribution(Result):
         """Every edge with the mean of its scores over pairs and targets, none of them kept yet.
 
         Examples:
-            >>> graph = model.attribute(targets=' Madrid').graph()
+            >>> graph = model.attribute(targets=" Madrid").graph()
             >>> len(graph), len(graph.scores)
             (0, 761)
         """
@@ -142,8 +142,8 @@ class Curve:
         cpr: The area under ``by_sign``.
 
     Examples:
-        >>> asked = {'targets': ' Madrid', 'wrong_targets': ' Rome'}
-        >>> curve = model.attribute(method='eap-ig-inputs', **asked).graph().curve(**asked)
+        >>> asked = {"targets": " Madrid", "wrong_targets": " Rome"}
+        >>> curve = model.attribute(method="eap-ig-inputs", **asked).graph().curve(**asked)
         >>> curve.edges[:4], curve.kept_by_size[-1] == 761
         ((0, 1, 3, 7), True)
     """
@@ -187,8 +187,8 @@ class Graph:
             model: Whose edges they are: one of other layers or heads is refused.
 
         Examples:
-            >>> model.attribute(targets=' Madrid').graph().top_n(20).to_json('circuit.json')
-            >>> hl.Graph.from_json('circuit.json', model).edges[:1]
+            >>> model.attribute(targets=" Madrid").graph().top_n(20).to_json("circuit.json")
+            >>> hl.Graph.from_json("circuit.json", model).edges[:1]
             ['input->a0.h0<k>']
         """
         if not _words.path(path).lower().endswith(".json"):
@@ -200,7 +200,7 @@ class Graph:
         """Names of the edges that are kept, such as ``a0.h1->a2.h0<q>``.
 
         Examples:
-            >>> model.attribute(targets=' Madrid').graph().top_n(1).edges
+            >>> model.attribute(targets=" Madrid").graph().top_n(1).edges
             []
         """
         return [name for name, _, kept in self._edges if kept]
@@ -210,7 +210,7 @@ class Graph:
         """The score of every edge, kept or not.
 
         Examples:
-            >>> sorted(model.attribute(targets=' Madrid').graph().scores)[:2]
+            >>> sorted(model.attribute(targets=" Madrid").graph().scores)[:2]
             ['a0.h0->a1.h0<k>', 'a0.h0->a1.h0<q>']
         """
         return {name: score for name, score, _ in self._edges}
@@ -220,7 +220,7 @@ class Graph:
         """Names of the nodes of which edges are kept, from the input up; the logits always are.
 
         Examples:
-            >>> model.attribute(targets=' Madrid').graph().greedy(3).nodes
+            >>> model.attribute(targets=" Madrid").graph().greedy(3).nodes
             ['logits']
         """
         return self._held.nodes()
@@ -241,7 +241,7 @@ class Graph:
         """The n largest scores, by size unless ``signed``, and of these what leads from the input to the logits.
 
         Examples:
-            >>> circuit = model.attribute(targets=' Madrid').graph().top_n(50)
+            >>> circuit = model.attribute(targets=" Madrid").graph().top_n(50)
             >>> len(circuit) <= 50
             True
         """
@@ -251,7 +251,7 @@ class Graph:
         """All scores from ``least`` on, likewise.
 
         Examples:
-            >>> len(model.attribute(targets=' Madrid').graph().threshold(1e-4))
+            >>> len(model.attribute(targets=" Madrid").graph().threshold(1e-4))
             52
         """
         least = _words.number("threshold", least)
@@ -263,7 +263,7 @@ class Graph:
         """From the logits on, n times the largest score of the edges that reach what is kept.
 
         Examples:
-            >>> len(model.attribute(targets=' Madrid').graph().greedy(40))
+            >>> len(model.attribute(targets=" Madrid").graph().greedy(40))
             40
         """
         return self._choose("greedy", n, signed)
@@ -276,8 +276,8 @@ class Graph:
         """With these edges kept, by their names, and no others; nothing is pruned.
 
         Examples:
-            >>> graph = model.attribute(targets=' Madrid').graph()
-            >>> graph.keep(['a0.h0->m0', 'm0->logits']).edges
+            >>> graph = model.attribute(targets=" Madrid").graph()
+            >>> graph.keep(["a0.h0->m0", "m0->logits"]).edges
             ['a0.h0->m0', 'm0->logits']
         """
         try:
@@ -289,7 +289,7 @@ class Graph:
         """Without edges that lead nowhere or come from nowhere.
 
         Examples:
-            >>> graph = model.attribute(targets=' Madrid').graph().keep(['a0.h0->m0', 'm0->logits'])
+            >>> graph = model.attribute(targets=" Madrid").graph().keep(["a0.h0->m0", "m0->logits"])
             >>> graph.prune().edges
             []
         """
@@ -372,8 +372,8 @@ class Graph:
         """Scores, or 1 where an edge is kept and 0 where not: ``[sender, receiver]``, NaN where there is no edge.
 
         Examples:
-            >>> matrix = model.attribute(targets=' Madrid').graph().matrix()
-            >>> matrix.shape, matrix.labels['sender'][:2]
+            >>> matrix = model.attribute(targets=" Madrid").graph().matrix()
+            >>> matrix.shape, matrix.labels["sender"][:2]
             ((26, 66), ['input', 'a0.h0'])
         """
         found = self._held.matrix(what)
@@ -390,8 +390,8 @@ class Graph:
 
         Examples:
             >>> import json
-            >>> model.attribute(targets=' Madrid').graph().top_n(20).to_json('circuit.json')
-            >>> sorted(json.load(open('circuit.json')))
+            >>> model.attribute(targets=" Madrid").graph().top_n(20).to_json("circuit.json")
+            >>> sorted(json.load(open("circuit.json")))
             ['cfg', 'edges', 'nodes']
         """
         if convention not in ("headlight", "eap-ig"):
@@ -403,7 +403,7 @@ class Graph:
         """The drawing: lines as thick as scores are large, blue above zero and red below.
 
         Examples:
-            >>> model.attribute(targets=' Madrid').graph().top_n(20).svg()[:4]
+            >>> model.attribute(targets=" Madrid").graph().top_n(20).svg()[:4]
             '<svg'
         """
         return self._held.svg()
@@ -412,7 +412,7 @@ class Graph:
         """Writes the drawing, as SVG or PNG by the file's ending.
 
         Examples:
-            >>> model.attribute(targets=' Madrid').graph().top_n(20).plot('circuit.svg')
+            >>> model.attribute(targets=" Madrid").graph().top_n(20).plot("circuit.svg")
         """
         self._read.check(("--plot", path))
         self._held.plot(_words.path(path))

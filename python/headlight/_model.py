@@ -97,7 +97,7 @@ class Model(Questions):
 
         Examples:
             >>> from transformers import AutoTokenizer, GPT2LMHeadModel  # doctest: +SKIP
-            >>> hf, tokenizer = (of.from_pretrained('gpt2') for of in (GPT2LMHeadModel, AutoTokenizer))  # doctest: +SKIP
+            >>> hf, tokenizer = (of.from_pretrained("gpt2") for of in (GPT2LMHeadModel, AutoTokenizer))  # doctest: +SKIP
             >>> model = hl.Model.from_hf(hf, tokenizer)  # doctest: +SKIP
         """
         from ._weights import of_hf
@@ -117,11 +117,11 @@ class Model(Questions):
             wishes: ``device``, ``precision``, ``threads``, ``memory`` and ``arrays``, as ``Model`` takes them.
 
         Examples:
-            >>> weights = {'wte.weight': np.zeros((5, 2), np.float32)}
+            >>> weights = {"wte.weight": np.zeros((5, 2), np.float32)}
             >>> try:
-            ...     hl.Model.from_state_dict(weights, {'n_layer': 1, 'n_head': 1, 'n_embd': 2, 'vocab_size': 5})
+            ...     hl.Model.from_state_dict(weights, {"n_layer": 1, "n_head": 1, "n_embd": 2, "vocab_size": 5})
             ... except hl.ModelError as error:
-            ...     print('has no tensor `wpe.weight`' in str(error))
+            ...     print("has no tensor `wpe.weight`" in str(error))
             True
         """
         from ._weights import of_state_dict
@@ -135,7 +135,7 @@ class Model(Questions):
 
         Examples:
             >>> from transformer_lens.model_bridge import TransformerBridge  # doctest: +SKIP
-            >>> model = hl.Model.from_transformer_lens(TransformerBridge.boot_transformers('gpt2'))  # doctest: +SKIP
+            >>> model = hl.Model.from_transformer_lens(TransformerBridge.boot_transformers("gpt2"))  # doctest: +SKIP
         """
         original = getattr(bridge, "original_model", None)
         if original is None:
@@ -291,7 +291,7 @@ class Model(Questions):
         """The id of a text that is one token; of one that is several, an error that names them.
 
         Examples:
-            >>> model.to_string([model.to_single_token(' Rome')])
+            >>> model.to_string([model.to_single_token(" Rome")])
             ' Rome'
         """
         return self._opened.target(_words.text("a token", text))
@@ -374,7 +374,7 @@ class Model(Questions):
         """How probable an answer is, token by token: its rank, its probability, and what else comes first.
 
         Examples:
-            >>> model.test_prompt(BASE, ' Rome', top_k=1).answer[0][3][0][0]
+            >>> model.test_prompt(BASE, " Rome", top_k=1).answer[0][3][0][0]
             ' Madrid'
         """
         self._ready()

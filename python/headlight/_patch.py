@@ -60,7 +60,7 @@ class Op:
         """0.
 
         Examples:
-            >>> model.sweep(BASE, components='mlp_output', op=hl.Op.zero()).n_runs
+            >>> model.sweep(BASE, components="mlp_output", op=hl.Op.zero()).n_runs
             25
         """
         return cls("zero", "zero", {"op": "zero"})
@@ -70,7 +70,7 @@ class Op:
         """What the site's module reads in the source: the module is skipped.
 
         Examples:
-            >>> model.sweep(BASE, SOURCE, components='mlp_output', op=hl.Op.skip()).n_runs
+            >>> model.sweep(BASE, SOURCE, components="mlp_output", op=hl.Op.skip()).n_runs
             25
         """
         return cls("skip", "skip", {"op": "skip"})
@@ -80,7 +80,7 @@ class Op:
         """b stays as it is, and is found in ``Result.collected``.
 
         Examples:
-            >>> collect = hl.Patch('mlp_output', 1, positions=3, op=hl.Op.collect())
+            >>> collect = hl.Patch("mlp_output", 1, positions=3, op=hl.Op.collect())
             >>> list(model.patch(BASE, collect).collected)
             [(0, 0, 0)]
         """
@@ -91,7 +91,7 @@ class Op:
         """Of scores, −∞: the query does not see the key, and the softmax is of the others.
 
         Examples:
-            >>> model.sweep(BASE, positions='end', keys='Spain', op=hl.Op.knockout())['op'][0]
+            >>> model.sweep(BASE, positions="end", keys="Spain", op=hl.Op.knockout())["op"][0]
             'knockout'
         """
         return cls("knockout", "knockout", {"op": "knockout"})
@@ -103,7 +103,7 @@ class Op:
 
         Examples:
             >>> import numpy as np
-            >>> model.sweep(BASE, heads=0, op=hl.Op.set(np.zeros(32), label='nothing'))['op'][0]
+            >>> model.sweep(BASE, heads=0, op=hl.Op.set(np.zeros(32), label="nothing"))["op"][0]
             'set=nothing'
         """
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -116,7 +116,7 @@ class Op:
         """b + s, or b plus a constant.
 
         Examples:
-            >>> hl.Op.add(), hl.Op.add('directions.safetensors#happy')
+            >>> hl.Op.add(), hl.Op.add("directions.safetensors#happy")
             (add, add=directions.safetensors#happy)
         """
         return cls("add", "add", {"op": "add"}) if value is None else cls._constant("add", value, label)
@@ -139,7 +139,7 @@ class Op:
         that are as long as the one that is patched.
 
         Examples:
-            >>> hl.Op.mean([BASE, SOURCE], label='capitals')
+            >>> hl.Op.mean([BASE, SOURCE], label="capitals")
             mean=capitals
         """
         kind = "mean-by-position" if by_position else "mean"
@@ -194,8 +194,8 @@ class Op:
         ``reads_source=False`` it is called with b alone, and no source is needed.
 
         Examples:
-            >>> half = hl.Op.function(lambda b, s: (b + s) / 2, label='half way')
-            >>> model.sweep(BASE, SOURCE, heads=0, layers=0, op=half)['op'][0]
+            >>> half = hl.Op.function(lambda b, s: (b + s) / 2, label="half way")
+            >>> model.sweep(BASE, SOURCE, heads=0, layers=0, op=half)["op"][0]
             'function=half way'
         """
         if not callable(f):

@@ -88,7 +88,9 @@ class Questions:
         Examples:
             >>> import headlight as hl
             >>> country = hl.Patch("head_value_output", 0, heads=0, positions="Spain")
-            >>> r = hl.Model("demo").patch("The capital of Spain is", country, source="The capital of Italy is", targets=" Rome")
+            >>> r = hl.Model("demo").patch(
+            ...     "The capital of Spain is", country, source="The capital of Italy is", targets=" Rome"
+            ... )
             >>> round(r["prob"][0].item(), 2)
             0.98
         """
@@ -167,11 +169,13 @@ class Questions:
         Examples:
             >>> import headlight as hl
             >>> value = hl.Patch("head_value_output", 0, heads=0, positions=3)
-            >>> r = hl.Model("demo").run({
-            ...     "targets": [" Rome"],
-            ...     "pair": [{"base": "The capital of Spain is", "source": "The capital of Italy is"}],
-            ...     "run": [{"name": "country", "patches": [value]}],
-            ... })
+            >>> r = hl.Model("demo").run(
+            ...     {
+            ...         "targets": [" Rome"],
+            ...         "pair": [{"base": "The capital of Spain is", "source": "The capital of Italy is"}],
+            ...         "run": [{"name": "country", "patches": [value]}],
+            ...     }
+            ... )
             >>> r["name"].tolist()
             ['country']
         """
@@ -405,7 +409,7 @@ class Questions:
                 ``prepend_bos``, ``skip_bad`` and ``known``, as of ``sweep``.
 
         Examples:
-            >>> r = model.edges(BASE, SOURCE, targets=' Rome', receivers='logits')
+            >>> r = model.edges(BASE, SOURCE, targets=" Rome", receivers="logits")
             >>> len(r), r.array().axes
             (26, ('sender', 'receiver'))
         """
@@ -521,9 +525,9 @@ class Questions:
             column: Of a table: ``"score"``, ``"exact"`` or ``"absolute"``.
 
         Examples:
-            >>> model.attribute(targets=' Madrid').write('scores.csv')
+            >>> model.attribute(targets=" Madrid").write("scores.csv")
             [PosixPath('scores.csv')]
-            >>> len(model.circuit('scores.csv').greedy(40))
+            >>> len(model.circuit("scores.csv").greedy(40))
             40
         """
         name = _words.path(path)
@@ -604,8 +608,8 @@ class Questions:
             prompts: As of ``edges``.
 
         Examples:
-            >>> r = model.path(BASE, SOURCE, targets=' Rome', receivers='a3.h1.q')
-            >>> r.array('prob').labels['receiver']
+            >>> r = model.path(BASE, SOURCE, targets=" Rome", receivers="a3.h1.q")
+            >>> r.array("prob").labels["receiver"]
             ['a3.h1<q>']
         """
         if freeze not in ("heads", "all"):
@@ -659,7 +663,7 @@ class Questions:
             prompts: As of ``edges``.
 
         Examples:
-            >>> r = model.trace(BASE, subject='Spain', samples=2, targets=' Madrid')
+            >>> r = model.trace(BASE, subject="Spain", samples=2, targets=" Madrid")
             >>> r.array().axes
             ('component', 'layer', 'position', 'sample')
         """

@@ -34,7 +34,7 @@ class Picture:
     """A heat map: SVG in notebooks, PNG where that is all there is.
 
     Examples:
-        >>> model.sweep(targets=' Rome').picture('logit')._repr_svg_()[:4]
+        >>> model.sweep(targets=" Rome").picture("logit")._repr_svg_()[:4]
         '<svg'
     """
 
@@ -54,7 +54,7 @@ class Picture:
         """Writes it, as SVG, PNG or PDF by the file's ending.
 
         Examples:
-            >>> model.sweep(targets=' Rome').picture('logit').write('map.svg')
+            >>> model.sweep(targets=" Rome").picture("logit").write("map.svg")
         """
         self._read.check(("--plot", path))
         self._answered.plot(_words.path(path), self._value)
@@ -65,7 +65,7 @@ class Page:
     cells, downloads. In a notebook it stands in a frame of its own.
 
     Examples:
-        >>> page = model.sweep(targets=' Rome').page()
+        >>> page = model.sweep(targets=" Rome").page()
         >>> page._repr_html_()[:7]
         '<iframe'
     """
@@ -78,7 +78,7 @@ class Page:
         """The file's text.
 
         Examples:
-            >>> '</html>' in model.sweep(targets=' Rome').page().html
+            >>> "</html>" in model.sweep(targets=" Rome").page().html
             True
         """
         return self._make()
@@ -92,7 +92,7 @@ class Page:
         """Writes it; the file's name ends in .html.
 
         Examples:
-            >>> model.sweep(targets=' Rome').page().write('page.html')
+            >>> model.sweep(targets=" Rome").page().write("page.html")
         """
         if Path(path).suffix.lower() != ".html":
             raise PlanError(f"{path}: a page is told by the file name, which must end in .html")
@@ -110,7 +110,7 @@ class Page:
         its temporary ones.
 
         Examples:
-            >>> model.sweep(targets=' Rome').page().show()  # doctest: +SKIP
+            >>> model.sweep(targets=" Rome").page().show()  # doctest: +SKIP
         """
         ipython = sys.modules.get("IPython")
         if ipython is not None and ipython.get_ipython() is not None:
@@ -165,7 +165,7 @@ class Result(Table):
         """Runs by the clock, clean prompts included.
 
         Examples:
-            >>> model.sweep(targets=' Rome').runs_per_second > 0
+            >>> model.sweep(targets=" Rome").runs_per_second > 0
             True
         """
         return self.n_runs / self.seconds if self.seconds > 0 else float("nan")
@@ -180,7 +180,7 @@ class Result(Table):
         """The column that is drawn unless another is named.
 
         Examples:
-            >>> model.sweep(targets=' Rome', metrics=['kl', 'rank']).metric
+            >>> model.sweep(targets=" Rome", metrics=["kl", "rank"]).metric
             'kl'
         """
         return self._answered.drawn()
@@ -190,8 +190,8 @@ class Result(Table):
         """How it was made: version, model, device, precision, call, every pair's tokens.
 
         Examples:
-            >>> made = model.sweep(targets=' Rome').provenance
-            >>> made['model'], made['pairs'][0]['base_tokens'][-1]
+            >>> made = model.sweep(targets=" Rome").provenance
+            >>> made["model"], made["pairs"][0]["base_tokens"][-1]
             ('demo', ' is')
         """
         made: dict[str, Any] = json.loads(self._answered.provenance(False))
@@ -202,7 +202,7 @@ class Result(Table):
         """Everything that ``write_arrays`` writes, by its name.
 
         Examples:
-            >>> sorted(model.sweep(targets=' Rome', preset='resid_pre').arrays)[:3]
+            >>> sorted(model.sweep(targets=" Rome", preset="resid_pre").arrays)[:3]
             ['axes', 'component', 'head']
         """
         return {
@@ -227,7 +227,7 @@ class Result(Table):
         width]`` for sites with heads.
 
         Examples:
-            >>> collect = hl.Patch('mlp_output', 1, positions='end', op='collect')
+            >>> collect = hl.Patch("mlp_output", 1, positions="end", op="collect")
             >>> (found,) = model.patch(BASE, collect).collected.values()
             >>> found.shape
             (1, 128)
@@ -251,8 +251,8 @@ class Result(Table):
                 all have heads, or all have none.
 
         Examples:
-            >>> r = model.sweep(BASE, SOURCE, targets=' Rome', components='head_value_output')
-            >>> rome = r.array('prob')
+            >>> r = model.sweep(BASE, SOURCE, targets=" Rome", components="head_value_output")
+            >>> rome = r.array("prob")
             >>> rome.axes, rome.shape
             (('layer', 'head', 'position'), (5, 4, 5))
         """
@@ -376,7 +376,7 @@ class Result(Table):
         """The strongest rows: those whose probability changed most or, by a metric, those where it is highest.
 
         Examples:
-            >>> model.sweep(BASE, SOURCE, targets=' Rome').top(1)['component'].tolist()
+            >>> model.sweep(BASE, SOURCE, targets=" Rome").top(1)["component"].tolist()
             ['head_value_output']
         """
         n = _words.whole("n", n)
@@ -411,8 +411,11 @@ class Result(Table):
         """Averages over pairs, with standard errors, where there are several pairs.
 
         Examples:
-            >>> rows = [{'base': BASE, 'source': SOURCE, 'target': ' Rome'}, {'base': SOURCE, 'source': BASE, 'target': ' Madrid'}]
-            >>> model.sweep(data=rows, components='mlp_output').summary()['pairs'][0].item()
+            >>> rows = [
+            ...     {"base": BASE, "source": SOURCE, "target": " Rome"},
+            ...     {"base": SOURCE, "source": BASE, "target": " Madrid"},
+            ... ]
+            >>> model.sweep(data=rows, components="mlp_output").summary()["pairs"][0].item()
             2
         """
         frame = self._answered.summary()
@@ -424,7 +427,7 @@ class Result(Table):
         question read is not written over.
 
         Examples:
-            >>> model.sweep(targets=' Rome').write('sweep.csv')
+            >>> model.sweep(targets=" Rome").write("sweep.csv")
             [PosixPath('sweep.csv')]
         """
         self._read.check(*beside(path))
@@ -434,7 +437,7 @@ class Result(Table):
         """Writes the arrays of a preset, of edges, paths or a tracing, as .npz or .safetensors by its ending.
 
         Examples:
-            >>> model.sweep(targets=' Rome', preset='resid_pre').write_arrays('patch.npz')
+            >>> model.sweep(targets=" Rome", preset="resid_pre").write_arrays("patch.npz")
         """
         why = self._answered.no_arrays()
         if why is not None:
@@ -448,7 +451,7 @@ class Result(Table):
         """The heat map as headlight draws it.
 
         Examples:
-            >>> model.sweep(targets=' Rome').picture().write('map.svg')
+            >>> model.sweep(targets=" Rome").picture().write("map.svg")
         """
         return Picture(self._answered, metric, self._read)
 
@@ -456,7 +459,7 @@ class Result(Table):
         """The page of all that was found, which opens with this column; of edges, their graph.
 
         Examples:
-            >>> model.sweep(targets=' Rome').page('logprob').write('page.html')
+            >>> model.sweep(targets=" Rome").page("logprob").write("page.html")
         """
         return Page(lambda: self._answered.page(metric), self._read, lambda path: self._answered.plot(path, metric))
 
@@ -475,7 +478,7 @@ class Result(Table):
             layout: Plotly's, such as ``width=800``.
 
         Examples:
-            >>> model.sweep(targets=' Rome').plot('map.svg')
+            >>> model.sweep(targets=" Rome").plot("map.svg")
         """
         if path is None and metric is not None and metric not in self.columns and _is_file(metric):
             metric, path = None, metric

@@ -19,7 +19,7 @@ class Table:
     """Columns by their names, which pandas, Polars, pyarrow and DuckDB read as they are (``__arrow_c_stream__``).
 
     Examples:
-        >>> table = model.sweep(targets=' Rome').top(3)
+        >>> table = model.sweep(targets=" Rome").top(3)
         >>> len(table), table.columns[:2]
         (3, ['pair', 'run'])
     """
@@ -35,7 +35,7 @@ class Table:
         """The columns' names, in order.
 
         Examples:
-            >>> model.sweep(targets=' Rome').columns[-3:]
+            >>> model.sweep(targets=" Rome").columns[-3:]
             ['base_prob', 'source_prob', 'patches']
         """
         return self._frame.names()
@@ -44,7 +44,7 @@ class Table:
         """A column: numbers, NaN (or −1 in whole numbers) where one is missing; texts as objects.
 
         Examples:
-            >>> model.sweep(targets=' Rome').top(2)['token'].tolist()
+            >>> model.sweep(targets=" Rome").top(2)["token"].tolist()
             [' Spain', ' is']
         """
         kind, data, _ = self._frame.column(_words.text("a column", column))
@@ -58,7 +58,7 @@ class Table:
         """Which of a column's values are missing.
 
         Examples:
-            >>> model.sweep(targets=' Rome', components='mlp_output').missing('head').all().item()
+            >>> model.sweep(targets=" Rome", components="mlp_output").missing("head").all().item()
             True
         """
         kind, data, mask = self._frame.column(column)
@@ -72,7 +72,7 @@ class Table:
         """Some of the rows, by their numbers.
 
         Examples:
-            >>> r = model.sweep(targets=' Rome')
+            >>> r = model.sweep(targets=" Rome")
             >>> len(r.take([0, 5]))
             2
         """
@@ -86,7 +86,7 @@ class Table:
         """Row by row, missing values as None.
 
         Examples:
-            >>> next(model.sweep(targets=' Rome').rows())['component']
+            >>> next(model.sweep(targets=" Rome").rows())["component"]
             'head_attention_value_output'
         """
         names = self.columns
@@ -104,7 +104,7 @@ class Table:
         """As a pandas DataFrame; whole numbers that may be missing are nullable ones.
 
         Examples:
-            >>> model.sweep(targets=' Rome').to_pandas().nlargest(1, 'prob')['layer'].item()
+            >>> model.sweep(targets=" Rome").to_pandas().nlargest(1, "prob")["layer"].item()
             0
         """
         import pandas as pd
@@ -122,7 +122,7 @@ class Table:
         """As a Polars DataFrame, without a copy.
 
         Examples:
-            >>> model.sweep(targets=' Rome').to_polars().height
+            >>> model.sweep(targets=" Rome").to_polars().height
             200
         """
         import polars as pl
@@ -133,7 +133,7 @@ class Table:
         """As a pyarrow table, without a copy; its schema's metadata says how it was made.
 
         Examples:
-            >>> model.sweep(targets=' Rome').to_arrow().num_rows
+            >>> model.sweep(targets=" Rome").to_arrow().num_rows
             200
         """
         import pyarrow as pa

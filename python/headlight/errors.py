@@ -37,7 +37,7 @@ class ModelError(HeadlightError, ValueError):
 
     Examples:
         >>> try:
-        ...     model.to_single_token(' Madrid is')
+        ...     model.to_single_token(" Madrid is")
         ... except hl.ModelError as error:
         ...     print(error.kind)
         model
@@ -79,7 +79,7 @@ class DeviceError(HeadlightError, RuntimeError):
 
     Examples:
         >>> try:
-        ...     hl.Model('demo', device='gpu')
+        ...     hl.Model("demo", device="gpu")
         ... except hl.DeviceError as error:
         ...     print(error.kind)
         device
@@ -93,7 +93,7 @@ class MemoryLimitError(HeadlightError, MemoryError):
 
     Examples:
         >>> try:
-        ...     hl.Model('demo', device='cpu', memory=1).sweep()
+        ...     hl.Model("demo", device="cpu", memory=1).sweep()
         ... except hl.MemoryLimitError as error:
         ...     print(error.kind)
         memory
@@ -107,7 +107,7 @@ class FileError(HeadlightError, OSError):
 
     Examples:
         >>> try:
-        ...     model.run('nothing.toml')
+        ...     model.run("nothing.toml")
         ... except hl.FileError as error:
         ...     print(isinstance(error, OSError))
         True

@@ -114,8 +114,8 @@ class PatchingResult:
 
         Examples:
             >>> tokens = [model.to_tokens(text) for text in (BASE, SOURCE)]
-            >>> several = {'first': lambda logits: logits[0, -1, 0], 'second': lambda logits: logits[0, -1, 1]}
-            >>> get_act_patch_resid_pre(model, *tokens, several)['second'].shape
+            >>> several = {"first": lambda logits: logits[0, -1, 0], "second": lambda logits: logits[0, -1, 1]}
+            >>> get_act_patch_resid_pre(model, *tokens, several)["second"].shape
             (5, 5)
         """
         if metric not in self.metric_names:
@@ -127,7 +127,7 @@ class PatchingResult:
 
         Examples:
             >>> tokens = [model.to_tokens(text) for text in (BASE, SOURCE)]
-            >>> found = get_act_patch_resid_pre(model, *tokens, {'first': lambda logits: logits[0, -1, 0]})
+            >>> found = get_act_patch_resid_pre(model, *tokens, {"first": lambda logits: logits[0, -1, 0]})
             >>> list(found.to_dataframe().columns)
             ['layer', 'pos', 'first']
         """
@@ -145,7 +145,7 @@ class Patching(Protocol):
 
     Examples:
         >>> tokens = [model.to_tokens(text) for text in (BASE, SOURCE)]
-        >>> metric = hl.metrics.logit_diff([[model.to_single_token(' Rome'), model.to_single_token(' Madrid')]])
+        >>> metric = hl.metrics.logit_diff([[model.to_single_token(" Rome"), model.to_single_token(" Madrid")]])
         >>> get_act_patch_attn_head_v_all_pos(model, *tokens, metric).shape
         (5, 4)
     """
