@@ -88,7 +88,8 @@ class Model(Questions):
         """A live ``GPT2LMHeadModel`` or ``GPT2Model``: its weights are used where they lie, without a copy.
 
         Weights that are changed in place afterwards (an optimiser's step) are noticed where torch counts changes or a
-        sample of their bytes shows them, and refused until ``refresh`` is called.
+        sample of their bytes shows them, and refused until ``refresh`` is called. The first question reads them all, for
+        the hash in its provenance.
 
         Args:
             model: The model, on the CPU in float32, float16 or bfloat16.
