@@ -20,7 +20,7 @@ use headlight::results::array::{Array, Arrays, Values};
 use headlight::results::averages::{Averages, Over};
 use headlight::results::clean::Cleans;
 use headlight::results::columns::{self, Cell, Column, Kind};
-use headlight::results::kept::{Kept, RowsWish};
+use headlight::results::kept::{KeptRows, RowsWish};
 use headlight::results::metric::Quantity;
 use headlight::results::rows::{Gather, RunResult};
 use headlight::tracing::arrays::{arrays, arrays_of_prompts};
@@ -63,7 +63,7 @@ type CollectedValues<'py> = (usize, usize, usize, Vec<usize>, Bound<'py, PyByteA
 pub struct Answered {
     table: Table,
     /// Whether the table has rows; else averages are all there is.
-    kept: Kept,
+    kept: KeptRows,
     averages: Option<Averages>,
     arrays: Vec<(String, Held)>,
     collected: Vec<(usize, Collection)>,
@@ -190,7 +190,7 @@ fn run(
     let wish: RowsWish = wishes.rows.parse().map_err(Error::Usage)?;
     let kept = wish.kept(question.count_rows(), wishes.averages);
     let kept = kept.map_err(Error::Usage)?;
-    let means_alone = kept == Kept::Means;
+    let means_alone = kept == KeptRows::Means;
     if means_alone && question.top_tokens > 0 {
         return Err(Error::Usage(
             "--top is a column of rows, of which only averages are kept: leave it out, or give --rows all"
@@ -326,7 +326,7 @@ impl Answered {
         Self {
             drawn: first.map_or_else(|| "prob".to_owned(), ToString::to_string),
             table,
-            kept: Kept::Rows,
+            kept: KeptRows::Rows,
             averages: None,
             arrays: Vec::new(),
             collected: Vec::new(),
@@ -413,8 +413,8 @@ impl Answered {
     /// The table, of whose rows something is made.
     fn rows(&self, what: &str) -> Result<&Table, Error> {
         match self.kept {
-            Kept::Rows => Ok(&self.table),
-            Kept::Means => Err(Error::Usage(format!(
+            KeptRows::Rows => Ok(&self.table),
+            KeptRows::Means => Err(Error::Usage(format!(
                 "a result of means keeps no rows that a picture {what}: ask for rows=\"all\""
             ))),
         }
@@ -438,7 +438,7 @@ impl Answered {
         if let Some(frame) = known() {
             return Ok(frame);
         }
-        if let (Kept::Means, Some(means)) = (self.kept, self.summary()) {
+        if let (KeptRows::Means, Some(means)) = (self.kept, self.summary()) {
             return Py::new(py, means);
         }
         let built = self.columns.lock().ok().and_then(|mut built| built.take());
@@ -526,7 +526,7 @@ impl Answered {
 
     /// Whether the rows are averages.
     fn is_means(&self) -> bool {
-        self.kept == Kept::Means
+        self.kept == KeptRows::Means
     }
 
     /// Arrays by name: a shape, and doubles or integers as bytes, or texts.
@@ -616,7 +616,12 @@ impl Answered {
     fn write(&self, py: Python<'_>, path: PathBuf) -> PyResult<Vec<PathBuf>> {
         let table = self.hashed(py)?;
         let write = || -> Result<Vec<PathBuf>, Error> {
-            if let (Kept::Means, Some(averages)) = (self.kept, &self.averages) {
+<<<<<<< HEAD
+            if let (KeptRows::Means, Some(averages)) = (self.kept, &self.averages) {
+=======
+            let table = self.hashed();
+            if let (KeptRows::Means, Some(averages)) = (self.kept, &self.averages) {
+>>>>>>> a62b00b (A part of averages is a twelfth of its rows, and what a plan says of means goes by what they take)
                 report::write_means(averages, &table.provenance, &path)?;
                 return Ok(vec![path.clone()]);
             }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::kept::Planned;
+use super::kept::PlannedRows;
 use super::part::PartInMaking;
 use super::progress::Progress;
 use super::setup::Setup;
@@ -26,7 +26,7 @@ use crate::report::{self, TableFormat, TableWriter};
 use crate::results::averages::{Averages, BLOCK, Over};
 use crate::results::clean::CleanMetrics;
 use crate::results::columns::POSITION_NAME;
-use crate::results::kept::Kept;
+use crate::results::kept::KeptRows;
 use crate::results::metric::RunReadouts;
 use crate::results::rows::{Gather, RunResult, pairs_provenance};
 use crate::results::table::{Provenance, Row};
@@ -118,10 +118,10 @@ impl FolderFlags {
     }
 
     /// The most that a part holds; rows of which averages are kept are not held, but may be counted.
-    pub fn limit(&self, gpu: bool, kept: Kept) -> PartLimit {
+    pub fn limit(&self, gpu: bool, kept: KeptRows) -> PartLimit {
         let (rows, more, block) = match kept {
-            Kept::Rows => (ROWS, 1, None),
-            Kept::Means => (u64::MAX, OF_MEANS, Some(BLOCK)),
+            KeptRows::Rows => (ROWS, 1, None),
+            KeptRows::Means => (u64::MAX, OF_MEANS, Some(BLOCK)),
         };
         PartLimit {
             rows: self.part_rows.map_or(rows, NonZeroU64::get),
@@ -169,7 +169,7 @@ impl OpenRun {
         flags: &FolderFlags,
         setup: &Setup,
         question: &Question<'_>,
-        (planned, averages): (&Planned, bool),
+        (planned, averages): (&PlannedRows, bool),
     ) -> Result<Self, Error> {
         let (shard, shards) = flags.shard()?;
         let limit = flags.limit(setup.engine.device().is_gpu(), planned.kept);

@@ -6,10 +6,10 @@ use crate::engine::Question;
 use crate::error::Error;
 use crate::execute::costs::PairCost;
 use crate::folder::cut::Weighed;
-use crate::results::kept::{Kept, MOST_ROWS, RowsWish};
+use crate::results::kept::{KeptRows, MOST_ROWS, RowsWish};
 
 /// What a question's pairs take, and what of its rows is kept.
-pub struct Planned {
+pub struct PlannedRows {
     /// What each pair takes.
     pub costs: Vec<PairCost>,
     /// The same with their rows.
@@ -17,17 +17,17 @@ pub struct Planned {
     /// How many rows there are.
     pub rows: u64,
     /// What is kept of them.
-    pub kept: Kept,
+    pub kept: KeptRows,
 }
 
-impl Planned {
+impl PlannedRows {
     /// Of a question whose table goes to this file, and of which there are averages over pairs or not.
     pub fn of(file: &TableFile, question: &Question<'_>, averages: bool) -> Result<Self, Error> {
         let costs = question.costs();
         let weighed = question.weigh(&costs);
         let rows = question.count_rows();
         let kept = file.rows.kept(rows, averages).map_err(Error::Usage)?;
-        if kept == Kept::Means && file.top.is_some() {
+        if kept == KeptRows::Means && file.top.is_some() {
             return Err(Error::Usage(
                 "--top is a column of rows, of which only averages are kept: leave it out, or give --rows all"
                     .into(),
@@ -43,7 +43,7 @@ impl Planned {
 
     /// Whether averages are all that is kept.
     pub fn is_means(&self) -> bool {
-        self.kept == Kept::Means
+        self.kept == KeptRows::Means
     }
 
     /// Says that not every row is written, where nobody asked for that.

@@ -10,7 +10,7 @@ use super::clock::{Clock, Timed};
 use super::collect::CollectFile;
 use super::files::Files;
 use super::folder::OpenRun;
-use super::kept::Planned;
+use super::kept::PlannedRows;
 use super::lens::LensLines;
 use super::picture::{Look, Picture};
 use super::plan;
@@ -108,7 +108,7 @@ pub fn answer(
     }
     // of a shard they would be holes
     file.check_folder(&[("--arrays", file.parts.is_shard() && also.arrays.is_some())])?;
-    let planned = Planned::of(file, &question, also.averages)?;
+    let planned = PlannedRows::of(file, &question, also.averages)?;
     planned.check_folder(
         file,
         &[
@@ -343,7 +343,7 @@ impl Passing {
     pub fn new(
         setup: &Setup,
         file: &TableFile,
-        (question, planned, averages): (&Question<'_>, Planned, bool),
+        (question, planned, averages): (&Question<'_>, PlannedRows, bool),
         clock: Clock,
     ) -> Result<Self, Error> {
         // a file says which weights it is of; who waits at a terminal sees rows first
@@ -484,6 +484,7 @@ impl Passing {
                     written.push(path.to_owned());
                 }
                 None if file.is_stdout() => {
+                    interrupt::prints();
                     report::write_means_csv(averages, std::io::stdout().lock())?;
                 }
                 None => {}

@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::components;
 use super::data::DataFlags;
 use super::files::Files;
-use super::kept::Planned;
+use super::kept::PlannedRows;
 use super::output::Passing;
 use super::picture::Picture;
 use super::plan;
@@ -135,7 +135,7 @@ impl Trace {
             .top_tokens(self.table.top_tokens());
         self.table
             .check_folder(&[("--arrays", self.arrays.is_some())])?;
-        let planned = Planned::of(&self.table, &question, true)?;
+        let planned = PlannedRows::of(&self.table, &question, true)?;
         planned.check_folder(&self.table, &[("--plot", self.picture.plot.is_some())])?;
         let of_means = planned.is_means();
         if let Some(format) = setup.plan {

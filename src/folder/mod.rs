@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! DIR/manifest.json                    what is run, and how it is cut
-//! DIR/part-00000.parquet               rows of a part (of shards: part-00003-of-00023-00000.parquet)
+//! DIR/part-00000.parquet               rows of a part (of shards: part-00003-of-00023-00000.parquet), or, where rows would
+//!                                      be too many, averages of its blocks of pairs
 //! DIR/open-00001.parquet               rows of a part that was stopped, until it is whole
 //! DIR/summary.parquet                  averages over pairs, once all parts are there
 //! DIR/.lock                            held while a process writes (of shards: .lock-00003)

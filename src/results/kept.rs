@@ -20,7 +20,7 @@ pub enum RowsWish {
 
 /// What is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Kept {
+pub enum KeptRows {
     /// Every row, and averages beside them.
     #[default]
     Rows,
@@ -34,15 +34,15 @@ impl RowsWish {
     /// # Errors
     ///
     /// A sentence where averages are wished for that there are not.
-    pub fn kept(self, rows: u64, averages: bool) -> Result<Kept, String> {
+    pub fn kept(self, rows: u64, averages: bool) -> Result<KeptRows, String> {
         match self {
             Self::Means if !averages => Err(
                 "--rows means keeps averages over pairs, of which there is one: give a data set, or leave it out"
                     .to_owned(),
             ),
-            Self::Auto if averages && rows > MOST_ROWS => Ok(Kept::Means),
-            Self::Means => Ok(Kept::Means),
-            Self::All | Self::Auto => Ok(Kept::Rows),
+            Self::Auto if averages && rows > MOST_ROWS => Ok(KeptRows::Means),
+            Self::Means => Ok(KeptRows::Means),
+            Self::All | Self::Auto => Ok(KeptRows::Rows),
         }
     }
 }
@@ -70,7 +70,7 @@ impl fmt::Display for RowsWish {
     }
 }
 
-impl Kept {
+impl KeptRows {
     /// As a plan says it.
     pub fn name(self) -> &'static str {
         match self {
@@ -87,12 +87,12 @@ mod tests {
     #[test]
     fn means_are_kept_where_rows_are_too_many() {
         let kept = |wish: RowsWish, rows| wish.kept(rows, true);
-        assert_eq!(kept(RowsWish::Auto, MOST_ROWS), Ok(Kept::Rows));
-        assert_eq!(kept(RowsWish::Auto, MOST_ROWS + 1), Ok(Kept::Means));
-        assert_eq!(kept(RowsWish::All, u64::MAX), Ok(Kept::Rows));
-        assert_eq!(kept(RowsWish::Means, 1), Ok(Kept::Means));
+        assert_eq!(kept(RowsWish::Auto, MOST_ROWS), Ok(KeptRows::Rows));
+        assert_eq!(kept(RowsWish::Auto, MOST_ROWS + 1), Ok(KeptRows::Means));
+        assert_eq!(kept(RowsWish::All, u64::MAX), Ok(KeptRows::Rows));
+        assert_eq!(kept(RowsWish::Means, 1), Ok(KeptRows::Means));
         // one pair has no averages, however many rows
-        assert_eq!(RowsWish::Auto.kept(u64::MAX, false), Ok(Kept::Rows));
+        assert_eq!(RowsWish::Auto.kept(u64::MAX, false), Ok(KeptRows::Rows));
         assert!(RowsWish::Means.kept(1, false).is_err());
     }
 
