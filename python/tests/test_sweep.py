@@ -308,7 +308,9 @@ def test_means_alone_are_the_summary_and_the_commands_file(model, command, tmp_p
         assert means["logit_diff_min"][one][0] == values.min() and means["logit_diff_max"][one][0] == values.max()
         assert means.array("logit_diff").axes == ("layer", "head", "position")
     (here,) = means.write(tmp_path / "here.csv")
-    done = command(ask, "--data", "pairs.json", "--metric", "logit_diff", *flags, "--rows", "means", "--out", "there.csv")
+    done = command(
+        ask, "--data", "pairs.json", "--metric", "logit_diff", *flags, "--rows", "means", "--out", "there.csv"
+    )
     assert done.returncode == 0, done.stderr
     assert here.read_bytes() == (tmp_path / "there.csv").read_bytes()
     assert "means" in repr(means) and means._repr_html_()
@@ -327,4 +329,4 @@ def test_means_that_there_are_not_are_refused(model):
     with pytest.raises(hl.PlanError, match="keeps no rows"):
         means.picture()._repr_svg_()
     with pytest.raises(hl.PlanError, match="keeps no rows"):
-        means.page().html
+        _ = means.page().html
