@@ -463,6 +463,48 @@ class Result(Table):
         """
         return Page(lambda: self._answered.page(metric), self._read, lambda path: self._answered.plot(path, metric))
 
+    def attribution_graph(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        metric: str | None = None,
+        pair: int | None = None,
+        target: str | int | None = None,
+        n: int = 1000,
+    ) -> dict[str, Any]:
+        """Edges at positions as the attribution graph that Neuronpedia's and circuit-tracer's pages show.
+
+        Args:
+            path: Where its JSON goes, if anywhere.
+            metric: What weighs links: a score, or a column, of which it is the change from the base; the score, else the
+                first metric, else the probability unless given.
+            pair: The pair, by its number; the first unless given.
+            target: The target, by its text or its id; the first unless given.
+            n: So many links, the largest.
+
+        Returns:
+            ``{"metadata": …, "qParams": …, "nodes": […], "links": […]}``.
+
+        Raises:
+            PlanError: The edges are not of single positions (``per_position=True``), or there is no such pair, target or
+                column.
+
+        Examples:
+            >>> scores = model.attribute(targets=" Rome", per_position=True)
+            >>> graph = scores.attribution_graph(n=20)
+            >>> len(graph["links"]), graph["links"][0]["target"]
+            (20, '6_1052_4')
+        """
+        if path is not None:
+            self._read.check(("--out", path))
+        named = None if target is None else str(target)
+        column = None if metric is None else _words.text("a metric", metric)
+        number = None if pair is None else _words.whole("pair", pair)
+        to = None if path is None else _words.path(path)
+        text = self._answered.attribution_graph(column, number, named, _words.whole("n", n), to)
+        graph: dict[str, Any] = json.loads(text)
+        return graph
+
     def plot(
         self, metric: str | os.PathLike[str] | None = None, path: str | os.PathLike[str] | None = None, **layout: Any
     ) -> Any:

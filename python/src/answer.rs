@@ -12,9 +12,10 @@ use headlight::engine::{Answer, Attributed, Form};
 use headlight::execute::Plan;
 use headlight::execute::collect::Collection;
 use headlight::files::error::FileError;
+use headlight::files::whole::WholeFile;
 use headlight::report::heatmap::Facet;
 use headlight::report::{
-    self, DrawnValue, HeatMap, Page, PictureFormat, PlotFormat, are_whole_edges,
+    self, DrawnValue, GraphWish, HeatMap, Page, PictureFormat, PlotFormat, are_whole_edges,
 };
 use headlight::results::array::{Array, Arrays, Values};
 use headlight::results::averages::{Averages, Over};
@@ -602,6 +603,34 @@ impl Answered {
         self.graph_of(column).map_err(|error| raise(py, &error))
     }
 
+    /// The attribution graph of edges at positions, as a file's text, which is written too where one is named.
+    #[pyo3(signature = (column, pair, target, most, path))]
+    fn attribution_graph(
+        &self,
+        py: Python<'_>,
+        column: Option<&str>,
+        pair: Option<u32>,
+        target: Option<&str>,
+        most: usize,
+        path: Option<PathBuf>,
+    ) -> PyResult<String> {
+        let wish = GraphWish {
+            pair,
+            target,
+            column,
+            most,
+        };
+        let draw = || -> Result<String, Error> {
+            let table = self.rows("or a graph shows")?;
+            let (text, _) = report::attribution_graph(table, &wish, &self.model.config)?;
+            if let Some(path) = path {
+                WholeFile::write(&path, text.as_bytes())?;
+            }
+            Ok(text)
+        };
+        py.detach(draw).map_err(|error| raise(py, &error))
+    }
+
     /// Sentences about rows of the data set.
     fn notes(&self) -> Vec<String> {
         self.notes.clone()
@@ -616,12 +645,7 @@ impl Answered {
     fn write(&self, py: Python<'_>, path: PathBuf) -> PyResult<Vec<PathBuf>> {
         let table = self.hashed(py)?;
         let write = || -> Result<Vec<PathBuf>, Error> {
-<<<<<<< HEAD
             if let (KeptRows::Means, Some(averages)) = (self.kept, &self.averages) {
-=======
-            let table = self.hashed();
-            if let (KeptRows::Means, Some(averages)) = (self.kept, &self.averages) {
->>>>>>> a62b00b (A part of averages is a twelfth of its rows, and what a plan says of means goes by what they take)
                 report::write_means(averages, &table.provenance, &path)?;
                 return Ok(vec![path.clone()]);
             }

@@ -118,3 +118,19 @@ def test_what_makes_no_sense_is_refused(model: hl.Model, tmp_path: Path) -> None
         model.attribute().graph().keep(["m9->logits"])
     with pytest.raises(hl.FileError):
         model.circuit(tmp_path / "nothing.json")
+
+
+def test_edges_at_positions_are_an_attribution_graph(model: hl.Model, tmp_path: Path) -> None:
+    scores = model.attribute(targets=" Rome", per_position=True)
+    path = tmp_path / "graph.json"
+    graph = scores.attribution_graph(path, n=30)
+    assert json.loads(path.read_text()) == graph
+    largest = np.sort(np.abs(scores["score"]))[::-1][:30]
+    assert [abs(link["weight"]) for link in graph["links"]] == largest.tolist()
+    exact = model.edges(targets=" Rome", receivers="logits", per_position=True)
+    change = np.abs(exact["prob"] - exact["base_prob"]).max()
+    assert abs(exact.attribution_graph(n=1)["links"][0]["weight"]) == pytest.approx(change, abs=1e-12)
+    with pytest.raises(hl.PlanError, match="single positions"):
+        model.edges(targets=" Rome", receivers="logits").attribution_graph()
+    with pytest.raises(hl.PlanError, match="no pair 4"):
+        scores.attribution_graph(pair=4)

@@ -42,8 +42,8 @@ pub use self::pair::{PairBuilder, PatchBuilder};
 pub use self::pairs::Pairs;
 pub use self::question::{ArrayAxes, Form, Question};
 pub use self::sweep::{Sweep, Where};
-use crate::backend::adjoint::Adjoints;
 use crate::ask::grid::IndexRange;
+use crate::backend::adjoint::Adjoints;
 use crate::backend::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Cuda, Device};

@@ -267,7 +267,9 @@ mod tests {
     fn cells_have_what_all_their_pairs_run() {
         let mut runs = CellRuns::default();
         let text = |layer: u32, position: u32, more: &str| {
-            format!(r#"[{{"component":"z","op":"zero","layer":{layer},"positions":[{position}]{more}}}]"#)
+            format!(
+                r#"[{{"component":"z","op":"zero","layer":{layer},"positions":[{position}]{more}}}]"#
+            )
         };
         // shared by pairs that stand elsewhere; other in a second pair; two runs of one pair; nothing
         runs.add(0, &row(5, 1, 2, &text(1, 2, "")));
