@@ -42,7 +42,11 @@ pub fn kill(
     for _ in 0..times {
         let mut child = spawn(lab, args);
         let wait = random.below(longest.as_micros() as u64);
-        std::thread::sleep(Duration::from_micros(wait));
+        let then = Instant::now() + Duration::from_micros(wait);
+        // one that is over needs no killing
+        while Instant::now() < then && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(wait.min(500)));
+        }
         let _ = child.kill();
         let status = child.wait().unwrap();
         match status.code() {
