@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use headlight::attribution::{Attribution, GradientAt, Method, PairScores, Rule, edges, nodes};
+use headlight::backend::Backend;
+#[cfg(feature = "cuda")]
+use headlight::backend::Precision;
 use headlight::backend::adjoint::Adjoints;
 use headlight::backend::cpu::Cpu;
-use headlight::backend::{Backend, Precision};
 use headlight::graph::edge::{Edge, edges as all_edges};
 use headlight::graph::extent::Extent;
 use headlight::graph::node::{Receiver, Sender};
@@ -23,6 +25,7 @@ use serde::Deserialize;
 use crate::common::fixtures::{Worst, checkpoint, folder};
 use crate::common::model::{ModelSpec, shape};
 use crate::common::{PLENTY, Random, limits, run_pair};
+#[cfg(feature = "cuda")]
 use crate::emulator::gpu::gpu;
 
 #[derive(Deserialize)]
@@ -215,6 +218,7 @@ fn nodes_agree_with_pytorch_in_single_precision() {
 }
 
 /// Every method, on the GPU of this machine or the emulated one.
+#[cfg(feature = "cuda")]
 #[test]
 fn edges_agree_with_eap_ig_on_a_gpu() {
     let gpu = gpu();
@@ -224,6 +228,7 @@ fn edges_agree_with_eap_ig_on_a_gpu() {
     }
 }
 
+#[cfg(feature = "cuda")]
 #[test]
 fn nodes_agree_with_pytorch_on_a_gpu() {
     let gpu = gpu();
