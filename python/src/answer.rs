@@ -192,7 +192,9 @@ fn run(
     let kept = wish.kept(question.count_rows(), wishes.averages);
     let kept = kept.map_err(Error::Usage)?;
     let means_alone = kept == KeptRows::Means;
-    if means_alone && question.top_tokens > 0 {
+    // a lens has some unless it is told otherwise
+    let of_lens = matches!(question.form, Form::Lens { .. });
+    if means_alone && question.top_tokens > 0 && !of_lens {
         return Err(Error::Usage(
             "--top is a column of rows, of which only averages are kept: leave it out, or give --rows all"
                 .into(),

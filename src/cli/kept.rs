@@ -2,7 +2,7 @@
 
 use super::note;
 use super::table_file::TableFile;
-use crate::engine::Question;
+use crate::engine::{Form, Question};
 use crate::error::Error;
 use crate::execute::costs::PairCost;
 use crate::folder::cut::Weighed;
@@ -27,7 +27,9 @@ impl PlannedRows {
         let weighed = question.weigh(&costs);
         let rows = question.count_rows();
         let kept = file.rows.kept(rows, averages).map_err(Error::Usage)?;
-        if kept == KeptRows::Means && file.top.is_some() {
+        // a lens has some unless it is told otherwise, which are said and not only written
+        let of_lens = matches!(question.form, Form::Lens { .. });
+        if kept == KeptRows::Means && file.top.is_some() && !of_lens {
             return Err(Error::Usage(
                 "--top is a column of rows, of which only averages are kept: leave it out, or give --rows all"
                     .into(),

@@ -202,6 +202,19 @@ fn means_alone_are_the_summary() {
         let cells = |file: &str| crate::folders::cells(&lab, file);
         assert_eq!(cells("m.parquet"), cells("t.summary.parquet"), "{name}");
     }
+    // a lens, which has a column of tokens that averages have not
+    let lens: &[&str] = &["lens", "--data", "many.jsonl"];
+    lab.ok(&[lens, &["--out", "t.csv"]].concat());
+    lab.ok(&means(lens, &["--out", "m.csv"]));
+    assert!(lab.read("m.csv") == lab.read("t.summary.csv"));
+    lab.ok(&means(lens, &["--out", "d/", "--part-rows", "2000"]));
+    lab.ok(&["merge", "d", "--out", "m.csv"]);
+    assert!(lab.read("m.csv") == lab.read("t.summary.csv"));
+    // samples of one prompt
+    let trace: &[&str] = &["trace", "The capital of Spain is", "--subject", "Spain"];
+    lab.ok(&[trace, &["--out", "t.csv"]].concat());
+    lab.ok(&means(trace, &["--out", "m.csv"]));
+    assert!(lab.read("m.csv") == lab.read("t.summary.csv"));
     lab.refused(&["plot", "m.csv", "--out", "m.svg"], &["m.csv", "pair"]);
 }
 
