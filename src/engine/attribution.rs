@@ -226,7 +226,7 @@ impl Question<'_> {
         Ok(())
     }
 
-    /// How many runs an attribution takes, the exact ones among them: [`Engine::passed`] grows by as many.
+    /// How many runs an attribution takes, the exact ones among them: [`Engine::passed`](super::Engine::passed) grows by as many.
     pub fn attribution_runs(&self, attribution: &Attribution, verify: Option<Verification>) -> u64 {
         let gradients = attribution.runs(&self.engine.model.config);
         let exact = |of: &PairRuns| {
