@@ -148,15 +148,15 @@ ROWS = [
 # everything that may last, with what it counts
 TOLD = {
     "attribute": (lambda m, **more: m.attribute(data=ROWS, **more), "runs"),
-    "attribute nodes": (lambda m, **more: m.attribute(of="nodes", data=ROWS, method="relp", verify_top=20, **more), "runs"),
-    "acdc": (lambda m, **more: m.acdc(data=ROWS[:40], threshold=0.001, **more), "edges"),
-    "evaluate": (lambda m, **more: chosen(m).evaluate(data=ROWS * 4, **more), "runs"),
-    "curve": (lambda m, **more: chosen(m).curve(data=ROWS, **more), "runs"),
-    "logits": (lambda m, **more: m([row["base"] for row in ROWS] * 20, positions="all", **more), "prompts"),
-    "run_with_cache": (lambda m, **more: m.run_with_cache([row["base"] for row in ROWS] * 20, **more), "prompts"),
-    "lens": (lambda m, **more: m.lens([row["base"] for row in ROWS] * 4, targets=" Rome", positions="all", **more), "runs"),
+    "attribute nodes": (lambda m, **more: m.attribute(of="nodes", data=ROWS, method="relp", verify_top=5, **more), "runs"),
+    "acdc": (lambda m, **more: m.acdc(data=ROWS[:15], threshold=0.001, **more), "edges"),
+    "evaluate": (lambda m, **more: chosen(m).evaluate(data=ROWS, **more), "runs"),
+    "curve": (lambda m, **more: chosen(m).curve(data=ROWS[:60], **more), "runs"),
+    "logits": (lambda m, **more: m([row["base"] for row in ROWS] * 8, positions="all", **more), "prompts"),
+    "run_with_cache": (lambda m, **more: m.run_with_cache([row["base"] for row in ROWS] * 8, **more), "prompts"),
+    "lens": (lambda m, **more: m.lens([row["base"] for row in ROWS] * 2, targets=" Rome", positions="all", **more), "runs"),
     "edges": (lambda m, **more: m.edges(data=ROWS[:20], **more), "runs"),
-    "path": (lambda m, **more: m.path(data=ROWS * 4, **more), "runs"),
+    "path": (lambda m, **more: m.path(data=ROWS * 2, **more), "runs"),
 }  # fmt: skip
 
 
