@@ -123,14 +123,15 @@ def told(wish: ProgressWish, unit: str = "runs") -> Iterator[Callable[[int, int,
 
 @contextmanager
 def counted(wish: ProgressWish, unit: str, total: int) -> Iterator[Callable[[int], None]]:
-    """What is called with how much is done of what goes on here, of which it tells ten times a second at most."""
+    """What is called with how much is done of what goes on here, of which it tells ten times a second at most, and at
+    the end."""
     start = said = time.monotonic()
     with told(wish, unit) as tell:
 
         def count(done: int) -> None:
             nonlocal said
             now = time.monotonic()
-            if tell is not None and now - said >= _PACE:
+            if tell is not None and (done >= total or now - said >= _PACE):
                 said = now
                 tell(done, total, now - start)
 

@@ -154,9 +154,7 @@ TOLD = {
     "curve": (lambda m, **more: chosen(m).curve(data=ROWS[:60], **more), "runs"),
     "logits": (lambda m, **more: m([row["base"] for row in ROWS] * 8, positions="all", **more), "prompts"),
     "run_with_cache": (lambda m, **more: m.run_with_cache([row["base"] for row in ROWS] * 8, **more), "prompts"),
-    "lens": (lambda m, **more: m.lens([row["base"] for row in ROWS] * 2, targets=" Rome", positions="all", **more), "runs"),
     "edges": (lambda m, **more: m.edges(data=ROWS[:20], **more), "runs"),
-    "path": (lambda m, **more: m.path(data=ROWS * 2, **more), "runs"),
 }  # fmt: skip
 
 
@@ -183,7 +181,7 @@ def test_an_engines_count_begins_anew_with_each_question(model):
     assert firsts[0].total == firsts[1].total > firsts[1].done
 
 
-@pytest.mark.parametrize("what", ["attribute", "acdc", "logits"])
+@pytest.mark.parametrize("what", ["attribute", "edges"])
 def test_a_bar_is_drawn_where_somebody_watches(model, what, monkeypatch, capsys):
     ask, unit = TOLD[what]
     monkeypatch.setattr(_progress, "_is_watched", lambda: True)
