@@ -261,11 +261,11 @@ fn folders_of_means_that_are_killed() {
         let args = means(command, &["--out", "d/", "--part-rows", "3000"]);
         let start = Instant::now();
         lab.ok(&args);
-        let longest = start.elapsed();
+        let mut longest = start.elapsed();
         let wanted = results(&lab, "d");
         assert!(wanted.len() > 4, "{name}: {}", wanted.len());
         std::fs::remove_dir_all(lab.path("d")).unwrap();
-        kill(&lab, &args, (6, longest), &mut Random(11));
+        kill(&lab, &args, (6, &mut longest), &mut Random(11));
         lab.ok(&args);
         assert_same(&lab, "d", &wanted, name);
         // what is there is not computed again, and one that is lost is
