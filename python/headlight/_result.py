@@ -539,7 +539,7 @@ class Result(Table):
             self._answered.plot(_words.path(path), column)
             return None
         if self.is_means:
-            return self.picture(metric)
+            return self.picture(column)
         try:
             import plotly  # noqa: F401
         except ImportError:
